@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * A call: one command being executed. A handler gets it, parses its arguments, calls the type (which
+ * knows no client and no reply) and replies with exactly one value. Arguments are slices of the
+ * query buffer: valid until the handler returns, and copied by whoever keeps them.
+ *
+ * What a handler may use is here; what belongs to connections, configuration and the process is
+ * behind `server` and `client`, which only the handlers in src/server look into.
+ */
+#ifndef HF_COMMAND_CALL_H
+#define HF_COMMAND_CALL_H
+
+#include "keyspace/keyspace.h"
+#include "resp/reply.h"
+
+struct client;
+struct server;
+struct command;
+
+struct call {
+    struct keyspace *ks;
+    struct db *db; /* the client's selected database */
+    struct reply *reply;
+    const struct command *command;
+    const struct slice *argv; /* argv[0] is the command's name */
+    int argc;
+    int64_t now_ms;         /* = ks->now_ms */
+    uint64_t first_key_hash; /* of the first key, from the prefetch stage; see call_hash */
+    const char *first_key;   /* argv[..].data that first_key_hash belongs to, or NULL */
+    struct client *client;
+    struct server *server;
+};
+
+typedef void command_handler(struct call *c);
+
+/* The hash of a key argument: computed once. */
+static inline uint64_t call_hash(const struct call *c, struct slice key)
+{
+    return key.data == c->first_key ? c->first_key_hash : key_hash(key);
+}
+
+/* Find a key to read and note the access and the hit or miss. *e is NULL when it is not there.
+ * Returns false when it has another type: -WRONGTYPE was replied. */
+bool call_find(struct call *c, struct slice key, enum entry_type type, struct entry **e);
+/* The same whatever its type. */
+struct entry *call_find_any(struct call *c, struct slice key);
+/* Find a key to write. ref->entry is NULL when it is not there. False: -WRONGTYPE was replied. */
+bool call_find_write(struct call *c, struct slice key, enum entry_type type, struct keyref *ref);
+void call_find_write_any(struct call *c, struct slice key, struct keyref *ref);
+
+/* The classes of keyspace events, for notify-keyspace-events. */
+enum event_class {
+    EVENT_GENERIC,
+    EVENT_STRING,
+    EVENT_LIST,
+    EVENT_SET,
+    EVENT_HASH,
+    EVENT_ZSET,
+    EVENT_NEW_KEY
+};
+
+/* To be called after each change of a key, once for each event that Redis would publish for it:
+ * breaks WATCHes of the key and counts `changes` to dirty (0 when this is a second event of the same
+ * change). */
+void call_changed(struct call *c, struct db *db, struct slice key, enum event_class class,
+                  const char *event, uint64_t changes);
+
+/* Arguments: on failure they reply (with `error`, or the common text when NULL) and return false. */
+bool call_int64(struct call *c, struct slice s, int64_t *out, const char *error);
+bool call_int64_range(struct call *c, struct slice s, int64_t low, int64_t high, int64_t *out,
+                      const char *error);
+bool call_double(struct call *c, struct slice s, double *out, const char *error);
+
+#endif

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The keyspace: the databases, their keys, expiry and snapshots. Owned by the executor thread; every
+ * function here is called by it, unless it says otherwise.
+ *
+ * Reading: db_find gives an entry that stays valid until the key is next written. A key past its
+ * expiry is not found.
+ *
+ * Writing goes through a keyref, which names a key and its entry. Before the value is changed in
+ * place keyref_own must be called: when a snapshot can see the entry it is copied first. Nodes below
+ * a root look after themselves given keyspace.epoch. Every keyref operation leaves ref->entry up to
+ * date; raw pointers into the old entry (keys, values) are void after any of them but keyref_find.
+ *
+ * A key is never empty: whoever removes the last element of a collection calls keyref_delete.
+ */
+#ifndef HF_KEYSPACE_KEYSPACE_H
+#define HF_KEYSPACE_KEYSPACE_H
+
+#include "base/hash.h"
+#include "keyspace/entry.h"
+#include "structure/epoch.h"
+#include "structure/table.h"
+
+/* Redis's encoding thresholds, as configured. The names are the directives'. Negative
+ * list_max_listpack_size: -1 .. -5 = 4, 8, 16, 32, 64 KiB. */
+struct encoding_limits {
+    int64_t hash_max_listpack_entries, hash_max_listpack_value;
+    int64_t set_max_intset_entries, set_max_listpack_entries, set_max_listpack_value;
+    int64_t zset_max_listpack_entries, zset_max_listpack_value;
+    int64_t list_max_listpack_size, list_compress_depth;
+};
+
+struct keyspace;
+
+struct db {
+    struct keyspace *ks;
+    int id;
+    struct table table;
+    uint64_t expires;       /* keys with an expiry */
+    uint64_t expire_cursor; /* where active expiry goes on */
+    uint64_t flush_count;   /* adds one at every FLUSHDB, FLUSHALL, SWAPDB: for WATCH */
+};
+
+struct keyspace {
+    struct epoch epoch;
+    struct db *dbs;
+    int db_count;
+    struct encoding_limits limits;
+    int64_t now_ms;           /* wall clock, set by the executor before each command */
+    bool lazy_expire_paused;  /* expired keys are hidden but not removed (loading, CLIENT PAUSE) */
+    uint64_t dirty;           /* changes since the last save that succeeded */
+    uint64_t expired_count;   /* since start */
+    uint64_t hit_count, miss_count;
+    bool lfu;                 /* how the access clock is used */
+    uint32_t lru_clock;       /* the access clock's value now (set by the executor) */
+    uint64_t random_state[4]; /* for SPOP, RANDOMKEY, ...: xoshiro256** (seedable in tests) */
+    /* Told of each key that expiry removes, before the entry goes. May be NULL. */
+    void (*on_expire)(void *ctx, struct db *db, struct slice key);
+    void *on_expire_ctx;
+};
+
+struct keyspace *keyspace_new(int db_count, bool with_reclaimer);
+void keyspace_free(struct keyspace *ks);
+uint64_t keyspace_random(struct keyspace *ks);
+/* A random number below `bound` (> 0), unbiased enough for sampling. */
+uint64_t keyspace_random_below(struct keyspace *ks, uint64_t bound);
+
+static inline uint64_t key_hash(struct slice key)
+{
+    return hash_bytes(key.data, key.size);
+}
+
+/* The entry, or NULL when there is none or it has expired. Changes nothing; not even the clock. */
+struct entry *db_find(const struct db *db, struct slice key, uint64_t hash);
+
+/* Note an access for LRU or LFU. Allowed on a shared entry. */
+void entry_touch(struct keyspace *ks, struct entry *e);
+
+struct keyref {
+    struct db *db;
+    struct slice key; /* the caller's bytes; must live as long as the ref is used */
+    uint64_t hash;
+    struct entry *entry; /* NULL: there is no such key */
+};
+
+/* Find a key for writing. An expired one is removed first. ref->entry may be NULL afterwards. */
+void keyref_find(struct keyref *ref, struct db *db, struct slice key, uint64_t hash);
+
+/* Make the entry itself changeable in place. Cheap when it already is. Returns ref->entry. */
+struct entry *keyref_own(struct keyref *ref);
+
+/* Give the key a fresh value: creates the key or replaces what it had (type, value, encoding,
+ * flags), retiring the old value. `due`: ENTRY_NO_EXPIRY or a time; KEYREF_KEEP_DUE keeps the old
+ * entry's. Returns the new entry; its value field is to be filled by the caller (roots are zeroed). */
+#define KEYREF_KEEP_DUE INT64_MIN
+struct entry *keyref_put(struct keyref *ref, int64_t due, enum entry_type type,
+                         enum entry_encoding encoding, size_t value_size);
+
+/* Resize embedded bytes; the common prefix is kept. Owns the entry. new_size <= ENTRY_EMBED_MAX. */
+struct entry *keyref_resize(struct keyref *ref, size_t new_size);
+
+/* Change the encoding (and with it the value field) without retiring anything: the caller has moved
+ * the contents. The value field is as after keyref_put. Key, type, due, clock and flags stay. */
+struct entry *keyref_reencode(struct keyref *ref, enum entry_encoding encoding,
+                              size_t value_size);
+
+/* Set or clear (ENTRY_NO_EXPIRY) the expiry. */
+void keyref_set_due(struct keyref *ref, int64_t due);
+
+/* Remove the key with its value. ref->entry is NULL afterwards. */
+void keyref_delete(struct keyref *ref);
+
+/* Take the entry out of its database without freeing anything below it, and put it (under the ref's
+ * key and database, which must be free) back: for RENAME, MOVE. The block may be a new one. */
+struct entry *keyref_take(struct keyref *ref);
+void keyref_give(struct keyref *ref, struct entry *e);
+
+/* A deep copy of the value under another name (COPY): nodes are copied, not shared. */
+void keyref_copy_from(struct keyref *to, const struct entry *from, int64_t due);
+
+/* Insert an entry that was built aside (loading): the key must not be there. Takes it. */
+void db_insert(struct db *db, uint64_t hash, struct entry *e);
+
+void db_flush(struct db *db); /* constant time; the reclaimer frees */
+void keyspace_flush(struct keyspace *ks);
+void keyspace_swap(struct keyspace *ks, int a, int b);
+
+/* Active expiry: removes keys that are due, for at most `budget_us` of time by the monotonic clock
+ * given as a function. Returns true when there is more. */
+bool keyspace_expire_step(struct keyspace *ks, int64_t budget_us, int64_t (*clock_us)(void));
+
+/* A frozen view of all databases. */
+struct snapshot {
+    struct epoch_snapshot *epoch;
+    int db_count;
+    int64_t taken_ms;
+    struct snapshot_db {
+        struct table table; /* read with table_walk, on any thread */
+        uint64_t expires;
+    } dbs[];
+};
+struct snapshot *snapshot_begin(struct keyspace *ks); /* constant time in the size of the data */
+/* No thread may read it any more. */
+void snapshot_end(struct keyspace *ks, struct snapshot *s);
+
+#endif

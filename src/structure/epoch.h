@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Versions by birth epoch: who may change a node in place, and when an old node may be freed.
+ *
+ * What it is. Every node of every structure remembers the epoch in which it was allocated (its
+ * birth). A snapshot keeps the roots of the structures as they are and adds one to the epoch, so
+ * taking one costs the same at any size. From then on a node that the snapshot can see (birth <=
+ * its epoch) is immutable: a writer copies it, links the copy in its place (which copies the parent
+ * too, up to the root), and *retires* the original to the newest live snapshot.
+ *
+ *     now      the epoch given to nodes allocated now; starts at 1
+ *     frozen   the epoch of the newest live snapshot; 0 when none is live
+ *     owned    birth > frozen: may be changed and freed in place. The only check on the hot path.
+ *
+ * Release. When snapshot n is released, each node retired to it is looked at once: if an older live
+ * snapshot m < n can still see it (birth <= m) it moves to m's list, otherwise it is freed. This is
+ * exact: a node retired to n was in the current tree from its birth until it was retired, so every
+ * live snapshot taken in between sees it, and no other does.
+ *
+ * Shallow and deep. Replacing a node by its copy retires that one node (shallow: the children are
+ * shared). Removing a whole value or table retires the root with all below it (deep). If the root
+ * itself is frozen the whole subtree is, as everything reachable from a frozen node is frozen: one
+ * record suffices. Otherwise the subtree is walked by the reclaimer: nodes with birth > seen are
+ * freed, the topmost frozen nodes are handed back and retired deep.
+ *
+ * Invariant 1: an owned child has an owned parent.
+ * Invariant 2: birth <= now for every node; a frozen node never points to a node with a later birth.
+ *
+ * Threads. Everything here is called by the executor alone, except the reclaimer thread, which
+ * gets and gives work through the domain's own queue, and readers of a snapshot, who read frozen
+ * nodes without locks: the caller of epoch_snapshot_end makes sure that they are gone.
+ */
+#ifndef HF_STRUCTURE_EPOCH_H
+#define HF_STRUCTURE_EPOCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct epoch_snapshot; /* one live snapshot's epoch and retired list */
+struct epoch_private;
+
+struct epoch {
+    uint64_t now;
+    uint64_t frozen;
+    struct epoch_private *priv;
+};
+
+/* How to free something. `seen` is the epoch of the newest live snapshot that may still see parts
+ * of it: 0 means free everything.
+ *
+ * A deep free function frees every node below `ptr` with birth > seen and calls
+ * epoch_keep(ctx, kind, node, birth) for each topmost node with birth <= seen, not descending there.
+ * It may run on the reclaimer thread and must touch nothing but the subtree. A shallow one frees
+ * ptr alone (seen is not used). */
+struct epoch_reclaim;
+typedef void epoch_free_fn(struct epoch_reclaim *ctx, void *ptr, uint64_t seen);
+
+/* The kinds of things that are retired; each module registers its own function once per process,
+ * before use: registration is idempotent. EPOCH_BLOCK is one mem_alloc block. */
+enum epoch_kind {
+    EPOCH_BLOCK = 0, /* shallow: mem_free */
+    EPOCH_TABLE,     /* deep: root word of a table with its entries and their values */
+    EPOCH_DICT,      /* deep: root word of a dict */
+    EPOCH_BTREE,     /* deep: root node of a btree */
+    EPOCH_ROPE,      /* deep: root node of a rope */
+    EPOCH_KIND_COUNT = 16
+};
+void epoch_register(enum epoch_kind kind, epoch_free_fn *fn);
+void epoch_keep(struct epoch_reclaim *ctx, enum epoch_kind kind, void *ptr, uint64_t birth);
+
+/* A domain: one for the keyspace; tests make their own. with_thread starts the reclaimer thread;
+ * without it deep frees are done in place. */
+void epoch_init(struct epoch *e, bool with_thread);
+/* No snapshot may be live. Waits for the reclaimer to have freed everything. */
+void epoch_deinit(struct epoch *e);
+
+static inline bool epoch_owned(const struct epoch *e, uint64_t birth)
+{
+    return birth > e->frozen;
+}
+
+static inline bool epoch_has_snapshot(const struct epoch *e)
+{
+    return e->frozen != 0;
+}
+
+/* Take a snapshot: the caller keeps the roots. Constant time. */
+struct epoch_snapshot *epoch_snapshot_begin(struct epoch *e);
+uint64_t epoch_snapshot_epoch(const struct epoch_snapshot *s);
+/* Bytes and nodes that are kept for this snapshot alone or for it and older ones. */
+size_t epoch_snapshot_held_bytes(const struct epoch_snapshot *s);
+size_t epoch_snapshot_held_count(const struct epoch_snapshot *s);
+/* Release, in any order of snapshots. Constant time: the retired list becomes work for
+ * epoch_reclaim_step, or goes to the reclaimer thread whole when no older snapshot is live. */
+void epoch_snapshot_end(struct epoch *e, struct epoch_snapshot *s);
+
+/* One node that has been unlinked from the current tree, of `size` bytes (for the accounting).
+ * Frees it at once when it is owned; else it waits with the newest live snapshot. */
+void epoch_retire(struct epoch *e, void *ptr, size_t size, uint64_t birth);
+
+/* The same for a block without a birth of its own, `shared` saying whether a snapshot may see it
+ * (the entry's bit in its segment). Treated as born at the beginning of time. */
+void epoch_retire_shared(struct epoch *e, void *ptr, size_t size, bool shared);
+
+/* A whole subtree that has been unlinked. `birth` is the root node's. `weight` is a rough count of
+ * the nodes below: small ones are freed in place, larger ones by the reclaimer. */
+void epoch_retire_deep(struct epoch *e, enum epoch_kind kind, void *ptr, uint64_t birth,
+                       size_t weight);
+
+/* Housekeeping in bounded steps: looks at `budget` retired nodes at most. Returns true when there
+ * is more to do. Called by the executor between batches; also takes what the reclaimer gave back. */
+bool epoch_reclaim_step(struct epoch *e, size_t budget);
+/* Wait until all that can be freed is freed (tests, shutdown). */
+void epoch_reclaim_all(struct epoch *e);
+/* Retired nodes and subtrees not yet freed, over all snapshots and the reclaimer's queue. */
+size_t epoch_pending_count(const struct epoch *e);
+
+#endif
