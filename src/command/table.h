@@ -5,7 +5,7 @@
  * stage all read it. A command that is listed works; one that does not is not listed.
  *
  * The handler of "CONFIG GET" is cmd_config_get, that of "GET" cmd_get: declared in the generated
- * command/handlers.h. A container (CONFIG, CLIENT, OBJECT) has subcommands and no handler.
+ * handlers.h. A container (CONFIG, CLIENT, OBJECT) has subcommands and no handler.
  */
 #ifndef HF_COMMAND_TABLE_H
 #define HF_COMMAND_TABLE_H
@@ -14,22 +14,52 @@
 
 #include "command/call.h"
 
+/* In the order in which COMMAND INFO names them. */
 enum command_flag {
     COMMAND_WRITE = 1U << 0,
     COMMAND_READONLY = 1U << 1,
     COMMAND_DENYOOM = 1U << 2,
     COMMAND_ADMIN = 1U << 3,
-    COMMAND_NOSCRIPT = 1U << 4,
-    COMMAND_BLOCKING = 1U << 5,
-    COMMAND_LOADING = 1U << 6,
-    COMMAND_STALE = 1U << 7,
-    COMMAND_FAST = 1U << 8,
-    COMMAND_NO_AUTH = 1U << 9,
-    COMMAND_MOVABLEKEYS = 1U << 10,
-    COMMAND_ALLOW_BUSY = 1U << 11,
-    COMMAND_NO_MULTI = 1U << 12,
-    COMMAND_SKIP_SLOWLOG = 1U << 13,
-    COMMAND_NO_ASYNC_LOADING = 1U << 14
+    COMMAND_PUBSUB = 1U << 4,
+    COMMAND_NOSCRIPT = 1U << 5,
+    COMMAND_BLOCKING = 1U << 6,
+    COMMAND_LOADING = 1U << 7,
+    COMMAND_STALE = 1U << 8,
+    COMMAND_SKIP_MONITOR = 1U << 9,
+    COMMAND_SKIP_SLOWLOG = 1U << 10,
+    COMMAND_ASKING = 1U << 11,
+    COMMAND_FAST = 1U << 12,
+    COMMAND_NO_AUTH = 1U << 13,
+    COMMAND_NO_MANDATORY_KEYS = 1U << 14,
+    COMMAND_NO_ASYNC_LOADING = 1U << 15,
+    COMMAND_NO_MULTI = 1U << 16,
+    COMMAND_MOVABLEKEYS = 1U << 17,
+    COMMAND_ALLOW_BUSY = 1U << 18
+};
+
+/* ACL categories, in the order in which COMMAND INFO names them. */
+enum acl_category {
+    ACL_KEYSPACE = 1U << 0,
+    ACL_READ = 1U << 1,
+    ACL_WRITE = 1U << 2,
+    ACL_SET = 1U << 3,
+    ACL_SORTEDSET = 1U << 4,
+    ACL_LIST = 1U << 5,
+    ACL_HASH = 1U << 6,
+    ACL_STRING = 1U << 7,
+    ACL_BITMAP = 1U << 8,
+    ACL_HYPERLOGLOG = 1U << 9,
+    ACL_GEO = 1U << 10,
+    ACL_STREAM = 1U << 11,
+    ACL_PUBSUB = 1U << 12,
+    ACL_ADMIN = 1U << 13,
+    ACL_FAST = 1U << 14,
+    ACL_SLOW = 1U << 15,
+    ACL_BLOCKING = 1U << 16,
+    ACL_DANGEROUS = 1U << 17,
+    ACL_CONNECTION = 1U << 18,
+    ACL_TRANSACTION = 1U << 19,
+    ACL_SCRIPTING = 1U << 20
 };
 
 struct command {
@@ -59,5 +89,20 @@ const struct command *command_at(int index); /* NULL behind the last */
  * -1 when the arguments are not valid for it. At most `max` are written. */
 int command_keys(const struct command *cmd, const struct slice *argv, int argc, int *positions,
                  int max);
+
+/* The same with what is done to each key: key_spec_flag bits, for ACL rules and COMMAND
+ * GETKEYSANDFLAGS. */
+struct command_key {
+    int position;
+    unsigned flags;
+};
+int command_keys_flags(const struct command *cmd, const struct slice *argv, int argc,
+                       struct command_key *keys, int max);
+
+/* Whether the command can take a key at all. */
+bool command_has_keys(const struct command *cmd);
+
+/* The command or subcommand with this id. */
+const struct command *command_by_id(int id);
 
 #endif
