@@ -51,8 +51,11 @@ struct keyspace {
     uint64_t dirty;           /* changes since the last save that succeeded */
     uint64_t expired_count;   /* since start */
     uint64_t hit_count, miss_count;
-    bool lfu;                 /* how the access clock is used */
-    uint32_t lru_clock;       /* the access clock's value now (set by the executor) */
+    bool lfu;                 /* how the access clock is used: see access.c */
+    int lfu_log_factor;       /* the directives lfu-log-factor and lfu-decay-time */
+    int lfu_decay_minutes;
+    uint32_t lru_clock;       /* seconds, modulo 2^24 (set by the executor with now_ms) */
+    int expire_db;            /* the database where active expiry goes on */
     uint64_t random_state[4]; /* for SPOP, RANDOMKEY, ...: xoshiro256** (seedable in tests) */
     /* Told of each key that expiry removes, before the entry goes. May be NULL. */
     void (*on_expire)(void *ctx, struct db *db, struct slice key);
@@ -75,6 +78,15 @@ struct entry *db_find(const struct db *db, struct slice key, uint64_t hash);
 
 /* Note an access for LRU or LFU. Allowed on a shared entry. */
 void entry_touch(struct keyspace *ks, struct entry *e);
+/* The access clock of an entry that is written now. */
+uint32_t entry_fresh_clock(const struct keyspace *ks);
+/* LRU: how long ago the last access was; OBJECT IDLETIME. */
+uint32_t entry_idle_seconds(const struct keyspace *ks, const struct entry *e);
+/* LFU: the logarithmic counter 0..255 after decay; OBJECT FREQ. */
+uint32_t entry_frequency(const struct keyspace *ks, const struct entry *e);
+/* Set the clock from an idle time or a frequency: RESTORE, RDB files. */
+void entry_set_idle_seconds(const struct keyspace *ks, struct entry *e, uint32_t seconds);
+void entry_set_frequency(const struct keyspace *ks, struct entry *e, uint32_t frequency);
 
 struct keyref {
     struct db *db;
@@ -83,7 +95,8 @@ struct keyref {
     struct entry *entry; /* NULL: there is no such key */
 };
 
-/* Find a key for writing. An expired one is removed first. ref->entry may be NULL afterwards. */
+/* Find a key for writing. An expired one is removed first (or, while lazy_expire_paused, hidden
+ * until keyref_put replaces it). ref->entry may be NULL afterwards. */
 void keyref_find(struct keyref *ref, struct db *db, struct slice key, uint64_t hash);
 
 /* Make the entry itself changeable in place. Cheap when it already is. Returns ref->entry. */
@@ -124,6 +137,9 @@ void db_insert(struct db *db, uint64_t hash, struct entry *e);
 void db_flush(struct db *db); /* constant time; the reclaimer frees */
 void keyspace_flush(struct keyspace *ks);
 void keyspace_swap(struct keyspace *ks, int a, int b);
+
+/* Remove the key if it is there but past its expiry, as a read of it does. True if it did. */
+bool db_expire(struct db *db, struct slice key, uint64_t hash);
 
 /* Active expiry: removes keys that are due, for at most `budget_us` of time by the monotonic clock
  * given as a function. Returns true when there is more. */

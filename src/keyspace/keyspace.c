@@ -1,0 +1,557 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "keyspace/keyspace.h"
+
+#include <assert.h>
+
+#include "base/mem.h"
+
+/* ---- what a table knows of entries ---- */
+
+static bool item_match(const void *item, const char *key, size_t size)
+{
+    struct slice k = entry_key(item);
+    return k.size == size && memcmp(k.data, key, size) == 0;
+}
+
+static uint64_t item_hash(const void *item)
+{
+    return key_hash(entry_key(item));
+}
+
+static size_t item_size(const void *item)
+{
+    return entry_size(item);
+}
+
+static int64_t item_due(const void *item)
+{
+    return entry_due(item);
+}
+
+static void item_free_below(struct epoch_reclaim *ctx, void *item, uint64_t seen)
+{
+    const void *value = entry_value(item);
+    switch (entry_encoding(item)) {
+    case ENTRY_ROPE: rope_free_below(ctx, value, seen); break;
+    case ENTRY_DICT: dict_free_below(ctx, value, seen); break;
+    case ENTRY_BTREE: btree_free_below(ctx, value, seen); break;
+    case ENTRY_ZTREE: {
+        const struct zset_root *z = value;
+        btree_free_below(ctx, &z->tree, seen);
+        dict_free_below(ctx, &z->index, seen);
+        break;
+    }
+    default: break;
+    }
+}
+
+static const struct table_type entry_table_type = {.match = item_match,
+                                                   .hash = item_hash,
+                                                   .size = item_size,
+                                                   .due = item_due,
+                                                   .free_below = item_free_below};
+
+/* ---- the keyspace ---- */
+
+/* splitmix64 (Steele, Lea, Flood, 2014): spreads one seed over the generator's state. */
+static uint64_t split_mix(uint64_t *x)
+{
+    uint64_t z = *x += 0x9e3779b97f4a7c15ULL;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
+    return z ^ z >> 31;
+}
+
+struct keyspace *keyspace_new(int db_count, bool with_reclaimer)
+{
+    assert(db_count > 0);
+    table_register(&entry_table_type);
+    dict_register();
+    btree_register();
+    rope_register();
+
+    struct keyspace *ks = mem_zalloc(sizeof(*ks));
+    epoch_init(&ks->epoch, with_reclaimer);
+    ks->db_count = db_count;
+    ks->dbs = mem_zalloc((size_t)db_count * sizeof(*ks->dbs));
+    for (int i = 0; i < db_count; i++) {
+        ks->dbs[i].ks = ks;
+        ks->dbs[i].id = i;
+        table_init(&ks->dbs[i].table, &entry_table_type);
+    }
+    ks->limits = (struct encoding_limits){.hash_max_listpack_entries = 512,
+                                          .hash_max_listpack_value = 64,
+                                          .set_max_intset_entries = 512,
+                                          .set_max_listpack_entries = 128,
+                                          .set_max_listpack_value = 64,
+                                          .zset_max_listpack_entries = 128,
+                                          .zset_max_listpack_value = 64,
+                                          .list_max_listpack_size = -2};
+    ks->lfu_log_factor = 10;
+    ks->lfu_decay_minutes = 1;
+    /* The hash key is random in a server and fixed in tests: so is what follows from it. */
+    uint64_t seed = hash_bytes("keyspace", 8);
+    for (int i = 0; i < 4; i++)
+        ks->random_state[i] = split_mix(&seed);
+    return ks;
+}
+
+void keyspace_free(struct keyspace *ks)
+{
+    keyspace_flush(ks);
+    epoch_reclaim_all(&ks->epoch);
+    epoch_deinit(&ks->epoch);
+    mem_free(ks->dbs);
+    mem_free(ks);
+}
+
+/* xoshiro256** (Blackman, Vigna: "Scrambled linear pseudorandom number generators", 2018). */
+uint64_t keyspace_random(struct keyspace *ks)
+{
+    uint64_t *s = ks->random_state;
+    uint64_t m = s[1] * 5;
+    uint64_t result = (m << 7 | m >> 57) * 9;
+    uint64_t t = s[1] << 17;
+    s[2] ^= s[0];
+    s[3] ^= s[1];
+    s[1] ^= s[2];
+    s[0] ^= s[3];
+    s[2] ^= t;
+    s[3] = s[3] << 45 | s[3] >> 19;
+    return result;
+}
+
+uint64_t keyspace_random_below(struct keyspace *ks, uint64_t bound)
+{
+    __extension__ typedef unsigned __int128 wide;
+    return (uint64_t)((wide)keyspace_random(ks) * bound >> 64);
+}
+
+void db_flush(struct db *db)
+{
+    table_clear(&db->table, &db->ks->epoch);
+    db->expires = 0;
+    db->expire_cursor = 0;
+    db->flush_count++;
+}
+
+void keyspace_flush(struct keyspace *ks)
+{
+    for (int i = 0; i < ks->db_count; i++)
+        db_flush(&ks->dbs[i]);
+}
+
+void keyspace_swap(struct keyspace *ks, int a, int b)
+{
+    if (a == b)
+        return;
+    struct db *x = &ks->dbs[a], *y = &ks->dbs[b];
+    struct table table = x->table;
+    uint64_t expires = x->expires, cursor = x->expire_cursor;
+    x->table = y->table;
+    x->expires = y->expires;
+    x->expire_cursor = y->expire_cursor;
+    y->table = table;
+    y->expires = expires;
+    y->expire_cursor = cursor;
+    x->flush_count++;
+    y->flush_count++;
+}
+
+/* ---- finding ---- */
+
+static bool has_expired(const struct keyspace *ks, const struct entry *e)
+{
+    return e->flags & ENTRY_EXPIRES && entry_due(e) < ks->now_ms;
+}
+
+struct entry *db_find(const struct db *db, struct slice key, uint64_t hash)
+{
+    struct entry *e = table_find(&db->table, hash, key.data, key.size);
+    if (e == NULL || __builtin_expect(has_expired(db->ks, e), 0))
+        return NULL;
+    return e;
+}
+
+/* The key is past its expiry: tell of it and remove it. */
+static void remove_expired(struct keyref *ref)
+{
+    struct keyspace *ks = ref->db->ks;
+    if (ks->on_expire)
+        ks->on_expire(ks->on_expire_ctx, ref->db, ref->key);
+    keyref_delete(ref);
+    ks->expired_count++;
+}
+
+bool db_expire(struct db *db, struct slice key, uint64_t hash)
+{
+    if (db->ks->lazy_expire_paused)
+        return false;
+    struct keyref ref = {db, key, hash, table_find(&db->table, hash, key.data, key.size)};
+    if (ref.entry == NULL || !has_expired(db->ks, ref.entry))
+        return false;
+    remove_expired(&ref);
+    return true;
+}
+
+void keyref_find(struct keyref *ref, struct db *db, struct slice key, uint64_t hash)
+{
+    *ref = (struct keyref){db, key, hash, table_find(&db->table, hash, key.data, key.size)};
+    if (ref->entry == NULL || __builtin_expect(!has_expired(db->ks, ref->entry), 1))
+        return;
+    if (db->ks->lazy_expire_paused)
+        ref->entry = NULL;
+    else
+        remove_expired(ref);
+}
+
+/* ---- blocks ---- */
+
+/* Whether blocks of the two sizes are of the same class of the allocator. */
+static bool same_class(size_t a, size_t b)
+{
+    return a == b || mem_good_size(a) == mem_good_size(b);
+}
+
+/* Retire what hangs below a root. The root itself stays as it is: a snapshot may read it. */
+static void retire_below(struct keyref *ref, const struct entry *e)
+{
+    struct epoch *epoch = &ref->db->ks->epoch;
+    const void *value = entry_value(e);
+    switch (entry_encoding(e)) {
+    case ENTRY_ROPE: {
+        struct rope rope = *(const struct rope *)value;
+        rope_clear(&rope, epoch);
+        break;
+    }
+    case ENTRY_DICT: {
+        struct dict dict = *(const struct dict *)value;
+        dict_clear(&dict, epoch);
+        break;
+    }
+    case ENTRY_BTREE: {
+        struct btree tree = *(const struct btree *)value;
+        btree_clear(&tree, epoch);
+        break;
+    }
+    case ENTRY_ZTREE: {
+        struct zset_root z = *(const struct zset_root *)value;
+        btree_clear(&z.tree, epoch);
+        dict_clear(&z.index, epoch);
+        break;
+    }
+    default: break;
+    }
+}
+
+/* Whether the entry itself may be changed: without a snapshot always. */
+static bool entry_owned(struct keyref *ref)
+{
+    struct epoch *epoch = &ref->db->ks->epoch;
+    if (!epoch_has_snapshot(epoch))
+        return true;
+    struct table_place place;
+    table_own(&ref->db->table, epoch, ref->hash, ref->entry, &place);
+    return table_item_owned(&ref->db->table, epoch, &place);
+}
+
+/* Put another block in the entry's place, and let go of the old one. */
+static void replace_block(struct keyref *ref, struct entry *fresh)
+{
+    struct db *db = ref->db;
+    struct epoch *epoch = &db->ks->epoch;
+    struct entry *old = ref->entry;
+    struct table_place place;
+    table_own(&db->table, epoch, ref->hash, old, &place);
+    bool owned = table_item_owned(&db->table, epoch, &place);
+    table_replace(&db->table, &place, fresh);
+    if (fresh->flags & ENTRY_EXPIRES)
+        table_note_due(&db->table, &place, entry_due(fresh));
+    epoch_retire_shared(epoch, old, entry_size(old), !owned);
+    ref->entry = fresh;
+}
+
+static void note_due(struct keyref *ref, int64_t due)
+{
+    struct db *db = ref->db;
+    struct table_place place;
+    table_own(&db->table, &db->ks->epoch, ref->hash, ref->entry, &place);
+    table_note_due(&db->table, &place, due);
+}
+
+static void insert_block(struct db *db, uint64_t hash, struct entry *e)
+{
+    struct table_place place;
+    table_insert(&db->table, &db->ks->epoch, hash, e, &place);
+    if (e->flags & ENTRY_EXPIRES) {
+        table_note_due(&db->table, &place, entry_due(e));
+        db->expires++;
+    }
+}
+
+/* Give an owned block room for an expiry or take it away, moving all behind it (the key alone when
+ * `with_value` is false), and set it. The block must be large enough. */
+static void set_due_in_block(struct entry *e, int64_t due, bool with_value)
+{
+    bool had = e->flags & ENTRY_EXPIRES, has = due != ENTRY_NO_EXPIRY;
+    if (had != has) {
+        struct slice key = entry_key(e);
+        const char *from = e->body + (had ? 8 : 0);
+        size_t size = with_value ? entry_size(e) - (size_t)(from - (const char *)e)
+                                 : (size_t)(key.data + key.size - from);
+        memmove(e->body + (has ? 8 : 0), from, size);
+        e->flags ^= ENTRY_EXPIRES;
+    }
+    if (has)
+        memcpy(e->body, &due, sizeof(due));
+}
+
+/* ---- writing ---- */
+
+struct entry *keyref_own(struct keyref *ref)
+{
+    if (!entry_owned(ref))
+        replace_block(ref, entry_clone(ref->entry));
+    return ref->entry;
+}
+
+static struct entry *put_new(struct keyref *ref, int64_t due, enum entry_type type,
+                             enum entry_encoding encoding, size_t value_size)
+{
+    struct db *db = ref->db;
+    if (__builtin_expect(db->ks->lazy_expire_paused, 0)) {
+        /* An expired key may stand there that keyref_find has hidden. */
+        ref->entry = table_find(&db->table, ref->hash, ref->key.data, ref->key.size);
+        if (ref->entry)
+            keyref_delete(ref);
+    }
+    struct entry *e = entry_new(ref->key, due, type, encoding, value_size);
+    entry_set_clock(e, entry_fresh_clock(db->ks));
+    insert_block(db, ref->hash, e);
+    ref->entry = e;
+    return e;
+}
+
+struct entry *keyref_put(struct keyref *ref, int64_t due, enum entry_type type,
+                         enum entry_encoding encoding, size_t value_size)
+{
+    struct db *db = ref->db;
+    struct entry *old = ref->entry;
+    if (old == NULL)
+        return put_new(ref, due == KEYREF_KEEP_DUE ? ENTRY_NO_EXPIRY : due, type, encoding,
+                       value_size);
+
+    bool had = old->flags & ENTRY_EXPIRES;
+    if (due == KEYREF_KEEP_DUE)
+        due = entry_due(old);
+    bool has = due != ENTRY_NO_EXPIRY;
+    if (had != has)
+        db->expires += has ? 1 : (uint64_t)-1;
+    /* A new value is a new object to LRU; its frequency is the key's. */
+    uint32_t clock = db->ks->lfu ? entry_clock(old) : entry_fresh_clock(db->ks);
+    if (entry_has_root(old))
+        retire_below(ref, old);
+
+    size_t size = entry_size_for(ref->key.size, has, encoding, value_size);
+    if (!same_class(size, entry_size(old)) || !entry_owned(ref)) {
+        struct entry *e = entry_new(ref->key, due, type, encoding, value_size);
+        entry_set_clock(e, clock);
+        replace_block(ref, e);
+        return e;
+    }
+
+    size_t fixed = entry_fixed_value_size(encoding);
+    assert(fixed || value_size <= ENTRY_EMBED_MAX);
+    set_due_in_block(old, due, false);
+    old->type_encoding = (uint8_t)((unsigned)type << 4 | (unsigned)encoding);
+    old->flags &= (uint8_t)~ENTRY_GROWN;
+    old->value_size = fixed ? 0 : (uint16_t)value_size;
+    entry_set_clock(old, clock);
+    if (entry_has_root(old))
+        memset((void *)(uintptr_t)entry_value(old), 0, fixed);
+    if (has)
+        note_due(ref, due);
+    return old;
+}
+
+/* A block like the entry's, with another value field. */
+static struct entry *new_like(const struct keyref *ref, enum entry_encoding encoding,
+                              size_t value_size)
+{
+    const struct entry *old = ref->entry;
+    struct entry *e = entry_new(ref->key, entry_due(old), entry_type(old), encoding, value_size);
+    e->flags = old->flags;
+    entry_set_clock(e, entry_clock(old));
+    return e;
+}
+
+struct entry *keyref_resize(struct keyref *ref, size_t new_size)
+{
+    struct entry *old = ref->entry;
+    assert(!entry_fixed_value_size(entry_encoding(old)) && new_size <= ENTRY_EMBED_MAX);
+    size_t size = entry_size(old);
+    if (same_class(size - old->value_size + new_size, size) && entry_owned(ref)) {
+        old->value_size = (uint16_t)new_size;
+        return old;
+    }
+    struct entry *e = new_like(ref, entry_encoding(old), new_size);
+    size_t common = old->value_size < new_size ? old->value_size : new_size;
+    memcpy((void *)(uintptr_t)entry_value(e), entry_value(old), common);
+    replace_block(ref, e);
+    return e;
+}
+
+struct entry *keyref_reencode(struct keyref *ref, enum entry_encoding encoding, size_t value_size)
+{
+    replace_block(ref, new_like(ref, encoding, value_size));
+    return ref->entry;
+}
+
+void keyref_set_due(struct keyref *ref, int64_t due)
+{
+    struct entry *old = ref->entry;
+    bool had = old->flags & ENTRY_EXPIRES, has = due != ENTRY_NO_EXPIRY;
+    if (!had && !has)
+        return;
+    size_t size = entry_size(old);
+    size_t new_size = size + (has ? 8 : 0) - (had ? 8 : 0);
+    if (same_class(size, new_size) && entry_owned(ref)) {
+        set_due_in_block(old, due, true);
+        if (has)
+            note_due(ref, due);
+    } else {
+        struct entry *e = mem_alloc(new_size);
+        memcpy(e, old, sizeof(*e));
+        size_t from = had ? 8 : 0, to = has ? 8 : 0;
+        memcpy(e->body + to, old->body + from, size - sizeof(*e) - from);
+        e->flags = (uint8_t)((old->flags & ~ENTRY_EXPIRES) | (has ? ENTRY_EXPIRES : 0));
+        if (has)
+            memcpy(e->body, &due, sizeof(due));
+        replace_block(ref, e);
+    }
+    if (had != has)
+        ref->db->expires += has ? 1 : (uint64_t)-1;
+}
+
+/* Take the entry out of the table. Returns whether the block is the caller's alone. */
+static bool unlink_entry(struct keyref *ref)
+{
+    struct db *db = ref->db;
+    struct epoch *epoch = &db->ks->epoch;
+    struct table_place place;
+    table_own(&db->table, epoch, ref->hash, ref->entry, &place);
+    bool owned = table_item_owned(&db->table, epoch, &place);
+    table_remove(&db->table, epoch, &place);
+    if (ref->entry->flags & ENTRY_EXPIRES)
+        db->expires--;
+    ref->entry = NULL;
+    return owned;
+}
+
+void keyref_delete(struct keyref *ref)
+{
+    struct entry *e = ref->entry;
+    bool owned = unlink_entry(ref);
+    if (entry_has_root(e))
+        retire_below(ref, e);
+    epoch_retire_shared(&ref->db->ks->epoch, e, entry_size(e), !owned);
+}
+
+struct entry *keyref_take(struct keyref *ref)
+{
+    struct entry *e = ref->entry;
+    if (unlink_entry(ref))
+        return e;
+    struct entry *copy = entry_clone(e);
+    epoch_retire_shared(&ref->db->ks->epoch, e, entry_size(e), true);
+    return copy;
+}
+
+void keyref_give(struct keyref *ref, struct entry *e)
+{
+    if (!slice_equal(entry_key(e), ref->key)) {
+        struct entry *named =
+            entry_new(ref->key, entry_due(e), entry_type(e), entry_encoding(e), e->value_size);
+        named->flags |= e->flags & ENTRY_GROWN;
+        entry_set_clock(named, entry_clock(e));
+        size_t fixed = entry_fixed_value_size(entry_encoding(e));
+        memcpy((void *)(uintptr_t)entry_value(named), entry_value(e), fixed ? fixed : e->value_size);
+        entry_free_block(e);
+        e = named;
+    }
+    insert_block(ref->db, ref->hash, e);
+    ref->entry = e;
+}
+
+void db_insert(struct db *db, uint64_t hash, struct entry *e)
+{
+    insert_block(db, hash, e);
+}
+
+/* ---- deep copies ---- */
+
+static bool all_zero(struct slice s)
+{
+    return s.size == 0 || (s.data[0] == 0 && memcmp(s.data, s.data + 1, s.size - 1) == 0);
+}
+
+/* Runs of zeros are not written, so that holes stay holes. */
+static void copy_rope(struct rope *to, const struct rope *from, struct epoch *epoch)
+{
+    rope_init(to);
+    for (uint64_t at = 0; at < from->size;) {
+        struct slice run = rope_run(from, at, from->size - at);
+        if (!all_zero(run))
+            rope_write(to, epoch, at, run);
+        at += run.size;
+    }
+    if (to->size < from->size)
+        rope_write(to, epoch, from->size - 1, SLICE("\0"));
+}
+
+static void copy_dict(struct dict *to, const struct dict *from, struct epoch *epoch)
+{
+    dict_init(to, (enum dict_kind)from->kind);
+    struct dict_iter it;
+    struct dict_item item;
+    dict_iter_init(&it, from);
+    while (dict_iter_next(&it, &item))
+        dict_add(to, epoch, dict_hash(to, item.key), item.key, item.value);
+}
+
+static void copy_btree(struct btree *to, const struct btree *from, struct epoch *epoch)
+{
+    btree_init(to);
+    struct btree_pos pos;
+    btree_seek_rank(from, 0, &pos);
+    for (; !btree_at_end(&pos); btree_next(&pos))
+        btree_append(to, epoch, btree_item(&pos));
+}
+
+void keyref_copy_from(struct keyref *to, const struct entry *from, int64_t due)
+{
+    assert(to->entry != from);
+    struct epoch *epoch = &to->db->ks->epoch;
+    enum entry_encoding encoding = entry_encoding(from);
+    struct entry *e = keyref_put(to, due, entry_type(from), encoding, from->value_size);
+    e->flags |= from->flags & ENTRY_GROWN;
+
+    void *value = (void *)(uintptr_t)entry_value(e);
+    const void *source = entry_value(from);
+    switch (encoding) {
+    case ENTRY_ROPE: copy_rope(value, source, epoch); break;
+    case ENTRY_DICT: copy_dict(value, source, epoch); break;
+    case ENTRY_BTREE: copy_btree(value, source, epoch); break;
+    case ENTRY_ZTREE: {
+        struct zset_root *z = value;
+        const struct zset_root *s = source;
+        copy_btree(&z->tree, &s->tree, epoch);
+        copy_dict(&z->index, &s->index, epoch);
+        break;
+    }
+    case ENTRY_INT: memcpy(value, source, sizeof(int64_t)); break;
+    case ENTRY_BYTES:
+    case ENTRY_LISTPACK:
+    case ENTRY_INTSET: memcpy(value, source, from->value_size); break;
+    }
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Snapshots of the keyspace: the roots of all databases and one live epoch. Nothing is copied here;
+ * from now on writers copy what they change (keyref_own, table_own, and the structures below).
+ */
+#include "base/mem.h"
+#include "keyspace/keyspace.h"
+
+struct snapshot *snapshot_begin(struct keyspace *ks)
+{
+    size_t size = sizeof(struct snapshot) + (size_t)ks->db_count * sizeof(struct snapshot_db);
+    struct snapshot *s = mem_alloc(size);
+    s->db_count = ks->db_count;
+    s->taken_ms = ks->now_ms;
+    for (int i = 0; i < ks->db_count; i++)
+        s->dbs[i] = (struct snapshot_db){.table = ks->dbs[i].table, .expires = ks->dbs[i].expires};
+    s->epoch = epoch_snapshot_begin(&ks->epoch);
+    return s;
+}
+
+void snapshot_end(struct keyspace *ks, struct snapshot *s)
+{
+    epoch_snapshot_end(&ks->epoch, s->epoch);
+    mem_free(s);
+}
