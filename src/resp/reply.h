@@ -6,6 +6,9 @@
  * Each function gives the right form for the protocol in use: reply_map writes %n or *2n, reply_null
  * writes _ or $-1, and so on.
  *
+ * CLIENT REPLY OFF and SKIP: whoever mutes a client points `out` at a buffer that is thrown away, so
+ * that no function here has to look; `muted` is for those who would rather not work for nothing.
+ *
  * Strings are copied into the buffer. reply_bulk_begin announces a bulk string of a known size whose
  * bytes then follow by reply_append (for ropes).
  */
@@ -26,13 +29,13 @@ struct reply {
     char last_error[64];  /* the first word of the last error ("WRONGTYPE"), for errorstats */
 };
 
-void reply_ok(struct reply *r);
+static inline void reply_ok(struct reply *r);
 void reply_simple(struct reply *r, const char *s);          /* +s */
 void reply_error(struct reply *r, const char *message);     /* -message: with its code, "ERR ..." */
 void reply_errorf(struct reply *r, const char *format, ...) /* CR and LF become blanks */
     __attribute__((format(printf, 2, 3)));
-void reply_int(struct reply *r, int64_t v);
-void reply_bulk(struct reply *r, struct slice s);
+static inline void reply_int(struct reply *r, int64_t v);
+static inline void reply_bulk(struct reply *r, struct slice s);
 void reply_bulk_cstr(struct reply *r, const char *s);
 void reply_bulk_int(struct reply *r, int64_t v); /* an integer as a bulk string */
 void reply_bulkf(struct reply *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -45,9 +48,9 @@ void reply_long_double(struct reply *r, long double v); /* bulk, as INCRBYFLOAT 
 void reply_bool(struct reply *r, bool v);          /* RESP3 #t; RESP2 :1 */
 void reply_bignum(struct reply *r, struct slice digits);
 void reply_verbatim(struct reply *r, struct slice text, const char *format); /* "txt", "mkd" */
-void reply_null(struct reply *r);       /* RESP3 _ ; RESP2 $-1 */
-void reply_null_array(struct reply *r); /* RESP3 _ ; RESP2 *-1 */
-void reply_array(struct reply *r, size_t count);
+static inline void reply_null(struct reply *r); /* RESP3 _ ; RESP2 $-1 */
+void reply_null_array(struct reply *r);         /* RESP3 _ ; RESP2 *-1 */
+static inline void reply_array(struct reply *r, size_t count);
 void reply_map(struct reply *r, size_t pairs);
 void reply_set(struct reply *r, size_t count);
 void reply_push(struct reply *r, size_t count);
@@ -68,5 +71,88 @@ void reply_wrong_type(struct reply *r);
 void reply_syntax_error(struct reply *r);
 void reply_not_integer(struct reply *r);
 void reply_not_float(struct reply *r);
+
+/* What the hot path uses, inline. */
+
+void reply_header(struct reply *r, char kind, int64_t n); /* kind, n, CR, LF */
+void reply_bulk_large(struct reply *r, struct slice s);
+
+/* A decimal of up to three digits; returns the place behind it. */
+static inline char *reply_put_small(char *p, unsigned n)
+{
+    if (n >= 100) {
+        *p++ = (char)('0' + n / 100);
+        n %= 100;
+        *p++ = (char)('0' + n / 10);
+        n %= 10;
+    } else if (n >= 10) {
+        *p++ = (char)('0' + n / 10);
+        n %= 10;
+    }
+    *p++ = (char)('0' + n);
+    return p;
+}
+
+static inline void reply_ok(struct reply *r)
+{
+    char *p = outbuf_reserve(r->out, 5);
+    memcpy(p, "+OK\r\n", 5);
+    outbuf_commit(r->out, p + 5);
+}
+
+static inline void reply_small_header(struct reply *r, char kind, unsigned n)
+{
+    char *p = outbuf_reserve(r->out, 8);
+    *p++ = kind;
+    p = reply_put_small(p, n);
+    memcpy(p, "\r\n", 2);
+    outbuf_commit(r->out, p + 2);
+}
+
+static inline void reply_int(struct reply *r, int64_t v)
+{
+    if (__builtin_expect((uint64_t)v < 1000, 1))
+        reply_small_header(r, ':', (unsigned)v);
+    else
+        reply_header(r, ':', v);
+}
+
+static inline void reply_array(struct reply *r, size_t count)
+{
+    if (__builtin_expect(count < 1000, 1))
+        reply_small_header(r, '*', (unsigned)count);
+    else
+        reply_header(r, '*', (int64_t)count);
+}
+
+static inline void reply_bulk(struct reply *r, struct slice s)
+{
+    if (__builtin_expect(s.size > 999, 0)) {
+        reply_bulk_large(r, s);
+        return;
+    }
+    char *p = outbuf_reserve(r->out, s.size + 8);
+    *p++ = '$';
+    p = reply_put_small(p, (unsigned)s.size);
+    memcpy(p, "\r\n", 2);
+    p += 2;
+    if (s.size != 0)
+        memcpy(p, s.data, s.size);
+    p += s.size;
+    memcpy(p, "\r\n", 2);
+    outbuf_commit(r->out, p + 2);
+}
+
+static inline void reply_null(struct reply *r)
+{
+    char *p = outbuf_reserve(r->out, 5);
+    if (r->protocol == 2) {
+        memcpy(p, "$-1\r\n", 5);
+        outbuf_commit(r->out, p + 5);
+    } else {
+        memcpy(p, "_\r\n", 3);
+        outbuf_commit(r->out, p + 3);
+    }
+}
 
 #endif
