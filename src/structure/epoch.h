@@ -37,6 +37,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/mem.h"
+
 struct epoch_snapshot; /* one live snapshot's epoch and retired list */
 struct epoch_private;
 
@@ -88,23 +90,41 @@ static inline bool epoch_has_snapshot(const struct epoch *e)
 /* Take a snapshot: the caller keeps the roots. Constant time. */
 struct epoch_snapshot *epoch_snapshot_begin(struct epoch *e);
 uint64_t epoch_snapshot_epoch(const struct epoch_snapshot *s);
-/* Bytes and nodes that are kept for this snapshot alone or for it and older ones. */
+/* Bytes and nodes that are kept for this snapshot alone or for it and older ones. A subtree counts
+ * as one node, its bytes are estimated from its weight. */
 size_t epoch_snapshot_held_bytes(const struct epoch_snapshot *s);
 size_t epoch_snapshot_held_count(const struct epoch_snapshot *s);
 /* Release, in any order of snapshots. Constant time: the retired list becomes work for
  * epoch_reclaim_step, or goes to the reclaimer thread whole when no older snapshot is live. */
 void epoch_snapshot_end(struct epoch *e, struct epoch_snapshot *s);
 
-/* One node that has been unlinked from the current tree, of `size` bytes (for the accounting).
- * Frees it at once when it is owned; else it waits with the newest live snapshot. */
-void epoch_retire(struct epoch *e, void *ptr, size_t size, uint64_t birth);
+/* What the two functions below come to when a snapshot can see the node: it waits. */
+void epoch_retire_frozen(struct epoch *e, void *ptr, size_t size, uint64_t birth);
+
+/* One node that has been unlinked from the current tree, of `size` bytes (as it was asked of the
+ * allocator). Frees it at once when it is owned; else it waits with the newest live snapshot. */
+static inline void epoch_retire(struct epoch *e, void *ptr, size_t size, uint64_t birth)
+{
+    if (__builtin_expect(birth > e->frozen, 1))
+        mem_free_sized(ptr, size);
+    else
+        epoch_retire_frozen(e, ptr, size, birth);
+}
 
 /* The same for a block without a birth of its own, `shared` saying whether a snapshot may see it
  * (the entry's bit in its segment). Treated as born at the beginning of time. */
-void epoch_retire_shared(struct epoch *e, void *ptr, size_t size, bool shared);
+static inline void epoch_retire_shared(struct epoch *e, void *ptr, size_t size, bool shared)
+{
+    if (!shared || e->frozen == 0)
+        mem_free_sized(ptr, size);
+    else
+        epoch_retire_frozen(e, ptr, size, 0);
+}
 
-/* A whole subtree that has been unlinked. `birth` is the root node's. `weight` is a rough count of
- * the nodes below: small ones are freed in place, larger ones by the reclaimer. */
+/* A whole subtree that has been unlinked. `birth` is the root node's; `ptr` may be any 64-bit word
+ * that the kind's function understands. `weight` is a rough count of the nodes below: small ones
+ * (less than EPOCH_SMALL_WEIGHT) are freed in place, larger ones by the reclaimer. */
+#define EPOCH_SMALL_WEIGHT 64
 void epoch_retire_deep(struct epoch *e, enum epoch_kind kind, void *ptr, uint64_t birth,
                        size_t weight);
 

@@ -5,7 +5,7 @@
  * share this directory, its copy-on-write, its splitting and its walking.
  *
  * Shape. A word refers to a page or to a leaf. A page at level L is indexed by hash bits
- * [8L, 8L+8), counted from the top; it begins with one slot and doubles up to 256 (bits = 0..8). A
+ * [8L, 8L+8), counted from the top; it begins with two slots and doubles up to 256 (bits = 1..8). A
  * leaf of depth d holds exactly the hashes with one d-bit prefix and stands in every slot of its
  * page that has this prefix. A leaf that splits at the depth where its page is full (d = 8L+8) gets
  * a child page. Hash order is iteration order; a leaf's range is known from its depth and any hash
@@ -30,6 +30,7 @@
 #define HF_STRUCTURE_TRIE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "structure/epoch.h"
@@ -48,7 +49,7 @@ struct trie_leaf {
 struct trie_page {
     uint64_t birth;
     int64_t due;
-    uint8_t bits;  /* 0..8: 1 << bits slots */
+    uint8_t bits;  /* 1..8: 1 << bits slots */
     uint8_t level; /* indexed by hash bits [8*level, 8*level + bits) */
     trie_word slots[];
 };
@@ -135,6 +136,15 @@ struct trie_free_ops {
     void *ctx;
 };
 void trie_free(trie_word root, uint64_t seen, const struct trie_free_ops *ops);
+
+/* Bytes of the pages alone (walks them). */
+size_t trie_page_bytes(trie_word root);
+
+/* Check the directory: ranges, depths, births and due times of pages and leaves; calls leaf for each
+ * leaf with the first hash of its range. Aborts with a message when something is wrong. For tests.
+ * With e == NULL (a frozen trie) the births are not looked at. */
+void trie_check(trie_word root, const struct epoch *e,
+                void (*leaf)(void *ctx, trie_word leaf, uint64_t first), void *ctx);
 
 static inline uint64_t trie_word_birth(trie_word word)
 {
