@@ -87,6 +87,7 @@ struct keyspace *keyspace_new(int db_count, bool with_reclaimer)
                                           .zset_max_listpack_entries = 128,
                                           .zset_max_listpack_value = 64,
                                           .list_max_listpack_size = -2};
+    ks->string_size_max = 512ULL << 20;
     ks->lfu_log_factor = 10;
     ks->lfu_decay_minutes = 1;
     /* The hash key is random in a server and fixed in tests: so is what follows from it. */

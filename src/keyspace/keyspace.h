@@ -46,6 +46,7 @@ struct keyspace {
     struct db *dbs;
     int db_count;
     struct encoding_limits limits;
+    uint64_t string_size_max; /* proto-max-bulk-len: what APPEND and SETRANGE may make */
     int64_t now_ms;           /* wall clock, set by the executor before each command */
     bool lazy_expire_paused;  /* expired keys are hidden but not removed (loading, CLIENT PAUSE) */
     uint64_t dirty;           /* changes since the last save that succeeded */
