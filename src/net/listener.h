@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Listening sockets: TCP over IPv4 and IPv6 on several addresses, and a Unix socket. Each new
+ * connection's descriptor is handed to one function.
+ */
+#ifndef HF_NET_LISTENER_H
+#define HF_NET_LISTENER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "net/loop.h"
+#include "os/socket.h"
+
+/* Called with a non-blocking descriptor, which it takes. */
+typedef void listener_accept_fn(void *ctx, int fd);
+
+struct listeners;
+
+struct listeners *listeners_new(struct loop *loop, listener_accept_fn *accept, void *ctx);
+/* Closes all of them, and removes the Unix socket's file. */
+void listeners_free(struct listeners *l);
+
+/* One address. One that begins with '-' is optional: when the machine does not have it, it is left
+ * out and true is returned. On failure `error` says why. */
+bool listeners_add_tcp(struct listeners *l, const char *address, int port, int backlog,
+                       char error[SOCKET_ERROR_SIZE]);
+bool listeners_add_unix(struct listeners *l, const char *path, unsigned perm, int backlog,
+                        char error[SOCKET_ERROR_SIZE]);
+/* Close the TCP ones (before `bind` or `port` changes). */
+void listeners_close_tcp(struct listeners *l);
+size_t listeners_count(const struct listeners *l);
+
+#endif
