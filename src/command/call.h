@@ -13,9 +13,18 @@
 #include "keyspace/keyspace.h"
 #include "resp/reply.h"
 
+struct call;
 struct client;
 struct server;
 struct command;
+
+/* What is to be told of changes. `wanted` is false while nobody watches a key or listens to events:
+ * then `changed` is not called. */
+struct call_hooks {
+    bool wanted;
+    void (*changed)(struct call *c, struct db *db, struct slice key, int event_class,
+                    const char *event);
+};
 
 struct call {
     struct keyspace *ks;
@@ -27,6 +36,8 @@ struct call {
     int64_t now_ms;         /* = ks->now_ms */
     uint64_t first_key_hash; /* of the first key, from the prefetch stage; see call_hash */
     const char *first_key;   /* argv[..].data that first_key_hash belongs to, or NULL */
+    const struct call_hooks *hooks;
+    bool no_touch; /* CLIENT NO-TOUCH: reads leave the access clock alone */
     struct client *client;
     struct server *server;
 };

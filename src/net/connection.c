@@ -89,10 +89,14 @@ enum connection_result connection_read(struct connection *c, struct read_arena *
         n = socket_read(c->source.fd, to, room);
         big_room = 0;
     }
-    if (n < 0)
-        return errno == EAGAIN ? CONNECTION_AGAIN : CONNECTION_FAILED;
-    if (n == 0)
-        return CONNECTION_END;
+    if (n <= 0) {
+        enum connection_result result = n == 0            ? CONNECTION_END
+                                        : errno == EAGAIN ? CONNECTION_AGAIN
+                                                          : CONNECTION_FAILED;
+        /* The place in the arena was not taken: others may read there. */
+        connection_keep(c);
+        return result;
+    }
     *count = (size_t)n;
     size_t to_big = *count < big_room ? *count : big_room;
     if (to_big != 0)

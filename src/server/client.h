@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * A client: the state of executing one connection's commands. Its connection (net/connection.h)
+ * holds bytes only.
+ *
+ * Life: client_accept makes one; client_close marks it and lists it, and the end of the turn frees
+ * it, so that whoever runs meanwhile (a batch, CLIENT KILL) may hold its pointer until then.
+ */
+#ifndef HF_SERVER_CLIENT_H
+#define HF_SERVER_CLIENT_H
+
+#include "base/text.h"
+#include "net/connection.h"
+#include "server/server.h"
+
+enum client_flag {
+    CLIENT_CLOSE_AFTER_REPLY = 1U << 0,
+    CLIENT_CLOSING = 1U << 1,     /* to be freed at the end of the turn */
+    CLIENT_BLOCKED = 1U << 2,     /* its next command was put off: nothing of it is executed */
+    CLIENT_UNAUTHENTICATED = 1U << 3,
+    CLIENT_MULTI = 1U << 4,
+    CLIENT_DIRTY_CAS = 1U << 5,   /* a watched key was changed: EXEC will fail */
+    CLIENT_DIRTY_EXEC = 1U << 6,  /* a command was refused while queueing: EXEC will fail */
+    CLIENT_REPLY_OFF = 1U << 7,
+    CLIENT_REPLY_SKIP_NEXT = 1U << 8, /* becomes SKIP for the next command */
+    CLIENT_REPLY_SKIP = 1U << 9,
+    CLIENT_UNIX = 1U << 10,
+    CLIENT_NO_EVICT = 1U << 11,
+    CLIENT_NO_TOUCH = 1U << 12,
+    CLIENT_IN_INPUT = 1U << 13,   /* in the batch's queue of inputs */
+    CLIENT_IN_TURN = 1U << 14,    /* was read from in this turn */
+    CLIENT_IN_WRITE = 1U << 15,   /* in the list of those with output */
+    CLIENT_PROTOCOL_ERROR = 1U << 16
+};
+
+/* Nothing more of such a client is parsed or executed. */
+#define CLIENT_STOPPED (CLIENT_CLOSE_AFTER_REPLY | CLIENT_CLOSING | CLIENT_BLOCKED)
+/* Dispatch looks closer. */
+#define CLIENT_ATTENTION                                                                           \
+    (CLIENT_UNAUTHENTICATED | CLIENT_MULTI | CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP_NEXT |           \
+     CLIENT_REPLY_SKIP)
+
+struct transaction;
+struct watch;
+
+struct client {
+    struct connection io;
+    struct server *server;
+    struct db *db;
+    struct reply reply;
+    uint32_t flags;
+    uint64_t id;
+    struct client *prev, *next;   /* all clients */
+    struct client *next_input;    /* the batch's queue */
+    struct client *next_write;
+    struct client *next_closing;
+    const struct command *last_command;
+    struct transaction *transaction; /* with CLIENT_MULTI */
+    struct watch *watches;
+    char *name, *lib_name, *lib_version; /* NULL: not set */
+    char *peer, *local;                  /* made when first asked for */
+    int64_t created_us, active_us;       /* monotonic */
+    int64_t soft_limit_since_us;         /* output above the soft limit; 0: it is not */
+    struct outbuf discarded;             /* where replies go that CLIENT REPLY suppresses */
+    uint64_t input_bytes, output_bytes, commands;
+};
+
+void client_accept(struct server *s, int fd);
+/* To be freed at the end of this turn; nothing of it is executed any more. */
+void client_close(struct client *c);
+/* As client_close, but what has been replied is written first. */
+void client_close_after_reply(struct client *c);
+/* Frees those that were closed. */
+void clients_free_closing(struct server *s);
+/* Note that it may have output. */
+void client_want_write(struct client *c);
+/* Write out what clients have got. */
+void clients_write(struct server *s);
+/* False: its output is beyond the limits of its class, and it is being closed. */
+bool client_check_output(struct client *c);
+/* Some of the clients, all within about a second: timeouts, soft output limits. */
+void clients_cron(struct server *s);
+
+const char *client_peer(struct client *c);
+const char *client_local(struct client *c);
+enum client_class client_class(const struct client *c);
+/* The line of CLIENT LIST, without the end of line. */
+void client_describe(struct client *c, struct text *out);
+
+/* Put its next command off (CLIENT PAUSE), and take it up again. */
+void client_block(struct client *c);
+void client_unblock(struct client *c);
+
+/* As after accepting: for RESET. */
+void client_reset(struct client *c);
+/* "ERR Client names cannot contain ..." was replied if false. An empty name removes it. */
+bool client_set_name(struct call *c, struct slice name);
+
+#endif

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The server: the wiring of keyspace, configuration, event loop and clients, and what belongs to the
+ * process as a whole. Grouped in small structs; a function that needs one group takes that group.
+ * Everything here is owned by the executor thread.
+ *
+ *     server_new -> (load data) -> server_listen -> server_run -> server_free
+ *
+ * Files: server.c (start, cron, stop), client.c (connections and their state), batch.c (reading,
+ * parsing, prefetching and executing in batches), dispatch.c (what is checked before a command
+ * runs, and counted after), transaction.c (MULTI, WATCH).
+ */
+#ifndef HF_SERVER_SERVER_H
+#define HF_SERVER_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "command/call.h"
+#include "net/listener.h"
+#include "net/loop.h"
+
+/* The version of Redis whose behaviour is followed: HELLO and INFO report it, as clients choose by
+ * it what they send. */
+#define SERVER_REDIS_VERSION "7.0.15"
+
+struct batch;
+struct client;
+struct config;
+struct watch_table;
+
+enum client_class { CLIENT_CLASS_NORMAL, CLIENT_CLASS_REPLICA, CLIENT_CLASS_PUBSUB, CLIENT_CLASSES };
+
+struct output_limit {
+    uint64_t hard_bytes, soft_bytes; /* 0: none */
+    int64_t soft_seconds;
+};
+
+/* What is looked at for every request or connection, copied from the configuration by
+ * server_apply_config. */
+struct server_limits {
+    int64_t bulk_max;            /* proto-max-bulk-len */
+    uint64_t query_buffer_max;   /* client-query-buffer-limit */
+    uint64_t maxclients;
+    int64_t timeout_seconds;     /* 0: idle clients stay */
+    int tcp_keepalive_seconds;
+    bool protected_mode;
+    bool password_set;           /* requirepass */
+    bool notify_events;          /* notify-keyspace-events is not empty */
+    struct output_limit output[CLIENT_CLASSES];
+};
+
+struct server_clients {
+    struct client *first, *last; /* all, the oldest first */
+    size_t count;
+    uint64_t next_id;
+    struct client *closing;    /* to be freed at the end of the turn */
+    struct client *write_first, **write_last; /* have output to be written at the end of the turn */
+    size_t blocked_count;      /* postponed by CLIENT PAUSE */
+    struct client *cron_next;  /* where clients_cron goes on */
+};
+
+/* CLIENT PAUSE. */
+struct server_pause {
+    int64_t until_ms; /* by the wall clock; 0: not paused */
+    bool all;         /* everything, not just writes */
+};
+
+struct command_stats {
+    uint64_t calls, ns, rejected, failed;
+};
+
+struct error_stat {
+    char code[64];
+    uint64_t count;
+};
+#define SERVER_ERROR_STATS_MAX 128
+
+struct server_stats {
+    int64_t start_ms; /* wall clock */
+    int64_t start_us; /* monotonic */
+    uint64_t connections_received, connections_rejected;
+    uint64_t commands_processed;
+    uint64_t input_bytes, output_bytes;
+    uint64_t reads, writes; /* socket calls */
+    uint64_t query_buffer_closed, output_buffer_closed; /* clients closed by these limits */
+    uint64_t unauthenticated_errors;
+    uint64_t error_replies;
+    uint64_t protocol_errors;
+    struct command_stats *commands; /* command_count of them, by command->id */
+    struct error_stat errors[SERVER_ERROR_STATS_MAX];
+    size_t error_count;
+    /* For instantaneous_*: sampled by the cron sixteen times over. */
+    struct {
+        uint64_t last_commands, last_input, last_output;
+        int64_t last_us;
+        uint64_t commands[16], input[16], output[16]; /* a second */
+        unsigned at;
+    } rate;
+};
+
+struct server {
+    struct keyspace *ks;
+    struct config *config;
+    struct server_limits limits;
+    struct loop *loop;
+    struct listeners *listeners;
+    struct server_clients clients;
+    struct server_pause pause;
+    struct server_stats stats;
+    struct batch *batch;
+    struct watch_table *watches;
+    struct call_hooks hooks;
+    char run_id[41];
+    int64_t now_us; /* the monotonic clock at the beginning of the turn */
+    /* Not zero: something concerns all commands (loading, a pause), so that dispatch looks closer. */
+    bool attention;
+    bool loading;
+    bool stopping;
+    bool monitor_errors;
+    int exit_status;
+    uint64_t cron_count;
+};
+
+/* Makes the keyspace too. `config` must outlive the server. */
+struct server *server_new(struct config *config);
+void server_free(struct server *s);
+/* Open the listening sockets as configured. On failure `error` says which and why. */
+bool server_listen(struct server *s, char error[SOCKET_ERROR_SIZE]);
+/* Serve until server_stop; returns the process's exit status. */
+int server_run(struct server *s);
+/* End server_run after this turn. From the loop's thread; others loop_post it. */
+void server_stop(struct server *s, int exit_status);
+/* Take over what the configuration says now. To be called after every change of it. */
+void server_apply_config(struct server *s);
+/* Serve clients once while something long runs in this thread (loading): they get -LOADING. */
+void server_serve_while_busy(struct server *s);
+void server_set_loading(struct server *s, bool loading);
+/* Set the clocks of keyspace and server to now. */
+void server_update_clock(struct server *s);
+
+/* The mean of what the cron has sampled in the last 1.6 seconds, a second. */
+uint64_t server_commands_per_second(const struct server *s);
+uint64_t server_input_per_second(const struct server *s);
+uint64_t server_output_per_second(const struct server *s);
+void server_reset_stats(struct server *s); /* CONFIG RESETSTAT */
+
+/* Recompute s->attention. */
+void server_update_attention(struct server *s);
+
+#endif
