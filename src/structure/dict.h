@@ -5,18 +5,19 @@
  * item of 20 bytes costs about 28 with all that belongs to it, where an allocation and a slot for
  * each would cost 44.
  *
- * A leaf is one block of at most about 1 KiB, grown in steps of the allocator's classes:
+ * A leaf is one block of at most 1 KiB, grown in steps of the allocator's classes:
  *
  *     +--------------------+---------------+-------------------+------+-------------------------+
  *     | header (trie_leaf) | tags, 1 byte  | offsets, 2 bytes  | free | items, from the end down|
  *     +--------------------+---------------+-------------------+------+-------------------------+
  *
- *     item:  key size (1 or 2 bytes), key, value size (1 or 2 bytes), value
+ *     item:  key size (1 byte), key; in a map also value size (1 byte), value
  *
  * The tags are bits of the hash, compared with SIMD; items are in no order. A leaf that is full
  * splits by the next bit of the hash, which is computed anew from the key; two small neighbours
  * merge. A key or value of more than DICT_INLINE_MAX bytes lives in a block of its own with a
- * birth, which the item points to; it is immutable.
+ * birth, which the item points to; it is immutable. The items of an index are all of 16 bytes, so
+ * that it has neither sizes nor offsets.
  *
  * Equal keys may be added more than once (dict_add does not look), which the member index uses for
  * equal hashes; sets and hashes look first.
@@ -43,7 +44,8 @@ struct dict {
 enum dict_kind {
     DICT_SET,   /* keys alone */
     DICT_MAP,   /* key -> value */
-    DICT_INDEX, /* the key is the 8 bytes of a hash, in memory order: the trie uses it as it is */
+    DICT_INDEX, /* the key is the 8 bytes of a hash, in memory order: the trie uses it as it is;
+                 * the value is 8 bytes too */
 };
 
 void dict_init(struct dict *d, enum dict_kind kind);
@@ -83,7 +85,8 @@ void dict_set_value(struct dict *d, struct epoch *e, const struct dict_place *pl
 void dict_remove(struct dict *d, struct epoch *e, const struct dict_place *place);
 
 /* SCAN: gives whole leaves (of some tens of items) from `cursor` on until at least `want` items
- * were given; returns the next cursor, 0 at the end. Guarantees as table_scan's. */
+ * were given (or many empty leaves passed); returns the next cursor, 0 at the end. Guarantees as
+ * table_scan's. Any number may be given as a cursor. */
 uint64_t dict_scan(const struct dict *d, uint64_t cursor, size_t want,
                    void (*fn)(void *ctx, const struct dict_item *item), void *ctx);
 
@@ -99,7 +102,8 @@ void dict_iter_init(struct dict_iter *it, const struct dict *d);
 bool dict_iter_next(struct dict_iter *it, struct dict_item *item);
 
 /* A random item, near enough uniform: a leaf by random hash, accepted in proportion to its filling,
- * then one of its items. False when empty. `rand` gives fresh random numbers. */
+ * then one of its items. False when empty. `rand` gives fresh random numbers, all 64 bits of which
+ * are used. */
 bool dict_random(const struct dict *d, uint64_t (*rand)(void *ctx), void *ctx,
                  struct dict_item *item);
 

@@ -1,0 +1,599 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * How a change goes: the leaf is found; if it is owned and the change fits in its block, it is made
+ * there, without looking at the pages above (an owned leaf has owned pages). Otherwise the path is
+ * made owned and the leaf is replaced: by a copy in a block of the right size, by its two halves, or
+ * by itself joined with its sibling.
+ */
+#include "structure/dict.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "structure/dict_leaf.h"
+
+/* Two siblings that fit together in this are merged. The distance to DICT_LEAF_MAX is what has to be
+ * added before the leaf splits again. */
+#define MERGE_MAX (DICT_LEAF_MAX / 4 * 3)
+
+static inline struct dict_leaf *leaf_at(const struct dict *d, uint64_t hash)
+{
+    trie_word word = trie_find(d->root, hash);
+    return word ? dict_leaf_of(word) : NULL;
+}
+
+static inline trie_word word_of(const struct dict_leaf *leaf)
+{
+    return trie_leaf_word(leaf, 0);
+}
+
+void dict_init(struct dict *d, enum dict_kind kind)
+{
+    *d = (struct dict){.kind = (uint8_t)kind};
+}
+
+uint64_t dict_hash(const struct dict *d, struct slice key)
+{
+    if (d->kind == DICT_INDEX) {
+        uint64_t hash;
+        assert(key.size == sizeof(hash));
+        memcpy(&hash, key.data, sizeof(hash));
+        return hash;
+    }
+    return hash_bytes(key.data, key.size);
+}
+
+void dict_prefetch(const struct dict *d, uint64_t hash)
+{
+    const struct dict_leaf *leaf = leaf_at(d, hash);
+    __builtin_prefetch(leaf);
+    __builtin_prefetch((const char *)leaf + 64);
+}
+
+static bool found(const struct dict_leaf *leaf, uint32_t index, uint64_t hash,
+                  struct dict_item *item, struct dict_place *place)
+{
+    if (index == DICT_LEAF_NONE)
+        return false;
+    if (item)
+        *item = dict_item_read(leaf->kind, dict_leaf_item(leaf, index));
+    if (place)
+        *place = (struct dict_place){hash, index};
+    return true;
+}
+
+bool dict_find(const struct dict *d, uint64_t hash, struct slice key, struct dict_item *item,
+               struct dict_place *place)
+{
+    const struct dict_leaf *leaf = leaf_at(d, hash);
+    if (!leaf)
+        return false;
+    /* The offsets stand mostly in the second line: it comes together with the first. */
+    __builtin_prefetch((const char *)leaf + 64);
+    return found(leaf, dict_leaf_find(leaf, 0, dict_leaf_tag(hash), key), hash, item, place);
+}
+
+bool dict_find_next(const struct dict *d, struct slice key, struct dict_item *item,
+                    struct dict_place *place)
+{
+    const struct dict_leaf *leaf = leaf_at(d, place->hash);
+    uint8_t tag = dict_leaf_tag(place->hash);
+    return found(leaf, dict_leaf_find(leaf, place->index + 1, tag, key), place->hash, item, place);
+}
+
+/* ---- parts and blocks ---- */
+
+static size_t block_size(const struct dict_block *block)
+{
+    return sizeof(*block) + block->size;
+}
+
+static void put_part(struct dict_raw *raw, struct slice s, uint64_t hash, const struct epoch *e)
+{
+    char *p = raw->bytes + raw->size;
+    if (s.size <= DICT_INLINE_MAX) {
+        *p = (char)s.size;
+        if (s.size)
+            memcpy(p + 1, s.data, s.size);
+    } else {
+        struct dict_block *block = mem_alloc(sizeof(*block) + s.size);
+        *block = (struct dict_block){.birth = e->now, .size = s.size, .hash = hash};
+        memcpy(block->bytes, s.data, s.size);
+        *p = (char)DICT_PART_BLOCK;
+        memcpy(p + 1, &block, sizeof(block));
+        raw->has_block = true;
+    }
+    raw->size += dict_part_size(p);
+}
+
+static void make_raw(struct dict_raw *raw, uint32_t kind, const struct epoch *e, uint64_t hash,
+                     struct slice key, struct slice value)
+{
+    raw->size = 0;
+    raw->has_block = false;
+    if (kind == DICT_INDEX) {
+        assert(key.size == 8 && value.size == 8);
+        memcpy(raw->bytes, key.data, 8);
+        memcpy(raw->bytes + 8, value.data, 8);
+        raw->size = DICT_INDEX_ITEM;
+        return;
+    }
+    put_part(raw, key, hash, e);
+    if (kind == DICT_MAP)
+        put_part(raw, value, 0, e);
+    else
+        assert(value.size == 0);
+}
+
+static void retire_part(struct epoch *e, const char *part)
+{
+    if (dict_part_is_block(part)) {
+        struct dict_block *block = dict_part_block(part);
+        epoch_retire(e, block, block_size(block), block->birth);
+    }
+}
+
+static void retire_leaf(struct epoch *e, struct dict_leaf *leaf)
+{
+    epoch_retire(e, leaf, leaf->size, leaf->birth);
+}
+
+/* ---- replacing leaves ---- */
+
+/* Put a copy of the leaf in a block of `size` bytes in its place. */
+static struct dict_leaf *replace_leaf(struct dict *d, struct epoch *e, uint64_t hash, uint32_t size)
+{
+    struct trie_path path;
+    trie_path_own(e, &d->root, hash, &path);
+    struct dict_leaf *old = dict_leaf_of(path.leaf);
+    struct dict_leaf *copy = dict_leaf_copy(old, e->now, size);
+    trie_path_set(&path, word_of(copy));
+    retire_leaf(e, old);
+    return copy;
+}
+
+static struct dict_leaf *own_leaf(struct dict *d, struct epoch *e, uint64_t hash)
+{
+    struct dict_leaf *leaf = leaf_at(d, hash);
+    if (epoch_owned(e, leaf->birth))
+        return leaf;
+    return replace_leaf(d, e, hash, leaf->size);
+}
+
+/* Split the leaf at the path's end in two, leaving room for an item of `size` bytes that is to come
+ * with `hash`. The path then leads to where it belongs. False, and nothing done, when all items
+ * and the new one have one hash, so that no split could part them. */
+static bool split_leaf(struct epoch *e, struct trie_path *path, uint64_t hash, uint32_t size)
+{
+    struct dict_leaf *leaf = dict_leaf_of(path->leaf);
+    uint32_t kind = leaf->kind, depth = leaf->depth, count = leaf->count;
+    uint8_t side[DICT_LEAF_LIMIT / 4];
+    uint32_t counts[2] = {0, 0}, used[2] = {0, 0};
+    bool same = true;
+    for (uint32_t i = 0; i < count; i++) {
+        const char *item = dict_leaf_item(leaf, i);
+        uint64_t h = dict_item_hash(kind, item);
+        same &= h == hash;
+        /* At depth 64 all the hashes are equal: the shift is not used then. */
+        side[i] = (uint8_t)(h >> (63 - (depth & 63)) & 1);
+        counts[side[i]]++;
+        used[side[i]] += dict_item_size(kind, item);
+    }
+    if (same)
+        return false;
+    uint32_t target = (uint32_t)(hash >> (63 - depth) & 1);
+    struct dict_leaf *half[2];
+    for (uint32_t k = 0; k < 2; k++) {
+        uint32_t need = dict_leaf_need(kind, counts[k], used[k]);
+        uint32_t with = dict_leaf_need(kind, counts[k] + 1, used[k] + size);
+        if (k == target && with <= DICT_LEAF_MAX)
+            need = with;
+        half[k] = dict_leaf_new(kind, depth + 1, e->now, dict_leaf_class(need), counts[k]);
+        half[k]->has_blocks = leaf->has_blocks;
+    }
+    uint32_t filled[2] = {0, 0};
+    for (uint32_t i = 0; i < count; i++) {
+        const char *item = dict_leaf_item(leaf, i);
+        dict_leaf_fill(half[side[i]], filled[side[i]]++, leaf->tags[i], item,
+                       dict_item_size(kind, item));
+    }
+    trie_path_split(e, path, word_of(half[0]), word_of(half[1]), hash);
+    retire_leaf(e, leaf);
+    return true;
+}
+
+/* The general case of insert: the leaf has to be made, copied, enlarged or split. */
+static __attribute__((noinline)) void insert_slowly(struct dict *d, struct epoch *e, uint64_t hash,
+                                                    const struct dict_raw *raw)
+{
+    struct trie_path path;
+    trie_path_own(e, &d->root, hash, &path);
+    if (!path.leaf) {
+        uint32_t size = dict_leaf_class(dict_leaf_need(d->kind, 1, raw->size));
+        struct dict_leaf *leaf = dict_leaf_new(d->kind, 0, e->now, size, 0);
+        dict_leaf_put(leaf, dict_leaf_tag(hash), raw);
+        trie_path_set(&path, word_of(leaf));
+        return;
+    }
+    for (;;) {
+        struct dict_leaf *leaf = dict_leaf_of(path.leaf);
+        uint32_t need = dict_leaf_need(leaf->kind, leaf->count + 1U, leaf->used + raw->size);
+        if (need > leaf->size && need > DICT_LEAF_MAX && leaf->count > 0 &&
+            split_leaf(e, &path, hash, raw->size))
+            continue;
+        if (need > leaf->size || !epoch_owned(e, leaf->birth)) {
+            uint32_t size = dict_leaf_class(need);
+            if (size > DICT_LEAF_LIMIT) {
+                fprintf(stderr, "holdfast: dict: too many items with one hash\n");
+                abort();
+            }
+            struct dict_leaf *copy =
+                dict_leaf_copy(leaf, e->now, size > leaf->size ? size : leaf->size);
+            trie_path_set(&path, word_of(copy));
+            retire_leaf(e, leaf);
+            leaf = copy;
+        }
+        dict_leaf_put(leaf, dict_leaf_tag(hash), raw);
+        return;
+    }
+}
+
+static void insert(struct dict *d, struct epoch *e, uint64_t hash, const struct dict_raw *raw)
+{
+    struct dict_leaf *leaf = leaf_at(d, hash);
+    if (leaf && epoch_owned(e, leaf->birth) && dict_leaf_fits(leaf, raw->size))
+        dict_leaf_put(leaf, dict_leaf_tag(hash), raw);
+    else
+        insert_slowly(d, e, hash, raw);
+}
+
+/* Merge the leaf of `hash` with its sibling if they are small enough. */
+static bool merge_leaf(struct dict *d, struct epoch *e, uint64_t hash)
+{
+    struct trie_path path;
+    trie_path_own(e, &d->root, hash, &path);
+    trie_word other = trie_path_sibling(&path, hash);
+    if (!other)
+        return false;
+    struct dict_leaf *from[2] = {dict_leaf_of(path.leaf), dict_leaf_of(other)};
+    uint32_t kind = from[0]->kind, count = (uint32_t)from[0]->count + from[1]->count;
+    uint32_t need = dict_leaf_need(kind, count, (uint32_t)from[0]->used + from[1]->used);
+    if (need > MERGE_MAX)
+        return false;
+    struct dict_leaf *merged =
+        dict_leaf_new(kind, from[0]->depth - 1U, e->now, dict_leaf_class(need), count);
+    uint32_t filled = 0;
+    for (uint32_t k = 0; k < 2; k++) {
+        merged->has_blocks |= from[k]->has_blocks;
+        for (uint32_t i = 0; i < from[k]->count; i++) {
+            const char *item = dict_leaf_item(from[k], i);
+            dict_leaf_fill(merged, filled++, from[k]->tags[i], item, dict_item_size(kind, item));
+        }
+    }
+    trie_path_merge(e, &path, word_of(merged), hash);
+    retire_leaf(e, from[0]);
+    retire_leaf(e, from[1]);
+    return true;
+}
+
+/* After something was taken out of the owned leaf of `hash`. */
+static void shrink(struct dict *d, struct epoch *e, uint64_t hash)
+{
+    for (;;) {
+        struct dict_leaf *leaf = leaf_at(d, hash);
+        uint32_t need = dict_leaf_need(leaf->kind, leaf->count, leaf->used);
+        /* Looking at the sibling costs a cache miss: not while this one alone is half of it. */
+        if (leaf->depth > 0 && need <= MERGE_MAX / 2 && merge_leaf(d, e, hash))
+            continue;
+        /* A quarter of room is left, so that adding does not enlarge it at once again. */
+        uint32_t size = dict_leaf_class(need + need / 4);
+        if (size < leaf->size)
+            replace_leaf(d, e, hash, size);
+        return;
+    }
+}
+
+/* ---- changes ---- */
+
+void dict_add(struct dict *d, struct epoch *e, uint64_t hash, struct slice key, struct slice value)
+{
+    struct dict_raw raw;
+    make_raw(&raw, d->kind, e, hash, key, value);
+    insert(d, e, hash, &raw);
+    d->count++;
+}
+
+void dict_set_value(struct dict *d, struct epoch *e, const struct dict_place *place,
+                    struct slice value)
+{
+    struct dict_leaf *leaf = own_leaf(d, e, place->hash);
+    assert(d->kind != DICT_SET && place->index < leaf->count);
+    char *item = (char *)leaf + ((const char *)dict_leaf_item(leaf, place->index) - (char *)leaf);
+    if (d->kind == DICT_INDEX) {
+        assert(value.size == 8);
+        memcpy(item + 8, value.data, 8);
+        return;
+    }
+    struct dict_raw raw;
+    raw.size = dict_part_size(item);
+    raw.has_block = dict_part_is_block(item);
+    memcpy(raw.bytes, item, raw.size);
+    char *old = item + raw.size;
+    const char *fresh = raw.bytes + raw.size;
+    put_part(&raw, value, 0, e);
+    retire_part(e, old);
+    if (*old == *fresh) {
+        /* The same size, or both a block. */
+        memcpy(old + 1, fresh + 1, dict_part_size(fresh) - 1);
+        return;
+    }
+    bool smaller = dict_part_size(fresh) < dict_part_size(old);
+    dict_leaf_take(leaf, place->index);
+    insert(d, e, place->hash, &raw);
+    if (smaller)
+        shrink(d, e, place->hash);
+}
+
+void dict_remove(struct dict *d, struct epoch *e, const struct dict_place *place)
+{
+    if (d->count == 1) {
+        dict_clear(d, e);
+        return;
+    }
+    struct dict_leaf *leaf = own_leaf(d, e, place->hash);
+    assert(place->index < leaf->count);
+    if (leaf->has_blocks) {
+        const char *item = dict_leaf_item(leaf, place->index);
+        retire_part(e, item);
+        if (d->kind == DICT_MAP)
+            retire_part(e, item + dict_part_size(item));
+    }
+    dict_leaf_take(leaf, place->index);
+    d->count--;
+    shrink(d, e, place->hash);
+}
+
+/* ---- reading through ---- */
+
+/* Cursors are positions in hash order with their bits reversed: a small dict has small cursors,
+ * which clients that take them for signed or floating numbers can still hold. */
+static uint64_t reverse_bits(uint64_t v)
+{
+    v = (v >> 1 & 0x5555555555555555U) | (v & 0x5555555555555555U) << 1;
+    v = (v >> 2 & 0x3333333333333333U) | (v & 0x3333333333333333U) << 2;
+    v = (v >> 4 & 0x0f0f0f0f0f0f0f0fU) | (v & 0x0f0f0f0f0f0f0f0fU) << 4;
+    return __builtin_bswap64(v);
+}
+
+uint64_t dict_scan(const struct dict *d, uint64_t cursor, size_t want,
+                   void (*fn)(void *ctx, const struct dict_item *item), void *ctx)
+{
+    uint64_t from = reverse_bits(cursor), first, last;
+    size_t given = 0;
+    /* Leaves may be empty: their number is bounded too. */
+    for (size_t visited = 0; visited == 0 || (given < want && visited < want + 16); visited++) {
+        trie_word word = trie_leaf_at(d->root, from, &first, &last);
+        if (!word)
+            return 0;
+        const struct dict_leaf *leaf = dict_leaf_of(word);
+        for (uint32_t i = 0; i < leaf->count; i++) {
+            struct dict_item item = dict_item_read(leaf->kind, dict_leaf_item(leaf, i));
+            fn(ctx, &item);
+        }
+        given += leaf->count;
+        if (last == UINT64_MAX)
+            return 0;
+        from = last + 1;
+    }
+    return reverse_bits(from);
+}
+
+void dict_iter_init(struct dict_iter *it, const struct dict *d)
+{
+    *it = (struct dict_iter){.dict = d};
+}
+
+bool dict_iter_next(struct dict_iter *it, struct dict_item *item)
+{
+    for (;;) {
+        if (it->leaf) {
+            const struct dict_leaf *leaf = dict_leaf_of(it->leaf);
+            if (it->index < leaf->count) {
+                *item = dict_item_read(leaf->kind, dict_leaf_item(leaf, it->index++));
+                return true;
+            }
+        }
+        if (it->ended)
+            return false;
+        uint64_t first, last;
+        it->leaf = trie_leaf_at(it->dict->root, it->next_hash, &first, &last);
+        it->index = 0;
+        it->ended = it->leaf == 0 || last == UINT64_MAX;
+        it->next_hash = last + 1;
+        if (!it->leaf)
+            return false;
+    }
+}
+
+bool dict_random(const struct dict *d, uint64_t (*rand)(void *ctx), void *ctx,
+                 struct dict_item *item)
+{
+    if (d->count == 0)
+        return false;
+    /* A leaf is met with probability 2^-depth, so that accepting it in proportion to its items
+     * times 2^depth makes all items equal. That product is about d->count for every leaf, rarely
+     * four times as much. After many misses (a dict of a few items in many leaves) any will do. */
+    const struct dict_leaf *leaf = NULL;
+    for (int tries = 0; tries < 256; tries++) {
+        uint64_t hash = rand(ctx);
+        trie_word word = trie_find(d->root, hash);
+        const struct dict_leaf *here = dict_leaf_of(word);
+        if (here->count == 0)
+            continue;
+        leaf = here;
+        if (here->depth == 0)
+            break;
+        double density = (double)here->count * (double)(1ULL << (here->depth & 63));
+        double share = density / (4.0 * (double)d->count);
+        if ((double)(rand(ctx) >> 11) * 0x1p-53 < share)
+            break;
+    }
+    struct dict_iter it;
+    if (!leaf) {
+        dict_iter_init(&it, d);
+        return dict_iter_next(&it, item);
+    }
+    uint32_t index = (uint32_t)(((rand(ctx) >> 32) * leaf->count) >> 32);
+    *item = dict_item_read(leaf->kind, dict_leaf_item(leaf, index));
+    return true;
+}
+
+/* ---- freeing ---- */
+
+static void free_part(struct epoch_reclaim *ctx, const char *part, uint64_t seen)
+{
+    if (!dict_part_is_block(part))
+        return;
+    struct dict_block *block = dict_part_block(part);
+    if (block->birth <= seen)
+        epoch_keep(ctx, EPOCH_BLOCK, block, block->birth);
+    else
+        mem_free_sized(block, block_size(block));
+}
+
+static void free_leaf(void *ctx, trie_word word, uint64_t seen)
+{
+    struct dict_leaf *leaf = dict_leaf_of(word);
+    for (uint32_t i = 0; leaf->has_blocks && i < leaf->count; i++) {
+        const char *item = dict_leaf_item(leaf, i);
+        free_part(ctx, item, seen);
+        if (leaf->kind == DICT_MAP)
+            free_part(ctx, item + dict_part_size(item), seen);
+    }
+    mem_free_sized(leaf, leaf->size);
+}
+
+static void keep_below(void *ctx, trie_word word, uint64_t birth)
+{
+    epoch_keep(ctx, EPOCH_DICT, (void *)(uintptr_t)word, birth);
+}
+
+static void free_root(struct epoch_reclaim *ctx, void *ptr, uint64_t seen)
+{
+    struct trie_free_ops ops = {.free_leaf = free_leaf, .keep = keep_below, .ctx = ctx};
+    trie_free((trie_word)(uintptr_t)ptr, seen, &ops);
+}
+
+void dict_clear(struct dict *d, struct epoch *e)
+{
+    if (d->root)
+        epoch_retire_deep(e, EPOCH_DICT, (void *)(uintptr_t)d->root, trie_word_birth(d->root),
+                          d->count / 16 + 1);
+    d->root = 0;
+    d->count = 0;
+}
+
+void dict_free_below(struct epoch_reclaim *ctx, const struct dict *d, uint64_t seen)
+{
+    if (d->root)
+        free_root(ctx, (void *)(uintptr_t)d->root, seen);
+}
+
+void dict_register(void)
+{
+    epoch_register(EPOCH_DICT, free_root);
+}
+
+/* ---- reports and checks ---- */
+
+static size_t part_bytes(const char *part)
+{
+    return dict_part_is_block(part) ? mem_good_size(block_size(dict_part_block(part))) : 0;
+}
+
+static size_t leaf_bytes(const struct dict_leaf *leaf)
+{
+    size_t sum = mem_good_size(leaf->size);
+    for (uint32_t i = 0; leaf->has_blocks && i < leaf->count; i++) {
+        const char *item = dict_leaf_item(leaf, i);
+        sum += part_bytes(item);
+        if (leaf->kind == DICT_MAP)
+            sum += part_bytes(item + dict_part_size(item));
+    }
+    return sum;
+}
+
+size_t dict_bytes(const struct dict *d)
+{
+    size_t sum = trie_page_bytes(d->root);
+    uint64_t from = 0, first, last = d->root ? 0 : UINT64_MAX;
+    for (; last != UINT64_MAX; from = last + 1)
+        sum += leaf_bytes(dict_leaf_of(trie_leaf_at(d->root, from, &first, &last)));
+    return sum;
+}
+
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "dict_check: line %d: not so: %s\n", __LINE__, #condition);            \
+            abort();                                                                               \
+        }                                                                                          \
+    } while (0)
+
+static void check_part(const struct epoch *e, const struct dict_leaf *leaf, const char *part)
+{
+    if (!dict_part_is_block(part)) {
+        CHECK((unsigned char)*part <= DICT_INLINE_MAX);
+        return;
+    }
+    const struct dict_block *block = dict_part_block(part);
+    CHECK(leaf->has_blocks && block->size > DICT_INLINE_MAX && block->birth <= e->now);
+    /* A frozen node never points to what was born later. */
+    if (!epoch_owned(e, leaf->birth))
+        CHECK(!epoch_owned(e, block->birth));
+}
+
+struct check {
+    const struct dict *dict;
+    const struct epoch *e;
+    uint64_t count;
+};
+
+static void check_leaf(void *ctx, trie_word word, uint64_t first)
+{
+    struct check *c = ctx;
+    const struct dict_leaf *leaf = dict_leaf_of(word);
+    uint32_t kind = leaf->kind;
+    CHECK(kind == c->dict->kind && leaf->due == INT64_MAX);
+    CHECK(leaf->size == dict_leaf_class(leaf->size));
+    CHECK(dict_leaf_need(kind, leaf->count, leaf->used) <= leaf->size);
+    uint64_t last = first | (leaf->depth == 64 ? 0 : UINT64_MAX >> leaf->depth);
+    size_t used = 0;
+    for (uint32_t i = 0; i < leaf->count; i++) {
+        const char *item = dict_leaf_item(leaf, i);
+        CHECK(item >= (const char *)leaf + leaf->size - leaf->used);
+        uint64_t hash = dict_item_hash(kind, item);
+        CHECK(hash >= first && hash <= last && leaf->tags[i] == dict_leaf_tag(hash));
+        used += dict_item_size(kind, item);
+        if (kind == DICT_INDEX)
+            continue;
+        check_part(c->e, leaf, item);
+        if (kind == DICT_MAP)
+            check_part(c->e, leaf, item + dict_part_size(item));
+        /* No two items at one place; with the sum below they cover the used bytes exactly. */
+        for (uint32_t k = 0; k < i; k++)
+            CHECK(dict_leaf_offsets(leaf)[k] != dict_leaf_offsets(leaf)[i]);
+    }
+    CHECK(used == leaf->used);
+    c->count += leaf->count;
+}
+
+void dict_check(const struct dict *d, const struct epoch *e)
+{
+    struct check c = {d, e, 0};
+    CHECK((d->root == 0) == (d->count == 0));
+    trie_check(d->root, e, check_leaf, &c);
+    CHECK(c.count == d->count);
+}
