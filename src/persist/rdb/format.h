@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * RDB files as a whole: the codes, and the walk over a file's records. Pure bytes.
+ *
+ *     "REDIS" version (4 digits)
+ *     records: opcode or (expiry, idle, frequency)* type key value
+ *     EOF (255) and, from version 5 on, the CRC64 of all bytes before it, or 0 for "not summed"
+ *
+ * Read: versions 1 to 12, all encodings of the five types. A file with modules' data, functions,
+ * streams or fields that expire is refused with the offset, as leaving them out would lose data.
+ * Written: version 10 (Redis 7.0) by default.
+ */
+#ifndef HF_PERSIST_RDB_FORMAT_H
+#define HF_PERSIST_RDB_FORMAT_H
+
+#include "keyspace/keyspace.h"
+#include "persist/rdb/io.h"
+
+#define RDB_VERSION_READ_MAX 12
+#define RDB_VERSION_DEFAULT 10
+
+enum rdb_opcode {
+    RDB_OP_SLOT_INFO = 244,
+    RDB_OP_FUNCTION2 = 245,
+    RDB_OP_FUNCTION_PRE_GA = 246,
+    RDB_OP_MODULE_AUX = 247,
+    RDB_OP_IDLE = 248,
+    RDB_OP_FREQ = 249,
+    RDB_OP_AUX = 250,
+    RDB_OP_RESIZEDB = 251,
+    RDB_OP_EXPIRE_MS = 252,
+    RDB_OP_EXPIRE = 253,
+    RDB_OP_SELECTDB = 254,
+    RDB_OP_EOF = 255
+};
+
+enum rdb_type {
+    RDB_STRING = 0,
+    RDB_LIST = 1,
+    RDB_SET = 2,
+    RDB_ZSET = 3,
+    RDB_HASH = 4,
+    RDB_ZSET_2 = 5,
+    RDB_MODULE = 6,
+    RDB_MODULE_2 = 7,
+    RDB_HASH_ZIPMAP = 9,
+    RDB_LIST_ZIPLIST = 10,
+    RDB_SET_INTSET = 11,
+    RDB_ZSET_ZIPLIST = 12,
+    RDB_HASH_ZIPLIST = 13,
+    RDB_LIST_QUICKLIST = 14,
+    RDB_STREAM_LISTPACKS = 15,
+    RDB_HASH_LISTPACK = 16,
+    RDB_ZSET_LISTPACK = 17,
+    RDB_LIST_QUICKLIST_2 = 18,
+    RDB_STREAM_LISTPACKS_2 = 19,
+    RDB_SET_LISTPACK = 20,
+    RDB_STREAM_LISTPACKS_3 = 21,
+    RDB_HASH_METADATA_PRE_GA = 22,
+    RDB_HASH_LISTPACK_EX_PRE_GA = 23,
+    RDB_HASH_METADATA = 24,
+    RDB_HASH_LISTPACK_EX = 25
+};
+
+/* Values (value_load.c, value_save.c) ----------------------------------------------------------- */
+
+/* What building values needs. One for a load; not shared between threads. */
+struct rdb_loader;
+struct rdb_loader *rdb_loader_new(struct epoch *epoch, const struct encoding_limits *limits);
+void rdb_loader_free(struct rdb_loader *l);
+
+/* Read a value of this type and build an entry under `key` (whose bytes are copied first, as they
+ * may stand in the reader's buffer). The entry is not yet in any database. *e is NULL for an empty
+ * collection, which old versions could write. */
+bool rdb_load_value(struct rdb_reader *r, uint8_t type, struct slice key, int64_t due,
+                    struct rdb_loader *l, struct entry **e);
+/* Free an entry that was built and is not wanted. */
+void rdb_drop_entry(struct rdb_loader *l, struct entry *e);
+
+/* The type code that an entry is written as, and its value. Reads only: any thread, frozen entries. */
+uint8_t rdb_type_of(const struct entry *e, int version);
+void rdb_save_value(struct rdb_writer *w, const struct entry *e);
+
+/* Files (file_load.c, file_save.c) -------------------------------------------------------------- */
+
+enum rdb_clock { RDB_CLOCK_NONE, RDB_CLOCK_LRU, RDB_CLOCK_LFU };
+
+void rdb_save_header(struct rdb_writer *w, int64_t now_ms, size_t used_memory);
+void rdb_save_select(struct rdb_writer *w, int db, uint64_t keys, uint64_t expires);
+/* clock: whether the time since the last access (from lru_now) or the frequency is written too. */
+void rdb_save_entry(struct rdb_writer *w, const struct entry *e, enum rdb_clock clock,
+                    uint32_t lru_now);
+/* The end, with the checksum if `checksum`, and flush. False: some flush failed. */
+bool rdb_save_end(struct rdb_writer *w, bool checksum);
+
+struct rdb_load_stats {
+    uint64_t keys, expired, empty;
+    int version;
+    int64_t created_ms; /* of the "ctime" field; 0: unknown */
+};
+
+struct rdb_load_options {
+    int64_t now_ms;
+    bool drop_expired;
+    bool checksum;        /* compare it (rdbchecksum) */
+    uint32_t lru_now;     /* for idle times */
+    /* Called now and then with the bytes read so far. May be NULL. */
+    void (*progress)(void *ctx, uint64_t done, uint64_t size);
+    void *progress_ctx;
+};
+
+/* Read a whole file's bytes into the keyspace, whose databases should be empty. On failure what was
+ * loaded is still there: the caller flushes it. */
+bool rdb_load_all(struct rdb_reader *r, struct keyspace *ks, const struct rdb_load_options *options,
+                  struct rdb_load_stats *stats);
+
+/* DUMP payloads (dump.c): type, value, RDB version (2, LE), CRC64 (8, LE). ----------------------- */
+
+void rdb_dump(struct rdb_writer *w, const struct entry *e);
+/* False with INVALID when version or checksum do not fit; CORRUPT when the value is damaged. */
+bool rdb_restore(struct slice payload, struct slice key, int64_t due, struct rdb_loader *l,
+                 struct entry **e, struct error *err);
+
+#endif
