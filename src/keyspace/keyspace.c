@@ -365,7 +365,7 @@ struct entry *keyref_put(struct keyref *ref, int64_t due, enum entry_type type,
     assert(fixed || value_size <= ENTRY_EMBED_MAX);
     set_due_in_block(old, due, false);
     old->type_encoding = (uint8_t)((unsigned)type << 4 | (unsigned)encoding);
-    old->flags &= (uint8_t)~ENTRY_GROWN;
+    old->flags &= (uint8_t)~ENTRY_VALUE_FLAGS;
     old->value_size = fixed ? 0 : (uint16_t)value_size;
     entry_set_clock(old, clock);
     if (entry_has_root(old))
@@ -473,7 +473,7 @@ void keyref_give(struct keyref *ref, struct entry *e)
     if (!slice_equal(entry_key(e), ref->key)) {
         struct entry *named =
             entry_new(ref->key, entry_due(e), entry_type(e), entry_encoding(e), e->value_size);
-        named->flags |= e->flags & ENTRY_GROWN;
+        named->flags |= e->flags & ENTRY_VALUE_FLAGS;
         entry_set_clock(named, entry_clock(e));
         size_t fixed = entry_fixed_value_size(entry_encoding(e));
         memcpy((void *)(uintptr_t)entry_value(named), entry_value(e), fixed ? fixed : e->value_size);
@@ -535,7 +535,7 @@ void keyref_copy_from(struct keyref *to, const struct entry *from, int64_t due)
     struct epoch *epoch = &to->db->ks->epoch;
     enum entry_encoding encoding = entry_encoding(from);
     struct entry *e = keyref_put(to, due, entry_type(from), encoding, from->value_size);
-    e->flags |= from->flags & ENTRY_GROWN;
+    e->flags |= from->flags & ENTRY_VALUE_FLAGS;
 
     void *value = (void *)(uintptr_t)entry_value(e);
     const void *source = entry_value(from);
