@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Hashes. How they stand, and everything that reads all of one: see type/member.h.
+ *
+ * A hash becomes a dict when Redis would convert it (more fields than hash-max-listpack-entries, a
+ * field or value longer than hash-max-listpack-value): then ENTRY_GROWN is set and it is a
+ * `hashtable`; or when its listpack would be beyond ENTRY_EMBED_MAX bytes: then it stays a `listpack`
+ * to whoever asks, until Redis's thresholds are passed. It never goes back.
+ *
+ * Functions that take a keyref change the hash and leave ref->entry up to date; one that removes the
+ * last field deletes the key (ref->entry is NULL then). Slices given in are copied and must not point
+ * into the hash itself. Functions that take a const entry write nothing and may be used on the entry
+ * of a snapshot by any thread.
+ */
+#ifndef HF_TYPE_HASH_H
+#define HF_TYPE_HASH_H
+
+#include "base/number.h"
+#include "type/member.h"
+
+static inline uint64_t hash_count(const struct entry *e)
+{
+    return member_count(e);
+}
+
+/* "listpack" or "hashtable", as OBJECT ENCODING replies. */
+const char *hash_encoding_name(const struct entry *e);
+
+/* The value of a field: valid until the hash is changed, and as long as buf. */
+bool hash_get(const struct entry *e, struct slice field, struct slice *value,
+              char buf[LISTPACK_NUMBER_SIZE]);
+bool hash_has(const struct entry *e, struct slice field);
+
+/* Set a field, creating the hash when the key is not there. True when the field is new. */
+bool hash_set(struct keyref *ref, struct slice field, struct slice value);
+/* Only if the field is not there. True when it was set. */
+bool hash_set_new(struct keyref *ref, struct slice field, struct slice value);
+
+/* Remove a field of a hash that is there. False: there is no such field. */
+bool hash_delete(struct keyref *ref, struct slice field);
+
+enum hash_incr_result { HASH_INCR_OK, HASH_INCR_NOT_NUMBER, HASH_INCR_OVERFLOW };
+/* Add to a field's number (0 when the field or key is not there). */
+enum hash_incr_result hash_incr(struct keyref *ref, struct slice field, int64_t delta,
+                                int64_t *result);
+/* The same with floating point. HASH_INCR_OVERFLOW: the sum is not finite. *digits is the sum as it
+ * was stored, in buf. */
+enum hash_incr_result hash_incr_float(struct keyref *ref, struct slice field, long double delta,
+                                      char buf[NUMBER_LONG_DOUBLE_SIZE], struct slice *digits);
+
+/* Give the key (which may be there) a hash from a listpack of fields and values, which must have
+ * passed listpack_check. False, with the key as it was, if it is not a hash: empty, a field without
+ * value, or a field twice. */
+bool hash_put_listpack(struct keyref *ref, int64_t due, const char *lp);
+
+#endif
