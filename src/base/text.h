@@ -35,9 +35,9 @@ static inline const char *text_cstr(const struct text *t)
     return t->data ? t->data : "";
 }
 
-/* The words of a line: separated by blanks; "..." with escapes (\n \r \t \a \b \xHH, \c for any other
- * character) and '...' with \' may hold anything. A closing quote must be followed by a blank or
- * the end. */
+/* The words of a line: separated by blanks; "..." with escapes (\n \r \t \a \b \xHH, \c for any
+ * other character) and '...' with \' may hold anything. A closing quote must be followed by a blank
+ * or the end. */
 struct words {
     struct slice *items; /* each is followed by a NUL that does not count */
     int count;

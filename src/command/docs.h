@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * What is known of a command beyond what dispatch needs: key specifications and tips (COMMAND INFO),
- * summary and arguments (COMMAND DOCS). All of it is constant data, generated from
+ * What is known of a command beyond what dispatch needs: key specifications and tips (COMMAND
+ * INFO), summary and arguments (COMMAND DOCS). All of it is constant data, generated from
  * src/command/table.
  */
 #ifndef HF_COMMAND_DOCS_H
@@ -61,8 +61,8 @@ enum command_arg_flag { ARG_OPTIONAL = 1, ARG_MULTIPLE = 2, ARG_MULTIPLE_TOKEN =
 struct command_arg {
     const char *name;
     enum command_arg_type type;
-    int key_spec_index; /* -1: none */
-    const char *token;  /* NULL: none; may be empty */
+    int key_spec_index;                   /* -1: none */
+    const char *token;                    /* NULL: none; may be empty */
     const char *since, *deprecated_since; /* or NULL */
     unsigned flags;
     const struct command_arg *args; /* of ONEOF and BLOCK */

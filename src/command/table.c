@@ -9,15 +9,16 @@
 #include "command/table_data.h"
 
 static const char *const flag_names[] = {
-    "write",         "readonly",          "denyoom",          "admin",    "pubsub",
-    "noscript",      "blocking",          "loading",          "stale",    "skip_monitor",
-    "skip_slowlog",  "asking",            "fast",             "no_auth",  "no_mandatory_keys",
-    "no_async_loading", "no_multi",       "movablekeys",      "allow_busy",
+    "write",    "readonly",     "denyoom",           "admin",
+    "pubsub",   "noscript",     "blocking",          "loading",
+    "stale",    "skip_monitor", "skip_slowlog",      "asking",
+    "fast",     "no_auth",      "no_mandatory_keys", "no_async_loading",
+    "no_multi", "movablekeys",  "allow_busy",
 };
 static const char *const acl_names[] = {
-    "keyspace", "read", "write",     "set",         "sortedset",  "list",        "hash",
-    "string",   "bitmap", "hyperloglog", "geo",     "stream",     "pubsub",      "admin",
-    "fast",     "slow", "blocking",  "dangerous",   "connection", "transaction", "scripting",
+    "keyspace", "read",   "write",       "set",       "sortedset",  "list",        "hash",
+    "string",   "bitmap", "hyperloglog", "geo",       "stream",     "pubsub",      "admin",
+    "fast",     "slow",   "blocking",    "dangerous", "connection", "transaction", "scripting",
 };
 static const char *const key_flag_names[] = {
     "RO",     "RW",     "OW",      "RM",         "access",         "update",
@@ -54,7 +55,7 @@ static uint64_t lower_word(uint64_t w)
 {
     const uint64_t ones = 0x0101010101010101U;
     uint64_t low7 = w & (ones * 0x7f);
-    uint64_t from_a = low7 + ones * (0x80 - 'A');     /* bit 7 set: >= 'A' */
+    uint64_t from_a = low7 + ones * (0x80 - 'A');      /* bit 7 set: >= 'A' */
     uint64_t above_z = low7 + ones * (0x80 - 'Z' - 1); /* bit 7 set: > 'Z' */
     uint64_t upper = from_a & ~above_z & ~w & (ones * 0x80);
     return w | upper >> 2;

@@ -38,9 +38,9 @@ static void test_corners(void **state)
     static const struct {
         const char *pattern, *all, *matching;
     } cases[] = {
-        {"[a", "a[b]A-^", "a"},      {"[^]", "ab[]", "ab[]"},  {"[z-a]", "ab[]", "ab"},
-        {"[a-]", "a]^b-", "a]^"},    {"[-", "a-", "-"},        {"[", "a[", ""},
-        {"[a-", "a-b", "a-"},        {"[\\a]", "ab", "a"},     {"[^a", "ab[", "b["},
+        {"[a", "a[b]A-^", "a"},         {"[^]", "ab[]", "ab[]"}, {"[z-a]", "ab[]", "ab"},
+        {"[a-]", "a]^b-", "a]^"},       {"[-", "a-", "-"},       {"[", "a[", ""},
+        {"[a-", "a-b", "a-"},           {"[\\a]", "ab", "a"},    {"[^a", "ab[", "b["},
         {"[A-b]", "ab[]A^-", "ab[]A^"}, {"[a\\", "a\\b", "a\\"}, {"[a-z", "ab[", "ab"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

@@ -22,8 +22,8 @@ static void assert_words(const char *line, int count, const char *const *want)
     words_free(&w);
 }
 
-#define ASSERT_WORDS(line, ...)                                                                    \
-    assert_words(line, (int)(sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *)),              \
+#define ASSERT_WORDS(line, ...)                                                       \
+    assert_words(line, (int)(sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *)), \
                  (const char *[]){__VA_ARGS__})
 
 /* Words are separated by any blanks; quotes keep blanks and escapes. */
@@ -54,7 +54,8 @@ static void test_split_unbalanced(void **state)
     assert_false(text_split(&w, SLICE("\"a\\")));
 }
 
-/* What text_append_quoted writes is read back, for every byte but the NUL at the front of a word. */
+/* What text_append_quoted writes is read back, for every byte but the NUL at the front of a word.
+ */
 static void test_quoted_round_trip(void **state)
 {
     (void)state;

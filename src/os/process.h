@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * What the process asks the system about itself and its place: working directory, standard input,
+ * names that a pattern matches, CPU time, going to the background.
+ */
+#ifndef HF_OS_PROCESS_H
+#define HF_OS_PROCESS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/text.h"
+
+bool os_change_dir(const char *path, struct error *err);
+bool os_current_dir(char *path, size_t size);
+/* `path` as an absolute one, made so with the current directory. Freed by mem_free. */
+char *os_absolute_path(const char *path);
+
+/* Appends standard input, to its end, to `out`. TOO_LARGE beyond `max`. */
+bool os_read_stdin(size_t max, struct text *out, struct error *err);
+
+/* Calls fn for each path that a shell pattern matches, sorted, until it returns false. A pattern
+ * without special characters is its own match, whether there is such a file or not. Returns false
+ * when fn did. */
+bool os_glob(const char *pattern, bool (*fn)(void *ctx, const char *path), void *ctx);
+
+struct os_cpu_times {
+    double user, system;                   /* seconds, of all threads */
+    double user_children, system_children; /* of child processes that have ended */
+    double user_thread, system_thread;     /* of the calling thread */
+};
+void os_cpu_times(struct os_cpu_times *times);
+
+/* "Linux 6.1.0 x86_64" */
+void os_system_name(char *out, size_t size);
+uint64_t os_total_memory(void);
+int os_process_id(void);
+/* The path of the running program; "" when it cannot be told. */
+void os_program_path(char *out, size_t size);
+
+/* Go on in the background, in a session of its own, with /dev/null as standard streams. To be
+ * called before any thread is started. */
+bool os_daemonize(struct error *err);
+
+/* Raise the limit of open files so that `wanted` can be open; returns what is possible. */
+int64_t os_raise_file_limit(int64_t wanted);
+
+#endif
