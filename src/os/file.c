@@ -324,7 +324,12 @@ bool os_file_replace(const char *path, const void *data, size_t size, struct err
     struct os_file f;
     if (!os_file_open(&f, temporary, OS_OPEN_CREATE_TRUNCATE, err))
         return false;
-    bool ok = os_file_write(&f, data, size, err) && os_file_sync(&f, err);
+    /* While it is empty: what the old file kept from others' eyes must not become readable. */
+    struct stat old;
+    bool ok = true;
+    if (stat(path, &old) == 0 && fchmod(f.fd, old.st_mode & 07777) != 0)
+        ok = error_set_errno(err, errno, "%s: chmod", temporary);
+    ok = ok && os_file_write(&f, data, size, err) && os_file_sync(&f, err);
     if (!os_file_close(&f, ok ? err : &ignored))
         ok = false;
     if (!ok || !os_rename(temporary, path, err)) {

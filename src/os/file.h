@@ -78,7 +78,7 @@ void os_path_dir(const char *path, char *out, size_t size);
 bool os_file_read_whole(const char *path, size_t max, char **data, size_t *size, struct error *err);
 
 /* Replace a file so that after a crash either the old or the new contents are there, whole: write
- * under a temporary name beside it, sync, rename, sync the directory. */
+ * under a temporary name beside it, sync, rename, sync the directory. It keeps its mode. */
 bool os_file_replace(const char *path, const void *data, size_t size, struct error *err);
 
 #endif
