@@ -52,6 +52,22 @@ void dict_prefetch(const struct dict *d, uint64_t hash)
     __builtin_prefetch((const char *)leaf + 64);
 }
 
+void dict_prefetch_item(const struct dict *d, uint64_t hash)
+{
+    const struct dict_leaf *leaf = leaf_at(d, hash);
+    for (uint32_t base = 0; leaf && base < leaf->count; base += 16) {
+        uint32_t mask = dict_leaf_match(leaf->tags + base, dict_leaf_tag(hash));
+        uint32_t index = base + (uint32_t)__builtin_ctz(mask | 1U << 16);
+        if (mask && index < leaf->count) {
+            const char *item = dict_leaf_item(leaf, index);
+            /* It may lie across the border of two lines. */
+            __builtin_prefetch(item);
+            __builtin_prefetch(item + 24);
+            return;
+        }
+    }
+}
+
 static bool found(const struct dict_leaf *leaf, uint32_t index, uint64_t hash,
                   struct dict_item *item, struct dict_place *place)
 {
@@ -424,7 +440,7 @@ bool dict_random(const struct dict *d, uint64_t (*rand)(void *ctx), void *ctx,
         return false;
     /* A leaf is met with probability 2^-depth, so that accepting it in proportion to its items
      * times 2^depth makes all items equal. That product is about d->count for every leaf, rarely
-     * four times as much. After many misses (a dict of a few items in many leaves) any will do. */
+     * more than twice as much. After many misses (a dict of a few items in many leaves) any will do. */
     const struct dict_leaf *leaf = NULL;
     for (int tries = 0; tries < 256; tries++) {
         uint64_t hash = rand(ctx);
@@ -436,7 +452,7 @@ bool dict_random(const struct dict *d, uint64_t (*rand)(void *ctx), void *ctx,
         if (here->depth == 0)
             break;
         double density = (double)here->count * (double)(1ULL << (here->depth & 63));
-        double share = density / (4.0 * (double)d->count);
+        double share = density / (2.0 * (double)d->count);
         if ((double)(rand(ctx) >> 11) * 0x1p-53 < share)
             break;
     }

@@ -225,6 +225,8 @@ static void change(struct dict *d, struct epoch *e, struct model *m, unsigned ad
     uint64_t hash = dict_hash(d, key);
     struct dict_place place;
     struct dict_item item;
+    dict_prefetch(d, hash);
+    dict_prefetch_item(d, hash);
     bool there = dict_find(d, hash, key, &item, &place);
     REQUIRE(there == (m->version[id] != 0));
     REQUIRE(!there || item_is(m, id, m->version[id], &item));
