@@ -77,9 +77,9 @@ bool dict_find(const struct dict *d, uint64_t hash, struct slice key, struct dic
 bool dict_find_next(const struct dict *d, struct slice key, struct dict_item *item,
                     struct dict_place *place);
 
-/* Add, without looking for an equal key. The slices are copied. They must not point into this dict. */
-void dict_add(struct dict *d, struct epoch *e, uint64_t hash, struct slice key,
-              struct slice value);
+/* Add, without looking for an equal key. The slices are copied. They must not point into this dict.
+ */
+void dict_add(struct dict *d, struct epoch *e, uint64_t hash, struct slice key, struct slice value);
 /* Replace the value of the item at `place`. Afterwards `place` is no longer valid. `value` must not
  * point into this dict. */
 void dict_set_value(struct dict *d, struct epoch *e, const struct dict_place *place,

@@ -159,13 +159,13 @@ static struct model model_copy(const struct model *m)
 
 /* ---- comparing: without cmocka's assertions, as it runs on other threads too ---- */
 
-#define REQUIRE(condition)                                                                         \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "line %d: not so: %s (HF_SEED=%llu)\n", __LINE__, #condition,          \
-                    (unsigned long long)seed);                                                     \
-            abort();                                                                               \
-        }                                                                                          \
+#define REQUIRE(condition)                                                                \
+    do {                                                                                  \
+        if (!(condition)) {                                                               \
+            fprintf(stderr, "line %d: not so: %s (HF_SEED=%llu)\n", __LINE__, #condition, \
+                    (unsigned long long)seed);                                            \
+            abort();                                                                      \
+        }                                                                                 \
     } while (0)
 
 static bool item_is(const struct model *m, uint32_t id, uint32_t version,
