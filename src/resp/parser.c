@@ -75,16 +75,6 @@ void parser_release(struct parser *p, struct parser_window *window)
     parser_reset(p);
 }
 
-bool parser_again(const struct parser *p, const struct slice **out, int *argc)
-{
-    const struct parser_state *s = p->state;
-    if (s == NULL || s->stage != STAGE_HELD)
-        return false;
-    *out = s->argv;
-    *argc = s->argc;
-    return true;
-}
-
 void parser_moved(struct parser *p, const char *from, size_t size, char *to)
 {
     struct parser_state *s = p->state;

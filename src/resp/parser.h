@@ -14,8 +14,7 @@
  *
  * Lifetimes. The arguments are valid until the window's bytes are changed. After PARSE_COMMAND with
  * *kept set the array of arguments is held by the parser and the window still begins with the
- * command: parser_release ends both, and until then the parser gives nothing more. parser_again
- * gives the held command once more (for a client whose command had to be put off).
+ * command: parser_release ends both, and until then the parser gives nothing more.
  *
  * It does as Redis 7.0 in the details: the texts of the errors, line feeds that are skipped but not
  * looked at, a NUL that hides the end of a line.
@@ -68,8 +67,6 @@ enum parse_result parser_next(struct parser *p, struct parser_window *window,
                               const struct parser_limits *limits, struct slice *argv,
                               const struct slice **out, int *argc, bool *kept);
 
-/* The command that is held (after PARSE_COMMAND with kept). False when there is none. */
-bool parser_again(const struct parser *p, const struct slice **out, int *argc);
 /* The held command (if there is one) has been executed: the window is advanced behind it. */
 void parser_release(struct parser *p, struct parser_window *window);
 

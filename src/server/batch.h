@@ -9,8 +9,8 @@
  *     step 3:  for large collections, prefetch the node that the command will look at
  *     execute
  *
- * A command that must wait (CLIENT PAUSE) blocks its client: the window goes back to where that
- * command begins, and the later commands of the client in this batch are dropped.
+ * A command that must wait (CLIENT PAUSE) blocks its client: it and the later commands of the client
+ * in this batch are copied, to be executed first when the client goes on.
  */
 #ifndef HF_SERVER_BATCH_H
 #define HF_SERVER_BATCH_H
@@ -26,6 +26,7 @@ void batch_read(struct server *s, struct client *c);
 void batch_add(struct server *s, struct client *c);
 /* Execute all that is queued. */
 void batch_run(struct server *s);
+bool batch_is_running(const struct batch *b);
 /* The end of a turn: bytes not yet parsed are moved to the connections' own memory. */
 void batch_end_turn(struct server *s);
 

@@ -40,6 +40,7 @@ enum client_flag {
     (CLIENT_UNAUTHENTICATED | CLIENT_MULTI | CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP_NEXT |           \
      CLIENT_REPLY_SKIP)
 
+struct queued_command;
 struct transaction;
 struct watch;
 
@@ -57,6 +58,7 @@ struct client {
     const struct command *last_command;
     struct transaction *transaction; /* with CLIENT_MULTI */
     struct watch *watches;
+    struct queued_command *put_off_first, **put_off_last; /* while blocked: to be executed first */
     char *name, *lib_name, *lib_version; /* NULL: not set */
     char *peer, *local;                  /* made when first asked for */
     int64_t created_us, active_us;       /* monotonic */
@@ -74,7 +76,9 @@ void client_close_after_reply(struct client *c);
 void clients_free_closing(struct server *s);
 /* Note that it may have output. */
 void client_want_write(struct client *c);
-/* Write out what clients have got. */
+/* Write out what this client has got. */
+void client_write(struct client *c);
+/* Write out what all clients in the list have got. */
 void clients_write(struct server *s);
 /* False: its output is beyond the limits of its class, and it is being closed. */
 bool client_check_output(struct client *c);

@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/clock.h"
 #include "command/call.h"
 #include "net/listener.h"
 #include "net/loop.h"
@@ -68,7 +69,7 @@ struct server_pause {
 };
 
 struct command_stats {
-    uint64_t calls, ns, rejected, failed;
+    uint64_t calls, cycles, rejected, failed; /* see server_cycles_us */
 };
 
 struct error_stat {
@@ -80,6 +81,7 @@ struct error_stat {
 struct server_stats {
     int64_t start_ms; /* wall clock */
     int64_t start_us; /* monotonic */
+    uint64_t cycles_at_start;
     uint64_t connections_received, connections_rejected;
     uint64_t commands_processed;
     uint64_t input_bytes, output_bytes;
@@ -118,16 +120,34 @@ struct server {
     bool attention;
     bool loading;
     bool stopping;
-    bool monitor_errors;
+    bool cron_running;
+    bool expire_disabled;   /* DEBUG SET-ACTIVE-EXPIRE 0 */
+    bool expire_more;       /* the last step of active expiry left something */
+    int64_t expire_next_us; /* not before then */
+    struct loop_timer *pause_timer;
     int exit_status;
     uint64_t cron_count;
 };
+
+/* The processor's own clock: commands are timed by it, as it costs a tenth of the system's. */
+static inline uint64_t server_cycles(void)
+{
+#if defined(__x86_64__)
+    return __builtin_ia32_rdtsc();
+#else
+    return (uint64_t)clock_monotonic_ns();
+#endif
+}
+/* As microseconds, by their mean rate since the start. */
+uint64_t server_cycles_us(const struct server *s, uint64_t cycles);
 
 /* Makes the keyspace too. `config` must outlive the server. */
 struct server *server_new(struct config *config);
 void server_free(struct server *s);
 /* Open the listening sockets as configured. On failure `error` says which and why. */
 bool server_listen(struct server *s, char error[SOCKET_ERROR_SIZE]);
+/* The same for the TCP addresses alone, after `bind` or `port` was changed. */
+bool server_listen_again(struct server *s, char error[SOCKET_ERROR_SIZE]);
 /* Serve until server_stop; returns the process's exit status. */
 int server_run(struct server *s);
 /* End server_run after this turn. From the loop's thread; others loop_post it. */
@@ -145,6 +165,10 @@ uint64_t server_commands_per_second(const struct server *s);
 uint64_t server_input_per_second(const struct server *s);
 uint64_t server_output_per_second(const struct server *s);
 void server_reset_stats(struct server *s); /* CONFIG RESETSTAT */
+
+/* CLIENT PAUSE until this time (wall clock), and its end. */
+void server_pause(struct server *s, int64_t until_ms, bool all);
+void server_unpause(struct server *s);
 
 /* Recompute s->attention. */
 void server_update_attention(struct server *s);

@@ -9,6 +9,22 @@
 
 #include "server/client.h"
 
+/* A command with copies of its arguments, in one block of mem_alloc. */
+struct queued_command {
+    struct queued_command *next;
+    const struct command *command; /* NULL: unknown */
+    size_t size;                   /* of the block */
+    int argc;
+    struct slice argv[];
+};
+struct queued_command *queued_command_new(const struct command *command, const struct slice *argv,
+                                          int argc);
+
+struct watch_table {
+    struct watch **chains;
+    size_t size;  /* a power of two */
+    size_t count; /* watches, over all clients */
+};
 struct watch_table *watch_table_new(void);
 void watch_table_free(struct watch_table *t);
 
@@ -24,6 +40,8 @@ size_t transaction_memory(const struct client *c);
 
 void watch_forget_all(struct client *c);
 /* A key was changed: whoever watches it will fail. */
+/* A key that had expired was removed. */
+void watch_touch_expired(struct server *s, const struct db *db, struct slice key);
 void watch_touch(struct server *s, const struct db *db, struct slice key, uint64_t hash);
 
 #endif

@@ -2,8 +2,8 @@
  *
  * How a change goes: the leaf is found; if it is owned and the change fits in its block, it is made
  * there, without looking at the pages above (an owned leaf has owned pages). Otherwise the path is
- * made owned and the leaf is replaced: by a copy in a block of the right size, by its two halves,
- * or by itself joined with its sibling.
+ * made owned and the leaf is replaced: by a copy in a block of the right size, by its two halves, or
+ * by itself joined with its sibling.
  */
 #include "structure/dict.h"
 
@@ -14,8 +14,8 @@
 #include "base/mem.h"
 #include "structure/dict_leaf.h"
 
-/* Two siblings that fit together in this are merged. The distance to DICT_LEAF_MAX is what has to
- * be added before the leaf splits again. */
+/* Two siblings that fit together in this are merged. The distance to DICT_LEAF_MAX is what has to be
+ * added before the leaf splits again. */
 #define MERGE_MAX (DICT_LEAF_MAX / 4 * 3)
 
 static inline struct dict_leaf *leaf_at(const struct dict *d, uint64_t hash)
@@ -50,22 +50,6 @@ void dict_prefetch(const struct dict *d, uint64_t hash)
     const struct dict_leaf *leaf = leaf_at(d, hash);
     __builtin_prefetch(leaf);
     __builtin_prefetch((const char *)leaf + 64);
-}
-
-void dict_prefetch_item(const struct dict *d, uint64_t hash)
-{
-    const struct dict_leaf *leaf = leaf_at(d, hash);
-    for (uint32_t base = 0; leaf && base < leaf->count; base += 16) {
-        uint32_t mask = dict_leaf_match(leaf->tags + base, dict_leaf_tag(hash));
-        uint32_t index = base + (uint32_t)__builtin_ctz(mask | 1U << 16);
-        if (mask && index < leaf->count) {
-            const char *item = dict_leaf_item(leaf, index);
-            /* It may lie across the border of two lines. */
-            __builtin_prefetch(item);
-            __builtin_prefetch(item + 24);
-            return;
-        }
-    }
 }
 
 static bool found(const struct dict_leaf *leaf, uint32_t index, uint64_t hash,
@@ -440,8 +424,7 @@ bool dict_random(const struct dict *d, uint64_t (*rand)(void *ctx), void *ctx,
         return false;
     /* A leaf is met with probability 2^-depth, so that accepting it in proportion to its items
      * times 2^depth makes all items equal. That product is about d->count for every leaf, rarely
-     * more than twice as much. After many misses (a dict of a few items in many leaves) any will
-     * do. */
+     * four times as much. After many misses (a dict of a few items in many leaves) any will do. */
     const struct dict_leaf *leaf = NULL;
     for (int tries = 0; tries < 256; tries++) {
         uint64_t hash = rand(ctx);
@@ -453,7 +436,7 @@ bool dict_random(const struct dict *d, uint64_t (*rand)(void *ctx), void *ctx,
         if (here->depth == 0)
             break;
         double density = (double)here->count * (double)(1ULL << (here->depth & 63));
-        double share = density / (2.0 * (double)d->count);
+        double share = density / (4.0 * (double)d->count);
         if ((double)(rand(ctx) >> 11) * 0x1p-53 < share)
             break;
     }
@@ -551,12 +534,12 @@ size_t dict_bytes(const struct dict *d)
     return sum;
 }
 
-#define CHECK(condition)                                                                \
-    do {                                                                                \
-        if (!(condition)) {                                                             \
-            fprintf(stderr, "dict_check: line %d: not so: %s\n", __LINE__, #condition); \
-            abort();                                                                    \
-        }                                                                               \
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "dict_check: line %d: not so: %s\n", __LINE__, #condition);            \
+            abort();                                                                               \
+        }                                                                                          \
     } while (0)
 
 static void check_part(const struct epoch *e, const struct dict_leaf *leaf, const char *part)

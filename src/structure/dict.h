@@ -53,10 +53,7 @@ void dict_init(struct dict *d, enum dict_kind kind);
 /* hash_bytes(key) for sets and maps, the key's own 8 bytes for an index. */
 uint64_t dict_hash(const struct dict *d, struct slice key);
 
-/* Hints, to be given for a batch of hashes before the finds: first the leaf's header and tags, then
- * (when these may have arrived) the line of the item that has the hash's tag. */
 void dict_prefetch(const struct dict *d, uint64_t hash);
-void dict_prefetch_item(const struct dict *d, uint64_t hash);
 
 /* An item, as slices into the leaf (or into the block of a large one): valid until the dict is next
  * changed; in a frozen dict until its snapshot is released. */
@@ -77,9 +74,9 @@ bool dict_find(const struct dict *d, uint64_t hash, struct slice key, struct dic
 bool dict_find_next(const struct dict *d, struct slice key, struct dict_item *item,
                     struct dict_place *place);
 
-/* Add, without looking for an equal key. The slices are copied. They must not point into this dict.
- */
-void dict_add(struct dict *d, struct epoch *e, uint64_t hash, struct slice key, struct slice value);
+/* Add, without looking for an equal key. The slices are copied. They must not point into this dict. */
+void dict_add(struct dict *d, struct epoch *e, uint64_t hash, struct slice key,
+              struct slice value);
 /* Replace the value of the item at `place`. Afterwards `place` is no longer valid. `value` must not
  * point into this dict. */
 void dict_set_value(struct dict *d, struct epoch *e, const struct dict_place *place,

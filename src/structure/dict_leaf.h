@@ -11,13 +11,13 @@
  *     item of a set:  part            of a map:  part part        of an index:  8 bytes, 8 bytes
  *     part:           size (1 byte), bytes; or 255 and the address of a block (8 bytes)
  *
- * An offset is the distance of the item's first byte from the end of the block, so that offsets
- * stay what they are when the leaf moves to a larger or smaller block. The items of an index are
- * all of one size: item i stands 16 * (i + 1) bytes before the end, and there are no offsets.
+ * An offset is the distance of the item's first byte from the end of the block, so that offsets stay
+ * what they are when the leaf moves to a larger or smaller block. The items of an index are all of
+ * one size: item i stands 16 * (i + 1) bytes before the end, and there are no offsets.
  *
- * The tag is the hash's lowest byte, which the trie does not use above depth 56. Tags are read 16
- * at a time, beyond their number too: any block is large enough for that, as the least is 64 bytes
- * and an item takes at least 4.
+ * The tag is the hash's lowest byte, which the trie does not use above depth 56. Tags are read 16 at
+ * a time, beyond their number too: any block is large enough for that, as the least is 64 bytes and
+ * an item takes at least 4.
  */
 #ifndef HF_STRUCTURE_DICT_LEAF_H
 #define HF_STRUCTURE_DICT_LEAF_H

@@ -159,13 +159,13 @@ static struct model model_copy(const struct model *m)
 
 /* ---- comparing: without cmocka's assertions, as it runs on other threads too ---- */
 
-#define REQUIRE(condition)                                                                \
-    do {                                                                                  \
-        if (!(condition)) {                                                               \
-            fprintf(stderr, "line %d: not so: %s (HF_SEED=%llu)\n", __LINE__, #condition, \
-                    (unsigned long long)seed);                                            \
-            abort();                                                                      \
-        }                                                                                 \
+#define REQUIRE(condition)                                                                         \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "line %d: not so: %s (HF_SEED=%llu)\n", __LINE__, #condition,          \
+                    (unsigned long long)seed);                                                     \
+            abort();                                                                               \
+        }                                                                                          \
     } while (0)
 
 static bool item_is(const struct model *m, uint32_t id, uint32_t version,
@@ -225,8 +225,6 @@ static void change(struct dict *d, struct epoch *e, struct model *m, unsigned ad
     uint64_t hash = dict_hash(d, key);
     struct dict_place place;
     struct dict_item item;
-    dict_prefetch(d, hash);
-    dict_prefetch_item(d, hash);
     bool there = dict_find(d, hash, key, &item, &place);
     REQUIRE(there == (m->version[id] != 0));
     REQUIRE(!there || item_is(m, id, m->version[id], &item));

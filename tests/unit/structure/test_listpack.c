@@ -102,36 +102,11 @@ static bool pack_is(const struct pack *p, uint32_t at, struct slice expected)
 static void test_golden(void **state)
 {
     (void)state;
-    static const char *const elements[] = {"0",
-                                           "127",
-                                           "128",
-                                           "-1",
-                                           "4095",
-                                           "4096",
-                                           "-4096",
-                                           "-4097",
-                                           "32767",
-                                           "32768",
-                                           "-32768",
-                                           "-32769",
-                                           "8388607",
-                                           "8388608",
-                                           "-8388608",
-                                           "-8388609",
-                                           "2147483647",
-                                           "2147483648",
-                                           "-2147483648",
-                                           "-2147483649",
-                                           "9223372036854775807",
-                                           "-9223372036854775808",
-                                           "",
-                                           "-0",
-                                           "01",
-                                           "9223372036854775808",
-                                           "-9223372036854775809",
-                                           "+1",
-                                           "-",
-                                           "hello"};
+    static const char *const elements[] = {
+        "0", "127", "128", "-1", "4095", "4096", "-4096", "-4097", "32767", "32768", "-32768",
+        "-32769", "8388607", "8388608", "-8388608", "-8388609", "2147483647", "2147483648",
+        "-2147483648", "-2147483649", "9223372036854775807", "-9223372036854775808", "", "-0", "01",
+        "9223372036854775808", "-9223372036854775809", "+1", "-", "hello"};
     static const char hex[] =
         "be0000001e0000017f01c08002dfff02cfff02f1001003d00002f1ffef03f1ff7f03f200800004f1008003f2ff"
         "7fff04f2ffff7f04f30000800005f200008004f3ffff7fff05f3ffffff7f05f4000000800000000009f3000000"
@@ -166,20 +141,11 @@ static void test_string_sizes(void **state)
     (void)state;
     static const struct {
         uint32_t size, entry;
-    } cases[] = {{0, 2},
-                 {1, 3},
-                 {63, 65},
-                 {64, 67},
-                 {125, 128},
-                 {126, 130},
-                 {4095, 4099},
-                 {4096, 4103},
-                 {16377, 16384},
-                 {16378, 16386},
-                 {16379, 16387},
-                 {2097145, 2097153},
-                 {2097146, 2097155},
-                 {2097147, 2097156}};
+    } cases[] = {{0, 2},           {1, 3},           {63, 65},
+                 {64, 67},         {125, 128},       {126, 130},
+                 {4095, 4099},     {4096, 4103},     {16377, 16384},
+                 {16378, 16386},   {16379, 16387},   {2097145, 2097153},
+                 {2097146, 2097155}, {2097147, 2097156}};
     char *text = mem_alloc(2097147);
     memset(text, 'x', 2097147);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -294,7 +260,8 @@ static void model_remove(struct model *m, size_t index, size_t count)
     for (size_t i = index; i < index + count; i++)
         drop(m->items[i]);
     m->count -= count;
-    memmove(m->items + index, m->items + index + count, (m->count - index) * sizeof(m->items[0]));
+    memmove(m->items + index, m->items + index + count,
+            (m->count - index) * sizeof(m->items[0]));
 }
 
 static void compare(const struct pack *p, const struct model *m)
@@ -350,8 +317,7 @@ static void test_model(void **state)
                 model_remove(&m, index, n);
                 assert_int_equal(next, listpack_seek(p.lp, (int64_t)index));
             } else if (m.count > 0) {
-                struct slice s =
-                    below(2) ? m.items[below(m.count)] : make_element(buf, sizeof(buf));
+                struct slice s = below(2) ? m.items[below(m.count)] : make_element(buf, sizeof(buf));
                 uint32_t skip = (uint32_t)below(3);
                 uint32_t found = listpack_find(p.lp, at, s, skip);
                 size_t i = index;
@@ -398,8 +364,7 @@ static void test_unknown_count(void **state)
     pack_deinit(&p);
 }
 
-/* A string that is an integer may stand as a string in a file: it is found and equal all the same.
- */
+/* A string that is an integer may stand as a string in a file: it is found and equal all the same. */
 static void test_number_as_string(void **state)
 {
     (void)state;

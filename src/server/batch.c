@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "server/batch.h"
+
+#include <errno.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "command/table.h"
+#include "server/dispatch.h"
+#include "server/transaction.h"
+
+/* How many commands are executed between two stages of prefetching: their buckets and entries
+ * should fit in the first two levels of cache. */
+#define BATCH_MAX 128
+/* What the sockets have sent in one go before it is executed. */
+#define ARENA_SIZE (512 * 1024)
+/* Room for the arguments of a batch, besides those of one more command. */
+#define ARGS_MAX 2048
+/* More output than this is written at once, as long as it is in the cache. */
+#define WRITE_EARLY (64 * 1024)
+
+struct item {
+    struct client *client;
+    const struct command *command; /* NULL: unknown */
+    const struct slice *argv;
+    struct queued_command *put_off; /* it comes from the client's put_off queue */
+    const char *key; /* of the first key; NULL: it has none */
+    uint64_t hash;
+    int argc;
+    bool kept; /* the parser holds the arguments */
+};
+
+struct batch {
+    struct item items[BATCH_MAX];
+    int count;
+    size_t args_used;
+    struct slice args[ARGS_MAX + PARSER_ARGS_FAST];
+    struct client *input_first, **input_last; /* windows to be parsed */
+    struct client **turn;                     /* clients that were read from in this turn */
+    size_t turn_count, turn_room;
+    bool running;
+    struct read_arena arena;
+};
+
+struct batch *batch_new(void)
+{
+    struct batch *b = mem_alloc(sizeof(*b));
+    b->count = 0;
+    b->args_used = 0;
+    b->input_first = NULL;
+    b->input_last = &b->input_first;
+    b->turn = NULL;
+    b->turn_count = b->turn_room = 0;
+    b->running = false;
+    read_arena_init(&b->arena, ARENA_SIZE);
+    return b;
+}
+
+void batch_free(struct batch *b)
+{
+    read_arena_deinit(&b->arena);
+    mem_free(b->turn);
+    mem_free(b);
+}
+
+void batch_add(struct server *s, struct client *c)
+{
+    struct batch *b = s->batch;
+    if (c->flags & (CLIENT_IN_INPUT | CLIENT_STOPPED))
+        return;
+    c->flags |= CLIENT_IN_INPUT;
+    c->next_input = NULL;
+    *b->input_last = c;
+    b->input_last = &c->next_input;
+}
+
+static void input_pop(struct batch *b)
+{
+    struct client *c = b->input_first;
+    b->input_first = c->next_input;
+    if (b->input_first == NULL)
+        b->input_last = &b->input_first;
+    c->flags &= ~(uint32_t)CLIENT_IN_INPUT;
+}
+
+static void note_turn(struct batch *b, struct client *c)
+{
+    if (c->flags & CLIENT_IN_TURN)
+        return;
+    if (b->turn_count == b->turn_room) {
+        b->turn_room = b->turn_room == 0 ? 64 : b->turn_room * 2;
+        b->turn = mem_realloc(b->turn, b->turn_room * sizeof(*b->turn));
+    }
+    c->flags |= CLIENT_IN_TURN;
+    b->turn[b->turn_count++] = c;
+}
+
+void batch_end_turn(struct server *s)
+{
+    struct batch *b = s->batch;
+    for (size_t i = 0; i < b->turn_count; i++) {
+        struct client *c = b->turn[i];
+        c->flags &= ~(uint32_t)CLIENT_IN_TURN;
+        connection_keep(&c->io);
+    }
+    b->turn_count = 0;
+    read_arena_reset(&b->arena);
+}
+
+void batch_read(struct server *s, struct client *c)
+{
+    struct batch *b = s->batch;
+    if (!read_arena_has_room(&b->arena)) {
+        batch_run(s);
+        batch_end_turn(s);
+        if (c->flags & CLIENT_CLOSING)
+            return;
+    }
+    size_t count;
+    enum connection_result result = connection_read(&c->io, &b->arena, &count);
+    s->stats.reads++;
+    switch (result) {
+    case CONNECTION_AGAIN:
+        return;
+    case CONNECTION_FAILED:
+        log_verbose("Reading from client: %s", strerror(errno));
+        client_close(c);
+        return;
+    case CONNECTION_END:
+        client_close(c);
+        return;
+    case CONNECTION_OK:
+        break;
+    }
+    note_turn(b, c);
+    c->active_us = s->now_us;
+    c->input_bytes += count;
+    s->stats.input_bytes += count;
+    if (c->flags & CLIENT_CLOSE_AFTER_REPLY) {
+        /* Nothing of it is wanted any more. */
+        c->io.start = c->io.end;
+        return;
+    }
+    if (c->io.own_size != 0 &&
+        connection_input_memory(&c->io) + transaction_memory(c) > s->limits.query_buffer_max) {
+        log_warning("Closing client that reached max query buffer length: id=%llu addr=%s",
+                    (unsigned long long)c->id, client_peer(c));
+        s->stats.query_buffer_closed++;
+        client_close(c);
+        return;
+    }
+    batch_add(s, c);
+}
+
+static void protocol_error(struct server *s, struct client *c)
+{
+    log_verbose("%s from client: id=%llu addr=%s", parser_error_text(&c->io.parser),
+                (unsigned long long)c->id, client_peer(c));
+    reply_errorf(&c->reply, "ERR %s", parser_error_text(&c->io.parser));
+    s->stats.protocol_errors++;
+    dispatch_count_error(s, "ERR");
+    c->flags |= CLIENT_PROTOCOL_ERROR;
+    client_close_after_reply(c);
+}
+
+static inline void prefetch_bucket(struct item *item)
+{
+    const struct command *command = item->command;
+    item->key = NULL;
+    item->hash = 0;
+    if (command == NULL || command->first_key <= 0 || item->argc <= command->first_key)
+        return;
+    struct slice key = item->argv[command->first_key];
+    item->key = key.data;
+    item->hash = key_hash(key);
+    table_prefetch_bucket(&item->client->db->table, item->hash);
+}
+
+/* Commands that were put off come before what is parsed. */
+static void fill_from_put_off(struct batch *b, struct client *c)
+{
+    for (struct queued_command *q = c->put_off_first; q != NULL && b->count < BATCH_MAX;
+         q = q->next) {
+        struct item *item = &b->items[b->count++];
+        *item = (struct item){.client = c,
+                              .put_off = q,
+                              .command = q->command,
+                              .argv = q->argv,
+                              .argc = q->argc};
+        prefetch_bucket(item);
+    }
+}
+
+/* Parse commands of one client into the batch. Returns true when it has no more for now. */
+static bool fill_from(struct server *s, struct batch *b, struct client *c)
+{
+    struct parser_limits limits = {.bulk_max = s->limits.bulk_max,
+                                   .unauthenticated = c->flags & CLIENT_UNAUTHENTICATED};
+    struct parser_window window = connection_window(&c->io);
+    struct parser *parser = &c->io.parser;
+    bool drained = false;
+    if (c->put_off_first != NULL) {
+        fill_from_put_off(b, c);
+        return false;
+    }
+    while (b->count < BATCH_MAX && b->args_used < ARGS_MAX) {
+        struct item *item = &b->items[b->count];
+        enum parse_result result;
+        result = parser_next(parser, &window, &limits, b->args + b->args_used, &item->argv,
+                             &item->argc, &item->kept);
+        if (result == PARSE_EMPTY)
+            continue;
+        if (result != PARSE_COMMAND) {
+            drained = true;
+            if (result == PARSE_ERROR) {
+                /* What came before in this batch is to be answered before the error. */
+                if (b->count > 0 && b->items[b->count - 1].client == c)
+                    drained = false;
+                else
+                    protocol_error(s, c);
+            }
+            break;
+        }
+        item->client = c;
+        item->put_off = NULL;
+        item->command = command_find(item->argv[0]);
+        prefetch_bucket(item);
+        b->count++;
+        if (item->kept) {
+            /* The parser goes on when this command has been executed. */
+            break;
+        }
+        b->args_used += (size_t)item->argc;
+        if (limits.unauthenticated) {
+            /* AUTH changes the limits of what follows. */
+            break;
+        }
+    }
+    connection_set_window(&c->io, &window);
+    return drained;
+}
+
+static void fill(struct server *s, struct batch *b)
+{
+    b->count = 0;
+    b->args_used = 0;
+    struct client *first_left = NULL;
+    while (b->input_first != NULL && b->count < BATCH_MAX && b->args_used < ARGS_MAX) {
+        struct client *c = b->input_first;
+        if (c == first_left)
+            break;
+        input_pop(b);
+        if (c->flags & CLIENT_STOPPED)
+            continue;
+        if (!fill_from(s, b, c)) {
+            /* It has more, when this has been executed. */
+            batch_add(s, c);
+            if (first_left == NULL)
+                first_left = c;
+        }
+    }
+}
+
+static void prefetch(struct batch *b)
+{
+    for (int i = 0; i < b->count; i++) {
+        struct item *item = &b->items[i];
+        if (item->key != NULL)
+            table_prefetch_item(&item->client->db->table, item->hash);
+    }
+}
+
+/* The client waits: keep a copy of the command until it may run. */
+static void put_off(struct client *c, const struct item *item)
+{
+    if (item->put_off != NULL)
+        return; /* it stands in the queue already */
+    struct queued_command *q = queued_command_new(item->command, item->argv, item->argc);
+    *c->put_off_last = q;
+    c->put_off_last = &q->next;
+}
+
+/* The item has been executed, put off or dropped: free what holds its arguments. */
+static void release(struct client *c, struct item *item, bool executed)
+{
+    if (item->kept) {
+        struct parser_window window = connection_window(&c->io);
+        parser_release(&c->io.parser, &window);
+        connection_set_window(&c->io, &window);
+    } else if (item->put_off != NULL && executed) {
+        c->put_off_first = item->put_off->next;
+        if (c->put_off_first == NULL)
+            c->put_off_last = &c->put_off_first;
+        mem_free(item->put_off);
+    }
+}
+
+static void execute(struct server *s, struct batch *b)
+{
+    struct call call = {.ks = s->ks, .hooks = &s->hooks, .now_ms = s->ks->now_ms, .server = s};
+    for (int i = 0; i < b->count; i++) {
+        struct item *item = &b->items[i];
+        struct client *c = item->client;
+        if (__builtin_expect(c->flags & CLIENT_STOPPED, 0)) {
+            if ((c->flags & CLIENT_STOPPED) == CLIENT_BLOCKED)
+                put_off(c, item);
+            if (item->kept)
+                release(c, item, false);
+            continue;
+        }
+        call.client = c;
+        call.db = c->db;
+        call.reply = &c->reply;
+        call.argv = item->argv;
+        call.argc = item->argc;
+        call.first_key = item->key;
+        call.first_key_hash = item->hash;
+        call.no_touch = c->flags & CLIENT_NO_TOUCH;
+        bool executed = dispatch(c, &call, item->command);
+        if (__builtin_expect(!executed, 0)) {
+            put_off(c, item);
+            client_block(c);
+        }
+        if (__builtin_expect(item->kept || item->put_off != NULL, 0))
+            release(c, item, executed);
+        if (!(c->flags & CLIENT_IN_WRITE))
+            client_want_write(c);
+        if (__builtin_expect(c->io.out.block_count > 1, 0) && client_check_output(c) &&
+            outbuf_size(&c->io.out) > WRITE_EARLY && !c->io.write_blocked)
+            client_write(c);
+    }
+}
+
+void batch_run(struct server *s)
+{
+    struct batch *b = s->batch;
+    if (b->running)
+        return;
+    b->running = true;
+    while (b->input_first != NULL) {
+        fill(s, b);
+        prefetch(b);
+        execute(s, b);
+    }
+    b->running = false;
+}
+
+bool batch_is_running(const struct batch *b)
+{
+    return b->running;
+}

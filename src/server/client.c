@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "server/client.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "command/table.h"
+#include "os/socket.h"
+#include "server/batch.h"
+#include "server/transaction.h"
+
+static void client_ready(struct loop_source *source, uint32_t events)
+{
+    struct client *c = (struct client *)(void *)((char *)source - offsetof(struct client, io.source));
+    if (c->flags & CLIENT_CLOSING)
+        return;
+    if (events & EPOLLOUT)
+        client_write(c);
+    if (events & (EPOLLIN | EPOLLHUP | EPOLLERR) && !(c->flags & CLIENT_CLOSING))
+        batch_read(c->server, c);
+}
+
+/* Tell a connection that is not wanted why, as far as the socket takes it. */
+static void refuse(int fd, const char *error)
+{
+    char line[512];
+    int n = snprintf(line, sizeof(line), "-%s\r\n", error);
+    ssize_t written = socket_write(fd, line, (size_t)n);
+    (void)written;
+    socket_close(fd);
+}
+
+void client_accept(struct server *s, int fd)
+{
+    if (s->clients.count >= s->limits.maxclients) {
+        s->stats.connections_rejected++;
+        refuse(fd, "ERR max number of clients reached");
+        return;
+    }
+    bool local = socket_is_unix(fd);
+    if (s->limits.protected_mode && !s->limits.password_set && !local &&
+        !socket_peer_is_local(fd)) {
+        s->stats.connections_rejected++;
+        refuse(fd, "DENIED The server is in protected mode, as protected-mode is on and no password "
+                   "is set for the default user: it takes connections from this machine only. Set "
+                   "a password (requirepass), or turn protected-mode off in the configuration file "
+                   "or by CONFIG SET from the machine itself if the network is a trusted one.");
+        return;
+    }
+    struct client *c = mem_zalloc(sizeof(*c));
+    if (!connection_init(&c->io, s->loop, fd, client_ready)) {
+        log_warning("Cannot wait for a new client's input: %s", strerror(errno));
+        socket_close(fd);
+        mem_free(c);
+        return;
+    }
+    if (!local) {
+        socket_set_nodelay(fd);
+        if (s->limits.tcp_keepalive_seconds > 0)
+            socket_set_keepalive(fd, s->limits.tcp_keepalive_seconds);
+    } else {
+        c->flags |= CLIENT_UNIX;
+    }
+    c->server = s;
+    c->id = ++s->clients.next_id;
+    c->db = &s->ks->dbs[0];
+    c->reply = (struct reply){.out = &c->io.out, .protocol = 2};
+    c->put_off_last = &c->put_off_first;
+    c->created_us = c->active_us = s->now_us;
+    if (s->limits.password_set)
+        c->flags |= CLIENT_UNAUTHENTICATED;
+    c->prev = s->clients.last;
+    if (c->prev != NULL)
+        c->prev->next = c;
+    else
+        s->clients.first = c;
+    s->clients.last = c;
+    s->clients.count++;
+    s->stats.connections_received++;
+}
+
+void client_close(struct client *c)
+{
+    if (c->flags & CLIENT_CLOSING)
+        return;
+    c->flags |= CLIENT_CLOSING;
+    c->next_closing = c->server->clients.closing;
+    c->server->clients.closing = c;
+}
+
+void client_close_after_reply(struct client *c)
+{
+    c->flags |= CLIENT_CLOSE_AFTER_REPLY;
+    client_want_write(c);
+}
+
+static void client_free(struct server *s, struct client *c)
+{
+    transaction_discard(c);
+    for (struct queued_command *q = c->put_off_first, *next; q != NULL; q = next) {
+        next = q->next;
+        mem_free(q);
+    }
+    if (c->flags & CLIENT_BLOCKED)
+        s->clients.blocked_count--;
+    if (s->clients.cron_next == c)
+        s->clients.cron_next = c->next;
+    if (c->prev != NULL)
+        c->prev->next = c->next;
+    else
+        s->clients.first = c->next;
+    if (c->next != NULL)
+        c->next->prev = c->prev;
+    else
+        s->clients.last = c->prev;
+    s->clients.count--;
+    connection_deinit(&c->io);
+    outbuf_clear(&c->discarded);
+    mem_free(c->name);
+    mem_free(c->lib_name);
+    mem_free(c->lib_version);
+    mem_free(c->peer);
+    mem_free(c->local);
+    mem_free(c);
+}
+
+void clients_free_closing(struct server *s)
+{
+    struct client *c;
+    while ((c = s->clients.closing) != NULL) {
+        s->clients.closing = c->next_closing;
+        client_free(s, c);
+    }
+}
+
+void client_want_write(struct client *c)
+{
+    struct server_clients *all = &c->server->clients;
+    if (c->flags & CLIENT_IN_WRITE)
+        return;
+    c->flags |= CLIENT_IN_WRITE;
+    c->next_write = NULL;
+    *all->write_last = c;
+    all->write_last = &c->next_write;
+}
+
+void client_write(struct client *c)
+{
+    struct server *s = c->server;
+    size_t count;
+    if (!outbuf_is_empty(&c->io.out)) {
+        s->stats.writes++;
+        switch (connection_write(&c->io, &count)) {
+        case CONNECTION_OK:
+            c->soft_limit_since_us = 0;
+            break;
+        case CONNECTION_AGAIN:
+            break;
+        case CONNECTION_END:
+        case CONNECTION_FAILED:
+            log_verbose("Error writing to client: %s", strerror(errno));
+            client_close(c);
+            return;
+        }
+        c->output_bytes += count;
+        s->stats.output_bytes += count;
+        /* One who takes what he asked for is not idle. */
+        if (count != 0)
+            c->active_us = s->now_us;
+    }
+    if (c->flags & CLIENT_CLOSE_AFTER_REPLY && outbuf_is_empty(&c->io.out))
+        client_close(c);
+}
+
+void clients_write(struct server *s)
+{
+    struct server_clients *all = &s->clients;
+    for (struct client *c = all->write_first; c != NULL; c = c->next_write) {
+        c->flags &= ~(uint32_t)CLIENT_IN_WRITE;
+        if (!(c->flags & CLIENT_CLOSING) && !c->io.write_blocked)
+            client_write(c);
+    }
+    all->write_first = NULL;
+    all->write_last = &all->write_first;
+}
+
+enum client_class client_class(const struct client *c)
+{
+    (void)c;
+    return CLIENT_CLASS_NORMAL;
+}
+
+bool client_check_output(struct client *c)
+{
+    struct server *s = c->server;
+    const struct output_limit *limit = &s->limits.output[client_class(c)];
+    if (limit->hard_bytes == 0 && limit->soft_bytes == 0)
+        return !(c->flags & CLIENT_CLOSING);
+    size_t size = c->io.out.allocated;
+    bool over = limit->hard_bytes != 0 && size >= limit->hard_bytes;
+    if (limit->soft_bytes != 0 && size >= limit->soft_bytes) {
+        if (c->soft_limit_since_us == 0)
+            c->soft_limit_since_us = s->now_us;
+        else if (s->now_us - c->soft_limit_since_us > limit->soft_seconds * 1000000)
+            over = true;
+    } else {
+        c->soft_limit_since_us = 0;
+    }
+    if (over && !(c->flags & CLIENT_CLOSING)) {
+        log_warning("Client scheduled to be closed ASAP for overcoming of output buffer limits: "
+                    "id=%llu addr=%s omem=%zu",
+                    (unsigned long long)c->id, client_peer(c), size);
+        s->stats.output_buffer_closed++;
+        client_close(c);
+    }
+    return !(c->flags & CLIENT_CLOSING);
+}
+
+void clients_cron(struct server *s)
+{
+    /* Ten calls a second see everybody once, and five at least. */
+    size_t count = s->clients.count / 10 + 5;
+    struct client *c = s->clients.cron_next;
+    for (; count > 0; count--) {
+        if (c == NULL)
+            c = s->clients.first;
+        if (c == NULL)
+            break;
+        struct client *next = c->next;
+        if (!(c->flags & CLIENT_CLOSING) && client_check_output(c) &&
+            s->limits.timeout_seconds > 0 && !(c->flags & CLIENT_BLOCKED) &&
+            s->now_us - c->active_us > s->limits.timeout_seconds * 1000000) {
+            log_verbose("Closing idle client");
+            client_close(c);
+        }
+        c = next;
+    }
+    s->clients.cron_next = c;
+}
+
+const char *client_peer(struct client *c)
+{
+    if (c->peer == NULL) {
+        char name[SOCKET_NAME_SIZE];
+        socket_peer_name(c->io.source.fd, name);
+        c->peer = mem_dup(name, strlen(name));
+    }
+    return c->peer;
+}
+
+const char *client_local(struct client *c)
+{
+    if (c->local == NULL) {
+        char name[SOCKET_NAME_SIZE];
+        socket_local_name(c->io.source.fd, name);
+        c->local = mem_dup(name, strlen(name));
+    }
+    return c->local;
+}
+
+static void describe_flags(const struct client *c, char out[16])
+{
+    static const struct {
+        uint32_t flag;
+        char letter;
+    } letters[] = {{CLIENT_MULTI, 'x'},
+                   {CLIENT_BLOCKED, 'b'},
+                   {CLIENT_DIRTY_CAS, 'd'},
+                   {CLIENT_CLOSE_AFTER_REPLY, 'c'},
+                   {CLIENT_CLOSING, 'A'},
+                   {CLIENT_UNIX, 'U'},
+                   {CLIENT_NO_EVICT, 'e'},
+                   {CLIENT_NO_TOUCH, 'T'}};
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof(letters) / sizeof(letters[0]); i++) {
+        if (c->flags & letters[i].flag)
+            out[n++] = letters[i].letter;
+    }
+    if (n == 0)
+        out[n++] = 'N';
+    out[n] = '\0';
+}
+
+static const char *or_empty(const char *s)
+{
+    return s != NULL ? s : "";
+}
+
+void client_describe(struct client *c, struct text *out)
+{
+    char flags[16], events[3];
+    size_t n = 0;
+    describe_flags(c, flags);
+    if (c->io.source.events & EPOLLIN)
+        events[n++] = 'r';
+    if (c->io.source.events & EPOLLOUT)
+        events[n++] = 'w';
+    events[n] = '\0';
+    size_t window = c->io.end - c->io.start;
+    size_t room = c->io.own_size > c->io.end ? c->io.own_size - c->io.end : 0;
+    size_t output = outbuf_size(&c->io.out), allocated = c->io.out.allocated;
+    size_t blocks = c->io.out.block_count;
+    size_t queued = transaction_memory(c);
+    size_t total = sizeof(*c) + connection_input_memory(&c->io) + allocated + queued;
+    int64_t now = c->server->now_us;
+    text_appendf(out,
+                 "id=%llu addr=%s laddr=%s fd=%d name=%s age=%lld idle=%lld flags=%s db=%d sub=0 "
+                 "psub=0 ssub=0 multi=%d qbuf=%zu qbuf-free=%zu argv-mem=%zu multi-mem=%zu ",
+                 (unsigned long long)c->id, client_peer(c), client_local(c), c->io.source.fd,
+                 or_empty(c->name), (long long)((now - c->created_us) / 1000000),
+                 (long long)((now - c->active_us) / 1000000), flags, c->db->id,
+                 c->flags & CLIENT_MULTI ? (int)transaction_count(c) : -1, window, room,
+                 parser_memory(&c->io.parser), queued);
+    text_appendf(out,
+                 "rbs=%d rbp=%zu obl=%zu oll=%zu omem=%zu tot-mem=%zu events=%s cmd=%s "
+                 "user=default redir=-1 resp=%d lib-name=%s lib-ver=%s",
+                 OUTBUF_BLOCK_SIZE, output, blocks <= 1 ? output : 0, blocks > 1 ? blocks : 0,
+                 blocks > 1 ? allocated : 0, total, events,
+                 c->last_command != NULL ? c->last_command->full_name : "NULL", c->reply.protocol,
+                 or_empty(c->lib_name), or_empty(c->lib_version));
+}
+
+void client_block(struct client *c)
+{
+    if (c->flags & CLIENT_BLOCKED)
+        return;
+    c->flags |= CLIENT_BLOCKED;
+    c->server->clients.blocked_count++;
+}
+
+void client_unblock(struct client *c)
+{
+    if (!(c->flags & CLIENT_BLOCKED))
+        return;
+    c->flags &= ~(uint32_t)CLIENT_BLOCKED;
+    c->server->clients.blocked_count--;
+    batch_add(c->server, c);
+}
+
+static void replace_text(char **place, struct slice text)
+{
+    mem_free(*place);
+    *place = text.size != 0 ? mem_dup(text.data, text.size) : NULL;
+}
+
+void client_reset(struct client *c)
+{
+    transaction_discard(c);
+    c->db = &c->server->ks->dbs[0];
+    c->reply.protocol = 2;
+    replace_text(&c->name, slice_of(NULL, 0));
+    c->flags &= ~(uint32_t)(CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP_NEXT | CLIENT_NO_TOUCH |
+                            CLIENT_UNAUTHENTICATED);
+    if (c->server->limits.password_set)
+        c->flags |= CLIENT_UNAUTHENTICATED;
+}
+
+bool client_set_name(struct call *c, struct slice name)
+{
+    for (size_t i = 0; i < name.size; i++) {
+        if (name.data[i] < '!' || name.data[i] > '~') {
+            reply_error(c->reply, "ERR Client names cannot contain spaces, newlines or special "
+                                  "characters.");
+            return false;
+        }
+    }
+    replace_text(&c->client->name, name);
+    return true;
+}

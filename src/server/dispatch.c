@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "server/dispatch.h"
+
+#include <ctype.h>
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "base/text.h"
+#include "handlers.h"
+#include "server/transaction.h"
+
+/* How much of the arguments an error about an unknown command shows. */
+#define SHOWN_MAX 128
+
+/* At most `max` bytes, up to the first NUL: as C's %.*s prints an argument. */
+static int shown(struct slice s, size_t max)
+{
+    if (s.size < max)
+        max = s.size;
+    const char *nul = memchr(s.data, '\0', max);
+    return (int)(nul != NULL ? (size_t)(nul - s.data) : max);
+}
+
+static char *unknown_command(const struct slice *argv, int argc)
+{
+    struct text args = {0}, all = {0};
+    for (int i = 1; i < argc && args.size < SHOWN_MAX; i++) {
+        int n = shown(argv[i], SHOWN_MAX - args.size);
+        text_appendf(&args, "'%.*s' ", n, argv[i].data);
+    }
+    text_appendf(&all, "ERR unknown command '%.*s', with args beginning with: %s",
+                 shown(argv[0], SHOWN_MAX), argv[0].data, text_cstr(&args));
+    text_free(&args);
+    return all.data;
+}
+
+static char *unknown_subcommand(const struct command *container, struct slice name)
+{
+    struct text all = {0}, upper = {0};
+    for (const char *p = container->name; *p != '\0'; p++) {
+        char c = (char)toupper((unsigned char)*p);
+        text_append(&upper, &c, 1);
+    }
+    text_appendf(&all, "ERR unknown subcommand '%.*s'. Try %s HELP.", shown(name, SHOWN_MAX),
+                 name.data, text_cstr(&upper));
+    text_free(&upper);
+    return all.data;
+}
+
+const struct command *dispatch_lookup(const struct command *command, const struct slice *argv,
+                                      int argc, char **error)
+{
+    *error = NULL;
+    if (command == NULL) {
+        *error = unknown_command(argv, argc);
+        return NULL;
+    }
+    if (command->subcommand_count != 0 && argc > 1) {
+        const struct command *sub = command_find_sub(command, argv[1]);
+        if (sub == NULL) {
+            *error = unknown_subcommand(command, argv[1]);
+            return NULL;
+        }
+        command = sub;
+    }
+    if ((command->arity > 0 && command->arity != argc) || argc < -command->arity ||
+        command->handler == NULL) {
+        struct text all = {0};
+        text_appendf(&all, "ERR wrong number of arguments for '%s' command", command->full_name);
+        *error = all.data;
+        return NULL;
+    }
+    return command;
+}
+
+void dispatch_count_error(struct server *s, const char *code)
+{
+    struct server_stats *stats = &s->stats;
+    stats->error_replies++;
+    for (size_t i = 0; i < stats->error_count; i++) {
+        if (strcmp(stats->errors[i].code, code) == 0) {
+            stats->errors[i].count++;
+            return;
+        }
+    }
+    if (stats->error_count == SERVER_ERROR_STATS_MAX)
+        return;
+    struct error_stat *e = &stats->errors[stats->error_count++];
+    snprintf(e->code, sizeof(e->code), "%s", code);
+    e->count = 1;
+}
+
+/* A command that is not executed. */
+static void reject(struct client *c, struct call *call, const struct command *command,
+                   const char *error)
+{
+    if (command != NULL)
+        c->server->stats.commands[command->id].rejected++;
+    if (c->flags & CLIENT_MULTI) {
+        if (command != NULL && command->handler == cmd_exec) {
+            transaction_discard(c);
+            struct text all = {0};
+            const char *rest = strncmp(error, "ERR ", 4) == 0 ? error + 4 : error;
+            text_appendf(&all, "EXECABORT Transaction discarded because of: %s", rest);
+            reply_error(call->reply, text_cstr(&all));
+            text_free(&all);
+            dispatch_count_error(c->server, call->reply->last_error);
+            return;
+        }
+        c->flags |= CLIENT_DIRTY_EXEC;
+    }
+    reply_error(call->reply, error);
+    dispatch_count_error(c->server, call->reply->last_error);
+}
+
+/* CLIENT PAUSE: whether this command has to wait. */
+static bool must_wait(const struct client *c, const struct command *command)
+{
+    const struct server_pause *pause = &c->server->pause;
+    if (pause->until_ms == 0)
+        return false;
+    if (pause->all)
+        return true;
+    uint32_t flags = command->flags;
+    if (command->handler == cmd_exec && c->flags & CLIENT_MULTI)
+        flags |= transaction_flags(c);
+    return flags & COMMAND_WRITE;
+}
+
+static bool is_queued(const struct command *command)
+{
+    command_handler *h = command->handler;
+    return h != cmd_exec && h != cmd_discard && h != cmd_multi && h != cmd_watch &&
+           h != cmd_quit && h != cmd_reset;
+}
+
+/* Whatever is not the common case: the checks in Redis's order. */
+static bool dispatch_slowly(struct client *c, struct call *call, const struct command *command)
+{
+    struct server *s = c->server;
+    char *error;
+    const struct command *found = dispatch_lookup(command, call->argv, call->argc, &error);
+    if (found == NULL) {
+        /* A container has an id of its own, a command with a wrong number of arguments too. */
+        reject(c, call, command, error);
+        mem_free(error);
+        return true;
+    }
+    command = found;
+    c->last_command = command;
+    if (c->flags & CLIENT_UNAUTHENTICATED && !(command->flags & COMMAND_NO_AUTH)) {
+        reject(c, call, command, "NOAUTH Authentication required.");
+        return true;
+    }
+    if (c->flags & CLIENT_MULTI && command->flags & COMMAND_NO_MULTI) {
+        reject(c, call, command, "ERR Command not allowed inside a transaction");
+        return true;
+    }
+    if (s->loading && !(command->flags & COMMAND_LOADING)) {
+        reject(c, call, command, "LOADING Redis is loading the dataset in memory");
+        return true;
+    }
+    if (must_wait(c, command))
+        return false;
+    if (c->flags & CLIENT_MULTI && is_queued(command)) {
+        transaction_queue(c, command, call->argv, call->argc);
+        reply_simple(call->reply, "QUEUED");
+        return true;
+    }
+    dispatch_call(c, call, command);
+    return true;
+}
+
+void dispatch_call(struct client *c, struct call *call, const struct command *command)
+{
+    struct server *s = c->server;
+    struct command_stats *stats = &s->stats.commands[command->id];
+    uint64_t errors = call->reply->error_count;
+    uint64_t begin = server_cycles();
+    call->command = command;
+    command->handler(call);
+    stats->cycles += server_cycles() - begin;
+    stats->calls++;
+    s->stats.commands_processed++;
+    c->commands++;
+    if (__builtin_expect(call->reply->error_count != errors, 0)) {
+        stats->failed++;
+        dispatch_count_error(s, call->reply->last_error);
+    }
+}
+
+/* CLIENT REPLY OFF and SKIP: the replies go to a buffer that is thrown away. */
+static bool dispatch_muted(struct client *c, struct call *call, const struct command *command)
+{
+    if (c->flags & CLIENT_REPLY_SKIP_NEXT)
+        c->flags = (c->flags & ~(uint32_t)CLIENT_REPLY_SKIP_NEXT) | CLIENT_REPLY_SKIP;
+    bool executed;
+    if (c->flags & (CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP)) {
+        struct outbuf *out = c->reply.out;
+        c->reply.out = &c->discarded;
+        c->reply.muted = true;
+        executed = dispatch_slowly(c, call, command);
+        outbuf_clear(&c->discarded);
+        c->reply.out = out;
+        c->reply.muted = false;
+    } else {
+        executed = dispatch_slowly(c, call, command);
+    }
+    if (!executed && c->flags & CLIENT_REPLY_SKIP)
+        c->flags |= CLIENT_REPLY_SKIP_NEXT;
+    c->flags &= ~(uint32_t)CLIENT_REPLY_SKIP;
+    return executed;
+}
+
+bool dispatch(struct client *c, struct call *call, const struct command *command)
+{
+    if (__builtin_expect(command != NULL && command->subcommand_count == 0 &&
+                             !(c->flags & CLIENT_ATTENTION) && !c->server->attention &&
+                             (command->arity > 0 ? call->argc == command->arity
+                                                 : call->argc >= -command->arity),
+                         1)) {
+        c->last_command = command;
+        dispatch_call(c, call, command);
+        return true;
+    }
+    return dispatch_muted(c, call, command);
+}

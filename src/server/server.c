@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "server/server.h"
+
+#include <stdio.h>
+#include <sys/random.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "command/table.h"
+#include "server/batch.h"
+#include "server/client.h"
+#include "server/config.h"
+#include "server/transaction.h"
+
+#define CRON_MS 100
+/* Active expiry: one step, and the least time from one step to the next while more is due. */
+#define EXPIRE_STEP_US 250
+#define EXPIRE_GAP_US 1000
+/* Descriptors besides the clients': files, listeners, pipes. */
+#define DESCRIPTORS_RESERVED 64
+
+void server_update_clock(struct server *s)
+{
+    s->now_us = clock_monotonic_us();
+    s->ks->now_ms = clock_wall_ms();
+    s->ks->lru_clock = (uint32_t)(s->ks->now_ms / 1000) & 0xffffff;
+}
+
+void server_update_attention(struct server *s)
+{
+    s->attention = s->loading || s->pause.until_ms != 0;
+}
+
+void server_set_loading(struct server *s, bool loading)
+{
+    s->loading = loading;
+    server_update_attention(s);
+}
+
+static void on_changed(struct call *c, struct db *db, struct slice key, int event_class,
+                       const char *event)
+{
+    struct server *s = c->server;
+    (void)event_class;
+    (void)event;
+    if (s->watches->count != 0)
+        watch_touch(s, db, key, call_hash(c, key));
+}
+
+static void on_expire(void *ctx, struct db *db, struct slice key)
+{
+    watch_touch_expired(ctx, db, key);
+}
+
+/* What stands in the table of limits is read for each request: it must not be looked for. */
+void server_apply_config(struct server *s)
+{
+    const struct config *c = s->config;
+    struct server_limits *l = &s->limits;
+    l->bulk_max = c->proto_max_bulk_len;
+    l->query_buffer_max = (uint64_t)c->client_query_buffer_limit;
+    l->maxclients = (uint64_t)c->maxclients;
+    l->timeout_seconds = c->timeout;
+    l->tcp_keepalive_seconds = (int)c->tcp_keepalive;
+    l->protected_mode = c->protected_mode;
+    l->password_set = c->requirepass[0] != '\0';
+    l->notify_events = c->notify != 0;
+    for (int i = 0; i < CLIENT_CLASSES; i++) {
+        const struct config_output_limit *from = &c->output_limits[i];
+        l->output[i] = (struct output_limit){.hard_bytes = (uint64_t)from->hard_bytes,
+                                             .soft_bytes = (uint64_t)from->soft_bytes,
+                                             .soft_seconds = from->soft_seconds};
+    }
+    struct encoding_limits *e = &s->ks->limits;
+    e->hash_max_listpack_entries = c->hash_max_listpack_entries;
+    e->hash_max_listpack_value = c->hash_max_listpack_value;
+    e->set_max_intset_entries = c->set_max_intset_entries;
+    e->set_max_listpack_entries = c->set_max_listpack_entries;
+    e->set_max_listpack_value = c->set_max_listpack_value;
+    e->zset_max_listpack_entries = c->zset_max_listpack_entries;
+    e->zset_max_listpack_value = c->zset_max_listpack_value;
+    e->list_max_listpack_size = c->list_max_listpack_size;
+    e->list_compress_depth = c->list_compress_depth;
+    s->ks->string_size_max = (uint64_t)c->proto_max_bulk_len;
+    s->ks->lfu = c->maxmemory_policy == POLICY_VOLATILE_LFU ||
+                 c->maxmemory_policy == POLICY_ALLKEYS_LFU;
+    s->ks->lfu_log_factor = (int32_t)c->lfu_log_factor;
+    s->ks->lfu_decay_minutes = (int32_t)c->lfu_decay_time;
+    s->hooks.wanted = s->watches->count != 0 || l->notify_events;
+    /* Clients that the system has no descriptors for would be refused without a word. */
+    size_t have = descriptor_limit_raise((size_t)l->maxclients + DESCRIPTORS_RESERVED);
+    if (have < l->maxclients + DESCRIPTORS_RESERVED && have > DESCRIPTORS_RESERVED) {
+        log_warning("maxclients is lowered to %zu: the limit of open files is %zu",
+                    have - DESCRIPTORS_RESERVED, have);
+        l->maxclients = have - DESCRIPTORS_RESERVED;
+    }
+}
+
+static void end_pause(struct server *s)
+{
+    s->pause.until_ms = 0;
+    server_update_attention(s);
+    if (s->clients.blocked_count == 0)
+        return;
+    for (struct client *c = s->clients.first; c != NULL; c = c->next)
+        client_unblock(c);
+}
+
+static int64_t pause_timer(void *ctx)
+{
+    struct server *s = ctx;
+    if (s->pause.until_ms != 0) {
+        int64_t left = s->pause.until_ms - s->ks->now_ms;
+        if (left > 0)
+            return left;
+        end_pause(s);
+    }
+    s->pause_timer = NULL;
+    return 0;
+}
+
+void server_pause(struct server *s, int64_t until_ms, bool all)
+{
+    /* A later pause can only make it stricter and longer. */
+    if (s->pause.until_ms == 0)
+        s->pause.all = false;
+    s->pause.all |= all;
+    if (until_ms > s->pause.until_ms)
+        s->pause.until_ms = until_ms;
+    server_update_attention(s);
+    int64_t left = s->pause.until_ms - s->ks->now_ms;
+    if (s->pause_timer == NULL)
+        s->pause_timer = loop_add_timer(s->loop, left > 0 ? left : 1, pause_timer, s);
+}
+
+void server_unpause(struct server *s)
+{
+    if (s->pause.until_ms != 0)
+        end_pause(s);
+}
+
+static void expire_some(struct server *s)
+{
+    if (s->expire_disabled || s->loading || s->pause.until_ms != 0)
+        return;
+    s->expire_more = keyspace_expire_step(s->ks, EXPIRE_STEP_US, clock_monotonic_us);
+    s->expire_next_us = s->now_us + EXPIRE_GAP_US;
+}
+
+static void sample_rates(struct server *s)
+{
+    struct server_stats *st = &s->stats;
+    int64_t passed = s->now_us - st->rate.last_us;
+    if (passed <= 0)
+        return;
+    unsigned at = st->rate.at++ % 16;
+    uint64_t us = (uint64_t)passed;
+    st->rate.commands[at] = (st->commands_processed - st->rate.last_commands) * 1000000 / us;
+    st->rate.input[at] = (st->input_bytes - st->rate.last_input) * 1000000 / us;
+    st->rate.output[at] = (st->output_bytes - st->rate.last_output) * 1000000 / us;
+    st->rate.last_us = s->now_us;
+    st->rate.last_commands = st->commands_processed;
+    st->rate.last_input = st->input_bytes;
+    st->rate.last_output = st->output_bytes;
+}
+
+static uint64_t mean(const uint64_t samples[16])
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < 16; i++)
+        sum += samples[i];
+    return sum / 16;
+}
+
+uint64_t server_commands_per_second(const struct server *s)
+{
+    return mean(s->stats.rate.commands);
+}
+
+uint64_t server_input_per_second(const struct server *s)
+{
+    return mean(s->stats.rate.input);
+}
+
+uint64_t server_output_per_second(const struct server *s)
+{
+    return mean(s->stats.rate.output);
+}
+
+void server_reset_stats(struct server *s)
+{
+    struct server_stats *old = &s->stats;
+    struct server_stats fresh = {.start_ms = old->start_ms,
+                                 .start_us = old->start_us,
+                                 .commands = old->commands,
+                                 .cycles_at_start = old->cycles_at_start};
+    fresh.rate.last_us = s->now_us;
+    memset(fresh.commands, 0, (size_t)command_count * sizeof(*fresh.commands));
+    *old = fresh;
+    s->ks->hit_count = s->ks->miss_count = s->ks->expired_count = 0;
+}
+
+static int64_t cron(void *ctx)
+{
+    struct server *s = ctx;
+    s->cron_count++;
+    sample_rates(s);
+    clients_cron(s);
+    if (s->cron_count % 10 == 0)
+        mem_note_peak();
+    if (!s->expire_more)
+        expire_some(s);
+    return CRON_MS;
+}
+
+static void turn_begin(void *ctx)
+{
+    server_update_clock(ctx);
+}
+
+static bool turn_end(void *ctx)
+{
+    struct server *s = ctx;
+    batch_run(s);
+    clients_write(s);
+    batch_end_turn(s);
+    if (s->clients.closing != NULL)
+        clients_free_closing(s);
+    if (s->expire_more && s->now_us >= s->expire_next_us)
+        expire_some(s);
+    return s->expire_more;
+}
+
+static void on_accept(void *ctx, int fd)
+{
+    client_accept(ctx, fd);
+}
+
+static void make_run_id(char out[41])
+{
+    unsigned char bytes[20];
+    ssize_t n = getrandom(bytes, sizeof(bytes), 0);
+    if (n != (ssize_t)sizeof(bytes))
+        memset(bytes, 0, sizeof(bytes));
+    for (int i = 0; i < 20; i++)
+        snprintf(out + 2 * i, 3, "%02x", (unsigned)bytes[i]);
+}
+
+struct server *server_new(struct config *config)
+{
+    struct server *s = mem_zalloc(sizeof(*s));
+    s->config = config;
+    s->ks = keyspace_new((int)config->databases, true);
+    s->ks->on_expire = on_expire;
+    s->ks->on_expire_ctx = s;
+    s->loop = loop_new();
+    s->listeners = listeners_new(s->loop, on_accept, s);
+    s->batch = batch_new();
+    s->watches = watch_table_new();
+    s->hooks.changed = on_changed;
+    s->clients.write_last = &s->clients.write_first;
+    s->stats.commands = mem_zalloc((size_t)command_count * sizeof(*s->stats.commands));
+    server_update_clock(s);
+    s->stats.start_ms = s->ks->now_ms;
+    s->stats.start_us = s->now_us;
+    s->stats.rate.last_us = s->now_us;
+    s->stats.cycles_at_start = server_cycles();
+    make_run_id(s->run_id);
+    server_apply_config(s);
+    loop_set_hooks(s->loop, turn_begin, turn_end, s);
+    return s;
+}
+
+void server_free(struct server *s)
+{
+    struct client *next;
+    for (struct client *c = s->clients.first; c != NULL; c = next) {
+        next = c->next;
+        client_close(c);
+    }
+    clients_free_closing(s);
+    listeners_free(s->listeners);
+    loop_free(s->loop);
+    batch_free(s->batch);
+    watch_table_free(s->watches);
+    keyspace_free(s->ks);
+    mem_free(s->stats.commands);
+    mem_free(s);
+}
+
+bool server_listen(struct server *s, char error[SOCKET_ERROR_SIZE])
+{
+    const struct config *c = s->config;
+    char why[SOCKET_ERROR_SIZE];
+    int backlog = (int)c->tcp_backlog;
+    for (int i = 0; c->port != 0 && i < c->bind_count; i++) {
+        if (!listeners_add_tcp(s->listeners, c->bind[i], (int)c->port, backlog, why)) {
+            snprintf(error, SOCKET_ERROR_SIZE, "Could not listen on %.60s port %d: %.150s",
+                     c->bind[i], (int)c->port, why);
+            return false;
+        }
+    }
+    if (c->unixsocket[0] != '\0' &&
+        !listeners_add_unix(s->listeners, c->unixsocket, (unsigned)c->unixsocketperm, backlog,
+                            why)) {
+        snprintf(error, SOCKET_ERROR_SIZE, "Could not listen on %.100s: %.120s", c->unixsocket,
+                 why);
+        return false;
+    }
+    if (listeners_count(s->listeners) == 0) {
+        snprintf(error, SOCKET_ERROR_SIZE, "Configured to not listen anywhere, exiting.");
+        return false;
+    }
+    return true;
+}
+
+bool server_listen_again(struct server *s, char error[SOCKET_ERROR_SIZE])
+{
+    const struct config *c = s->config;
+    char why[SOCKET_ERROR_SIZE];
+    listeners_close_tcp(s->listeners);
+    for (int i = 0; c->port != 0 && i < c->bind_count; i++) {
+        if (!listeners_add_tcp(s->listeners, c->bind[i], (int)c->port, (int)c->tcp_backlog, why)) {
+            snprintf(error, SOCKET_ERROR_SIZE, "Could not listen on %.60s port %d: %.150s",
+                     c->bind[i], (int)c->port, why);
+            return false;
+        }
+    }
+    return true;
+}
+
+int server_run(struct server *s)
+{
+    if (!s->cron_running) {
+        s->cron_running = true;
+        loop_add_timer(s->loop, CRON_MS, cron, s);
+    }
+    while (!s->stopping)
+        loop_turn(s->loop, -1);
+    return s->exit_status;
+}
+
+void server_stop(struct server *s, int exit_status)
+{
+    s->stopping = true;
+    s->exit_status = exit_status;
+}
+
+void server_serve_while_busy(struct server *s)
+{
+    /* Inside a batch nothing can be served: its clients are in the middle of theirs. */
+    if (!batch_is_running(s->batch))
+        loop_turn(s->loop, 0);
+}
+
+uint64_t server_cycles_us(const struct server *s, uint64_t cycles)
+{
+    uint64_t passed_cycles = server_cycles() - s->stats.cycles_at_start;
+    int64_t passed_us = clock_monotonic_us() - s->stats.start_us;
+    if (passed_cycles == 0 || passed_us <= 0)
+        return 0;
+    return (uint64_t)((double)cycles * (double)passed_us / (double)passed_cycles);
+}
