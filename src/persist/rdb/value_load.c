@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Values from RDB files: a loader for each type code, and a table of them. Each builds an entry
+ * aside, so that damage half way through a value leaves nothing behind: lists and sorted sets by
+ * their builders, sets and hashes as the only key of a keyspace of the loader's own, whose epoch is
+ * kept equal to that of the keyspace that the entry is for.
+ */
+#include "persist/rdb/format.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/number.h"
+#include "persist/rdb/packed.h"
+#include "structure/intset.h"
+#include "structure/listpack.h"
+#include "type/hash.h"
+#include "type/list.h"
+#include "type/set.h"
+#include "type/zset.h"
+
+struct rdb_loader {
+    struct epoch *epoch;
+    const struct encoding_limits *limits;
+    struct list_builder list;
+    struct zset_builder zset;
+    struct keyspace *aside;
+    struct keyref ref; /* of the set or hash being built aside */
+    /* Of the value being loaded. */
+    struct rdb_reader *r;
+    struct slice key;
+    int64_t due;
+    char *first; /* a copy of the first half of a pair, while the second is read */
+    size_t first_size, first_capacity;
+    bool has_first;
+};
+
+typedef bool load_fn(struct rdb_loader *l, struct entry **e);
+
+struct rdb_loader *rdb_loader_new(struct epoch *epoch, const struct encoding_limits *limits)
+{
+    struct rdb_loader *l = mem_zalloc(sizeof(*l));
+    l->epoch = epoch;
+    l->limits = limits;
+    list_builder_init(&l->list, epoch);
+    zset_builder_init(&l->zset, epoch, limits);
+    l->aside = keyspace_new(1, false);
+    l->aside->now_ms = INT64_MIN; /* nothing expires while it is being built */
+    return l;
+}
+
+void rdb_loader_free(struct rdb_loader *l)
+{
+    keyspace_free(l->aside);
+    mem_free(l->first);
+    mem_free(l);
+}
+
+void rdb_drop_entry(struct rdb_loader *l, struct entry *e)
+{
+    /* Not in any table, so no snapshot sees it: below the block every node is the loader's own. */
+    void *value = (void *)(uintptr_t)entry_value(e);
+    switch (entry_encoding(e)) {
+    case ENTRY_ROPE:
+        rope_clear(value, l->epoch);
+        break;
+    case ENTRY_DICT:
+        dict_clear(value, l->epoch);
+        break;
+    case ENTRY_BTREE:
+        btree_clear(value, l->epoch);
+        break;
+    case ENTRY_ZTREE:
+        btree_clear(&((struct zset_root *)value)->tree, l->epoch);
+        dict_clear(&((struct zset_root *)value)->index, l->epoch);
+        break;
+    default:
+        break;
+    }
+    entry_free_block(e);
+}
+
+static bool damaged(struct rdb_loader *l, const char *what)
+{
+    return rdb_fail(l->r, ERROR_CORRUPT, "%s", what);
+}
+
+static void begin_aside(struct rdb_loader *l)
+{
+    l->aside->epoch.now = l->epoch->now;
+    l->aside->limits = *l->limits;
+    keyref_find(&l->ref, &l->aside->dbs[0], l->key, key_hash(l->key));
+}
+
+/* Take what was built, or throw it away. */
+static bool finish_aside(struct rdb_loader *l, bool ok, struct entry **e)
+{
+    if (!l->ref.entry)
+        return ok;
+    if (!ok) {
+        keyref_delete(&l->ref);
+        return false;
+    }
+    keyref_set_due(&l->ref, l->due);
+    *e = keyref_take(&l->ref);
+    return true;
+}
+
+/* Keep the first half of a pair: the reader may overwrite it when the second half is read. */
+static void keep_first(struct rdb_loader *l, struct slice s)
+{
+    if (s.size > l->first_capacity) {
+        l->first_capacity = s.size * 2;
+        mem_free(l->first);
+        l->first = mem_alloc(l->first_capacity);
+    }
+    if (s.size)
+        memcpy(l->first, s.data, s.size);
+    l->first_size = s.size;
+    l->has_first = true;
+}
+
+static struct slice take_first(struct rdb_loader *l)
+{
+    l->has_first = false;
+    return slice_of(l->first, l->first_size);
+}
+
+/* Strings --------------------------------------------------------------------------------------- */
+
+static bool load_string(struct rdb_loader *l, struct entry **e)
+{
+    struct rdb_string s;
+    if (!rdb_read_string(l->r, &s))
+        return false;
+    int64_t number;
+    if (s.bytes.size <= 20 && number_parse_int64(s.bytes, &number)) {
+        *e = entry_new(l->key, l->due, ENTRY_STRING, ENTRY_INT, 0);
+        memcpy((void *)(uintptr_t)entry_value(*e), &number, sizeof(number));
+    } else if (s.bytes.size <= ENTRY_EMBED_MAX) {
+        *e = entry_new(l->key, l->due, ENTRY_STRING, ENTRY_BYTES, s.bytes.size);
+        if (s.bytes.size)
+            memcpy((void *)(uintptr_t)entry_value(*e), s.bytes.data, s.bytes.size);
+    } else {
+        *e = entry_new(l->key, l->due, ENTRY_STRING, ENTRY_ROPE, 0);
+        rope_write((struct rope *)(uintptr_t)entry_value(*e), l->epoch, 0, s.bytes);
+    }
+    return true;
+}
+
+/* Packed values: one string that holds all elements --------------------------------------------- */
+
+typedef bool each_fn(struct slice bytes, packed_fn *fn, void *ctx, bool *stopped);
+
+/* Give each element of a packed string to `add`, which reports its own damage. */
+static bool load_packed(struct rdb_loader *l, each_fn *each, packed_fn *add, const char *what)
+{
+    struct rdb_string s;
+    bool stopped;
+    l->has_first = false;
+    if (!rdb_read_string(l->r, &s))
+        return false;
+    if (each(s.bytes, add, l, &stopped))
+        return l->has_first ? damaged(l, "a packed value ends after half a pair") : true;
+    return stopped ? false : damaged(l, what);
+}
+
+/* Lists ----------------------------------------------------------------------------------------- */
+
+static bool add_to_list(void *ctx, struct slice element)
+{
+    struct rdb_loader *l = ctx;
+    list_builder_add(&l->list, element);
+    return true;
+}
+
+static bool finish_list(struct rdb_loader *l, bool ok, struct entry **e)
+{
+    if (ok)
+        *e = list_builder_finish(&l->list, l->key, l->due);
+    else
+        list_builder_reset(&l->list);
+    return ok;
+}
+
+static bool load_list(struct rdb_loader *l, struct entry **e)
+{
+    uint64_t count;
+    struct rdb_string s;
+    bool ok = rdb_read_count(l->r, 1, &count);
+    for (uint64_t i = 0; ok && i < count; i++) {
+        ok = rdb_read_string(l->r, &s);
+        if (ok)
+            list_builder_add(&l->list, s.bytes);
+    }
+    return finish_list(l, ok, e);
+}
+
+static bool load_list_ziplist(struct rdb_loader *l, struct entry **e)
+{
+    return finish_list(l, load_packed(l, packed_each_ziplist, add_to_list, "a ziplist is damaged"), e);
+}
+
+static bool load_quicklist(struct rdb_loader *l, struct entry **e)
+{
+    uint64_t nodes;
+    bool ok = rdb_read_count(l->r, 1, &nodes);
+    for (uint64_t i = 0; ok && i < nodes; i++)
+        ok = load_packed(l, packed_each_ziplist, add_to_list, "a quicklist's ziplist is damaged");
+    return finish_list(l, ok, e);
+}
+
+static bool load_quicklist_node(struct rdb_loader *l)
+{
+    enum { PLAIN = 1, PACKED = 2 };
+    uint64_t container;
+    struct rdb_string s;
+    if (!rdb_read_count(l->r, 1, &container) || !rdb_read_string(l->r, &s))
+        return false;
+    if (container == PLAIN) {
+        list_builder_add(&l->list, s.bytes);
+        return true;
+    }
+    if (container != PACKED)
+        return damaged(l, "a quicklist node is neither plain nor packed");
+    if (!listpack_check(s.bytes.data, s.bytes.size))
+        return damaged(l, "a quicklist's listpack is damaged");
+    list_builder_add_listpack(&l->list, s.bytes.data);
+    return true;
+}
+
+static bool load_quicklist_2(struct rdb_loader *l, struct entry **e)
+{
+    uint64_t nodes;
+    bool ok = rdb_read_count(l->r, 2, &nodes);
+    for (uint64_t i = 0; ok && i < nodes; i++)
+        ok = load_quicklist_node(l);
+    return finish_list(l, ok, e);
+}
+
+/* Sets ------------------------------------------------------------------------------------------ */
+
+static bool add_to_set(struct rdb_loader *l, struct slice member)
+{
+    return set_add(&l->ref, member) ? true : damaged(l, "a set has a member twice");
+}
+
+static bool load_set(struct rdb_loader *l, struct entry **e)
+{
+    uint64_t count;
+    struct rdb_string s;
+    begin_aside(l);
+    bool ok = rdb_read_count(l->r, 1, &count);
+    for (uint64_t i = 0; ok && i < count; i++)
+        ok = rdb_read_string(l->r, &s) && add_to_set(l, s.bytes);
+    return finish_aside(l, ok, e);
+}
+
+static bool load_set_intset(struct rdb_loader *l, struct entry **e)
+{
+    struct rdb_string s;
+    begin_aside(l);
+    if (!rdb_read_string(l->r, &s))
+        return false;
+    if (!intset_check(s.bytes.data, s.bytes.size))
+        return damaged(l, "an intset is damaged");
+    /* An empty one is no damage: it is an empty collection. */
+    return finish_aside(l, intset_count(s.bytes.data) == 0 ||
+                               set_put_intset(&l->ref, ENTRY_NO_EXPIRY, s.bytes.data), e);
+}
+
+static bool load_set_listpack(struct rdb_loader *l, struct entry **e)
+{
+    struct rdb_string s;
+    begin_aside(l);
+    if (!rdb_read_string(l->r, &s))
+        return false;
+    if (!listpack_check(s.bytes.data, s.bytes.size))
+        return damaged(l, "a set's listpack is damaged");
+    if (listpack_first(s.bytes.data) != 0 &&
+        !set_put_listpack(&l->ref, ENTRY_NO_EXPIRY, s.bytes.data))
+        return damaged(l, "a set has a member twice");
+    return finish_aside(l, true, e);
+}
+
+/* Sorted sets ----------------------------------------------------------------------------------- */
+
+static bool add_scored(struct rdb_loader *l, struct slice member, double score)
+{
+    if (isnan(score))
+        return damaged(l, "a score is not a number");
+    return zset_builder_add(&l->zset, member, score) ? true
+                                                     : damaged(l, "a sorted set has a member twice");
+}
+
+static bool add_to_zset(void *ctx, struct slice element)
+{
+    struct rdb_loader *l = ctx;
+    if (!l->has_first) {
+        keep_first(l, element);
+        return true;
+    }
+    double score;
+    if (!number_parse_double(element, &score))
+        return damaged(l, "a score is not a number");
+    return add_scored(l, take_first(l), score);
+}
+
+static bool finish_zset(struct rdb_loader *l, bool ok, struct entry **e)
+{
+    if (ok)
+        *e = zset_builder_finish(&l->zset, l->key, l->due);
+    else
+        zset_builder_reset(&l->zset);
+    return ok;
+}
+
+static bool load_scores(struct rdb_loader *l, struct entry **e,
+                        bool (*read_score)(struct rdb_reader *r, double *v), size_t least)
+{
+    uint64_t count;
+    struct rdb_string s;
+    double score;
+    bool ok = rdb_read_count(l->r, least, &count);
+    for (uint64_t i = 0; ok && i < count; i++) {
+        ok = rdb_read_string(l->r, &s);
+        if (!ok)
+            break;
+        keep_first(l, s.bytes);
+        ok = read_score(l->r, &score) && add_scored(l, take_first(l), score);
+    }
+    return finish_zset(l, ok, e);
+}
+
+static bool load_zset(struct rdb_loader *l, struct entry **e)
+{
+    return load_scores(l, e, rdb_read_text_double, 2);
+}
+
+static bool load_zset_2(struct rdb_loader *l, struct entry **e)
+{
+    return load_scores(l, e, rdb_read_double, 9);
+}
+
+static bool load_zset_ziplist(struct rdb_loader *l, struct entry **e)
+{
+    return finish_zset(l, load_packed(l, packed_each_ziplist, add_to_zset, "a ziplist is damaged"), e);
+}
+
+static bool load_zset_listpack(struct rdb_loader *l, struct entry **e)
+{
+    struct rdb_string s;
+    if (!rdb_read_string(l->r, &s))
+        return false;
+    if (!listpack_check(s.bytes.data, s.bytes.size))
+        return damaged(l, "a sorted set's listpack is damaged");
+    bool ok = zset_builder_add_listpack(&l->zset, s.bytes.data) ||
+              damaged(l, "a sorted set's listpack holds no sorted set");
+    return finish_zset(l, ok, e);
+}
+
+/* Hashes ---------------------------------------------------------------------------------------- */
+
+static bool add_to_hash(void *ctx, struct slice element)
+{
+    struct rdb_loader *l = ctx;
+    if (!l->has_first) {
+        keep_first(l, element);
+        return true;
+    }
+    return hash_set_new(&l->ref, take_first(l), element) ? true
+                                                         : damaged(l, "a hash has a field twice");
+}
+
+static bool load_hash(struct rdb_loader *l, struct entry **e)
+{
+    uint64_t count;
+    struct rdb_string s;
+    begin_aside(l);
+    bool ok = rdb_read_count(l->r, 2, &count);
+    for (uint64_t i = 0; ok && i < count; i++) {
+        ok = rdb_read_string(l->r, &s);
+        if (!ok)
+            break;
+        keep_first(l, s.bytes);
+        ok = rdb_read_string(l->r, &s) && add_to_hash(l, s.bytes);
+    }
+    return finish_aside(l, ok, e);
+}
+
+static bool load_hash_zipmap(struct rdb_loader *l, struct entry **e)
+{
+    begin_aside(l);
+    return finish_aside(l, load_packed(l, packed_each_zipmap, add_to_hash, "a zipmap is damaged"), e);
+}
+
+static bool load_hash_ziplist(struct rdb_loader *l, struct entry **e)
+{
+    begin_aside(l);
+    return finish_aside(l, load_packed(l, packed_each_ziplist, add_to_hash, "a ziplist is damaged"),
+                        e);
+}
+
+static bool load_hash_listpack(struct rdb_loader *l, struct entry **e)
+{
+    struct rdb_string s;
+    begin_aside(l);
+    if (!rdb_read_string(l->r, &s))
+        return false;
+    if (!listpack_check(s.bytes.data, s.bytes.size))
+        return damaged(l, "a hash's listpack is damaged");
+    if (listpack_first(s.bytes.data) != 0 &&
+        !hash_put_listpack(&l->ref, ENTRY_NO_EXPIRY, s.bytes.data))
+        return damaged(l, "a hash's listpack has a field twice, or without its value");
+    return finish_aside(l, true, e);
+}
+
+static load_fn *const loaders[] = {
+    [RDB_STRING] = load_string,
+    [RDB_LIST] = load_list,
+    [RDB_SET] = load_set,
+    [RDB_ZSET] = load_zset,
+    [RDB_HASH] = load_hash,
+    [RDB_ZSET_2] = load_zset_2,
+    [RDB_HASH_ZIPMAP] = load_hash_zipmap,
+    [RDB_LIST_ZIPLIST] = load_list_ziplist,
+    [RDB_SET_INTSET] = load_set_intset,
+    [RDB_ZSET_ZIPLIST] = load_zset_ziplist,
+    [RDB_HASH_ZIPLIST] = load_hash_ziplist,
+    [RDB_LIST_QUICKLIST] = load_quicklist,
+    [RDB_HASH_LISTPACK] = load_hash_listpack,
+    [RDB_ZSET_LISTPACK] = load_zset_listpack,
+    [RDB_LIST_QUICKLIST_2] = load_quicklist_2,
+    [RDB_SET_LISTPACK] = load_set_listpack,
+};
+
+/* What is known but cannot be kept. */
+static const char *unsupported(uint8_t type)
+{
+    switch (type) {
+    case RDB_MODULE:
+    case RDB_MODULE_2:
+        return "a module's value";
+    case RDB_STREAM_LISTPACKS:
+    case RDB_STREAM_LISTPACKS_2:
+    case RDB_STREAM_LISTPACKS_3:
+        return "a stream";
+    case RDB_HASH_METADATA_PRE_GA:
+    case RDB_HASH_LISTPACK_EX_PRE_GA:
+    case RDB_HASH_METADATA:
+    case RDB_HASH_LISTPACK_EX:
+        return "a hash whose fields expire";
+    default:
+        return NULL;
+    }
+}
+
+bool rdb_load_value(struct rdb_reader *r, uint8_t type, struct slice key, int64_t due,
+                    struct rdb_loader *l, struct entry **e)
+{
+    *e = NULL;
+    load_fn *load = type < sizeof(loaders) / sizeof(loaders[0]) ? loaders[type] : NULL;
+    if (!load) {
+        const char *what = unsupported(type);
+        if (what)
+            return rdb_fail(r, ERROR_UNSUPPORTED, "%s is not supported", what);
+        return rdb_fail(r, ERROR_CORRUPT, "unknown type code %d", type);
+    }
+    l->r = r;
+    l->key = key;
+    l->due = due;
+    l->has_first = false;
+    return load(l, e);
+}
