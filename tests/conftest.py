@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: BSD-3-Clause
+import os
+import pathlib
+import random
+import sys
+import time
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+
+@pytest.fixture
+def seed():
+    """The seed of a random test: from HF_SEED, or the clock; shown when the test fails."""
+    value = int(os.environ.get("HF_SEED", time.time_ns() % (1 << 32)))
+    print(f"HF_SEED={value}")
+    return value
+
+
+@pytest.fixture
+def rng(seed):
+    return random.Random(seed)
+
+
+@pytest.fixture
+def server():
+    from harness import Server
+    with Server("holdfast") as s:
+        yield s
+
+
+@pytest.fixture
+def redis_server():
+    from harness import Server
+    with Server("redis") as s:
+        yield s

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Servers for tests: holdfast-server and Debian's redis-server, started on a Unix socket and a free
+loopback port in a directory of their own, and ended again; and a client that shows replies exactly
+as they came."""
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+import redis
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BUILD = ROOT / os.environ.get("HOLDFAST_BUILD", "build")
+PLAIN_BUILD = ROOT / os.environ.get("HOLDFAST_PLAIN_BUILD", os.environ.get("HOLDFAST_BUILD", "build"))
+REDIS = shutil.which("redis-server") or "/usr/bin/redis-server"
+
+SANITIZER_REPORTS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:",
+                     "WARNING: ThreadSanitizer")
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Server:
+    """A running server. `kind` is "holdfast" or "redis"; `plain` takes the build without
+    sanitizers. Options are directives: Server("holdfast", save="") or a dict for names with dashes."""
+
+    def __init__(self, kind="holdfast", options=None, directory=None, plain=False, wait=True, args=()):
+        self.kind = kind
+        self.own_directory = directory is None
+        self.directory = pathlib.Path(directory or tempfile.mkdtemp(prefix=f"hf-{kind}-"))
+        self.plain = plain
+        self.options = dict(options or {})
+        self.args = list(args)
+        self.process = None
+        self.start(wait)
+
+    def start(self, wait=True):
+        self.port = free_port()
+        self.socket_path = tempfile.mktemp(prefix="hf-", suffix=".sock")
+        program = REDIS
+        if self.kind == "holdfast":
+            program = str((PLAIN_BUILD if self.plain else BUILD) / "holdfast-server")
+        options = {"port": self.port, "bind": "127.0.0.1", "unixsocket": self.socket_path,
+                   "dir": self.directory, "save": "", "appendonly": "no",
+                   "enable-debug-command": "yes"}
+        options.update(self.options)
+        command = [program] + self.args
+        for name, value in options.items():
+            if value is None:
+                continue
+            values = value if isinstance(value, (list, tuple)) else [value]
+            command += ["--" + name] + [str(v) for v in values]
+        self.log_path = self.directory / f"{self.kind}.log"
+        self.log = open(self.log_path, "ab")
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log,
+                                        stderr=subprocess.STDOUT)
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self, seconds=60):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"{self.kind} ended with {self.process.returncode}:\n{self.text()}")
+            try:
+                client = self.client()
+                if client.ping():
+                    return
+            except redis.exceptions.RedisError:
+                pass
+            time.sleep(0.02)
+        raise RuntimeError(f"{self.kind} did not come up:\n{self.text()}")
+
+    def text(self):
+        return self.log_path.read_text(errors="replace")
+
+    def client(self, **more):
+        return redis.Redis(unix_socket_path=self.socket_path, **more)
+
+    def raw(self):
+        return Raw(self.socket_path)
+
+    def terminate(self, signal_number=signal.SIGTERM, seconds=60):
+        """End the server and return its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal_number)
+        status = self.process.wait(seconds)
+        self.log.close()
+        if os.path.exists(self.socket_path):
+            os.unlink(self.socket_path)
+        return status
+
+    def kill(self):
+        return self.terminate(signal.SIGKILL)
+
+    def check_log(self):
+        text = self.text()
+        for report in SANITIZER_REPORTS:
+            assert report not in text, text[-8000:]
+
+    def stop(self):
+        """End it in a clean way, and see that no sanitizer has reported anything."""
+        crashed = self.process.poll() is not None and self.process.returncode < 0
+        try:
+            if self.process.poll() is None:
+                self.terminate()
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+        self.check_log()
+        assert not crashed, self.text()[-8000:]
+        if self.own_directory:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        if kind is None:
+            self.stop()
+        elif self.process.poll() is None:
+            self.kill()
+
+
+class Error(str):
+    """An error reply."""
+
+    def __repr__(self):
+        return f"Error({str(self)!r})"
+
+
+class Simple(str):
+    """A simple string reply."""
+
+    def __repr__(self):
+        return f"Simple({str(self)!r})"
+
+
+class Raw:
+    """A connection that gives replies as they came, with their types: bulk strings as bytes, simple
+    strings and errors as their own classes, RESP3's aggregates as tagged tuples."""
+
+    def __init__(self, path=None, port=None):
+        if path:
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.connect(path)
+        else:
+            self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.settimeout(60)
+        self.buffer = b""
+
+    def close(self):
+        self.socket.close()
+
+    @staticmethod
+    def encode(args):
+        parts = [b"*%d\r\n" % len(args)]
+        for arg in args:
+            if isinstance(arg, str):
+                arg = arg.encode("utf-8", "surrogateescape")
+            elif not isinstance(arg, bytes):
+                arg = str(arg).encode()
+            parts.append(b"$%d\r\n%s\r\n" % (len(arg), arg))
+        return b"".join(parts)
+
+    def send(self, data):
+        self.socket.sendall(data)
+
+    def __call__(self, *args):
+        self.send(self.encode(args))
+        return self.read()
+
+    def pipeline(self, commands):
+        self.send(b"".join(self.encode(c) for c in commands))
+        return [self.read() for _ in commands]
+
+    def _more(self):
+        data = self.socket.recv(1 << 16)
+        if not data:
+            raise EOFError("the server closed the connection")
+        self.buffer += data
+
+    def _line(self):
+        while True:
+            at = self.buffer.find(b"\r\n")
+            if at >= 0:
+                line, self.buffer = self.buffer[:at], self.buffer[at + 2:]
+                return line
+            self._more()
+
+    def _bytes(self, size):
+        while len(self.buffer) < size + 2:
+            self._more()
+        data, self.buffer = self.buffer[:size], self.buffer[size + 2:]
+        return data
+
+    def read(self):
+        line = self._line()
+        kind, rest = line[:1], line[1:]
+        if kind == b"+":
+            return Simple(rest.decode("latin-1"))
+        if kind == b"-":
+            return Error(rest.decode("latin-1"))
+        if kind == b":":
+            return int(rest)
+        if kind == b"$":
+            return None if rest == b"-1" else self._bytes(int(rest))
+        if kind == b"*":
+            return ("null array",) if rest == b"-1" else [self.read() for _ in range(int(rest))]
+        if kind == b"_":
+            return ("null",)
+        if kind == b"#":
+            return ("bool", rest)
+        if kind == b",":
+            return ("double", rest)
+        if kind == b"(":
+            return ("big number", rest)
+        if kind == b"=":
+            return ("verbatim", self._bytes(int(rest)))
+        if kind == b"%":
+            return ("map", [(self.read(), self.read()) for _ in range(int(rest))])
+        if kind == b"~":
+            return ("set", [self.read() for _ in range(int(rest))])
+        if kind == b">":
+            return ("push", [self.read() for _ in range(int(rest))])
+        raise ValueError(f"not a reply: {line!r}")
