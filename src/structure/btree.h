@@ -4,19 +4,18 @@
  * as 8 order-preserving bytes, then the member; streams: items begin with the id) or by position
  * alone (lists). Every subtree's item count is known, so that ranks and positions cost O(log n).
  *
- * A leaf is a slotted block of at most about 1 KiB, grown in steps of the allocator's classes:
+ * A leaf is a slotted block of at most 1 KiB, grown in steps of the allocator's classes:
  *
  *     +--------+------------------------------+------+--------------------------+
- *     | header | offsets in order, 2 bytes    | free | items, from the end down |
+ *     | header | slots in order, 2 bytes each | free | items, from the end down |
  *     +--------+------------------------------+------+--------------------------+
  *
- *     item:  size (1 or 2 bytes), bytes
- *
- * An insert moves offsets, not items; a removed item leaves a hole that is closed when room is
- * needed. An item of more than BTREE_INLINE_MAX bytes lives in an immutable block of its own with a
- * birth; the slot then holds its address (and its first 8 bytes, for the order). An interior node
- * holds for each child its word, its number of items, and the first 8 bytes of its first item
- * as a big-endian number: comparing needs the child only when these are equal.
+ * A slot says where its item lies and how large it is (items from 62 bytes on have one more byte
+ * for that). An insert moves slots, not items; a removed item leaves a hole that is closed when room
+ * is needed. An item of more than BTREE_INLINE_MAX bytes lives in an immutable block of its own
+ * with a birth; the leaf then holds its address (and its first 8 bytes, for the order). An interior
+ * node holds for each child its address, its number of items, and the first 8 bytes of its first
+ * item as a big-endian number: comparing needs the child only when these are equal.
  *
  * Splitting: in the middle, but at the end when an item is appended behind the last (or put before
  * the first) of the whole tree, so that lists and growing keys fill their leaves. Leaves and nodes
