@@ -212,8 +212,8 @@ static bool spec_keys(const struct key_spec *spec, const struct slice *argv, int
             return false;
         step = spec->find_c;
         first += spec->find_b;
-        if (number > argc) /* more than can be there; also keeps the sum below in range */
-            number = argc;
+        if (number == 0 || number > argc || first + (number - 1) * step >= argc)
+            return false;
         last = first + (number - 1) * step;
     }
     /* What is missing is reported by the command itself as a wrong number of arguments. */

@@ -29,6 +29,7 @@
 struct batch;
 struct client;
 struct config;
+struct persistence;
 struct watch_table;
 
 enum client_class { CLIENT_CLASS_NORMAL, CLIENT_CLASS_REPLICA, CLIENT_CLASS_PUBSUB, CLIENT_CLASSES };
@@ -113,6 +114,7 @@ struct server {
     struct server_stats stats;
     struct batch *batch;
     struct watch_table *watches;
+    struct persistence *persistence; /* data on disk: server/persistence.h */
     struct call_hooks hooks;
     char run_id[41];
     int64_t now_us; /* the monotonic clock at the beginning of the turn */
