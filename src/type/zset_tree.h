@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Large sorted sets: what type/zset.c does to a struct zset_root. The tree and the index, and how
+ * they are kept in step, are explained in type/zset.h. Used by zset.c alone.
+ */
+#ifndef HF_TYPE_ZSET_TREE_H
+#define HF_TYPE_ZSET_TREE_H
+
+#include "type/zset.h"
+
+/* Where a member was found. Valid until the zset is next changed. */
+struct zset_found {
+    double score;
+    bool full; /* its index item */
+    struct btree_pos pos;
+    struct dict_place place;
+};
+
+void zset_tree_init(struct zset_root *z);
+void zset_tree_clear(struct zset_root *z, struct epoch *e);
+
+/* A tree's item taken apart. */
+struct zset_item zset_tree_item(struct slice item);
+
+/* The score alone: for a full index item the tree is not looked at. */
+bool zset_tree_score(const struct zset_root *z, struct slice member, double *score);
+bool zset_tree_rank(const struct zset_root *z, struct slice member, uint64_t *rank, double *score);
+/* The places in tree and index. `hash` is the member's. */
+bool zset_tree_find(const struct zset_root *z, struct slice member, uint64_t hash,
+                    struct zset_found *found);
+
+/* Insert a member that is not there. */
+void zset_tree_insert(struct zset_root *z, struct epoch *e, struct slice member, uint64_t hash,
+                      double score);
+/* The same for one that belongs behind all others; `run` of the last members share its score, itself
+ * counted. */
+void zset_tree_append(struct zset_root *z, struct epoch *e, struct slice member, uint64_t hash,
+                      double score, uint64_t run);
+/* Give the member that was found another score. */
+void zset_tree_move(struct zset_root *z, struct epoch *e, struct slice member, uint64_t hash,
+                    struct zset_found *found, double score);
+void zset_tree_remove(struct zset_root *z, struct epoch *e, struct zset_found *found);
+void zset_tree_remove_ranks(struct zset_root *z, struct epoch *e, uint64_t first, uint64_t count);
+
+struct zset_ranks zset_tree_ranks_by_score(const struct zset_root *z,
+                                           const struct zset_score_range *range);
+struct zset_ranks zset_tree_ranks_by_lex(const struct zset_root *z,
+                                         const struct zset_lex_range *range);
+
+uint64_t zset_tree_scan(const struct zset_root *z, uint64_t cursor, size_t want, zset_visit_fn *fn,
+                        void *ctx);
+void zset_tree_check(const struct zset_root *z, const struct epoch *e);
+
+/* In zset.c: a member against the bounds of a range. */
+bool zset_lex_above_min(const struct zset_lex_range *range, struct slice member);
+bool zset_lex_below_max(const struct zset_lex_range *range, struct slice member);
+
+#endif
