@@ -60,7 +60,8 @@ enum entry_encoding {
 };
 
 /* A large sorted set: the tree holds 8 bytes of score (btree_put_double) + member; the index maps
- * hash_bytes(member) -> score (8 bytes, as a double). */
+ * hash_bytes(member) -> score (8 bytes, as a double), followed by the member where many share a
+ * score: see type/zset.h. */
 struct zset_root {
     struct btree tree;
     struct dict index;

@@ -454,7 +454,7 @@ void zset_remove_ranks(struct keyref *ref, uint64_t first, uint64_t count)
 uint64_t zset_scan(const struct entry *e, uint64_t cursor, size_t want, zset_visit_fn *fn,
                    void *ctx)
 {
-    if (is_tree(e))
+    if (e->flags & ENTRY_GROWN)
         return zset_tree_scan(root_of(e), cursor, want, fn, ctx);
     struct zset_iter it;
     struct zset_item item;

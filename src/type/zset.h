@@ -113,7 +113,8 @@ bool zset_remove(struct keyref *ref, struct slice member);
 void zset_remove_ranks(struct keyref *ref, uint64_t first, uint64_t count);
 
 /* SCAN, as dict_scan: gives whole leaves from `cursor` on until at least `want` members were given;
- * returns the next cursor, 0 at the end. A small zset is given whole. */
+ * returns the next cursor, 0 at the end. What is small to Redis is given whole, in order. The slices
+ * of a tree are valid until the zset is changed, those of a listpack until fn returns. */
 typedef void zset_visit_fn(void *ctx, const struct zset_item *item);
 uint64_t zset_scan(const struct entry *e, uint64_t cursor, size_t want, zset_visit_fn *fn,
                    void *ctx);
