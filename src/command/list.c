@@ -313,7 +313,7 @@ void cmd_lrange(struct call *c)
     if (!call_int64(c, c->argv[2], &start, NULL) || !call_int64(c, c->argv[3], &end, NULL) ||
         !call_find(c, c->argv[1], ENTRY_LIST, &e))
         return;
-    uint64_t first, count = 0;
+    uint64_t first = 0, count = 0;
     if (e)
         resolve_range(start, end, list_count(e), &first, &count);
     reply_array(c->reply, count);
