@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "server/persistence.h"
+
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "server/config.h"
+
+#define SCHEDULE_INTERVAL_MS 100
+/* After a save that failed the schedule waits so long before it tries again. */
+#define RETRY_SECONDS 5
+
+void persistence_options(const struct server *s, struct save_options *options)
+{
+    const struct config *c = s->config;
+    *options = (struct save_options){
+        .version = RDB_VERSION_DEFAULT,
+        .compress = c->rdbcompression,
+        .checksum = c->rdbchecksum,
+        .incremental_sync = c->rdb_save_incremental_fsync,
+        .clock = RDB_CLOCK_NONE,
+    };
+    if (c->maxmemory_policy == POLICY_VOLATILE_LFU || c->maxmemory_policy == POLICY_ALLKEYS_LFU)
+        options->clock = RDB_CLOCK_LFU;
+    else if (c->maxmemory_policy == POLICY_VOLATILE_LRU ||
+             c->maxmemory_policy == POLICY_ALLKEYS_LRU)
+        options->clock = RDB_CLOCK_LRU;
+    snprintf(options->path, sizeof(options->path), "%s", c->dbfilename);
+}
+
+static void update_refusal(struct persistence *p)
+{
+    struct saver_status status;
+    saver_get_status(p->saver, &status);
+    const struct config *c = p->server->config;
+    p->refuse_writes = !status.last_ok && c->stop_writes_on_bgsave_error && c->save_count > 0;
+    server_update_attention(p->server);
+}
+
+static bool is_due(struct persistence *p)
+{
+    struct saver_status status;
+    saver_get_status(p->saver, &status);
+    int64_t now = p->server->ks->now_ms / 1000;
+    if (!status.last_ok && now - status.last_attempt_s <= RETRY_SECONDS)
+        return false;
+    const struct config *c = p->server->config;
+    for (int i = 0; i < c->save_count; i++) {
+        const struct save_point *point = &c->save[i];
+        if (p->server->ks->dirty >= (uint64_t)point->changes &&
+            now - status.last_save_s > point->seconds) {
+            log_notice("%lld changes in %lld seconds. Saving...", (long long)point->changes,
+                       (long long)point->seconds);
+            return true;
+        }
+    }
+    return false;
+}
+
+static int64_t on_timer(void *ctx)
+{
+    struct persistence *p = ctx;
+    if (saver_poll(p->saver))
+        update_refusal(p);
+    if (!p->server->loading && !saver_running(p->saver) && (p->scheduled || is_due(p))) {
+        struct error err = {0};
+        p->scheduled = false;
+        persistence_begin_save(p->server, &err);
+    }
+    return SCHEDULE_INTERVAL_MS;
+}
+
+static void on_finished(void *ctx)
+{
+    struct persistence *p = ctx;
+    if (saver_poll(p->saver))
+        update_refusal(p);
+}
+
+/* On the saver's thread. */
+static void wake(void *ctx)
+{
+    struct persistence *p = ctx;
+    loop_post(p->server->loop, on_finished, p);
+}
+
+void persistence_init(struct server *s)
+{
+    struct persistence *p = mem_zalloc(sizeof(*p));
+    p->server = s;
+    p->saver = saver_new(s->ks, wake, p);
+    s->persistence = p;
+    loop_add_timer(s->loop, SCHEDULE_INTERVAL_MS, on_timer, p);
+}
+
+void persistence_deinit(struct server *s)
+{
+    saver_free(s->persistence->saver);
+    mem_free(s->persistence);
+    s->persistence = NULL;
+}
+
+static void on_progress(void *ctx, uint64_t done, uint64_t size)
+{
+    struct persistence *p = ctx;
+    p->loading_done = done;
+    p->loading_size = size;
+    server_serve_while_busy(p->server);
+}
+
+bool persistence_load(struct server *s, struct error *err)
+{
+    struct persistence *p = s->persistence;
+    const char *path = s->config->dbfilename;
+    saver_clean_temporary(path);
+    server_update_clock(s);
+    struct rdb_load_options options = {
+        .now_ms = s->ks->now_ms,
+        .drop_expired = true,
+        .checksum = s->config->rdbchecksum,
+        .lru_now = s->ks->lru_clock,
+        .progress = on_progress,
+        .progress_ctx = p,
+    };
+    struct rdb_load_stats stats = {0};
+    int64_t begin_us = clock_monotonic_us();
+    p->loading_start_s = s->ks->now_ms / 1000;
+    server_set_loading(s, true);
+    bool ok = saver_load(s->ks, path, &options, &stats, err);
+    server_set_loading(s, false);
+    server_update_clock(s);
+    if (!ok) {
+        if (err->code != ERROR_NOT_FOUND)
+            return false;
+        log_notice("No data to load: there is no '%s'", path);
+        *err = (struct error){0};
+        return true;
+    }
+    p->loaded_keys = stats.keys;
+    p->loaded_expired = stats.expired;
+    s->ks->dirty = 0;
+    saver_note_loaded(p->saver);
+    log_notice("Loaded %llu keys (%llu had expired) from '%s', RDB version %d, in %.3f seconds",
+               (unsigned long long)stats.keys, (unsigned long long)stats.expired, path,
+               stats.version, (double)(clock_monotonic_us() - begin_us) / 1e6);
+    return true;
+}
+
+bool persistence_save(struct server *s, struct error *err)
+{
+    struct save_options options;
+    persistence_options(s, &options);
+    bool ok = saver_save(s->persistence->saver, &options, err);
+    if (ok)
+        log_notice("DB saved on disk");
+    else
+        log_warning("Saving failed: %s", err->message);
+    update_refusal(s->persistence);
+    return ok;
+}
+
+bool persistence_begin_save(struct server *s, struct error *err)
+{
+    struct save_options options;
+    persistence_options(s, &options);
+    bool ok = saver_begin(s->persistence->saver, &options, err);
+    if (!ok)
+        log_warning("Background saving could not be started: %s", err->message);
+    return ok;
+}
+
+bool persistence_shutdown(struct server *s, int bits)
+{
+    struct persistence *p = s->persistence;
+    if (saver_running(p->saver)) {
+        log_notice("A background save is running: it is given up");
+        saver_cancel(p->saver);
+        saver_wait(p->saver);
+    }
+    bool wanted = bits & SHUTDOWN_BIT_SAVE || s->config->save_count > 0;
+    if (bits & SHUTDOWN_BIT_NOSAVE || !wanted || s->loading)
+        return true;
+    log_notice("Saving before exiting");
+    struct error err = {0};
+    if (persistence_save(s, &err))
+        return true;
+    return bits & SHUTDOWN_BIT_FORCE;
+}

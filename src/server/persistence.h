@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * What the server does about its data on disk: loads it at the start, saves it by the schedule
+ * (`save`), by command and at the end, and refuses writes when saving does not work. The work itself
+ * is the saver's (persist/saver.h).
+ *
+ * Owned by the executor thread.
+ */
+#ifndef HF_SERVER_PERSISTENCE_H
+#define HF_SERVER_PERSISTENCE_H
+
+#include "persist/saver.h"
+#include "server/server.h"
+
+struct persistence {
+    struct server *server;
+    struct saver *saver;
+    bool scheduled;      /* begin a background save as soon as none runs */
+    bool refuse_writes;  /* the last save failed and stop-writes-on-bgsave-error is set */
+    uint64_t loaded_keys, loaded_expired; /* at the start */
+    int64_t loading_start_s;              /* wall clock */
+    uint64_t loading_done, loading_size;  /* bytes */
+};
+
+/* Sets s->persistence, and a timer that looks after the schedule. */
+void persistence_init(struct server *s);
+/* A save that is running is cancelled. */
+void persistence_deinit(struct server *s);
+
+/* Load the configured file, if there is one. Clients are answered meanwhile, with -LOADING. False: the
+ * file is there and cannot be loaded whole; the keyspace is empty. */
+bool persistence_load(struct server *s, struct error *err);
+
+/* The options that a save has by the configuration. */
+void persistence_options(const struct server *s, struct save_options *options);
+/* SAVE. The executor waits. */
+bool persistence_save(struct server *s, struct error *err);
+/* BGSAVE. */
+bool persistence_begin_save(struct server *s, struct error *err);
+
+/* Before the process ends: save if `bits` (enum shutdown_bits of config.h) or else the configuration
+ * say so. False: saving has failed, and the process should go on. */
+bool persistence_shutdown(struct server *s, int bits);
+
+#endif
