@@ -341,7 +341,7 @@ void client_unblock(struct client *c)
     batch_add(c->server, c);
 }
 
-static void replace_text(char **place, struct slice text)
+void client_set_text(char **place, struct slice text)
 {
     mem_free(*place);
     *place = text.size != 0 ? mem_dup(text.data, text.size) : NULL;
@@ -352,22 +352,29 @@ void client_reset(struct client *c)
     transaction_discard(c);
     c->db = &c->server->ks->dbs[0];
     c->reply.protocol = 2;
-    replace_text(&c->name, slice_of(NULL, 0));
+    client_set_text(&c->name, slice_of(NULL, 0));
     c->flags &= ~(uint32_t)(CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP_NEXT | CLIENT_NO_TOUCH |
                             CLIENT_UNAUTHENTICATED);
     if (c->server->limits.password_set)
         c->flags |= CLIENT_UNAUTHENTICATED;
 }
 
+bool client_text_is_valid(struct slice text)
+{
+    for (size_t i = 0; i < text.size; i++) {
+        if (text.data[i] < '!' || text.data[i] > '~')
+            return false;
+    }
+    return true;
+}
+
 bool client_set_name(struct call *c, struct slice name)
 {
-    for (size_t i = 0; i < name.size; i++) {
-        if (name.data[i] < '!' || name.data[i] > '~') {
-            reply_error(c->reply, "ERR Client names cannot contain spaces, newlines or special "
-                                  "characters.");
-            return false;
-        }
+    if (!client_text_is_valid(name)) {
+        reply_error(c->reply,
+                    "ERR Client names cannot contain spaces, newlines or special characters.");
+        return false;
     }
-    replace_text(&c->client->name, name);
+    client_set_text(&c->client->name, name);
     return true;
 }

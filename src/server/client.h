@@ -97,6 +97,10 @@ void client_unblock(struct client *c);
 
 /* As after accepting: for RESET. */
 void client_reset(struct client *c);
+/* Printable and without blanks, as names and the library's attributes have to be. */
+bool client_text_is_valid(struct slice text);
+/* Replace one of the client's texts; an empty one becomes NULL. */
+void client_set_text(char **place, struct slice text);
 /* "ERR Client names cannot contain ..." was replied if false. An empty name removes it. */
 bool client_set_name(struct call *c, struct slice name);
 

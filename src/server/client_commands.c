@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * CLIENT and its subcommands.
+ */
+#include "base/number.h"
+#include "command/table.h"
+#include "handlers.h"
+#include "server/client.h"
+
+/* Which clients CLIENT LIST and CLIENT KILL mean; what is not set lets everybody pass. */
+struct filter {
+    struct slice addr, laddr;
+    bool has_addr, has_laddr, has_type, has_id;
+    enum client_class type;
+    bool no_class; /* the type is one that none of the clients can have */
+    uint64_t id;
+    int64_t min_age_s;
+    bool skip_me;
+};
+
+static bool parse_type(struct call *c, struct slice name, struct filter *f)
+{
+    f->has_type = true;
+    f->no_class = false;
+    if (slice_is(name, "normal")) {
+        f->type = CLIENT_CLASS_NORMAL;
+    } else if (slice_is(name, "slave") || slice_is(name, "replica")) {
+        f->type = CLIENT_CLASS_REPLICA;
+    } else if (slice_is(name, "pubsub")) {
+        f->type = CLIENT_CLASS_PUBSUB;
+    } else if (slice_is(name, "master")) {
+        f->no_class = true;
+    } else {
+        reply_errorf(c->reply, "ERR Unknown client type '%.*s'", (int)name.size, name.data);
+        return false;
+    }
+    return true;
+}
+
+static bool passes(const struct filter *f, struct client *client, const struct client *self)
+{
+    if (f->has_id && client->id != f->id)
+        return false;
+    if (f->has_type && (f->no_class || client_class(client) != f->type))
+        return false;
+    if (f->has_addr && !slice_equal(f->addr, slice_cstr(client_peer(client))))
+        return false;
+    if (f->has_laddr && !slice_equal(f->laddr, slice_cstr(client_local(client))))
+        return false;
+    if (f->min_age_s > 0 &&
+        (client->server->now_us - client->created_us) / 1000000 < f->min_age_s)
+        return false;
+    return !(f->skip_me && client == self);
+}
+
+void cmd_client_id(struct call *c)
+{
+    reply_int(c->reply, (int64_t)c->client->id);
+}
+
+void cmd_client_getname(struct call *c)
+{
+    if (c->client->name != NULL)
+        reply_bulk_cstr(c->reply, c->client->name);
+    else
+        reply_null(c->reply);
+}
+
+void cmd_client_setname(struct call *c)
+{
+    if (client_set_name(c, c->argv[2]))
+        reply_ok(c->reply);
+}
+
+void cmd_client_setinfo(struct call *c)
+{
+    struct slice attribute = c->argv[2], value = c->argv[3];
+    char **place;
+    if (slice_is(attribute, "lib-name")) {
+        place = &c->client->lib_name;
+    } else if (slice_is(attribute, "lib-ver")) {
+        place = &c->client->lib_version;
+    } else {
+        reply_errorf(c->reply, "ERR Unrecognized option '%.*s'", (int)attribute.size,
+                     attribute.data);
+        return;
+    }
+    if (!client_text_is_valid(value)) {
+        reply_errorf(c->reply, "ERR %.*s cannot contain spaces, newlines or special characters.",
+                     (int)attribute.size, attribute.data);
+        return;
+    }
+    client_set_text(place, value);
+    reply_ok(c->reply);
+}
+
+void cmd_client_info(struct call *c)
+{
+    struct text out = {0};
+    client_describe(c->client, &out);
+    text_append_cstr(&out, "\n");
+    reply_verbatim(c->reply, text_slice(&out), "txt");
+    text_free(&out);
+}
+
+static bool parse_list(struct call *c, struct filter *f)
+{
+    if (c->argc == 2)
+        return true;
+    if (c->argc == 4 && slice_is(c->argv[2], "type"))
+        return parse_type(c, c->argv[3], f);
+    if (c->argc > 3 && slice_is(c->argv[2], "id")) {
+        int64_t id;
+        for (int i = 3; i < c->argc; i++) {
+            if (!call_int64(c, c->argv[i], &id, "ERR Invalid client ID"))
+                return false;
+        }
+        f->has_id = true;
+        return true;
+    }
+    reply_syntax_error(c->reply);
+    return false;
+}
+
+void cmd_client_list(struct call *c)
+{
+    struct filter f = {0};
+    struct text out = {0};
+    if (!parse_list(c, &f))
+        return;
+    if (f.has_id) {
+        /* In the order in which they were asked for. */
+        for (int i = 3; i < c->argc; i++) {
+            int64_t id = 0;
+            number_parse_int64(c->argv[i], &id);
+            for (struct client *p = c->server->clients.first; p != NULL; p = p->next) {
+                if (p->id != (uint64_t)id)
+                    continue;
+                client_describe(p, &out);
+                text_append_cstr(&out, "\n");
+            }
+        }
+    } else {
+        for (struct client *p = c->server->clients.first; p != NULL; p = p->next) {
+            if (!passes(&f, p, c->client))
+                continue;
+            client_describe(p, &out);
+            text_append_cstr(&out, "\n");
+        }
+    }
+    reply_verbatim(c->reply, text_slice(&out), "txt");
+    text_free(&out);
+}
+
+static bool parse_kill(struct call *c, struct filter *f)
+{
+    if (c->argc == 3) {
+        f->has_addr = true;
+        f->addr = c->argv[2];
+        return true;
+    }
+    f->skip_me = true;
+    for (int i = 2; i < c->argc; i += 2) {
+        struct slice name = c->argv[i];
+        if (i + 1 == c->argc) {
+            reply_syntax_error(c->reply);
+            return false;
+        }
+        struct slice value = c->argv[i + 1];
+        int64_t n;
+        if (slice_is(name, "id")) {
+            if (!call_int64_range(c, value, 1, INT64_MAX, &n,
+                                  "ERR client-id should be greater than 0"))
+                return false;
+            f->has_id = true;
+            f->id = (uint64_t)n;
+        } else if (slice_is(name, "type")) {
+            if (!parse_type(c, value, f))
+                return false;
+        } else if (slice_is(name, "addr")) {
+            f->has_addr = true;
+            f->addr = value;
+        } else if (slice_is(name, "laddr")) {
+            f->has_laddr = true;
+            f->laddr = value;
+        } else if (slice_is(name, "user")) {
+            if (!slice_equal(value, SLICE("default"))) {
+                reply_errorf(c->reply, "ERR No such user '%.*s'", (int)value.size, value.data);
+                return false;
+            }
+        } else if (slice_is(name, "maxage")) {
+            if (!call_int64_range(c, value, INT64_MIN, INT64_MAX, &n,
+                                  "ERR maxage is not an integer or out of range"))
+                return false;
+            if (n <= 0) {
+                reply_error(c->reply, "ERR maxage should be greater than 0");
+                return false;
+            }
+            f->min_age_s = n;
+        } else if (slice_is(name, "skipme")) {
+            if (slice_is(value, "yes")) {
+                f->skip_me = true;
+            } else if (slice_is(value, "no")) {
+                f->skip_me = false;
+            } else {
+                reply_syntax_error(c->reply);
+                return false;
+            }
+        } else {
+            reply_syntax_error(c->reply);
+            return false;
+        }
+    }
+    return true;
+}
+
+void cmd_client_kill(struct call *c)
+{
+    struct filter f = {0};
+    int64_t killed = 0;
+    bool self = false;
+    if (!parse_kill(c, &f))
+        return;
+    for (struct client *p = c->server->clients.first; p != NULL; p = p->next) {
+        if (p->flags & CLIENT_CLOSING || !passes(&f, p, c->client))
+            continue;
+        if (p == c->client)
+            self = true;
+        else
+            client_close(p);
+        killed++;
+    }
+    if (c->argc != 3)
+        reply_int(c->reply, killed);
+    else if (killed != 0)
+        reply_ok(c->reply);
+    else
+        reply_error(c->reply, "ERR No such client");
+    if (self)
+        client_close_after_reply(c->client);
+}
+
+/* ON or OFF sets or clears the flag; anything else is a syntax error. */
+static void switch_flag(struct call *c, uint32_t flag)
+{
+    if (slice_is(c->argv[2], "on")) {
+        c->client->flags |= flag;
+    } else if (slice_is(c->argv[2], "off")) {
+        c->client->flags &= ~flag;
+    } else {
+        reply_syntax_error(c->reply);
+        return;
+    }
+    reply_ok(c->reply);
+}
+
+void cmd_client_no_evict(struct call *c)
+{
+    switch_flag(c, CLIENT_NO_EVICT);
+}
+
+void cmd_client_no_touch(struct call *c)
+{
+    switch_flag(c, CLIENT_NO_TOUCH);
+}
+
+void cmd_client_pause(struct call *c)
+{
+    bool all = true;
+    int64_t timeout;
+    if (c->argc == 4) {
+        if (slice_is(c->argv[3], "write")) {
+            all = false;
+        } else if (!slice_is(c->argv[3], "all")) {
+            reply_error(c->reply, "ERR CLIENT PAUSE mode must be WRITE or ALL");
+            return;
+        }
+    } else if (c->argc > 4) {
+        reply_errorf(c->reply, "ERR wrong number of arguments for '%s' command",
+                     c->command->full_name);
+        return;
+    }
+    if (!call_int64(c, c->argv[2], &timeout, "ERR timeout is not an integer or out of range"))
+        return;
+    if (timeout < 0) {
+        reply_error(c->reply, "ERR timeout is negative");
+        return;
+    }
+    if (timeout > INT64_MAX - c->now_ms) {
+        reply_error(c->reply, "ERR timeout is out of range");
+        return;
+    }
+    server_pause(c->server, c->now_ms + timeout, all);
+    reply_ok(c->reply);
+}
+
+void cmd_client_unpause(struct call *c)
+{
+    server_unpause(c->server);
+    reply_ok(c->reply);
+}
+
+void cmd_client_reply(struct call *c)
+{
+    struct client *client = c->client;
+    if (slice_is(c->argv[2], "on")) {
+        client->flags &= ~(uint32_t)(CLIENT_REPLY_SKIP | CLIENT_REPLY_OFF);
+        /* This command's own reply is to be seen already. */
+        client->reply.out = &client->io.out;
+        client->reply.muted = false;
+        reply_ok(c->reply);
+    } else if (slice_is(c->argv[2], "off")) {
+        client->flags |= CLIENT_REPLY_OFF;
+    } else if (slice_is(c->argv[2], "skip")) {
+        if (!(client->flags & CLIENT_REPLY_OFF))
+            client->flags |= CLIENT_REPLY_SKIP_NEXT;
+    } else {
+        reply_syntax_error(c->reply);
+    }
+}
+
+void cmd_client_help(struct call *c)
+{
+    static const char *const lines[] = {
+        "CLIENT <subcommand> [<argument> ...]. The subcommands are:",
+        "GETNAME",
+        "    The name of this connection.",
+        "ID",
+        "    The number of this connection.",
+        "INFO",
+        "    What CLIENT LIST says of this connection.",
+        "KILL <ip:port>",
+        "    Close the connection from this address.",
+        "KILL <option> <value> [...]",
+        "    Close the connections that pass all of: ADDR <ip:port>, LADDR <ip:port>, ID <id>,",
+        "    TYPE NORMAL|MASTER|REPLICA|PUBSUB, USER <name>, MAXAGE <seconds>, SKIPME YES|NO.",
+        "LIST [TYPE <type> | ID <id> ...]",
+        "    One line for each connection.",
+        "NO-EVICT ON|OFF",
+        "    Whether this connection may not be closed to save memory.",
+        "NO-TOUCH ON|OFF",
+        "    Whether reads of this connection leave the access clocks alone.",
+        "PAUSE <milliseconds> [WRITE|ALL]",
+        "    Put off all commands, or those that may write.",
+        "REPLY ON|OFF|SKIP",
+        "    Whether this connection gets replies.",
+        "SETINFO LIB-NAME|LIB-VER <value>",
+        "    What library the client uses.",
+        "SETNAME <name>",
+        "    Name this connection.",
+        "UNPAUSE",
+        "    End a pause.",
+        "HELP",
+        "    These lines.",
+    };
+    size_t count = sizeof(lines) / sizeof(lines[0]);
+    reply_array(c->reply, count);
+    for (size_t i = 0; i < count; i++)
+        reply_simple(c->reply, lines[i]);
+}
