@@ -36,6 +36,8 @@ const char *set_encoding_name(const struct entry *e);
 bool set_is_integers(const struct entry *e);
 
 bool set_has(const struct entry *e, struct slice member);
+/* The same with hash_bytes of the member, for who asks several sets. */
+bool set_has_hash(const struct entry *e, struct slice member, uint64_t hash);
 
 /* Add a member, creating the set when the key is not there. False: it was there. */
 bool set_add(struct keyref *ref, struct slice member);
