@@ -39,6 +39,15 @@ size_t entry_size(const struct entry *e)
                           e->value_size);
 }
 
+struct entry *entry_alloc(size_t size)
+{
+#ifdef HF_JEMALLOC
+    return mem_alloc(size); /* it gives the whole class anyway, and need not be asked how much */
+#else
+    return mem_alloc(mem_good_size(size));
+#endif
+}
+
 struct entry *entry_new(struct slice key, int64_t due, enum entry_type type,
                         enum entry_encoding encoding, size_t value_size)
 {
@@ -48,7 +57,7 @@ struct entry *entry_new(struct slice key, int64_t due, enum entry_type type,
     assert(fixed || value_size <= ENTRY_EMBED_MAX);
     assert(key.size <= UINT32_MAX);
 
-    struct entry *e = mem_alloc(entry_size_for(key.size, expires, encoding, value_size));
+    struct entry *e = entry_alloc(entry_size_for(key.size, expires, encoding, value_size));
     e->type_encoding = (uint8_t)((unsigned)type << 4 | (unsigned)encoding);
     e->flags = (uint8_t)((expires ? ENTRY_EXPIRES : 0) | (long_key ? ENTRY_LONG_KEY : 0));
     e->value_size = fixed ? 0 : (uint16_t)value_size;
@@ -74,7 +83,7 @@ struct entry *entry_new(struct slice key, int64_t due, enum entry_type type,
 struct entry *entry_clone(const struct entry *e)
 {
     size_t size = entry_size(e);
-    struct entry *copy = mem_alloc(size);
+    struct entry *copy = entry_alloc(size);
     memcpy(copy, e, size);
     return copy;
 }

@@ -174,6 +174,8 @@ size_t entry_fixed_value_size(enum entry_encoding encoding);
  * ENTRY_NO_EXPIRY. value_size counts for embedded bytes only. */
 struct entry *entry_new(struct slice key, int64_t due, enum entry_type type,
                         enum entry_encoding encoding, size_t value_size);
+/* A block of this size that may be used up to the end of its class, as keyref_resize does. */
+struct entry *entry_alloc(size_t size);
 /* A copy of the block alone: the nodes below are shared with the original. */
 struct entry *entry_clone(const struct entry *e);
 /* Free the block alone. */

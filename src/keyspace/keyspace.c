@@ -421,7 +421,7 @@ void keyref_set_due(struct keyref *ref, int64_t due)
         if (has)
             note_due(ref, due);
     } else {
-        struct entry *e = mem_alloc(new_size);
+        struct entry *e = entry_alloc(new_size);
         memcpy(e, old, sizeof(*e));
         size_t from = had ? 8 : 0, to = has ? 8 : 0;
         memcpy(e->body + to, old->body + from, size - sizeof(*e) - from);
