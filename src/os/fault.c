@@ -143,7 +143,7 @@ static void set_name(struct name *names, size_t *count, const char *path, struct
         if (*count == NAMES_MAX)
             return;
         n = &names[(*count)++];
-        snprintf(n->path, sizeof(n->path), "%s", path);
+        snprintf(n->path, sizeof(n->path), "%.255s", path);
     }
     n->inode = inode;
 }
