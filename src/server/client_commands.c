@@ -3,7 +3,6 @@
  * CLIENT and its subcommands.
  */
 #include "base/number.h"
-#include "command/table.h"
 #include "handlers.h"
 #include "server/client.h"
 
@@ -276,8 +275,8 @@ void cmd_client_pause(struct call *c)
             return;
         }
     } else if (c->argc > 4) {
-        reply_errorf(c->reply, "ERR wrong number of arguments for '%s' command",
-                     c->command->full_name);
+        reply_error(c->reply, "ERR unknown subcommand or wrong number of arguments for '"
+                              "pause'. Try CLIENT HELP.");
         return;
     }
     if (!call_int64(c, c->argv[2], &timeout, "ERR timeout is not an integer or out of range"))

@@ -28,10 +28,8 @@ void cmd_echo(struct call *c)
 void cmd_select(struct call *c)
 {
     int64_t id;
-    if (!number_parse_int64(c->argv[1], &id) || id < INT32_MIN || id > INT32_MAX) {
-        reply_error(c->reply, "ERR value is not an integer or out of range");
+    if (!call_int64_range(c, c->argv[1], INT32_MIN, INT32_MAX, &id, NULL))
         return;
-    }
     if (id < 0 || id >= c->ks->db_count) {
         reply_error(c->reply, "ERR DB index is out of range");
         return;
