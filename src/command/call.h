@@ -55,6 +55,16 @@ static inline uint64_t call_hash(const struct call *c, struct slice key)
 bool call_find(struct call *c, struct slice key, enum entry_type type, struct entry **e);
 /* The same whatever its type. */
 struct entry *call_find_any(struct call *c, struct slice key);
+/* The same without noting an access (TTL, EXISTS, OBJECT). */
+static inline struct entry *call_peek(struct call *c, struct slice key)
+{
+    struct entry *e = db_find(c->db, key, call_hash(c, key));
+    if (e)
+        c->ks->hit_count++;
+    else
+        c->ks->miss_count++;
+    return e;
+}
 /* Find a key to write. ref->entry is NULL when it is not there. False: -WRONGTYPE was replied. */
 bool call_find_write(struct call *c, struct slice key, enum entry_type type, struct keyref *ref);
 void call_find_write_any(struct call *c, struct slice key, struct keyref *ref);

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * OBJECT: how a value is kept, and when it was last used.
+ */
+#include "command/call.h"
+#include "command/help.h"
+#include "handlers.h"
+#include "type/hash.h"
+#include "type/list.h"
+#include "type/set.h"
+#include "type/string.h"
+#include "type/zset.h"
+
+/* Redis shares the objects of small integers and reports this for them. */
+#define SHARED_INTEGERS 10000
+#define SHARED_REFCOUNT INT32_MAX
+
+/* The entry of argv[2], without an access; NULL: null was replied. */
+static const struct entry *find_object(struct call *c)
+{
+    const struct entry *e = call_peek(c, c->argv[2]);
+    if (e == NULL)
+        reply_null(c->reply);
+    return e;
+}
+
+static const char *encoding_name(const struct call *c, const struct entry *e)
+{
+    switch (entry_type(e)) {
+    case ENTRY_STRING: return string_encoding_name(e);
+    case ENTRY_LIST: return list_encoding_name(e, &c->ks->limits);
+    case ENTRY_SET: return set_encoding_name(e);
+    case ENTRY_ZSET: return zset_encoding_name(e);
+    case ENTRY_HASH: return hash_encoding_name(e);
+    default: return "stream";
+    }
+}
+
+void cmd_object_encoding(struct call *c)
+{
+    const struct entry *e = find_object(c);
+    if (e)
+        reply_bulk_cstr(c->reply, encoding_name(c, e));
+}
+
+void cmd_object_refcount(struct call *c)
+{
+    const struct entry *e = find_object(c);
+    if (e == NULL)
+        return;
+    bool shared = entry_encoding(e) == ENTRY_INT && entry_int(e) >= 0 &&
+                  entry_int(e) < SHARED_INTEGERS;
+    reply_int(c->reply, shared ? SHARED_REFCOUNT : 1);
+}
+
+void cmd_object_idletime(struct call *c)
+{
+    const struct entry *e = find_object(c);
+    if (e == NULL)
+        return;
+    if (c->ks->lfu)
+        reply_error(c->reply, "ERR An LFU maxmemory policy is selected, idle time not tracked. "
+                              "Please note that when switching between policies at runtime LRU "
+                              "and LFU data will take some time to adjust.");
+    else
+        reply_int(c->reply, entry_idle_seconds(c->ks, e));
+}
+
+void cmd_object_freq(struct call *c)
+{
+    const struct entry *e = find_object(c);
+    if (e == NULL)
+        return;
+    if (!c->ks->lfu)
+        reply_error(c->reply, "ERR An LFU maxmemory policy is not selected, access frequency not "
+                              "tracked. Please note that when switching between policies at "
+                              "runtime LRU and LFU data will take some time to adjust.");
+    else
+        reply_int(c->reply, entry_frequency(c->ks, e));
+}
+
+void cmd_object_help(struct call *c)
+{
+    static const char *const lines[] = {
+        "ENCODING <key>",
+        "    The name of the encoding in which the value of <key> is kept.",
+        "FREQ <key>",
+        "    The access counter of <key> under an LFU policy; it grows with the logarithm of the",
+        "    number of accesses and decays with time.",
+        "IDLETIME <key>",
+        "    The seconds since <key> was last accessed.",
+        "REFCOUNT <key>",
+        "    The number of references to the value of <key>.",
+    };
+    reply_help(c, "OBJECT", lines, sizeof(lines) / sizeof(lines[0]));
+}
