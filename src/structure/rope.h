@@ -4,10 +4,16 @@
  * A write anywhere copies at most one chunk (and the path to it) for a snapshot, whatever the size:
  * SETBIT on a bitmap of 512 MB copies 8 KiB.
  *
- * Chunks hold ROPE_CHUNK bytes each (the last may be allocated shorter, in the allocator's classes),
- * behind a header with their birth; pages hold up to 510 pointers behind theirs. Height 0: the root
- * is the only chunk. A chunk that was never written (a hole made by SETRANGE or SETBIT far behind
- * the end) is a NULL pointer and reads as zeros: it costs nothing.
+ *     page:   header | up to 510 pointers to pages or chunks
+ *     chunk:  header | up to ROPE_CHUNK bytes
+ *
+ * The n-th chunk holds the bytes from n * ROPE_CHUNK on. Height 0: the root is the only chunk. The
+ * headers carry birth and height, so that a subtree can be walked from its top node alone.
+ *
+ * Whatever is not there reads as zeros: a chunk or page that is NULL (a hole, made by SETRANGE or
+ * SETBIT far behind the end, costs nothing), pointers behind a page's capacity, bytes behind those
+ * that a chunk has in use. So chunks and pages are as small as the allocator's classes allow, and
+ * extending a rope touches nothing but the place that is written to.
  */
 #ifndef HF_STRUCTURE_ROPE_H
 #define HF_STRUCTURE_ROPE_H
@@ -17,6 +23,7 @@
 
 #define ROPE_CHUNK 8176
 
+/* The root: embedded in the entry, copied by value with it. Zeroed memory is an empty rope. */
 struct rope {
     void *root;
     uint64_t size : 56;
@@ -29,13 +36,24 @@ void rope_init(struct rope *r);
 struct slice rope_run(const struct rope *r, uint64_t offset, uint64_t size);
 /* Copy out; offset + size must be within the rope. */
 void rope_read(const struct rope *r, uint64_t offset, void *out, size_t size);
-/* Write at offset, extending the rope; a gap behind the old end reads as zeros. */
+/* Write at offset, extending the rope; a gap behind the old end reads as zeros. `bytes` must not
+ * point into this rope; no bytes change nothing. */
 void rope_write(struct rope *r, struct epoch *e, uint64_t offset, struct slice bytes);
-/* Give n bytes of room at the end, of which the caller fills what rope_tail_room returns, and
- * commits; used to read a socket or a file straight into the value. Only for owned ropes. */
+/* Room at the end, to read a socket or a file straight into the value: `want` bytes, or as many as
+ * there are up to the end of the chunk. The caller fills what it can and commits that. The room is
+ * valid until the rope is next changed by other means; no snapshot that sees the rope may be taken
+ * between the two calls. */
 char *rope_tail_room(struct rope *r, struct epoch *e, size_t want, size_t *room);
+/* The same over several chunks, for one system call: fills `rooms`, in order, until they have
+ * `want` bytes together or there are `most`; returns how many. One commit covers them all. */
+struct rope_room {
+    char *data;
+    size_t size;
+};
+size_t rope_tail_rooms(struct rope *r, struct epoch *e, size_t want, struct rope_room *rooms,
+                       size_t most);
 void rope_tail_commit(struct rope *r, size_t size);
-/* Cut to `size`. */
+/* Cut to `size`; nothing when it is not longer. */
 void rope_truncate(struct rope *r, struct epoch *e, uint64_t size);
 void rope_clear(struct rope *r, struct epoch *e);
 void rope_free_below(struct epoch_reclaim *ctx, const struct rope *r, uint64_t seen);

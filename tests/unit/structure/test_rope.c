@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/mem.h"
+#include "structure/rope.h"
+
+static uint64_t seed, random_state;
+
+static uint64_t rnd(void)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return random_state * 0x2545f4914f6cdd1dULL >> 8;
+}
+
+static uint64_t below(uint64_t n)
+{
+    return rnd() % n;
+}
+
+#define NOISE_SIZE (1 << 17)
+static char noise[NOISE_SIZE];
+
+static int setup(void **state)
+{
+    (void)state;
+    const char *s = getenv("HF_SEED");
+    seed = s ? strtoull(s, NULL, 0) : (uint64_t)time(NULL);
+    random_state = seed * 2 + 1;
+    for (size_t i = 0; i < NOISE_SIZE; i++)
+        noise[i] = (char)rnd();
+    rope_register();
+    /* The C library keeps something of each thread for the next one: not to be taken for a leak. */
+    struct epoch a, b;
+    epoch_init(&a, true);
+    epoch_init(&b, true);
+    epoch_deinit(&a);
+    epoch_deinit(&b);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    print_message("HF_SEED=%llu\n", (unsigned long long)seed);
+    return 0;
+}
+
+/* Random bytes, at most most / 2 and NOISE_SIZE / 2 of them. */
+static struct slice random_bytes(size_t most)
+{
+    size_t size = below(most < NOISE_SIZE ? most / 2 : NOISE_SIZE / 2);
+    return slice_of(noise + below(NOISE_SIZE / 2), size);
+}
+
+/* --- the model: the bytes in one block; those behind the size are zeros ------------------------- */
+
+#define SNAPSHOTS 4
+
+struct world {
+    struct epoch epoch;
+    struct rope rope;
+    char *bytes;
+    size_t size, limit;
+    struct {
+        struct epoch_snapshot *snapshot;
+        struct rope rope;
+        char *bytes;
+        size_t size;
+    } frozen[SNAPSHOTS];
+};
+
+static void assert_reads_as(const struct rope *r, const char *bytes, size_t size)
+{
+    assert_int_equal(r->size, size);
+    for (size_t at = 0; at < size;) {
+        struct slice run = rope_run(r, at, UINT64_MAX);
+        assert_in_range(run.size, 1, size - at);
+        assert_memory_equal(run.data, bytes + at, run.size);
+        at += run.size;
+    }
+    assert_int_equal(rope_run(r, size, 1).size, 0);
+}
+
+static void write_some(struct world *w)
+{
+    uint64_t kind = below(4);
+    size_t at = kind == 0 ? w->size : kind == 1 ? below(w->limit) : below(w->size + 1);
+    struct slice bytes = below(2) ? random_bytes(100) : random_bytes(w->limit);
+    if (at + bytes.size > w->limit)
+        return;
+    rope_write(&w->rope, &w->epoch, at, bytes);
+    if (bytes.size == 0)
+        return;
+    memcpy(w->bytes + at, bytes.data, bytes.size);
+    if (w->size < at + bytes.size)
+        w->size = at + bytes.size;
+}
+
+/* Reads of several sizes as from a socket, some giving less than there was room for. */
+static void fill_tail(struct world *w)
+{
+    size_t want = 1 + below(below(2) ? 300 : 40000);
+    if (w->size + want > w->limit)
+        return;
+    struct rope_room rooms[3];
+    size_t count, room = 0;
+    if (below(2)) {
+        count = 1;
+        rooms[0].data = rope_tail_room(&w->rope, &w->epoch, want, &rooms[0].size);
+    } else {
+        count = rope_tail_rooms(&w->rope, &w->epoch, want, rooms, 3);
+    }
+    for (size_t i = 0; i < count; i++)
+        room += rooms[i].size;
+    assert_in_range(room, 1, want);
+    size_t got = below(4) ? room : below(room + 1), left = got;
+    const char *from = noise + below(NOISE_SIZE / 2);
+    memcpy(w->bytes + w->size, from, got);
+    for (size_t i = 0; i < count && left; i++) {
+        size_t n = left < rooms[i].size ? left : rooms[i].size;
+        memcpy(rooms[i].data, from, n);
+        from += n;
+        left -= n;
+    }
+    rope_tail_commit(&w->rope, got);
+    w->size += got;
+}
+
+static void truncate_some(struct world *w)
+{
+    size_t size = below(5) ? w->size - below(w->size / 8 + 1) : below(w->size + 10);
+    if (below(4) == 0)
+        size -= size % ROPE_CHUNK;
+    rope_truncate(&w->rope, &w->epoch, size);
+    if (size >= w->size)
+        return;
+    memset(w->bytes + size, 0, w->size - size);
+    w->size = size;
+}
+
+static void read_some(struct world *w)
+{
+    size_t at = below(w->size + 1), size = below(w->size - at + 1);
+    char *copy = mem_alloc(size + 1);
+    rope_read(&w->rope, at, copy, size);
+    if (size)
+        assert_memory_equal(copy, w->bytes + at, size);
+    mem_free(copy);
+}
+
+static void toggle_snapshot(struct world *w)
+{
+    size_t i = below(SNAPSHOTS);
+    if (!w->frozen[i].snapshot) {
+        w->frozen[i].snapshot = epoch_snapshot_begin(&w->epoch);
+        w->frozen[i].rope = w->rope;
+        w->frozen[i].size = w->size;
+        w->frozen[i].bytes = mem_dup(w->bytes, w->size);
+        return;
+    }
+    assert_reads_as(&w->frozen[i].rope, w->frozen[i].bytes, w->frozen[i].size);
+    rope_check(&w->frozen[i].rope, NULL);
+    epoch_snapshot_end(&w->epoch, w->frozen[i].snapshot);
+    mem_free(w->frozen[i].bytes);
+    w->frozen[i].snapshot = NULL;
+}
+
+static void change(struct world *w)
+{
+    uint64_t dice = below(100);
+    if (dice < 70)
+        write_some(w);
+    else if (dice < 90)
+        fill_tail(w);
+    else
+        truncate_some(w);
+}
+
+static void run_world(size_t limit, size_t steps, bool with_thread)
+{
+    size_t before = mem_used();
+    struct world w = {.limit = limit};
+    epoch_init(&w.epoch, with_thread);
+    rope_init(&w.rope);
+    w.bytes = mem_zalloc(limit);
+    for (size_t i = 0; i < steps; i++) {
+        uint64_t dice = below(100);
+        if (dice < 5)
+            toggle_snapshot(&w);
+        else if (dice < 10)
+            read_some(&w);
+        else
+            change(&w);
+        if (below(10) == 0)
+            epoch_reclaim_step(&w.epoch, below(50));
+        if (i % 16 == 0)
+            rope_check(&w.rope, &w.epoch);
+        if (i % 256 == 0)
+            assert_reads_as(&w.rope, w.bytes, w.size);
+    }
+    assert_reads_as(&w.rope, w.bytes, w.size);
+    rope_clear(&w.rope, &w.epoch);
+    assert_int_equal(w.rope.size, 0);
+    for (size_t i = 0; i < SNAPSHOTS; i++) {
+        if (!w.frozen[i].snapshot)
+            continue;
+        assert_reads_as(&w.frozen[i].rope, w.frozen[i].bytes, w.frozen[i].size);
+        epoch_snapshot_end(&w.epoch, w.frozen[i].snapshot);
+        mem_free(w.frozen[i].bytes);
+    }
+    epoch_deinit(&w.epoch);
+    mem_free(w.bytes);
+    assert_int_equal(mem_used(), before);
+}
+
+/* Random writes, tails, cuts and snapshots, in ropes of one chunk, of one page, of several pages. */
+static void test_model(void **state)
+{
+    (void)state;
+    run_world(9000, 6000, false);
+    run_world(150000, 4000, true);
+    run_world(6000000, 800, false);
+}
+
+/* A bit far behind the end costs a chunk and a few pages; the hole reads as zeros, and goes. */
+static void test_holes(void **state)
+{
+    (void)state;
+    size_t before = mem_used();
+    struct epoch e;
+    struct rope r;
+    epoch_init(&e, false);
+    rope_init(&r);
+    rope_write(&r, &e, 0, SLICE("begin"));
+    const uint64_t far = 1ULL << 39;
+    rope_write(&r, &e, far, SLICE("far"));
+    rope_check(&r, &e);
+    assert_int_equal(r.size, far + 3);
+    assert_true(rope_bytes(&r) < 40000);
+    char bytes[5];
+    rope_read(&r, 3, bytes, 5);
+    assert_memory_equal(bytes, "in\0\0\0", 5);
+    rope_read(&r, far - 2, bytes, 5);
+    assert_memory_equal(bytes, "\0\0far", 5);
+    struct slice run = rope_run(&r, far / 2, UINT64_MAX);
+    assert_in_range(run.size, 1, ROPE_CHUNK);
+    for (size_t i = 0; i < run.size; i++)
+        assert_int_equal(run.data[i], 0);
+    rope_truncate(&r, &e, 4);
+    rope_check(&r, &e);
+    assert_int_equal(r.height, 0);
+    /* What was cut off does not come back. */
+    rope_write(&r, &e, 7, SLICE("x"));
+    rope_read(&r, 3, bytes, 5);
+    assert_memory_equal(bytes, "i\0\0\0x", 5);
+    rope_clear(&r, &e);
+    /* A hole from the first byte on. */
+    rope_write(&r, &e, far, SLICE("far"));
+    rope_read(&r, 0, bytes, 5);
+    assert_memory_equal(bytes, "\0\0\0\0\0", 5);
+    rope_truncate(&r, &e, 100);
+    rope_check(&r, &e);
+    assert_int_equal(rope_bytes(&r), 0);
+    rope_clear(&r, &e);
+    epoch_deinit(&e);
+    assert_int_equal(mem_used(), before);
+}
+
+/* A small value costs its size class, not a chunk; a large one little more than its bytes. */
+static void test_sizes(void **state)
+{
+    (void)state;
+    struct epoch e;
+    struct rope r;
+    epoch_init(&e, false);
+    rope_init(&r);
+    rope_write(&r, &e, 0, slice_of(noise, 1000));
+    assert_int_equal(rope_bytes(&r), mem_good_size(1016));
+    rope_write(&r, &e, 1000, slice_of(noise, 100));
+    assert_int_equal(rope_bytes(&r), mem_good_size(1116));
+    for (int i = 0; i < 100; i++)
+        rope_write(&r, &e, r.size, slice_of(noise, 65536));
+    assert_true(rope_bytes(&r) < r.size * 101 / 100);
+    rope_clear(&r, &e);
+    epoch_deinit(&e);
+}
+
+/* With a snapshot a write copies one chunk and the pages above, whatever the size. */
+static void test_write_copies_one_chunk(void **state)
+{
+    (void)state;
+    struct epoch e;
+    struct rope r;
+    epoch_init(&e, false);
+    rope_init(&r);
+    for (int i = 0; i < 200; i++)
+        rope_write(&r, &e, r.size, slice_of(noise, 65536));
+    assert_int_equal(r.height, 2);
+    struct rope frozen = r;
+    struct epoch_snapshot *s = epoch_snapshot_begin(&e);
+    size_t before = mem_used();
+    rope_write(&r, &e, 7000000, SLICE("!"));
+    assert_int_equal(epoch_snapshot_held_count(s), 3);
+    assert_true(mem_used() - before < 8192 + 2 * 4096 + 5000);
+    rope_write(&r, &e, 7000001, SLICE("!"));
+    assert_int_equal(epoch_snapshot_held_count(s), 3);
+    char now, then;
+    rope_read(&r, 7000000, &now, 1);
+    rope_read(&frozen, 7000000, &then, 1);
+    assert_int_equal(now, '!');
+    assert_int_equal(then, noise[7000000 % 65536]);
+    epoch_snapshot_end(&e, s);
+    rope_clear(&r, &e);
+    epoch_deinit(&e);
+}
+
+/* --- a thread reads while the rope changes ----------------------------------------------------- */
+
+struct reading {
+    struct rope rope;
+    const char *bytes;
+    bool stop, good;
+    size_t rounds;
+};
+
+static void *read_on(void *arg)
+{
+    struct reading *r = arg;
+    do {
+        for (uint64_t at = 0; at < r->rope.size;) {
+            struct slice run = rope_run(&r->rope, at, UINT64_MAX);
+            r->good = r->good && memcmp(run.data, r->bytes + at, run.size) == 0;
+            at += run.size;
+        }
+        r->rounds++;
+    } while (!__atomic_load_n(&r->stop, __ATOMIC_ACQUIRE));
+    return NULL;
+}
+
+/* A snapshot thread reads a frozen rope without locks while the owner changes it. */
+static void test_reader_thread(void **state)
+{
+    (void)state;
+    size_t before = mem_used();
+    struct world w = {.limit = 300000};
+    epoch_init(&w.epoch, true);
+    rope_init(&w.rope);
+    w.bytes = mem_zalloc(w.limit);
+    for (int i = 0; i < 50; i++)
+        write_some(&w);
+    for (int round = 0; round < 4; round++) {
+        struct reading r = {.rope = w.rope, .bytes = mem_dup(w.bytes, w.size), .good = true};
+        struct epoch_snapshot *s = epoch_snapshot_begin(&w.epoch);
+        pthread_t thread;
+        assert_int_equal(pthread_create(&thread, NULL, read_on, &r), 0);
+        for (int i = 0; i < 300; i++) {
+            change(&w);
+            epoch_reclaim_step(&w.epoch, 10);
+        }
+        __atomic_store_n(&r.stop, true, __ATOMIC_RELEASE);
+        pthread_join(thread, NULL);
+        assert_true(r.good && r.rounds > 0);
+        epoch_snapshot_end(&w.epoch, s);
+        mem_free((void *)(uintptr_t)r.bytes);
+    }
+    assert_reads_as(&w.rope, w.bytes, w.size);
+    rope_clear(&w.rope, &w.epoch);
+    epoch_deinit(&w.epoch);
+    mem_free(w.bytes);
+    assert_int_equal(mem_used(), before);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_model),
+        cmocka_unit_test(test_holes),
+        cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_write_copies_one_chunk),
+        cmocka_unit_test(test_reader_thread),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
