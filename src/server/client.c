@@ -290,6 +290,12 @@ static const char *or_empty(const char *s)
     return s != NULL ? s : "";
 }
 
+size_t client_memory(const struct client *c)
+{
+    return sizeof(*c) + connection_input_memory(&c->io) + c->io.out.allocated +
+           transaction_memory(c);
+}
+
 void client_describe(struct client *c, struct text *out)
 {
     char flags[16], events[3];
@@ -305,7 +311,7 @@ void client_describe(struct client *c, struct text *out)
     size_t output = outbuf_size(&c->io.out), allocated = c->io.out.allocated;
     size_t blocks = c->io.out.block_count;
     size_t queued = transaction_memory(c);
-    size_t total = sizeof(*c) + connection_input_memory(&c->io) + allocated + queued;
+    size_t total = client_memory(c);
     int64_t now = c->server->now_us;
     text_appendf(out,
                  "id=%llu addr=%s laddr=%s fd=%d name=%s age=%lld idle=%lld flags=%s db=%d sub=0 "

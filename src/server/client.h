@@ -88,6 +88,8 @@ void clients_cron(struct server *s);
 const char *client_peer(struct client *c);
 const char *client_local(struct client *c);
 enum client_class client_class(const struct client *c);
+/* Bytes of its state, input, output and queued commands. */
+size_t client_memory(const struct client *c);
 /* The line of CLIENT LIST, without the end of line. */
 void client_describe(struct client *c, struct text *out);
 

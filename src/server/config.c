@@ -150,3 +150,11 @@ void config_get(struct config *c, const struct slice *patterns, int count,
         text_free(&value);
     }
 }
+
+bool config_get_value(struct config *c, struct slice name, struct text *out)
+{
+    const struct directive *d = directive_find(name);
+    if (d)
+        directive_get(c, d, out);
+    return d != NULL;
+}

@@ -152,6 +152,9 @@ bool config_set(struct config *c, const struct slice *pairs, int count, bool pro
 void config_get(struct config *c, const struct slice *patterns, int count,
                 void (*fn)(void *ctx, const char *name, struct slice value), void *ctx);
 
+/* Appends the value of one directive. False: there is none of this name. */
+bool config_get_value(struct config *c, struct slice name, struct text *out);
+
 /* CONFIG REWRITE: brings the file up to date with what is set, keeping its comments and order. On
  * success it is durable. INVALID when there is no file. */
 bool config_rewrite(struct config *c, struct error *err);

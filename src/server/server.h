@@ -127,6 +127,7 @@ struct server {
     bool expire_more;       /* the last step of active expiry left something */
     int64_t expire_next_us; /* not before then */
     struct loop_timer *pause_timer;
+    size_t startup_memory; /* in use before any data was loaded */
     int exit_status;
     uint64_t cron_count;
 };
