@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "server/info.h"
+
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "command/table.h"
+#include "os/process.h"
+#include "server/client.h"
+#include "server/config.h"
+#include "server/persistence.h"
+
+void info_append_human(struct text *out, uint64_t bytes)
+{
+    static const char units[] = "KMGTPE";
+    if (bytes < 1024) {
+        text_appendf(out, "%lluB", (unsigned long long)bytes);
+        return;
+    }
+    double v = (double)bytes / 1024;
+    int unit = 0;
+    while (v >= 1024 && units[unit + 1]) {
+        v /= 1024;
+        unit++;
+    }
+    text_appendf(out, "%.2f%c", v, units[unit]);
+}
+
+void info_memory_use(struct server *s, struct memory_use *use)
+{
+    *use = (struct memory_use){.used = mem_used(), .startup = s->startup_memory};
+    use->peak = mem_note_peak();
+    for (struct client *c = s->clients.first; c; c = c->next)
+        use->clients += client_memory(c);
+    for (int i = 0; i < s->ks->db_count; i++) {
+        const struct table *t = &s->ks->dbs[i].table;
+        use->keys += t->count;
+        if (t->count)
+            use->tables += table_overhead_bytes(t);
+    }
+    use->overhead = use->startup + use->clients + use->tables;
+    if (use->overhead > use->used)
+        use->overhead = use->used;
+    use->dataset = use->used - use->overhead;
+}
+
+static void server_section(struct server *s, struct text *out)
+{
+    char system[256], program[4096];
+    os_system_name(system, sizeof(system));
+    os_program_path(program, sizeof(program));
+    int64_t uptime = (s->now_us - s->stats.start_us) / 1000000;
+    text_appendf(out, "redis_version:%s\r\n", SERVER_REDIS_VERSION);
+    text_appendf(out, "holdfast_version:%s\r\n", HF_VERSION);
+    text_append_cstr(out, "redis_git_sha1:00000000\r\nredis_git_dirty:0\r\nredis_build_id:0\r\n"
+                          "redis_mode:standalone\r\n");
+    text_appendf(out, "os:%s\r\narch_bits:%zu\r\n", system, 8 * sizeof(void *));
+    text_append_cstr(out, "monotonic_clock:POSIX clock_gettime\r\nmultiplexing_api:epoll\r\n"
+                          "atomicvar_api:c11-builtin\r\n");
+    text_appendf(out, "gcc_version:%d.%d.%d\r\n", __GNUC__, __GNUC_MINOR__, __GNUC_PATCHLEVEL__);
+    text_appendf(out, "process_id:%d\r\nprocess_supervised:no\r\nrun_id:%s\r\n", os_process_id(),
+                 s->run_id);
+    text_appendf(out, "tcp_port:%d\r\nserver_time_usec:%lld\r\n", (int)s->config->port,
+                 (long long)clock_wall_us());
+    text_appendf(out, "uptime_in_seconds:%lld\r\nuptime_in_days:%lld\r\n", (long long)uptime,
+                 (long long)(uptime / 86400));
+    text_appendf(out, "hz:%lld\r\nconfigured_hz:%lld\r\nlru_clock:%u\r\n",
+                 (long long)s->config->hz, (long long)s->config->hz, s->ks->lru_clock);
+    text_appendf(out, "executable:%s\r\nconfig_file:%s\r\nio_threads_active:0\r\n", program,
+                 s->config->file ? s->config->file : "");
+}
+
+static void clients_section(struct server *s, struct text *out)
+{
+    size_t input = 0, output = 0;
+    for (struct client *c = s->clients.first; c; c = c->next) {
+        size_t in = connection_input_memory(&c->io);
+        input = in > input ? in : input;
+        output = c->io.out.allocated > output ? c->io.out.allocated : output;
+    }
+    text_appendf(out, "connected_clients:%zu\r\ncluster_connections:0\r\nmaxclients:%llu\r\n",
+                 s->clients.count, (unsigned long long)s->limits.maxclients);
+    text_appendf(out, "client_recent_max_input_buffer:%zu\r\n", input);
+    text_appendf(out, "client_recent_max_output_buffer:%zu\r\n", output);
+    text_appendf(out, "blocked_clients:%zu\r\ntracking_clients:0\r\nclients_in_timeout_table:0\r\n",
+                 s->clients.blocked_count);
+}
+
+static void both(struct text *out, const char *name, uint64_t bytes)
+{
+    text_appendf(out, "%s:%llu\r\n%s_human:", name, (unsigned long long)bytes, name);
+    info_append_human(out, bytes);
+    text_append_cstr(out, "\r\n");
+}
+
+static double ratio(size_t a, size_t b)
+{
+    return b ? (double)a / (double)b : 0;
+}
+
+/* A ratio and the difference in bytes, as INFO gives them in pairs. */
+static void overhead(struct text *out, const char *ratio_name, const char *bytes_name, size_t big,
+                     size_t small)
+{
+    text_appendf(out, "%s:%.2f\r\n%s:%lld\r\n", ratio_name, ratio(big, small), bytes_name,
+                 (long long)big - (long long)small);
+}
+
+static void memory_section(struct server *s, struct text *out)
+{
+    struct memory_use use;
+    struct mem_stats stats;
+    info_memory_use(s, &use);
+    mem_get_stats(&stats);
+    size_t rss = mem_rss();
+    both(out, "used_memory", use.used);
+    both(out, "used_memory_rss", rss);
+    both(out, "used_memory_peak", use.peak);
+    text_appendf(out, "used_memory_peak_perc:%.2f%%\r\n", 100 * ratio(use.used, use.peak));
+    text_appendf(out, "used_memory_overhead:%zu\r\nused_memory_startup:%zu\r\n", use.overhead,
+                 use.startup);
+    size_t net = use.used > use.startup ? use.used - use.startup : 0;
+    text_appendf(out, "used_memory_dataset:%zu\r\nused_memory_dataset_perc:%.2f%%\r\n",
+                 use.dataset, 100 * ratio(use.dataset, net));
+    text_appendf(out,
+                 "allocator_allocated:%zu\r\nallocator_active:%zu\r\nallocator_resident:%zu\r\n",
+                 stats.allocated, stats.active, stats.resident);
+    both(out, "total_system_memory", os_total_memory());
+    both(out, "used_memory_lua", 0);
+    text_append_cstr(out, "used_memory_vm_eval:0\r\nused_memory_scripts_eval:0\r\n"
+                          "number_of_cached_scripts:0\r\nnumber_of_functions:0\r\n"
+                          "number_of_libraries:0\r\nused_memory_vm_functions:0\r\n");
+    both(out, "used_memory_vm_total", 0);
+    text_append_cstr(out, "used_memory_functions:0\r\n");
+    both(out, "used_memory_scripts", 0);
+    both(out, "maxmemory", (uint64_t)s->config->maxmemory);
+    struct text policy = {0};
+    config_get_value(s->config, SLICE("maxmemory-policy"), &policy);
+    text_appendf(out, "maxmemory_policy:%s\r\n", text_cstr(&policy));
+    text_free(&policy);
+    overhead(out, "allocator_frag_ratio", "allocator_frag_bytes", stats.active, stats.allocated);
+    overhead(out, "allocator_rss_ratio", "allocator_rss_bytes", stats.resident, stats.active);
+    overhead(out, "rss_overhead_ratio", "rss_overhead_bytes", rss, stats.resident);
+    overhead(out, "mem_fragmentation_ratio", "mem_fragmentation_bytes", rss, use.used);
+    text_append_cstr(out, "mem_not_counted_for_evict:0\r\nmem_replication_backlog:0\r\n"
+                          "mem_total_replication_buffers:0\r\nmem_clients_slaves:0\r\n");
+    text_appendf(out, "mem_clients_normal:%zu\r\nmem_cluster_links:0\r\nmem_aof_buffer:0\r\n",
+                 use.clients);
+    text_appendf(out, "mem_allocator:%s\r\nactive_defrag_running:0\r\n", mem_allocator_name());
+    text_appendf(out, "lazyfree_pending_objects:%zu\r\nlazyfreed_objects:0\r\n",
+                 epoch_pending_count(&s->ks->epoch));
+}
+
+static void loading_fields(const struct server *s, struct text *out)
+{
+    const struct persistence *p = s->persistence;
+    double share = p->loading_size ? (double)p->loading_done / (double)p->loading_size : 0;
+    int64_t elapsed = clock_wall_ms() / 1000 - p->loading_start_s;
+    double eta = share > 0 ? (double)elapsed / share - (double)elapsed : 1;
+    text_appendf(out, "loading_start_time:%lld\r\n", (long long)p->loading_start_s);
+    text_appendf(out, "loading_total_bytes:%llu\r\nloading_rdb_used_mem:0\r\n",
+                 (unsigned long long)p->loading_size);
+    text_appendf(out, "loading_loaded_bytes:%llu\r\nloading_loaded_perc:%.2f\r\n",
+                 (unsigned long long)p->loading_done, 100 * share);
+    text_appendf(out, "loading_eta_seconds:%lld\r\n", (long long)eta);
+}
+
+static void persistence_section(struct server *s, struct text *out)
+{
+    const struct persistence *p = s->persistence;
+    struct saver_status st;
+    saver_get_status(p->saver, &st);
+    double percent = st.keys_total ? 100 * (double)st.keys_done / (double)st.keys_total : 0;
+    text_appendf(out, "loading:%d\r\nasync_loading:0\r\n", s->loading);
+    text_appendf(out, "current_cow_peak:%zu\r\ncurrent_cow_size:%zu\r\ncurrent_cow_size_age:0\r\n",
+                 st.held_bytes, st.held_bytes);
+    text_appendf(out, "current_fork_perc:%.2f\r\n", percent);
+    text_appendf(out, "current_save_keys_processed:%llu\r\ncurrent_save_keys_total:%llu\r\n",
+                 (unsigned long long)st.keys_done, (unsigned long long)st.keys_total);
+    text_appendf(out, "rdb_changes_since_last_save:%llu\r\nrdb_bgsave_in_progress:%d\r\n",
+                 (unsigned long long)s->ks->dirty, st.running);
+    text_appendf(out, "rdb_last_save_time:%lld\r\nrdb_last_bgsave_status:%s\r\n",
+                 (long long)st.last_save_s, st.last_ok ? "ok" : "err");
+    text_appendf(out, "rdb_last_bgsave_time_sec:%lld\r\nrdb_current_bgsave_time_sec:%lld\r\n",
+                 (long long)st.last_duration_s,
+                 st.running ? (long long)(s->ks->now_ms / 1000 - st.started_s) : -1LL);
+    text_appendf(out, "rdb_saves:%llu\r\nrdb_last_cow_size:%zu\r\n", (unsigned long long)st.saves,
+                 st.last_held_bytes);
+    text_appendf(out, "rdb_last_load_keys_expired:%llu\r\nrdb_last_load_keys_loaded:%llu\r\n",
+                 (unsigned long long)p->loaded_expired, (unsigned long long)p->loaded_keys);
+    text_append_cstr(out, "aof_enabled:0\r\naof_rewrite_in_progress:0\r\n"
+                          "aof_rewrite_scheduled:0\r\naof_last_rewrite_time_sec:-1\r\n"
+                          "aof_current_rewrite_time_sec:-1\r\naof_last_bgrewrite_status:ok\r\n"
+                          "aof_rewrites:0\r\naof_rewrites_consecutive_failures:0\r\n"
+                          "aof_last_write_status:ok\r\naof_last_cow_size:0\r\n"
+                          "module_fork_in_progress:0\r\nmodule_fork_last_cow_size:0\r\n");
+    if (s->loading)
+        loading_fields(s, out);
+}
+
+static void number(struct text *out, const char *name, uint64_t v)
+{
+    text_appendf(out, "%s:%llu\r\n", name, (unsigned long long)v);
+}
+
+static void stats_section(struct server *s, struct text *out)
+{
+    const struct server_stats *st = &s->stats;
+    number(out, "total_connections_received", st->connections_received);
+    number(out, "total_commands_processed", st->commands_processed);
+    number(out, "instantaneous_ops_per_sec", server_commands_per_second(s));
+    number(out, "total_net_input_bytes", st->input_bytes);
+    number(out, "total_net_output_bytes", st->output_bytes);
+    text_append_cstr(out, "total_net_repl_input_bytes:0\r\ntotal_net_repl_output_bytes:0\r\n");
+    text_appendf(out, "instantaneous_input_kbps:%.2f\r\ninstantaneous_output_kbps:%.2f\r\n",
+                 (double)server_input_per_second(s) / 1024,
+                 (double)server_output_per_second(s) / 1024);
+    text_append_cstr(out, "instantaneous_input_repl_kbps:0.00\r\n"
+                          "instantaneous_output_repl_kbps:0.00\r\n");
+    number(out, "rejected_connections", st->connections_rejected);
+    text_append_cstr(out, "sync_full:0\r\nsync_partial_ok:0\r\nsync_partial_err:0\r\n");
+    number(out, "expired_keys", s->ks->expired_count);
+    text_append_cstr(out, "expired_stale_perc:0.00\r\nexpired_time_cap_reached_count:0\r\n"
+                          "expire_cycle_cpu_milliseconds:0\r\nevicted_keys:0\r\n"
+                          "evicted_clients:0\r\ntotal_eviction_exceeded_time:0\r\n"
+                          "current_eviction_exceeded_time:0\r\n");
+    number(out, "keyspace_hits", s->ks->hit_count);
+    number(out, "keyspace_misses", s->ks->miss_count);
+    text_append_cstr(out, "pubsub_channels:0\r\npubsub_patterns:0\r\npubsubshard_channels:0\r\n"
+                          "latest_fork_usec:0\r\ntotal_forks:0\r\nmigrate_cached_sockets:0\r\n"
+                          "slave_expires_tracked_keys:0\r\nactive_defrag_hits:0\r\n"
+                          "active_defrag_misses:0\r\nactive_defrag_key_hits:0\r\n"
+                          "active_defrag_key_misses:0\r\ntotal_active_defrag_time:0\r\n"
+                          "current_active_defrag_time:0\r\ntracking_total_keys:0\r\n"
+                          "tracking_total_items:0\r\ntracking_total_prefixes:0\r\n"
+                          "unexpected_error_replies:0\r\n");
+    number(out, "total_error_replies", st->error_replies);
+    text_append_cstr(out, "dump_payload_sanitizations:0\r\n");
+    number(out, "total_reads_processed", st->reads);
+    number(out, "total_writes_processed", st->writes);
+    text_append_cstr(out, "io_threaded_reads_processed:0\r\nio_threaded_writes_processed:0\r\n"
+                          "reply_buffer_shrinks:0\r\nreply_buffer_expands:0\r\n");
+}
+
+static void replication_section(struct server *s, struct text *out)
+{
+    text_append_cstr(out, "role:master\r\nconnected_slaves:0\r\n"
+                          "master_failover_state:no-failover\r\n");
+    text_appendf(out, "master_replid:%s\r\n", s->run_id);
+    text_append_cstr(out, "master_replid2:0000000000000000000000000000000000000000\r\n"
+                          "master_repl_offset:0\r\nsecond_repl_offset:-1\r\n"
+                          "repl_backlog_active:0\r\n");
+    text_appendf(out, "repl_backlog_size:%lld\r\n", (long long)s->config->repl_backlog_size);
+    text_append_cstr(out, "repl_backlog_first_byte_offset:0\r\nrepl_backlog_histlen:0\r\n");
+}
+
+static void cpu_section(struct server *s, struct text *out)
+{
+    (void)s;
+    struct os_cpu_times t;
+    os_cpu_times(&t);
+    text_appendf(out, "used_cpu_sys:%.6f\r\nused_cpu_user:%.6f\r\n", t.system, t.user);
+    text_appendf(out, "used_cpu_sys_children:%.6f\r\nused_cpu_user_children:%.6f\r\n",
+                 t.system_children, t.user_children);
+    text_appendf(out, "used_cpu_sys_main_thread:%.6f\r\nused_cpu_user_main_thread:%.6f\r\n",
+                 t.system_thread, t.user_thread);
+}
+
+static void modules_section(struct server *s, struct text *out)
+{
+    (void)s;
+    (void)out;
+}
+
+static void one_command(struct server *s, const struct command *cmd, struct text *out)
+{
+    const struct command_stats *st = &s->stats.commands[cmd->id];
+    if (st->calls || st->rejected || st->failed) {
+        uint64_t us = server_cycles_us(s, st->cycles);
+        text_appendf(out,
+                     "cmdstat_%s:calls=%llu,usec=%llu,usec_per_call=%.2f,rejected_calls=%llu,"
+                     "failed_calls=%llu\r\n",
+                     cmd->full_name, (unsigned long long)st->calls, (unsigned long long)us,
+                     st->calls ? (double)us / (double)st->calls : 0.0,
+                     (unsigned long long)st->rejected, (unsigned long long)st->failed);
+    }
+    for (int i = 0; i < cmd->subcommand_count; i++)
+        one_command(s, &cmd->subcommands[i], out);
+}
+
+static void commandstats_section(struct server *s, struct text *out)
+{
+    for (int i = 0; command_at(i); i++)
+        one_command(s, command_at(i), out);
+}
+
+static void errorstats_section(struct server *s, struct text *out)
+{
+    for (size_t i = 0; i < s->stats.error_count; i++)
+        text_appendf(out, "errorstat_%s:count=%llu\r\n", s->stats.errors[i].code,
+                     (unsigned long long)s->stats.errors[i].count);
+}
+
+static void cluster_section(struct server *s, struct text *out)
+{
+    (void)s;
+    text_append_cstr(out, "cluster_enabled:0\r\n");
+}
+
+/* The mean time to live of a sample of keys: looking at all would take too long. */
+static int64_t average_ttl(struct server *s, const struct db *db)
+{
+    enum { SAMPLE = 64, ROUNDS = 4 };
+    void *items[SAMPLE];
+    int64_t sum = 0, count = 0;
+    if (db->expires == 0)
+        return 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        size_t n = table_sample(&db->table, keyspace_random(s->ks), items, SAMPLE);
+        for (size_t i = 0; i < n; i++) {
+            const struct entry *e = items[i];
+            if (!(e->flags & ENTRY_EXPIRES) || entry_due(e) < s->ks->now_ms)
+                continue;
+            int64_t left = entry_due(e) - s->ks->now_ms;
+            sum += left / (SAMPLE * ROUNDS); /* no overflow, whatever the times are */
+            count++;
+        }
+    }
+    return count ? (int64_t)((double)sum * (SAMPLE * ROUNDS) / (double)count) : 0;
+}
+
+static void keyspace_section(struct server *s, struct text *out)
+{
+    for (int i = 0; i < s->ks->db_count; i++) {
+        const struct db *db = &s->ks->dbs[i];
+        if (db->table.count)
+            text_appendf(out, "db%d:keys=%llu,expires=%llu,avg_ttl=%lld\r\n", i,
+                         (unsigned long long)db->table.count, (unsigned long long)db->expires,
+                         (long long)average_ttl(s, db));
+    }
+}
+
+enum section_class { SECTION_DEFAULT, SECTION_ALL };
+
+static const struct section {
+    const char *name;  /* as it is asked for */
+    const char *title;
+    enum section_class class;
+    void (*append)(struct server *s, struct text *out);
+} sections[] = {
+    {"server", "Server", SECTION_DEFAULT, server_section},
+    {"clients", "Clients", SECTION_DEFAULT, clients_section},
+    {"memory", "Memory", SECTION_DEFAULT, memory_section},
+    {"persistence", "Persistence", SECTION_DEFAULT, persistence_section},
+    {"stats", "Stats", SECTION_DEFAULT, stats_section},
+    {"replication", "Replication", SECTION_DEFAULT, replication_section},
+    {"cpu", "CPU", SECTION_DEFAULT, cpu_section},
+    {"modules", "Modules", SECTION_DEFAULT, modules_section},
+    {"commandstats", "Commandstats", SECTION_ALL, commandstats_section},
+    {"errorstats", "Errorstats", SECTION_DEFAULT, errorstats_section},
+    {"cluster", "Cluster", SECTION_DEFAULT, cluster_section},
+    {"keyspace", "Keyspace", SECTION_DEFAULT, keyspace_section},
+};
+
+static bool is_wanted(const struct section *section, const struct slice *names, int count)
+{
+    if (count == 0)
+        return section->class == SECTION_DEFAULT;
+    for (int i = 0; i < count; i++) {
+        if (slice_is(names[i], section->name) || slice_is(names[i], "everything") ||
+            slice_is(names[i], "all") ||
+            (slice_is(names[i], "default") && section->class == SECTION_DEFAULT))
+            return true;
+    }
+    return false;
+}
+
+void info_append(struct server *s, const struct slice *names, int count, struct text *out)
+{
+    bool first = true;
+    for (size_t i = 0; i < sizeof(sections) / sizeof(sections[0]); i++) {
+        if (!is_wanted(&sections[i], names, count))
+            continue;
+        text_appendf(out, "%s# %s\r\n", first ? "" : "\r\n", sections[i].title);
+        sections[i].append(s, out);
+        first = false;
+    }
+}
