@@ -17,20 +17,34 @@
  *
  *     slot:  16 bits of the hash | 48 bits of address
  *     state: bit i: the item in slot i was allocated after the segment was (it may be changed and
- *            freed in place as far as this segment is owned); bit 7: items whose home this bucket
- *            is were put into a later bucket
+ *            freed in place as far as this segment is owned); bit 7: an item was put behind this
+ *            bucket although its home is this one or one before
  *
- * The home bucket of a hash follows from its bits after the segment's depth, in hash order. The tag
- * (never 0) and the 16 bits in the slot are those after the level's first bit, so that a segment
- * can grow or split without touching the items, except once in eight splits, when a leaf moves down
- * to a new page. A hit costs two cache misses: bucket and item. The size of the segment is kept in
- * the meta bits of the directory's word, so the header line is not touched.
+ * Which bits. For a segment whose word stands in a page of level L (0 for the root), `q` are the
+ * 24 bits [8L, 8L+24) of the hash, but the last 8 of them, which are the tag, are 1 where they would
+ * be 0. The first 16 stand in the slot. The home bucket is the position of q in the segment's range,
+ * scaled to the number of buckets, so it grows with the hash. All of it can be told from tag and
+ * slot: a segment grows, splits and merges without touching the items, except once in eight splits,
+ * when it moves down to a new page. A hit costs two cache misses: bucket and item; a miss mostly
+ * one, as an item is touched only where tag and slot agree. Size and depth of the segment are
+ * kept in the meta bits of the directory's word, so the header line is not touched.
+ *
+ * An item whose home is full goes to the next bucket that is not, round the end to the first if
+ * need be. Invariant: bit 7 of a bucket is set exactly when some item passed over it, and then the
+ * bucket is full. A lookup follows the bits; a removal fills the hole from behind and clears them.
  *
  * The state bits are what makes entries versioned without an epoch of their own: see DESIGN.md.
- * A segment that is copied for a snapshot starts with all bits clear.
+ * A segment that is copied for a snapshot starts with all bits clear; one that is rebuilt while it
+ * is owned keeps them, as no live snapshot is as young as either.
  */
 #ifndef HF_STRUCTURE_TABLE_H
 #define HF_STRUCTURE_TABLE_H
+
+#include <string.h>
+
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "base/slice.h"
 #include "structure/epoch.h"
@@ -55,13 +69,137 @@ struct table {
 
 void table_init(struct table *t, const struct table_type *type);
 
+/* --- the layout: here so that lookups can be inlined -------------------------------------------- */
+
+#define TABLE_BUCKET_SLOTS 7
+#define TABLE_PASSED 0x80 /* bit 7 of the state */
+#define TABLE_Q_BITS 24
+
+struct table_bucket {
+    uint8_t tags[TABLE_BUCKET_SLOTS];
+    uint8_t state;
+    uint64_t slots[TABLE_BUCKET_SLOTS];
+};
+
+struct table_segment {
+    struct trie_leaf head;
+    uint32_t count;
+    uint8_t unused[36];
+    struct table_bucket buckets[];
+};
+
+/* The meta bits of a segment's word: bits 0-2: its lines / 8 - 1; bits 3-6: how many bits of its
+ * depth are beyond its level's first; bits 7-9: the level. */
+static inline uint32_t table_meta_buckets(uint32_t meta)
+{
+    return ((meta & 7) + 1) * 8 - 1;
+}
+
+static inline uint32_t table_meta_offset(uint32_t meta)
+{
+    return (meta >> 3) & 15;
+}
+
+static inline uint32_t table_meta_level(uint32_t meta)
+{
+    return (meta >> 7) & 7;
+}
+
+static inline uint32_t table_home(uint32_t q, uint32_t meta)
+{
+    uint32_t x = (q << table_meta_offset(meta)) & ((1U << TABLE_Q_BITS) - 1);
+    return (x * table_meta_buckets(meta)) >> TABLE_Q_BITS;
+}
+
+static inline uint32_t table_q(uint64_t hash, uint32_t level)
+{
+    uint32_t q = (uint32_t)((hash << (TRIE_PAGE_BITS * level)) >> (64 - TABLE_Q_BITS));
+    return q | ((q & 0xff) == 0);
+}
+
+/* Bit i is set where tag i is equal to `tag`; tag 0 finds empty slots. */
+static inline uint32_t table_match_tags(const struct table_bucket *bucket, uint32_t tag)
+{
+#ifdef __SSE2__
+    __m128i tags = _mm_loadl_epi64((const __m128i *)(const void *)bucket);
+    __m128i equal = _mm_cmpeq_epi8(tags, _mm_set1_epi8((char)tag));
+    return (uint32_t)_mm_movemask_epi8(equal) & 0x7f;
+#else
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < TABLE_BUCKET_SLOTS; i++)
+        found |= (uint32_t)(bucket->tags[i] == tag) << i;
+    return found;
+#endif
+}
+
+static inline void *table_slot_item(uint64_t slot)
+{
+    return (void *)(uintptr_t)(slot & 0x0000ffffffffffffULL);
+}
+
 /* Hints, to be given for a batch of hashes before the finds: first the bucket, then the item. */
-void table_prefetch_bucket(const struct table *t, uint64_t hash);
+static inline void table_prefetch_bucket(const struct table *t, uint64_t hash)
+{
+    trie_word word = trie_find(t->root, hash);
+    if (word == 0)
+        return;
+    uint32_t meta = trie_meta_of(word);
+    const struct table_segment *segment = (const struct table_segment *)trie_leaf_of(word);
+    __builtin_prefetch(&segment->buckets[table_home(table_q(hash, table_meta_level(meta)), meta)]);
+}
+
+typedef bool table_match_fn(const void *item, const char *key, size_t size);
+
+/* The one lookup. With match == NULL it gives the first item whose tag and slot agree. */
+static inline __attribute__((always_inline)) void *
+table_look_up(const struct table *t, uint64_t hash, const char *key, size_t size,
+              table_match_fn *match)
+{
+    trie_word word = trie_find(t->root, hash);
+    if (__builtin_expect(word == 0, 0))
+        return NULL;
+    uint32_t meta = trie_meta_of(word);
+    uint32_t q = table_q(hash, table_meta_level(meta));
+    uint32_t home = table_home(q, meta), at = home;
+    const struct table_segment *segment = (const struct table_segment *)trie_leaf_of(word);
+    for (;;) {
+        const struct table_bucket *bucket = &segment->buckets[at];
+        uint32_t found = table_match_tags(bucket, q & 0xff);
+        while (found) {
+            uint64_t slot = bucket->slots[__builtin_ctz(found)];
+            if (__builtin_expect(slot >> 48 == q >> 8, 1)) {
+                void *item = table_slot_item(slot);
+                if (!match || match(item, key, size))
+                    return item;
+            }
+            found &= found - 1;
+        }
+        if (__builtin_expect(!(bucket->state & TABLE_PASSED), 1))
+            return NULL;
+        if (++at == table_meta_buckets(meta))
+            at = 0;
+        if (at == home)
+            return NULL;
+    }
+}
+
 /* Looks at the bucket's tags and prefetches the likely item; returns it (not verified) or NULL. */
-void *table_prefetch_item(const struct table *t, uint64_t hash);
+static inline void *table_prefetch_item(const struct table *t, uint64_t hash)
+{
+    void *item = table_look_up(t, hash, NULL, 0, NULL);
+    __builtin_prefetch(item);
+    return item;
+}
 
 /* The item with this key, or NULL. Reads only. */
 void *table_find(const struct table *t, uint64_t hash, const char *key, size_t size);
+
+/* The same, for callers on a hot path who know the type: `match`, the type's own, is inlined. */
+static inline void *table_find_with(const struct table *t, uint64_t hash, const char *key,
+                                    size_t size, table_match_fn *match)
+{
+    return table_look_up(t, hash, key, size, match);
+}
 
 /* A found or free place. Valid until the table is next changed by other means than this place. */
 struct table_place {
@@ -84,7 +222,8 @@ void table_replace(struct table *t, struct table_place *place, void *item);
 /* Lower the earliest expiry known above the item. To be called when its expiry was set. */
 void table_note_due(struct table *t, struct table_place *place, int64_t due);
 
-/* Add an item whose key is not there. May grow or split one segment. */
+/* Add an item whose key is not there, and which no live snapshot sees. Notes its expiry. May grow or
+ * split one segment. */
 void table_insert(struct table *t, struct epoch *e, uint64_t hash, void *item,
                   struct table_place *place /* may be NULL */);
 /* Take the item out (place from table_own). Does not free it. May shrink or merge segments. */
@@ -93,13 +232,18 @@ void table_remove(struct table *t, struct epoch *e, struct table_place *place);
 /* Scanning for SCAN: calls fn for every item whose home lies in a run of whole buckets from
  * `cursor` on, going on until at least `want` items were given or `max_buckets` were visited.
  * Returns the next cursor, 0 at the end. Every item that is there all through a scan is given at
- * least once, whatever grew, split or merged in between, and exactly once if it did not move. */
+ * least once, whatever grew, split or merged in between, and mostly just once: items behind the
+ * cursor are told by the bits in their slots. A cursor is the top 52 bits of the hash to go on from,
+ * which clients that keep it as a double or a signed integer can do without loss; any value is
+ * safe. fn must not change the table. */
 uint64_t table_scan(const struct table *t, uint64_t cursor, size_t want, size_t max_buckets,
                     void (*fn)(void *ctx, void *item), void *ctx);
 
 /* Walking a range of hashes [first, last] of the current or a frozen table, segment after segment;
  * fn returns false to stop. Returns the hash to go on from; *done is set when the range is through.
- * At most max_segments segments are visited (0: no bound). Safe on another thread for a frozen one. */
+ * At most max_segments segments are visited (0: no bound). When fn stops the walk, the hash returned
+ * is where the segment begins, whose items would be given again. Safe on another thread for a frozen
+ * table. */
 uint64_t table_walk(const struct table *t, uint64_t first, uint64_t last, size_t max_segments,
                     bool (*fn)(void *ctx, void *item), void *ctx, bool *done);
 
@@ -110,9 +254,11 @@ void *table_random(const struct table *t, uint64_t r);
 size_t table_sample(const struct table *t, uint64_t r, void **items, size_t want);
 
 /* Active expiry: visits segments whose earliest expiry is <= now, beginning at hash *cursor, at
- * most max_segments, and collects up to `want` items that are due. Where a visited owned segment's
- * bound was too low it is corrected. Advances *cursor; returns the count; *cursor is 0 when the
- * table has been gone through. */
+ * most max_segments (and looks at the headers of at most 16 times as many), and collects up to
+ * `want` items that are due. Where a visited owned segment's or page's bound was too low it is
+ * corrected. Advances *cursor; returns the count; *cursor is 0 when the table has been gone through.
+ * When `want` is reached within a segment *cursor stays on it: who calls again without having
+ * removed the items is given them again. */
 size_t table_collect_due(struct table *t, struct epoch *e, int64_t now, uint64_t *cursor,
                          size_t max_segments, void **items, size_t want);
 
