@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * holdfast-server: reads the configuration, starts logging, opens the sockets, loads the data and
+ * serves until it is told to stop.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "os/file.h"
+#include "os/log_file.h"
+#include "os/process.h"
+#include "server/config.h"
+#include "server/persistence.h"
+#include "server/server.h"
+
+/* How often a signal that has come is looked for. */
+#define SIGNAL_INTERVAL_MS 50
+
+static volatile sig_atomic_t signal_received;
+
+static void on_signal(int number)
+{
+    if (signal_received == SIGINT && number == SIGINT)
+        _exit(1); /* asked for twice: do not wait for the save */
+    signal_received = number;
+}
+
+static void install_signals(void)
+{
+    struct sigaction action = {0};
+    sigemptyset(&action.sa_mask);
+    action.sa_handler = on_signal;
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+    action.sa_handler = SIG_IGN;
+    sigaction(SIGPIPE, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
+}
+
+static int64_t check_signal(void *ctx)
+{
+    struct server *s = ctx;
+    int number = signal_received;
+    if (number == 0 || s->stopping)
+        return SIGNAL_INTERVAL_MS;
+    log_warning("Received %s, shutting down", number == SIGINT ? "SIGINT" : "SIGTERM");
+    int bits = number == SIGINT ? s->config->shutdown_on_sigint : s->config->shutdown_on_sigterm;
+    if (persistence_shutdown(s, bits)) {
+        server_stop(s, 0);
+    } else {
+        log_warning("The data could not be saved, so the server goes on. "
+                    "SHUTDOWN NOSAVE ends it without saving");
+        signal_received = 0;
+    }
+    return SIGNAL_INTERVAL_MS;
+}
+
+static void print_version(void)
+{
+    printf("Holdfast server v=%s redis=%s malloc=%s bits=%zu\n", HF_VERSION, SERVER_REDIS_VERSION,
+           mem_allocator_name(), 8 * sizeof(void *));
+}
+
+static void print_help(FILE *out)
+{
+    fputs("Usage: holdfast-server [FILE] [--NAME VALUE...]... [-]\n"
+          "\n"
+          "  FILE            a configuration file, as of redis-server (redis.conf)\n"
+          "  --NAME VALUE... a directive, as it would stand in the file; goes before the file\n"
+          "  -               read a configuration from standard input (first or last argument)\n"
+          "  -v, --version   print the version\n"
+          "  -h, --help      print this\n"
+          "\n"
+          "Without any the server listens on port 6379 and keeps its data in the current\n"
+          "directory.\n"
+          "\n"
+          "Examples:\n"
+          "  holdfast-server /etc/holdfast.conf\n"
+          "  holdfast-server --port 7777 --dir /var/lib/holdfast --save 900 1\n"
+          "  echo 'maxclients 100' | holdfast-server - --loglevel verbose\n",
+          out);
+}
+
+static bool write_pidfile(const char *path)
+{
+    char text[32];
+    struct error err;
+    int n = snprintf(text, sizeof(text), "%d\n", os_process_id());
+    if (os_file_replace(path, text, (size_t)n, &err))
+        return true;
+    log_warning("The pid file could not be written: %s", err.message);
+    return false;
+}
+
+/* Everything between the configuration and the end. */
+static int serve(struct config *config)
+{
+    int status = 1;
+    struct server *s = server_new(config);
+    persistence_init(s);
+    char socket_error[SOCKET_ERROR_SIZE];
+    struct error err = {0};
+    const char *pidfile = config->pidfile;
+    if (pidfile[0] == '\0' && config->daemonize)
+        pidfile = "/var/run/redis.pid";
+    bool pid_written = false;
+    if (!server_listen(s, socket_error)) {
+        log_warning("%s", socket_error);
+        goto done;
+    }
+    if (pidfile[0] != '\0')
+        pid_written = write_pidfile(pidfile);
+    s->startup_memory = mem_used();
+    if (!persistence_load(s, &err)) {
+        log_warning("The data could not be loaded: %s", err.message);
+        log_warning("Nothing was changed on disk. Repair or move the file away, then start again");
+        goto done;
+    }
+    config->apply_ctx = s;
+    loop_add_timer(s->loop, SIGNAL_INTERVAL_MS, check_signal, s);
+    log_notice("Ready to accept connections");
+    status = server_run(s);
+    log_notice("Holdfast is ready to exit, bye bye...");
+
+done:
+    if (pid_written)
+        os_unlink(pidfile, &err);
+    persistence_deinit(s);
+    server_free(s);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 2 && (strcmp(argv[1], "-v") == 0 || strcmp(argv[1], "--version") == 0)) {
+        print_version();
+        return 0;
+    }
+    if (argc == 2 && (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0)) {
+        print_help(stdout);
+        return 0;
+    }
+    mem_thread_begin();
+    hash_key_init(NULL);
+    struct config config;
+    struct config_error config_error;
+    config_init(&config);
+    if (!config_load_args(&config, argc, argv, &config_error)) {
+        config_print_error(&config_error);
+        config_deinit(&config);
+        return 1;
+    }
+    log_set_level((enum log_level)config.loglevel);
+    log_set_format((enum log_format)config.log_format, (enum log_time)config.log_timestamp_format);
+    struct error err = {0};
+    if (!log_file_open(config.logfile, &err) || (config.daemonize && !os_daemonize(&err))) {
+        fprintf(stderr, "%s\n", err.message);
+        config_deinit(&config);
+        return 1;
+    }
+    install_signals();
+    log_notice("Holdfast %s is starting, process %d, %s", HF_VERSION, os_process_id(),
+               config.file ? config.file : "no configuration file");
+    config_log_warnings(&config);
+    log_set_role('M');
+    int status = serve(&config);
+    config_deinit(&config);
+    mem_thread_end();
+    return status;
+}

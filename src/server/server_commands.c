@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The commands of the group "server" that concern the whole data set or the process: INFO, TIME,
+ * DBSIZE, FLUSHDB, FLUSHALL, SWAPDB, SAVE, BGSAVE, LASTSAVE, SHUTDOWN.
+ */
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/number.h"
+#include "handlers.h"
+#include "server/client.h"
+#include "server/config.h"
+#include "server/info.h"
+#include "server/persistence.h"
+#include "server/server.h"
+
+void cmd_info(struct call *c)
+{
+    struct text report = {0};
+    info_append(c->server, c->argv + 1, c->argc - 1, &report);
+    reply_verbatim(c->reply, slice_of(text_cstr(&report), report.size), "txt");
+    text_free(&report);
+}
+
+void cmd_time(struct call *c)
+{
+    int64_t now = clock_wall_us();
+    reply_array(c->reply, 2);
+    reply_bulk_int(c->reply, now / 1000000);
+    reply_bulk_int(c->reply, now % 1000000);
+}
+
+void cmd_dbsize(struct call *c)
+{
+    reply_int(c->reply, (int64_t)c->db->table.count);
+}
+
+/* SYNC and ASYNC are the same to us: the executor never frees more than a bounded step. */
+static bool flush_options(struct call *c)
+{
+    if (c->argc == 1 ||
+        (c->argc == 2 && (slice_is(c->argv[1], "sync") || slice_is(c->argv[1], "async"))))
+        return true;
+    reply_syntax_error(c->reply);
+    return false;
+}
+
+void cmd_flushdb(struct call *c)
+{
+    if (!flush_options(c))
+        return;
+    c->ks->dirty += c->db->table.count;
+    db_flush(c->db);
+    reply_ok(c->reply);
+}
+
+void cmd_flushall(struct call *c)
+{
+    if (!flush_options(c))
+        return;
+    for (int i = 0; i < c->ks->db_count; i++)
+        c->ks->dirty += c->ks->dbs[i].table.count;
+    c->ks->dirty++;
+    keyspace_flush(c->ks);
+    reply_ok(c->reply);
+}
+
+void cmd_swapdb(struct call *c)
+{
+    int64_t a, b;
+    if (!call_int64_range(c, c->argv[1], INT32_MIN, INT32_MAX, &a, "ERR invalid first DB index") ||
+        !call_int64_range(c, c->argv[2], INT32_MIN, INT32_MAX, &b, "ERR invalid second DB index"))
+        return;
+    if (a < 0 || a >= c->ks->db_count || b < 0 || b >= c->ks->db_count) {
+        reply_error(c->reply, "ERR DB index is out of range");
+        return;
+    }
+    if (a != b)
+        keyspace_swap(c->ks, (int)a, (int)b);
+    c->ks->dirty++;
+    reply_ok(c->reply);
+}
+
+void cmd_lastsave(struct call *c)
+{
+    struct saver_status status;
+    saver_get_status(c->server->persistence->saver, &status);
+    reply_int(c->reply, status.last_save_s);
+}
+
+void cmd_save(struct call *c)
+{
+    if (saver_running(c->server->persistence->saver)) {
+        reply_error(c->reply, "ERR Background save already in progress");
+        return;
+    }
+    struct error err = {0};
+    if (persistence_save(c->server, &err))
+        reply_ok(c->reply);
+    else
+        reply_errorf(c->reply, "ERR %s", err.message);
+}
+
+void cmd_bgsave(struct call *c)
+{
+    if (c->argc > 2 || (c->argc == 2 && !slice_is(c->argv[1], "schedule"))) {
+        reply_syntax_error(c->reply);
+        return;
+    }
+    /* SCHEDULE is for when a rewrite of the log runs, which does not keep a save from running here. */
+    if (saver_running(c->server->persistence->saver)) {
+        reply_error(c->reply, "ERR Background save already in progress");
+        return;
+    }
+    struct error err = {0};
+    if (persistence_begin_save(c->server, &err))
+        reply_simple(c->reply, "Background saving started");
+    else
+        reply_errorf(c->reply, "ERR %s", err.message);
+}
+
+void cmd_shutdown(struct call *c)
+{
+    int bits = 0;
+    bool abort = false;
+    for (int i = 1; i < c->argc; i++) {
+        if (slice_is(c->argv[i], "nosave"))
+            bits |= SHUTDOWN_BIT_NOSAVE;
+        else if (slice_is(c->argv[i], "save"))
+            bits |= SHUTDOWN_BIT_SAVE;
+        else if (slice_is(c->argv[i], "now"))
+            bits |= SHUTDOWN_BIT_NOW;
+        else if (slice_is(c->argv[i], "force"))
+            bits |= SHUTDOWN_BIT_FORCE;
+        else if (slice_is(c->argv[i], "abort"))
+            abort = true;
+        else
+            bits = -1;
+        if (bits < 0)
+            break;
+    }
+    if (bits < 0 || (abort && bits != 0) ||
+        (bits & SHUTDOWN_BIT_NOSAVE && bits & SHUTDOWN_BIT_SAVE)) {
+        reply_syntax_error(c->reply);
+        return;
+    }
+    if (abort) {
+        /* Nothing ever waits on the way down: there are no replicas to wait for. */
+        reply_error(c->reply, "ERR No shutdown in progress.");
+        return;
+    }
+    log_warning("User requested shutdown...");
+    if (!persistence_shutdown(c->server, bits)) {
+        reply_error(c->reply, "ERR Errors trying to SHUTDOWN. Check logs.");
+        return;
+    }
+    /* Who asked gets no reply: the connection ends. */
+    client_close(c->client);
+    server_stop(c->server, 0);
+}
