@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A sequence: settings, and steps that are run one after another on both servers. Most steps are plain
+commands. Where chance is in a reply, or a reply is only part of an answer, a step of its own kind
+knows what must hold."""
+import random
+
+import generators
+from arguments import Arguments
+
+CONFIGS = [
+    {}, {}, {},
+    {"hash-max-listpack-entries": "4", "zset-max-listpack-entries": "4", "set-max-intset-entries": "4",
+     "list-max-listpack-size": "3"},
+    {"hash-max-listpack-value": "8", "zset-max-listpack-value": "8", "list-max-listpack-size": "-1"},
+    {"hash-max-listpack-entries": "0", "zset-max-listpack-entries": "0", "set-max-intset-entries": "0",
+     "list-max-listpack-size": "1", "list-compress-depth": "1"},
+    {"list-max-listpack-size": "-5", "list-compress-depth": "2", "hash-max-listpack-value": "10000"},
+]
+
+DEFAULTS = {"hash-max-listpack-entries": "512", "zset-max-listpack-entries": "128", "set-max-intset-entries": "512",
+            "list-max-listpack-size": "-2", "list-compress-depth": "0", "hash-max-listpack-value": "64",
+            "zset-max-listpack-value": "64"}
+
+
+class Plain:
+    """Commands on one connection whose replies are equal."""
+
+    def __init__(self, connection, args):
+        self.connection = connection
+        self.args = args
+
+    def lines(self):
+        return [self.args]
+
+
+class Sample:
+    """A command that picks at random: `contents` tells from what. If it also takes away what it picked
+    (SPOP), the rest is looked at and the key deleted, so that both servers have the same data again."""
+
+    def __init__(self, connection, contents, args, takes=False):
+        self.connection = connection
+        self.contents = contents
+        self.args = args
+        self.takes = takes
+
+    def lines(self):
+        lines = [self.contents, self.args]
+        return lines + [self.contents, [b"DEL", self.contents[1]]] if self.takes else lines
+
+
+class Scan:
+    """SCAN, HSCAN, SSCAN or ZSCAN until the cursor is 0 again."""
+
+    def __init__(self, connection, args):
+        self.connection = connection
+        self.args = args  # with None in the cursor's place
+
+    def lines(self):
+        return [[b"0" if a is None else a for a in self.args]]
+
+
+class Exchange:
+    """What one server DUMPs the other RESTOREs, both ways, over a second key."""
+
+    def __init__(self, connection, key, target):
+        self.connection = connection
+        self.key = key
+        self.target = target
+
+    def lines(self):
+        return [[b"DUMP", self.key]]
+
+
+class Sequence:
+    def __init__(self, steps, config, batch, name):
+        self.steps = steps
+        self.config = config
+        self.batch = batch
+        self.name = name
+
+    def with_steps(self, steps):
+        return Sequence(steps, self.config, self.batch, self.name)
+
+
+SAMPLERS = {"SRANDMEMBER": lambda key: [b"SMEMBERS", key], "HRANDFIELD": lambda key: [b"HGETALL", key],
+            "ZRANDMEMBER": lambda key: [b"ZRANGE", key, 0, -1, b"WITHSCORES"], "SPOP": lambda key: [b"SMEMBERS", key]}
+
+
+class Generator:
+    def __init__(self, seed, number, known):
+        rng = self.rng = random.Random(f"{seed}:{number}")
+        self.name = f"{seed}:{number}"
+        self.known = known  # names that both servers have
+        theme = rng.choice("slhSz") if rng.random() < 0.85 else None
+        self.g = Arguments(rng, theme, big=rng.random() < 0.1, oddness=rng.choice((0, 0.05, 0.2)))
+        self.mutation = rng.choice((0, 0.03, 0.1, 0.4))
+        self.choices, self.weights = [], []
+        for name in generators.ALL:
+            if name not in known or name == "LCS" and self.g.big:
+                continue
+            weight = generators.WEIGHTS.get(name, 1)
+            group = next((t for t, c in generators.GROUPS.items() if name in c), None)
+            if group is None:
+                weight *= 0.5
+            elif theme and group != theme:
+                weight *= 0.04 if not (theme == "z" and group == "S") else 0.15
+            self.choices.append(name)
+            self.weights.append(weight)
+        self.open = {0: False, 1: False}
+
+    def command(self, plain_only=False):
+        while True:
+            name = self.rng.choices(self.choices, self.weights)[0]
+            if not plain_only or name not in ("SPOP", "EXEC", "DISCARD", "RESET", "HELLO", "WATCH"):
+                break
+        self.g.exact = False
+        args = generators.ALL[name](self.g)
+        if self.g.chance(self.mutation):
+            args = generators.mutate(self.g, name, args)
+        words = [w.encode() for w in name.split()]
+        if self.g.chance(0.05):
+            words = [w.lower() for w in words]
+        if self.g.chance(0.003):
+            words = [words[0] + b"X"]
+        return name, words + args
+
+    def transaction(self, connection):
+        steps = []
+        if self.g.chance(0.4):
+            steps.append(Plain(connection, [b"WATCH", self.g.any_key() if self.g.chance(0.5) else self.g.key(self.g.theme or "s")]))
+            if self.g.chance(0.6):
+                steps.append(Plain(1 - connection, self.command(True)[1]))
+            if self.g.chance(0.1):
+                steps.append(Plain(connection, [b"UNWATCH"]))
+        steps.append(Plain(connection, [b"MULTI"]))
+        for _ in range(self.rng.randint(0, 5)):
+            steps.append(Plain(connection, self.command(True)[1]))
+        end = self.rng.choices((b"EXEC", b"DISCARD", None), (12, 2, 1))[0]
+        if end:
+            steps.append(Plain(connection, [end]))
+        else:
+            self.open[connection] = True
+        return steps
+
+    def step(self):
+        connection = 0 if self.rng.random() < 0.9 else 1
+        if not self.open[connection] and self.rng.random() < 0.04:
+            return self.transaction(connection)
+        name, args = self.command(plain_only=self.open[connection] and self.rng.random() < 0.9)
+        words = len(name.split())
+        if self.open[connection]:
+            if name in ("EXEC", "DISCARD", "RESET"):
+                self.open[connection] = False
+            elif name == "SPOP":
+                return []
+            return [Plain(connection, args)]
+        if name in SAMPLERS:
+            key = args[1] if len(args) > 1 else b"k1"
+            return [Sample(connection, SAMPLERS[name](key), args, name == "SPOP")]
+        if name in ("SCAN", "HSCAN", "SSCAN", "ZSCAN") and self.rng.random() < 0.7:
+            at = 1 if name == "SCAN" else 2
+            if len(args) > at:
+                args[at] = None
+                return [Scan(connection, args)]
+        if name == "DUMP" and len(args) > words:
+            return [Exchange(connection, args[1], self.rng.choice((b"k1", b"s1", b"l1", b"h1", b"S1", b"z1")))]
+        return [Plain(connection, args)]
+
+    def sequence(self):
+        steps = []
+        if self.g.chance(0.4):
+            steps.append(Plain(0, [b"HELLO", b"3"]))
+        for _ in range(self.rng.choice((5, 15, 30, 30, 60))):
+            steps += self.step()
+        return Sequence(steps, self.rng.choice(CONFIGS), self.rng.choice((1, 5, 1000)), self.name)
