@@ -51,9 +51,9 @@ class Arguments:
 
     def key(self, kind):
         r = self.rng.random()
-        if r < 0.9 - self.oddness:
+        if r < 0.87 - self.oddness:
             return self.rng.choice(KEYS[kind][:2])
-        if r < 0.95:
+        if r < 0.92:
             return KEYS[kind][2]
         return self.any_key()
 

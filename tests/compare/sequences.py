@@ -91,7 +91,7 @@ class Generator:
         rng = self.rng = random.Random(f"{seed}:{number}")
         self.name = f"{seed}:{number}"
         self.known = known  # names that both servers have
-        theme = rng.choice("slhSz") if rng.random() < 0.85 else None
+        theme = self.theme = rng.choice("slhSz") if rng.random() < 0.85 else None
         self.g = Arguments(rng, theme, big=rng.random() < 0.1, oddness=rng.choice((0, 0.05, 0.2)))
         self.mutation = rng.choice((0, 0.03, 0.1, 0.4))
         self.choices, self.weights = [], []
@@ -103,7 +103,7 @@ class Generator:
             if group is None:
                 weight *= 0.5
             elif theme and group != theme:
-                weight *= 0.04 if not (theme == "z" and group == "S") else 0.15
+                weight *= 0.06 if not (theme == "z" and group == "S") else 0.15
             self.choices.append(name)
             self.weights.append(weight)
         self.open = {0: False, 1: False}
@@ -170,6 +170,11 @@ class Generator:
         steps = []
         if self.g.chance(0.4):
             steps.append(Plain(0, [b"HELLO", b"3"]))
+        # Something of the theme to work on, and something of another type.
+        for kind in [self.theme or self.rng.choice("slhSz")] * 3 + [self.rng.choice("slhSz")]:
+            name = {"s": "SET", "l": "RPUSH", "h": "HSET", "S": "SADD", "z": "ZADD"}[kind]
+            if name in self.known:
+                steps.append(Plain(0, [name.encode()] + generators.ALL[name](self.g)))
         for _ in range(self.rng.choice((5, 15, 30, 30, 60))):
             steps += self.step()
         return Sequence(steps, self.rng.choice(CONFIGS), self.rng.choice((1, 5, 1000)), self.name)
