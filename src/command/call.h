@@ -26,6 +26,11 @@ struct call_hooks {
                     const char *event);
 };
 
+struct call_key {
+    const char *data; /* of the argument */
+    uint64_t hash;
+};
+
 struct call {
     struct keyspace *ks;
     struct db *db; /* the client's selected database */
@@ -34,8 +39,9 @@ struct call {
     const struct slice *argv; /* argv[0] is the command's name */
     int argc;
     int64_t now_ms;         /* = ks->now_ms */
-    uint64_t first_key_hash; /* of the first key, from the prefetch stage; see call_hash */
-    const char *first_key;   /* argv[..].data that first_key_hash belongs to, or NULL */
+    /* Keys that the prefetch stage has hashed already, in the order of argv; see call_hash. */
+    const struct call_key *keys;
+    int key_count, key_next;
     const struct call_hooks *hooks;
     bool no_touch; /* CLIENT NO-TOUCH: reads leave the access clock alone */
     struct client *client;
@@ -44,10 +50,20 @@ struct call {
 
 typedef void command_handler(struct call *c);
 
-/* The hash of a key argument: computed once. */
-static inline uint64_t call_hash(const struct call *c, struct slice key)
+/* The hash of a key argument: computed once for the keys of the common commands. Handlers take their
+ * keys in order, mostly, so that the place of the last one tells where the next is. */
+static inline uint64_t call_hash(struct call *c, struct slice key)
 {
-    return key.data == c->first_key ? c->first_key_hash : key_hash(key);
+    int i = c->key_next;
+    if (i < c->key_count) {
+        if (c->keys[i].data == key.data)
+            return c->keys[i].hash;
+        if (i + 1 < c->key_count && c->keys[i + 1].data == key.data)
+            return c->keys[c->key_next = i + 1].hash;
+        if (c->keys[0].data == key.data)
+            return c->keys[c->key_next = 0].hash;
+    }
+    return key_hash(key);
 }
 
 /* Find a key to read and note the access and the hit or miss. *e is NULL when it is not there.

@@ -12,6 +12,9 @@
 /* How many commands are executed between two stages of prefetching: their buckets and entries
  * should fit in the first two levels of cache. */
 #define BATCH_MAX 128
+/* Keys are looked up ahead for at most so many in a batch and in one command of it. */
+#define KEYS_MAX 192
+#define COMMAND_KEYS_MAX 64
 /* What the sockets have sent in one go before it is executed. */
 #define ARENA_SIZE (512 * 1024)
 /* Room for the arguments of a batch, besides those of one more command. */
@@ -24,15 +27,16 @@ struct item {
     const struct command *command; /* NULL: unknown */
     const struct slice *argv;
     struct queued_command *put_off; /* it comes from the client's put_off queue */
-    const char *key; /* of the first key; NULL: it has none */
-    uint64_t hash;
     int argc;
+    uint16_t key_at, key_count; /* its keys in the batch's keys */
     bool kept; /* the parser holds the arguments */
 };
 
 struct batch {
     struct item items[BATCH_MAX];
     int count;
+    int key_count;
+    struct call_key keys[KEYS_MAX + COMMAND_KEYS_MAX];
     size_t args_used;
     struct slice args[ARGS_MAX + PARSER_ARGS_FAST];
     struct client *input_first, **input_last; /* windows to be parsed */
@@ -163,31 +167,46 @@ static void protocol_error(struct server *s, struct client *c)
     client_close_after_reply(c);
 }
 
-static inline void prefetch_bucket(struct item *item)
+/* Hash the keys of the last item and ask for their buckets. */
+static inline void prefetch_buckets(struct batch *b, struct item *item)
 {
     const struct command *command = item->command;
-    item->key = NULL;
-    item->hash = 0;
-    if (command == NULL || command->first_key <= 0 || item->argc <= command->first_key)
+    item->key_at = (uint16_t)b->key_count;
+    item->key_count = 0;
+    if (command == NULL || command->first_key <= 0 || command->key_step <= 0)
         return;
-    struct slice key = item->argv[command->first_key];
-    item->key = key.data;
-    item->hash = key_hash(key);
-    table_prefetch_bucket(&item->client->db->table, item->hash);
+    const struct table *table = &item->client->db->table;
+    int last = command->last_key < 0 ? item->argc + command->last_key : command->last_key;
+    if (last >= item->argc)
+        return;
+    int count = 0;
+    for (int i = command->first_key; i <= last && count < COMMAND_KEYS_MAX;
+         i += command->key_step) {
+        struct slice key = item->argv[i];
+        uint64_t hash = key_hash(key);
+        b->keys[b->key_count + count++] = (struct call_key){key.data, hash};
+        table_prefetch_bucket(table, hash);
+    }
+    item->key_count = (uint16_t)count;
+    b->key_count += count;
+}
+
+static inline bool has_room(const struct batch *b)
+{
+    return b->count < BATCH_MAX && b->args_used < ARGS_MAX && b->key_count < KEYS_MAX;
 }
 
 /* Commands that were put off come before what is parsed. */
 static void fill_from_put_off(struct batch *b, struct client *c)
 {
-    for (struct queued_command *q = c->put_off_first; q != NULL && b->count < BATCH_MAX;
-         q = q->next) {
+    for (struct queued_command *q = c->put_off_first; q != NULL && has_room(b); q = q->next) {
         struct item *item = &b->items[b->count++];
         *item = (struct item){.client = c,
                               .put_off = q,
                               .command = q->command,
                               .argv = q->argv,
                               .argc = q->argc};
-        prefetch_bucket(item);
+        prefetch_buckets(b, item);
     }
 }
 
@@ -203,7 +222,7 @@ static bool fill_from(struct server *s, struct batch *b, struct client *c)
         fill_from_put_off(b, c);
         return false;
     }
-    while (b->count < BATCH_MAX && b->args_used < ARGS_MAX) {
+    while (has_room(b)) {
         struct item *item = &b->items[b->count];
         enum parse_result result;
         result = parser_next(parser, &window, &limits, b->args + b->args_used, &item->argv,
@@ -224,7 +243,7 @@ static bool fill_from(struct server *s, struct batch *b, struct client *c)
         item->client = c;
         item->put_off = NULL;
         item->command = command_find(item->argv[0]);
-        prefetch_bucket(item);
+        prefetch_buckets(b, item);
         b->count++;
         if (item->kept) {
             /* The parser goes on when this command has been executed. */
@@ -243,9 +262,10 @@ static bool fill_from(struct server *s, struct batch *b, struct client *c)
 static void fill(struct server *s, struct batch *b)
 {
     b->count = 0;
+    b->key_count = 0;
     b->args_used = 0;
     struct client *first_left = NULL;
-    while (b->input_first != NULL && b->count < BATCH_MAX && b->args_used < ARGS_MAX) {
+    while (b->input_first != NULL && has_room(b)) {
         struct client *c = b->input_first;
         if (c == first_left)
             break;
@@ -265,8 +285,9 @@ static void prefetch(struct batch *b)
 {
     for (int i = 0; i < b->count; i++) {
         struct item *item = &b->items[i];
-        if (item->key != NULL)
-            table_prefetch_item(&item->client->db->table, item->hash);
+        const struct table *table = &item->client->db->table;
+        for (int k = 0; k < item->key_count; k++)
+            table_prefetch_item(table, b->keys[item->key_at + k].hash);
     }
 }
 
@@ -313,8 +334,9 @@ static void execute(struct server *s, struct batch *b)
         call.reply = &c->reply;
         call.argv = item->argv;
         call.argc = item->argc;
-        call.first_key = item->key;
-        call.first_key_hash = item->hash;
+        call.keys = b->keys + item->key_at;
+        call.key_count = item->key_count;
+        call.key_next = 0;
         call.no_touch = c->flags & CLIENT_NO_TOUCH;
         bool executed = dispatch(c, &call, item->command);
         if (__builtin_expect(!executed, 0)) {

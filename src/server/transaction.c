@@ -290,7 +290,8 @@ void cmd_exec(struct call *c)
         call.db = client->db;
         call.argv = q->argv;
         call.argc = q->argc;
-        call.first_key = NULL;
+        call.keys = NULL;
+        call.key_count = call.key_next = 0;
         dispatch_call(client, &call, q->command);
     }
     /* An error inside is not EXEC's own. */
