@@ -155,6 +155,11 @@ void mem_purge(void)
     mallctl(name, NULL, NULL, NULL, 0);
 }
 
+void mem_report(void (*write)(void *ctx, const char *piece), void *ctx)
+{
+    malloc_stats_print(write, ctx, NULL);
+}
+
 #else /* the C library's allocator: counted here, block by block */
 
 static size_t used_bytes;
@@ -208,6 +213,11 @@ void mem_get_stats(struct mem_stats *stats)
 const char *mem_allocator_name(void)
 {
     return "libc";
+}
+
+void mem_report(void (*write)(void *ctx, const char *piece), void *ctx)
+{
+    write(ctx, "Stats not supported for the current allocator");
 }
 
 void mem_purge(void)

@@ -46,6 +46,8 @@ struct mem_stats {
     size_t allocated, active, resident, retained, metadata;
 };
 void mem_get_stats(struct mem_stats *stats);
+/* The allocator's own report as text, piece by piece. */
+void mem_report(void (*write)(void *ctx, const char *piece), void *ctx);
 const char *mem_allocator_name(void); /* "jemalloc-5.3.0", "libc" */
 size_t mem_rss(void);                 /* resident set size of the process, bytes */
 void mem_purge(void);                 /* give free pages back to the system */
