@@ -10,6 +10,7 @@
 #include "handlers.h"
 #include "server/access.h"
 #include "server/config.h"
+#include "server/persistence.h"
 #include "server/server.h"
 
 struct found {
@@ -66,6 +67,7 @@ static bool apply(void *ctx, const struct config *config, const char *name, stru
     log_set_format((enum log_format)config->log_format,
                    (enum log_time)config->log_timestamp_format);
     server_apply_config(s);
+    persistence_update(s->persistence);
     return true;
 }
 

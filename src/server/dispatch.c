@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "handlers.h"
+#include "server/persistence.h"
 #include "server/transaction.h"
 
 /* How much of the arguments an error about an unknown command shows. */
@@ -158,6 +159,16 @@ static bool dispatch_slowly(struct client *c, struct call *call, const struct co
     }
     if (s->loading && !(command->flags & COMMAND_LOADING)) {
         reject(c, call, command, "LOADING Redis is loading the dataset in memory");
+        return true;
+    }
+    if (s->persistence != NULL && s->persistence->refuse_writes &&
+        (command->flags & COMMAND_WRITE || command->handler == cmd_ping)) {
+        reject(c, call, command,
+               "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to "
+               "persist to disk. Commands that may modify the data set are disabled, because this "
+               "instance is configured to report errors during writes if RDB snapshotting fails "
+               "(stop-writes-on-bgsave-error option). Please check the Redis logs for details "
+               "about the RDB error.");
         return true;
     }
     if (must_wait(c, command))

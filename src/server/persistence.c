@@ -30,7 +30,7 @@ void persistence_options(const struct server *s, struct save_options *options)
     snprintf(options->path, sizeof(options->path), "%s", c->dbfilename);
 }
 
-static void update_refusal(struct persistence *p)
+void persistence_update(struct persistence *p)
 {
     struct saver_status status;
     saver_get_status(p->saver, &status);
@@ -63,7 +63,7 @@ static int64_t on_timer(void *ctx)
 {
     struct persistence *p = ctx;
     if (saver_poll(p->saver))
-        update_refusal(p);
+        persistence_update(p);
     if (!p->server->loading && !saver_running(p->saver) && (p->scheduled || is_due(p))) {
         struct error err = {0};
         p->scheduled = false;
@@ -76,7 +76,7 @@ static void on_finished(void *ctx)
 {
     struct persistence *p = ctx;
     if (saver_poll(p->saver))
-        update_refusal(p);
+        persistence_update(p);
 }
 
 /* On the saver's thread. */
@@ -157,7 +157,7 @@ bool persistence_save(struct server *s, struct error *err)
         log_notice("DB saved on disk");
     else
         log_warning("Saving failed: %s", err->message);
-    update_refusal(s->persistence);
+    persistence_update(s->persistence);
     return ok;
 }
 

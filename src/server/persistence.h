@@ -27,6 +27,9 @@ void persistence_init(struct server *s);
 /* A save that is running is cancelled. */
 void persistence_deinit(struct server *s);
 
+/* Work out anew whether writes are refused: after a save, and when the configuration was changed. */
+void persistence_update(struct persistence *p);
+
 /* Load the configured file, if there is one. Clients are answered meanwhile, with -LOADING. False: the
  * file is there and cannot be loaded whole; the keyspace is empty. */
 bool persistence_load(struct server *s, struct error *err);

@@ -11,6 +11,7 @@
 #include "server/batch.h"
 #include "server/client.h"
 #include "server/config.h"
+#include "server/persistence.h"
 #include "server/transaction.h"
 
 #define CRON_MS 100
@@ -29,7 +30,8 @@ void server_update_clock(struct server *s)
 
 void server_update_attention(struct server *s)
 {
-    s->attention = s->loading || s->pause.until_ms != 0;
+    s->attention = s->loading || s->pause.until_ms != 0 ||
+                   (s->persistence != NULL && s->persistence->refuse_writes);
 }
 
 void server_set_loading(struct server *s, bool loading)
