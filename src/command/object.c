@@ -5,15 +5,7 @@
 #include "command/call.h"
 #include "command/help.h"
 #include "handlers.h"
-#include "type/hash.h"
-#include "type/list.h"
-#include "type/set.h"
-#include "type/string.h"
-#include "type/zset.h"
-
-/* Redis shares the objects of small integers and reports this for them. */
-#define SHARED_INTEGERS 10000
-#define SHARED_REFCOUNT INT32_MAX
+#include "type/encoding.h"
 
 /* The entry of argv[2], without an access; NULL: null was replied. */
 static const struct entry *find_object(struct call *c)
@@ -24,23 +16,11 @@ static const struct entry *find_object(struct call *c)
     return e;
 }
 
-static const char *encoding_name(const struct call *c, const struct entry *e)
-{
-    switch (entry_type(e)) {
-    case ENTRY_STRING: return string_encoding_name(e);
-    case ENTRY_LIST: return list_encoding_name(e, &c->ks->limits);
-    case ENTRY_SET: return set_encoding_name(e);
-    case ENTRY_ZSET: return zset_encoding_name(e);
-    case ENTRY_HASH: return hash_encoding_name(e);
-    default: return "stream";
-    }
-}
-
 void cmd_object_encoding(struct call *c)
 {
     const struct entry *e = find_object(c);
     if (e)
-        reply_bulk_cstr(c->reply, encoding_name(c, e));
+        reply_bulk_cstr(c->reply, type_encoding_name(e, &c->ks->limits));
 }
 
 void cmd_object_refcount(struct call *c)
@@ -48,9 +28,7 @@ void cmd_object_refcount(struct call *c)
     const struct entry *e = find_object(c);
     if (e == NULL)
         return;
-    bool shared = entry_encoding(e) == ENTRY_INT && entry_int(e) >= 0 &&
-                  entry_int(e) < SHARED_INTEGERS;
-    reply_int(c->reply, shared ? SHARED_REFCOUNT : 1);
+    reply_int(c->reply, type_reference_count(e));
 }
 
 void cmd_object_idletime(struct call *c)

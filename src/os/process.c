@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -150,4 +151,12 @@ int64_t os_raise_file_limit(int64_t wanted)
         limit.rlim_cur = limit.rlim_max = hard;
     }
     return setrlimit(RLIMIT_NOFILE, &limit) == 0 ? (int64_t)limit.rlim_cur : (int64_t)old;
+}
+
+void os_sleep_us(int64_t us)
+{
+    struct timespec left = {us / 1000000, us % 1000000 * 1000};
+    if (us > 0)
+        while (nanosleep(&left, &left) != 0 && errno == EINTR)
+            continue;
 }

@@ -44,6 +44,8 @@ void os_program_path(char *out, size_t size);
  * called before any thread is started. */
 bool os_daemonize(struct error *err);
 
+void os_sleep_us(int64_t us);
+
 /* Raise the limit of open files so that `wanted` can be open; returns what is possible. */
 int64_t os_raise_file_limit(int64_t wanted);
 

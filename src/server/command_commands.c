@@ -149,7 +149,8 @@ void cmd_command_info(struct call *c)
         reply_info(c->reply, find_named(c->argv[i]));
 }
 
-/* COMMAND DOCS ---------------------------------------------------------------------------------- */
+/* COMMAND DOCS ----------------------------------------------------------------------------------
+ */
 
 static void reply_args(struct reply *r, const struct command_arg *args, int count)
 {
@@ -240,7 +241,8 @@ void cmd_command_docs(struct call *c)
     }
 }
 
-/* COMMAND LIST ---------------------------------------------------------------------------------- */
+/* COMMAND LIST ----------------------------------------------------------------------------------
+ */
 
 struct filter {
     enum { FILTER_NONE, FILTER_ACLCAT, FILTER_PATTERN, FILTER_MODULE } kind;
@@ -301,7 +303,8 @@ void cmd_command_list(struct call *c)
     reply_deferred_array(c->reply, mark, count);
 }
 
-/* COMMAND GETKEYS ------------------------------------------------------------------------------- */
+/* COMMAND GETKEYS -------------------------------------------------------------------------------
+ */
 
 static bool arity_fits(const struct command *cmd, int argc)
 {

@@ -65,8 +65,8 @@ static void server_section(struct server *s, struct text *out)
                  (long long)clock_wall_us());
     text_appendf(out, "uptime_in_seconds:%lld\r\nuptime_in_days:%lld\r\n", (long long)uptime,
                  (long long)(uptime / 86400));
-    text_appendf(out, "hz:%lld\r\nconfigured_hz:%lld\r\nlru_clock:%u\r\n",
-                 (long long)s->config->hz, (long long)s->config->hz, s->ks->lru_clock);
+    text_appendf(out, "hz:%lld\r\nconfigured_hz:%lld\r\nlru_clock:%u\r\n", (long long)s->config->hz,
+                 (long long)s->config->hz, s->ks->lru_clock);
     text_appendf(out, "executable:%s\r\nconfig_file:%s\r\nio_threads_active:0\r\n", program,
                  s->config->file ? s->config->file : "");
 }
@@ -121,8 +121,8 @@ static void memory_section(struct server *s, struct text *out)
     text_appendf(out, "used_memory_overhead:%zu\r\nused_memory_startup:%zu\r\n", use.overhead,
                  use.startup);
     size_t net = use.used > use.startup ? use.used - use.startup : 0;
-    text_appendf(out, "used_memory_dataset:%zu\r\nused_memory_dataset_perc:%.2f%%\r\n",
-                 use.dataset, 100 * ratio(use.dataset, net));
+    text_appendf(out, "used_memory_dataset:%zu\r\nused_memory_dataset_perc:%.2f%%\r\n", use.dataset,
+                 100 * ratio(use.dataset, net));
     text_appendf(out,
                  "allocator_allocated:%zu\r\nallocator_active:%zu\r\nallocator_resident:%zu\r\n",
                  stats.allocated, stats.active, stats.resident);
@@ -344,7 +344,7 @@ static void keyspace_section(struct server *s, struct text *out)
 enum section_class { SECTION_DEFAULT, SECTION_ALL };
 
 static const struct section {
-    const char *name;  /* as it is asked for */
+    const char *name; /* as it is asked for */
     const char *title;
     enum section_class class;
     void (*append)(struct server *s, struct text *out);

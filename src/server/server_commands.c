@@ -106,7 +106,8 @@ void cmd_bgsave(struct call *c)
         reply_syntax_error(c->reply);
         return;
     }
-    /* SCHEDULE is for when a rewrite of the log runs, which does not keep a save from running here. */
+    /* SCHEDULE is for when a rewrite of the log runs, which does not keep a save from running here.
+     */
     if (saver_running(c->server->persistence->saver)) {
         reply_error(c->reply, "ERR Background save already in progress");
         return;
