@@ -116,7 +116,11 @@ static void reply_info(struct reply *r, const struct command *cmd)
     reply_set(r, (size_t)doc->key_spec_count);
     for (int i = 0; i < doc->key_spec_count; i++)
         reply_key_spec(r, &doc->key_specs[i]);
-    reply_set(r, cmd->subcommand_count);
+    /* Redis gives an array here, but a set when there are none. */
+    if (cmd->subcommand_count)
+        reply_array(r, cmd->subcommand_count);
+    else
+        reply_set(r, 0);
     for (int i = 0; i < cmd->subcommand_count; i++)
         reply_info(r, &cmd->subcommands[i]);
 }

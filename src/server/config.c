@@ -129,8 +129,17 @@ static bool matches(const char *name, bool hidden, const struct slice *patterns,
     return false;
 }
 
+/* A directive that was asked for by its name is given back in the very letters of the question. */
+static struct slice shown_name(const char *name, const struct slice *patterns, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (slice_is(patterns[i], name))
+            return patterns[i];
+    return slice_cstr(name);
+}
+
 void config_get(struct config *c, const struct slice *patterns, int count,
-                void (*fn)(void *ctx, const char *name, struct slice value), void *ctx)
+                void (*fn)(void *ctx, struct slice name, struct slice value), void *ctx)
 {
     for (int i = 0; i < config_directive_count; i++) {
         const struct directive *d = &config_directives[i];
@@ -144,9 +153,9 @@ void config_get(struct config *c, const struct slice *patterns, int count,
         struct text value = {0};
         directive_get(c, d, &value);
         if (by_name)
-            fn(ctx, d->name, text_slice(&value));
+            fn(ctx, shown_name(d->name, patterns, count), text_slice(&value));
         if (by_alias)
-            fn(ctx, d->alias, text_slice(&value));
+            fn(ctx, shown_name(d->alias, patterns, count), text_slice(&value));
         text_free(&value);
     }
 }

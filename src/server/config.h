@@ -73,10 +73,10 @@ enum notify_bit {
     NOTIFY_STREAM = 1 << 8,     /* t */
     NOTIFY_MODULE = 1 << 9,     /* d */
     NOTIFY_ALL = (1 << 10) - 1, /* A */
-    NOTIFY_KEYSPACE = 1 << 10,  /* K */
-    NOTIFY_KEYEVENT = 1 << 11,  /* E */
-    NOTIFY_KEY_MISS = 1 << 12,  /* m */
-    NOTIFY_NEW = 1 << 13        /* n */
+    NOTIFY_NEW = 1 << 10,       /* n */
+    NOTIFY_KEYSPACE = 1 << 11,  /* K */
+    NOTIFY_KEYEVENT = 1 << 12,  /* E */
+    NOTIFY_KEY_MISS = 1 << 13   /* m */
 };
 
 struct config;
@@ -150,7 +150,7 @@ bool config_set(struct config *c, const struct slice *pairs, int count, bool pro
 /* CONFIG GET: calls fn for each directive (and alias) that one of the patterns matches, each once.
  */
 void config_get(struct config *c, const struct slice *patterns, int count,
-                void (*fn)(void *ctx, const char *name, struct slice value), void *ctx);
+                void (*fn)(void *ctx, struct slice name, struct slice value), void *ctx);
 
 /* Appends the value of one directive. False: there is none of this name. */
 bool config_get_value(struct config *c, struct slice name, struct text *out);

@@ -14,7 +14,7 @@
 #include "server/server.h"
 
 struct found {
-    char *name;
+    struct slice name; /* of the table or the arguments */
     struct text value;
 };
 
@@ -23,7 +23,7 @@ struct found_list {
     size_t count, capacity;
 };
 
-static void note(void *ctx, const char *name, struct slice value)
+static void note(void *ctx, struct slice name, struct slice value)
 {
     struct found_list *list = ctx;
     if (list->count == list->capacity) {
@@ -31,7 +31,7 @@ static void note(void *ctx, const char *name, struct slice value)
         list->items = mem_realloc(list->items, list->capacity * sizeof(*list->items));
     }
     struct found *f = &list->items[list->count++];
-    *f = (struct found){mem_dup(name, strlen(name)), {0}};
+    *f = (struct found){name, {0}};
     text_append(&f->value, value.data, value.size);
 }
 
@@ -41,9 +41,8 @@ void cmd_config_get(struct call *c)
     config_get(c->server->config, c->argv + 2, c->argc - 2, note, &list);
     reply_map(c->reply, list.count);
     for (size_t i = 0; i < list.count; i++) {
-        reply_bulk_cstr(c->reply, list.items[i].name);
+        reply_bulk(c->reply, list.items[i].name);
         reply_bulk(c->reply, text_slice(&list.items[i].value));
-        mem_free(list.items[i].name);
         text_free(&list.items[i].value);
     }
     mem_free(list.items);
@@ -74,7 +73,7 @@ static bool apply(void *ctx, const struct config *config, const char *name, stru
 void cmd_config_set(struct call *c)
 {
     if (c->argc % 2) {
-        reply_errorf(c->reply, "ERR wrong number of arguments for 'config|set' command");
+        reply_syntax_error(c->reply);
         return;
     }
     struct config *config = c->server->config;

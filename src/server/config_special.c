@@ -75,6 +75,8 @@ static bool output_limits_set(struct config *c, const struct slice *argv, int ar
                               struct error *err)
 {
     (void)loading;
+    if (is_single_empty(argv, argc))
+        argc = 0;
     if (argc % 4)
         return error_set(err, ERROR_INVALID,
                          "Wrong number of arguments in buffer limit configuration.");
@@ -207,7 +209,7 @@ const struct directive_special directive_percentiles = {percentiles_set, percent
 /* --- notify-keyspace-events --- */
 
 /* Bit i is character i. */
-static const char notify_chars[] = "g$lshzxetdKEmn";
+static const char notify_chars[] = "g$lshzxetdnKEm";
 
 static bool notify_set(struct config *c, const struct slice *argv, int argc, bool loading,
                        struct error *err)
@@ -235,8 +237,9 @@ static void notify_get(struct config *c, struct text *out)
     bool all = (c->notify & NOTIFY_ALL) == NOTIFY_ALL;
     if (all)
         text_append_cstr(out, "A");
+    /* As in Redis the 'n' is not shown behind an 'A'. */
     for (int i = 0; notify_chars[i]; i++)
-        if (c->notify & 1 << i && !(all && 1 << i & NOTIFY_ALL))
+        if (c->notify & 1 << i && !(all && 1 << i & (NOTIFY_ALL | NOTIFY_NEW)))
             text_append(out, &notify_chars[i], 1);
 }
 

@@ -127,8 +127,8 @@ static void memory_section(struct server *s, struct text *out)
                  "allocator_allocated:%zu\r\nallocator_active:%zu\r\nallocator_resident:%zu\r\n",
                  stats.allocated, stats.active, stats.resident);
     both(out, "total_system_memory", os_total_memory());
-    both(out, "used_memory_lua", 0);
-    text_append_cstr(out, "used_memory_vm_eval:0\r\nused_memory_scripts_eval:0\r\n"
+    text_append_cstr(out, "used_memory_lua:0\r\nused_memory_vm_eval:0\r\n"
+                          "used_memory_lua_human:0B\r\nused_memory_scripts_eval:0\r\n"
                           "number_of_cached_scripts:0\r\nnumber_of_functions:0\r\n"
                           "number_of_libraries:0\r\nused_memory_vm_functions:0\r\n");
     both(out, "used_memory_vm_total", 0);

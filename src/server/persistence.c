@@ -153,9 +153,7 @@ bool persistence_save(struct server *s, struct error *err)
     struct save_options options;
     persistence_options(s, &options);
     bool ok = saver_save(s->persistence->saver, &options, err);
-    if (ok)
-        log_notice("DB saved on disk");
-    else
+    if (!ok)
         log_warning("Saving failed: %s", err->message);
     persistence_update(s->persistence);
     return ok;

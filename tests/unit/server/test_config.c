@@ -38,11 +38,11 @@ struct got {
     char name[64], value[256];
 };
 
-static void note(void *ctx, const char *name, struct slice value)
+static void note(void *ctx, struct slice name, struct slice value)
 {
     struct got *got = ctx;
     got->count++;
-    snprintf(got->name, sizeof(got->name), "%s", name);
+    snprintf(got->name, sizeof(got->name), "%.*s", (int)name.size, name.data);
     snprintf(got->value, sizeof(got->value), "%.*s", (int)value.size, value.data);
 }
 
@@ -229,6 +229,7 @@ static void test_get(void **state)
     config_get(&config, patterns, 1, note, &got);
     assert_int_equal(got.count, 0);
     assert_string_equal(value_of("watchdog-period"), "0");
+    assert_string_equal(value_of("TimeOut"), "0"); /* the name as it was asked for */
     assert_string_equal(value_of("client-output-buffer-limit"),
                         "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60");
     assert_string_equal(value_of("latency-tracking-info-percentiles"), "50 99 99.9");
