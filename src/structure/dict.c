@@ -83,6 +83,29 @@ bool dict_find_next(const struct dict *d, struct slice key, struct dict_item *it
     return found(leaf, dict_leaf_find(leaf, place->index + 1, tag, key), place->hash, item, place);
 }
 
+static uint32_t find_hash(const struct dict_leaf *leaf, uint32_t from, uint64_t hash)
+{
+    for (uint32_t i = from; i < leaf->count; i++) {
+        if (leaf->tags[i] == dict_leaf_tag(hash) &&
+            dict_item_hash(leaf->kind, dict_leaf_item(leaf, i)) == hash)
+            return i;
+    }
+    return DICT_LEAF_NONE;
+}
+
+bool dict_find_hash(const struct dict *d, uint64_t hash, struct dict_item *item,
+                    struct dict_place *place)
+{
+    const struct dict_leaf *leaf = leaf_at(d, hash);
+    return leaf && found(leaf, find_hash(leaf, 0, hash), hash, item, place);
+}
+
+bool dict_find_hash_next(const struct dict *d, struct dict_item *item, struct dict_place *place)
+{
+    const struct dict_leaf *leaf = leaf_at(d, place->hash);
+    return found(leaf, find_hash(leaf, place->index + 1, place->hash), place->hash, item, place);
+}
+
 /* ---- parts and blocks ---- */
 
 static size_t block_size(const struct dict_block *block)

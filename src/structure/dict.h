@@ -73,6 +73,10 @@ bool dict_find(const struct dict *d, uint64_t hash, struct slice key, struct dic
 /* The next item with the same key behind `place` (for DICT_INDEX). */
 bool dict_find_next(const struct dict *d, struct slice key, struct dict_item *item,
                     struct dict_place *place);
+/* The first item whose key has this hash, whatever the key is; and the next behind `place`. */
+bool dict_find_hash(const struct dict *d, uint64_t hash, struct dict_item *item,
+                    struct dict_place *place);
+bool dict_find_hash_next(const struct dict *d, struct dict_item *item, struct dict_place *place);
 
 /* Add, without looking for an equal key. The slices are copied. They must not point into this dict. */
 void dict_add(struct dict *d, struct epoch *e, uint64_t hash, struct slice key,
