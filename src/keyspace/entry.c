@@ -103,7 +103,7 @@ size_t entry_memory(const struct entry *e)
     case ENTRY_BTREE: return size + btree_bytes(value);
     case ENTRY_ZTREE: {
         const struct zset_root *z = value;
-        return size + btree_bytes(&z->tree) + dict_bytes(&z->index);
+        return size + btree_bytes(&z->tree) + dict_bytes(&z->index) + dict_bytes(&z->crowd);
     }
     default: return size;
     }

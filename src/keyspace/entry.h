@@ -60,11 +60,11 @@ enum entry_encoding {
 };
 
 /* A large sorted set: the tree holds 8 bytes of score (btree_put_double) + member; the index maps
- * hash_bytes(member) -> score (8 bytes, as a double), followed by the member where many share a
- * score: see type/zset.h. */
+ * hash_bytes(member) -> score (8 bytes, as a double); the crowd is a set of the members that share
+ * their score with many: see type/zset.h. */
 struct zset_root {
     struct btree tree;
-    struct dict index;
+    struct dict index, crowd;
 };
 
 enum entry_flag {

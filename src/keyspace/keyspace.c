@@ -39,6 +39,7 @@ static void item_free_below(struct epoch_reclaim *ctx, void *item, uint64_t seen
         const struct zset_root *z = value;
         btree_free_below(ctx, &z->tree, seen);
         dict_free_below(ctx, &z->index, seen);
+        dict_free_below(ctx, &z->crowd, seen);
         break;
     }
     default: break;
@@ -239,6 +240,7 @@ static void retire_below(struct keyref *ref, const struct entry *e)
         struct zset_root z = *(const struct zset_root *)value;
         btree_clear(&z.tree, epoch);
         dict_clear(&z.index, epoch);
+        dict_clear(&z.crowd, epoch);
         break;
     }
     default: break;
@@ -548,6 +550,7 @@ void keyref_copy_from(struct keyref *to, const struct entry *from, int64_t due)
         const struct zset_root *s = source;
         copy_btree(&z->tree, &s->tree, epoch);
         copy_dict(&z->index, &s->index, epoch);
+        copy_dict(&z->crowd, &s->crowd, epoch);
         break;
     }
     case ENTRY_INT: memcpy(value, source, sizeof(int64_t)); break;

@@ -32,6 +32,11 @@ static bool is_tree(const struct entry *e)
     return entry_encoding(e) == ENTRY_ZTREE;
 }
 
+static uint64_t hash_member(struct slice member)
+{
+    return hash_bytes(member.data, member.size);
+}
+
 uint64_t zset_count(const struct entry *e)
 {
     return is_tree(e) ? root_of(e)->tree.count : listpack_count(listpack_of(e)) / 2;
@@ -45,7 +50,7 @@ const char *zset_encoding_name(const struct entry *e)
 void zset_prefetch(const struct entry *e, struct slice member)
 {
     if (is_tree(e))
-        dict_prefetch(&root_of(e)->index, hash_bytes(member.data, member.size));
+        dict_prefetch(&root_of(e)->index, hash_member(member));
 }
 
 /* The score that stands at `at`. In a zset from outside it may be no number: false. */
@@ -116,8 +121,13 @@ static void insert_pair(char *lp, struct slice member, struct slice score_text, 
 
 bool zset_score(const struct entry *e, struct slice member, double *score)
 {
-    if (is_tree(e))
-        return zset_tree_score(root_of(e), member, score);
+    if (is_tree(e)) {
+        struct zset_found found;
+        if (!zset_tree_find(root_of(e), member, hash_member(member), &found))
+            return false;
+        *score = found.score;
+        return true;
+    }
     const char *lp = listpack_of(e);
     uint32_t at = listpack_find(lp, listpack_first(lp), member, 1);
     if (at == 0)
@@ -130,8 +140,11 @@ bool zset_rank(const struct entry *e, struct slice member, uint64_t *rank, doubl
 {
     double found = 0;
     if (is_tree(e)) {
-        if (!zset_tree_rank(root_of(e), member, rank, &found))
+        struct zset_found place;
+        if (!zset_tree_find(root_of(e), member, hash_member(member), &place))
             return false;
+        *rank = place.pos.rank;
+        found = place.score;
     } else {
         const char *lp = listpack_of(e);
         uint32_t at = listpack_first(lp);
@@ -281,7 +294,7 @@ static void make_tree(struct keyref *ref)
     struct zset_item item;
     zset_iter_init(&it, ref->entry, 0, false);
     while (zset_iter_next(&it, &item)) {
-        uint64_t hash = hash_bytes(item.member.data, item.member.size);
+        uint64_t hash = hash_member(item.member);
         zset_tree_insert(&root, epoch_of(ref), item.member, hash, item.score);
     }
     struct entry *e = keyref_reencode(ref, ENTRY_ZTREE, 0);
@@ -343,7 +356,7 @@ static void add_to_tree(struct keyref *ref, struct slice member, uint64_t hash, 
 static enum zset_add_result add_large(struct keyref *ref, struct slice member, unsigned flags,
                                       double *score)
 {
-    uint64_t hash = hash_bytes(member.data, member.size);
+    uint64_t hash = hash_member(member);
     struct zset_root *root = root_of(keyref_own(ref));
     struct zset_found found;
     if (!zset_tree_find(root, member, hash, &found)) {
@@ -371,7 +384,7 @@ static enum zset_add_result add_small(struct keyref *ref, struct slice member, u
         if (make_room(ref, member, text))
             insert_pair(listpack_of(ref->entry), member, text, *score);
         else
-            add_to_tree(ref, member, hash_bytes(member.data, member.size), *score);
+            add_to_tree(ref, member, hash_member(member), *score);
         return ZSET_ADDED;
     }
     enum zset_add_result result = decide(score_behind(lp, at), flags, score);
@@ -429,12 +442,13 @@ bool zset_remove(struct keyref *ref, struct slice member)
     }
     struct zset_root *root = root_of(keyref_own(ref));
     struct zset_found found;
-    if (!zset_tree_find(root, member, hash_bytes(member.data, member.size), &found))
+    uint64_t hash = hash_member(member);
+    if (!zset_tree_find(root, member, hash, &found))
         return false;
     if (root->tree.count == 1)
         keyref_delete(ref);
     else
-        zset_tree_remove(root, epoch_of(ref), &found);
+        zset_tree_remove(root, epoch_of(ref), member, hash, &found);
     return true;
 }
 
@@ -480,7 +494,7 @@ static void builder_append_large(struct zset_builder *b, struct slice member, do
 {
     b->run = b->run > 0 && b->run_score == score ? b->run + 1 : 1;
     b->run_score = score;
-    zset_tree_append(&b->root, b->epoch, member, hash_bytes(member.data, member.size), score,
+    zset_tree_append(&b->root, b->epoch, member, hash_member(member), score,
                      b->run);
 }
 
@@ -508,7 +522,7 @@ bool zset_builder_add(struct zset_builder *b, struct slice member, double score)
     score += 0.0; /* turns -0.0 into 0.0 */
     uint64_t hash = 0;
     if (b->large) {
-        hash = hash_bytes(member.data, member.size);
+        hash = hash_member(member);
         struct zset_found found;
         if (zset_tree_find(&b->root, member, hash, &found))
             return false;
@@ -522,7 +536,7 @@ bool zset_builder_add(struct zset_builder *b, struct slice member, double score)
     builder_make_room(b, member, text);
     if (b->large) {
         if (!was_large)
-            hash = hash_bytes(member.data, member.size);
+            hash = hash_member(member);
         zset_tree_insert(&b->root, b->epoch, member, hash, score);
     } else {
         insert_pair(b->lp, member, text, score);
@@ -595,7 +609,7 @@ static bool has_duplicates(const char *lp)
     memset(table, 0, slots * sizeof(table[0]));
     for (uint32_t at = listpack_first(lp); at != 0; at = next_pair(lp, at)) {
         struct slice member = listpack_get_slice(lp, at, number);
-        size_t slot = hash_bytes(member.data, member.size) & (slots - 1);
+        size_t slot = hash_member(member) & (slots - 1);
         for (; table[slot] != 0; slot = (slot + 1) & (slots - 1)) {
             if (slice_equal(listpack_get_slice(lp, table[slot], other_number), member))
                 return true;

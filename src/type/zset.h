@@ -1,24 +1,21 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * Sorted sets. A small one is a listpack of member, score pairs in order, embedded in the entry
- * (ENTRY_LISTPACK). A large one is a struct zset_root (ENTRY_ZTREE): a tree of score and member,
- * and an index from the member's hash to its score, each by node.
+ * (ENTRY_LISTPACK). A large one is a struct zset_root (ENTRY_ZTREE):
  *
- *     tree item     score, 8 bytes in order-preserving form | member
- *     index item    hash of the member -> score, 8 bytes as a double        ("lean")
- *                   hash of the member -> score, 8 bytes as a double | member  ("full")
+ *     tree     items of score, 8 bytes in order-preserving form, and member
+ *     index    hash of the member -> score, 8 bytes each
+ *     crowd    a set of members: at least those whose score is shared by more than ZSET_FEW members
  *
- * The index does not keep members, as the tree has them: a lean item is verified by looking for its
- * score and member in the tree, and that is how equal hashes are told apart. ZSCAN goes the other
- * way: it walks the index, as only an order by hash lets a cursor survive changes of scores, and
- * looks for the members in the tree. That would not end where a million members share one score.
- * Hence
+ * The index does not keep members, as the tree has them: what it says is verified by looking for
+ * score and member in the tree, and that is how equal hashes are told apart.
  *
- *     Invariant: of the members that share a score with more than ZSET_LEAN_MAX - 1 others, each
- *     has a full index item.
- *
- * It is kept when a member comes to a score: who is there already is counted (up to that bound),
- * and when the bound is passed just now, the items of those few are made full.
+ * ZSCAN goes the other way: it walks the index, as only an order by hash lets a cursor survive
+ * changes of scores, and needs the member for a hash and a score. The tree gives the few members of
+ * that score, whose hashes tell which one it is; but that would not end where a million members share
+ * one score. There the crowd gives the member by its hash. A member enters the crowd when it comes to
+ * a score that so many have already; those few enter with it when the bound is passed just then. It
+ * leaves the crowd when it leaves the score. Where scores differ the crowd is empty and costs nothing.
  *
  * A zset becomes large when Redis's thresholds are passed, with ENTRY_GROWN set, or when it would
  * not fit in the entry, without. It never becomes small again. -0.0 is kept as 0.0.
@@ -34,7 +31,7 @@
 #include "keyspace/keyspace.h"
 #include "structure/listpack.h"
 
-#define ZSET_LEAN_MAX 8
+#define ZSET_FEW 8
 
 struct zset_item {
     struct slice member;
@@ -148,7 +145,7 @@ struct entry *zset_builder_finish(struct zset_builder *b, struct slice key, int6
 /* Throw away what was added. */
 void zset_builder_reset(struct zset_builder *b);
 
-/* Verify the invariants of a zset: order, index, thresholds of the lean items. For tests. */
+/* Verify the invariants of a zset: order, index and crowd. For tests. */
 void zset_check(const struct entry *e, const struct epoch *epoch);
 
 #endif

@@ -6,43 +6,31 @@
 
 #include "base/mem.h"
 
-/* Eight bytes and a member, together: on the stack unless the member is long. */
+/* An item as the tree has it: on the stack unless the member is long. */
 #define JOINED_SIZE 512
 
 struct joined {
-    struct slice bytes;
+    struct slice item;
     char *heap;
     char stack[JOINED_SIZE];
 };
 
-static char *joined_begin(struct joined *j, struct slice member)
+static struct slice joined_begin(struct joined *j, double score, struct slice member)
 {
     size_t size = 8 + member.size;
     j->heap = size > JOINED_SIZE ? mem_alloc(size) : NULL;
     char *out = j->heap ? j->heap : j->stack;
+    btree_put_double(out, score);
     if (member.size > 0)
         memcpy(out + 8, member.data, member.size);
-    j->bytes = slice_of(out, size);
-    return out;
+    j->item = slice_of(out, size);
+    return j->item;
 }
 
 static void joined_end(struct joined *j)
 {
-    mem_free(j->heap);
-}
-
-/* As the tree has it. */
-static struct slice tree_item_begin(struct joined *j, double score, struct slice member)
-{
-    btree_put_double(joined_begin(j, member), score);
-    return j->bytes;
-}
-
-/* As the index has it in full. */
-static struct slice full_value_begin(struct joined *j, double score, struct slice member)
-{
-    memcpy(joined_begin(j, member), &score, sizeof(score));
-    return j->bytes;
+    if (j->heap)
+        mem_free(j->heap);
 }
 
 static struct slice hash_key(const uint64_t *hash)
@@ -65,120 +53,70 @@ static struct zset_item item_at(const struct btree_pos *pos)
     return zset_tree_item(btree_item(pos));
 }
 
-/* An index item taken apart; a lean one has no member. */
-static struct zset_item index_item(const struct dict_item *item, bool *full)
+static double index_score(const struct dict_item *item)
 {
-    struct zset_item z = {slice_of(item->value.data + 8, item->value.size - 8), 0};
-    memcpy(&z.score, item->value.data, sizeof(z.score));
-    *full = item->value.size > 8;
-    return z;
+    double score;
+    memcpy(&score, item->value.data, sizeof(score));
+    return score;
 }
 
 void zset_tree_init(struct zset_root *z)
 {
     btree_init(&z->tree);
     dict_init(&z->index, DICT_INDEX);
+    dict_init(&z->crowd, DICT_SET);
 }
 
 void zset_tree_clear(struct zset_root *z, struct epoch *e)
 {
     btree_clear(&z->tree, e);
     dict_clear(&z->index, e);
+    dict_clear(&z->crowd, e);
 }
 
 static bool seek(const struct zset_root *z, double score, struct slice member,
                  struct btree_pos *pos)
 {
     struct joined j;
-    bool equal = btree_seek(&z->tree, tree_item_begin(&j, score, member), pos);
+    bool equal = btree_seek(&z->tree, joined_begin(&j, score, member), pos);
     joined_end(&j);
     return equal;
-}
-
-/* Find the member's index item. A full one is told by the member in it, a lean one by the tree. If
- * hashes are equal, a lean item may be another member's while ours is full, so a full one is
- * preferred. The empty member's item looks lean: that is as good, the tree tells. *sought says that
- * found->pos was set on the way. */
-static bool find_in_index(const struct zset_root *z, struct slice member, uint64_t hash,
-                          struct zset_found *found, bool *sought)
-{
-    struct dict_item item;
-    struct dict_place place;
-    bool have = false;
-    *sought = false;
-    for (bool more = dict_find(&z->index, hash, hash_key(&hash), &item, &place); more;
-         more = dict_find_next(&z->index, hash_key(&hash), &item, &place)) {
-        bool full;
-        struct zset_item candidate = index_item(&item, &full);
-        if (full && slice_equal(candidate.member, member)) {
-            found->score = candidate.score;
-            found->full = true;
-            found->place = place;
-            *sought = false;
-            return true;
-        }
-        if (!full && !have && seek(z, candidate.score, member, &found->pos)) {
-            found->score = candidate.score;
-            found->full = false;
-            found->place = place;
-            *sought = have = true;
-        }
-    }
-    return have;
-}
-
-bool zset_tree_score(const struct zset_root *z, struct slice member, double *score)
-{
-    struct zset_found found;
-    bool sought;
-    if (!find_in_index(z, member, hash_member(member), &found, &sought))
-        return false;
-    *score = found.score;
-    return true;
 }
 
 bool zset_tree_find(const struct zset_root *z, struct slice member, uint64_t hash,
                     struct zset_found *found)
 {
-    bool sought;
-    if (!find_in_index(z, member, hash, found, &sought))
-        return false;
-    if (!sought) {
-        bool there = seek(z, found->score, member, &found->pos);
-        assert(there);
-        (void)there;
+    struct dict_item item;
+    for (bool more = dict_find(&z->index, hash, hash_key(&hash), &item, &found->place); more;
+         more = dict_find_next(&z->index, hash_key(&hash), &item, &found->place)) {
+        found->score = index_score(&item);
+        if (seek(z, found->score, member, &found->pos))
+            return true;
     }
-    return true;
+    return false;
 }
 
-bool zset_tree_rank(const struct zset_root *z, struct slice member, uint64_t *rank, double *score)
+/* ---- the crowd ---- */
+
+static void join_crowd(struct zset_root *z, struct epoch *e, struct slice member, uint64_t hash)
 {
-    struct zset_found found;
-    if (!zset_tree_find(z, member, hash_member(member), &found))
-        return false;
-    *rank = found.pos.rank;
-    *score = found.score;
-    return true;
+    if (!dict_find(&z->crowd, hash, member, NULL, NULL))
+        dict_add(&z->crowd, e, hash, member, slice_of("", 0));
 }
 
-/* Make the index items of these members, who all have this score, full. */
-static void make_full(struct zset_root *z, struct epoch *e, const struct btree_pos *first,
-                      unsigned count)
+static void leave_crowd(struct zset_root *z, struct epoch *e, struct slice member, uint64_t hash)
 {
-    struct btree_pos pos = *first;
-    for (unsigned i = 0; i < count; i++) {
-        struct zset_item item = item_at(&pos);
-        struct zset_found found;
-        bool sought;
-        bool there = find_in_index(z, item.member, hash_member(item.member), &found, &sought);
-        assert(there);
-        (void)there;
-        if (!found.full) {
-            struct joined j;
-            dict_set_value(&z->index, e, &found.place,
-                           full_value_begin(&j, item.score, item.member));
-            joined_end(&j);
-        }
+    struct dict_place place;
+    if (z->crowd.count > 0 && dict_find(&z->crowd, hash, member, NULL, &place))
+        dict_remove(&z->crowd, e, &place);
+}
+
+/* The ZSET_FEW members from `pos` on. */
+static void few_join_crowd(struct zset_root *z, struct epoch *e, struct btree_pos pos)
+{
+    for (unsigned i = 0; i < ZSET_FEW; i++) {
+        struct slice member = item_at(&pos).member;
+        join_crowd(z, e, member, hash_member(member));
         btree_next(&pos);
     }
 }
@@ -188,122 +126,111 @@ static bool has_score(const struct btree_pos *pos, const char score[8])
     return memcmp(btree_item(pos).data, score, 8) == 0;
 }
 
-/* A member is about to be inserted at pos with this score: whether its index item must be full. If
- * the bound is passed just now, those that are there are made full. */
-static bool must_be_full(struct zset_root *z, struct epoch *e, const struct btree_pos *pos,
-                         double score)
+/* How many of the items at and around pos have this score: counted up to ZSET_FEW + 1. *first is set
+ * to the first of them when there are no more than ZSET_FEW. */
+static unsigned count_around(const struct btree_pos *pos, const char score[8],
+                             struct btree_pos *first)
+{
+    unsigned count = 0;
+    struct btree_pos p = *pos;
+    for (bool more = !btree_at_end(&p); more && has_score(&p, score); more = btree_next(&p)) {
+        if (++count > ZSET_FEW)
+            return count;
+    }
+    p = *first = *pos;
+    while (p.rank > 0 && btree_prev(&p) && has_score(&p, score)) {
+        *first = p;
+        if (++count > ZSET_FEW)
+            break;
+    }
+    return count;
+}
+
+/* A member is about to be inserted at pos with this score. False when too few are there for a
+ * crowd. */
+static bool enter_crowd(struct zset_root *z, struct epoch *e, const struct btree_pos *pos,
+                        struct slice member, uint64_t hash, double score)
 {
     char bytes[8];
     btree_put_double(bytes, score);
-    struct btree_pos p = *pos;
-    unsigned behind = 0, before = 0;
-    if (!btree_at_end(&p) && has_score(&p, bytes)) {
-        do
-            behind++;
-        while (behind <= ZSET_LEAN_MAX && btree_next(&p) && has_score(&p, bytes));
-        if (behind > ZSET_LEAN_MAX)
-            return true;
-        p = *pos;
-    }
-    struct btree_pos first = *pos;
-    while (p.rank > 0 && btree_prev(&p) && has_score(&p, bytes)) {
-        first = p;
-        if (++before + behind > ZSET_LEAN_MAX)
-            return true;
-    }
-    if (before + behind < ZSET_LEAN_MAX)
+    struct btree_pos first;
+    unsigned count = count_around(pos, bytes, &first);
+    if (count < ZSET_FEW)
         return false;
-    make_full(z, e, &first, ZSET_LEAN_MAX);
+    if (count == ZSET_FEW)
+        few_join_crowd(z, e, first);
+    join_crowd(z, e, member, hash);
     return true;
 }
 
-static void add_to_index(struct zset_root *z, struct epoch *e, struct slice member, uint64_t hash,
-                         double score, bool full)
+/* ---- changes ---- */
+
+static void add_to_index(struct zset_root *z, struct epoch *e, uint64_t hash, double score)
 {
-    struct joined j;
-    j.heap = NULL;
-    struct slice value = full ? full_value_begin(&j, score, member)
-                              : slice_of(&score, sizeof(score));
-    dict_add(&z->index, e, hash, hash_key(&hash), value);
-    joined_end(&j);
+    dict_add(&z->index, e, hash, hash_key(&hash), slice_of(&score, sizeof(score)));
 }
 
 void zset_tree_insert(struct zset_root *z, struct epoch *e, struct slice member, uint64_t hash,
                       double score)
 {
     struct joined j;
-    struct slice item = tree_item_begin(&j, score, member);
+    struct slice item = joined_begin(&j, score, member);
     struct btree_pos pos;
     btree_seek(&z->tree, item, &pos);
-    bool full = must_be_full(z, e, &pos, score);
+    enter_crowd(z, e, &pos, member, hash, score);
     btree_insert(&z->tree, e, &pos, item);
     joined_end(&j);
-    add_to_index(z, e, member, hash, score, full);
+    add_to_index(z, e, hash, score);
 }
 
 void zset_tree_append(struct zset_root *z, struct epoch *e, struct slice member, uint64_t hash,
                       double score, uint64_t run)
 {
-    if (run == ZSET_LEAN_MAX + 1) {
+    if (run == ZSET_FEW + 1) {
         struct btree_pos first;
-        btree_seek_rank(&z->tree, z->tree.count - ZSET_LEAN_MAX, &first);
-        make_full(z, e, &first, ZSET_LEAN_MAX);
+        btree_seek_rank(&z->tree, z->tree.count - ZSET_FEW, &first);
+        few_join_crowd(z, e, first);
     }
+    if (run > ZSET_FEW)
+        join_crowd(z, e, member, hash);
     struct joined j;
-    btree_append(&z->tree, e, tree_item_begin(&j, score, member));
+    btree_append(&z->tree, e, joined_begin(&j, score, member));
     joined_end(&j);
-    add_to_index(z, e, member, hash, score, run > ZSET_LEAN_MAX);
-}
-
-/* The place in the index of a member whose score is known, without a look at the tree. Two lean
- * items with the same hash and score are alike: either will do. */
-static struct dict_place index_place(const struct zset_root *z, struct slice member, uint64_t hash,
-                                     double score)
-{
-    struct dict_item item;
-    struct dict_place place, lean = {0, 0};
-    bool have = false;
-    for (bool more = dict_find(&z->index, hash, hash_key(&hash), &item, &place); more;
-         more = dict_find_next(&z->index, hash_key(&hash), &item, &place)) {
-        bool full;
-        struct zset_item candidate = index_item(&item, &full);
-        if (candidate.score != score)
-            continue;
-        if (full && slice_equal(candidate.member, member))
-            return place;
-        if (!full && !have) {
-            lean = place;
-            have = true;
-        }
-    }
-    assert(have);
-    return lean;
+    add_to_index(z, e, hash, score);
 }
 
 void zset_tree_move(struct zset_root *z, struct epoch *e, struct slice member, uint64_t hash,
                     struct zset_found *found, double score)
 {
     struct joined j;
-    struct slice item = tree_item_begin(&j, score, member);
+    struct slice item = joined_begin(&j, score, member);
     btree_remove(&z->tree, e, &found->pos);
     btree_seek(&z->tree, item, &found->pos);
-    bool full = must_be_full(z, e, &found->pos, score);
+    if (!enter_crowd(z, e, &found->pos, member, hash, score))
+        leave_crowd(z, e, member, hash);
     btree_insert(&z->tree, e, &found->pos, item);
     joined_end(&j);
-    if (!full) {
-        dict_set_value(&z->index, e, &found->place, slice_of(&score, sizeof(score)));
-        return;
-    }
-    /* Other items may have been made full meanwhile, which moves items about. */
-    struct dict_place place = index_place(z, member, hash, found->score);
-    dict_set_value(&z->index, e, &place, full_value_begin(&j, score, member));
-    joined_end(&j);
+    dict_set_value(&z->index, e, &found->place, slice_of(&score, sizeof(score)));
 }
 
-void zset_tree_remove(struct zset_root *z, struct epoch *e, struct zset_found *found)
+void zset_tree_remove(struct zset_root *z, struct epoch *e, struct slice member, uint64_t hash,
+                      struct zset_found *found)
 {
+    leave_crowd(z, e, member, hash);
     dict_remove(&z->index, e, &found->place);
     btree_remove(&z->tree, e, &found->pos);
+}
+
+/* Two items with the same hash and score are alike: either will do. */
+static void remove_from_index(struct zset_root *z, struct epoch *e, uint64_t hash, double score)
+{
+    struct dict_item item;
+    struct dict_place place;
+    bool more = dict_find(&z->index, hash, hash_key(&hash), &item, &place);
+    while (more && index_score(&item) != score)
+        more = dict_find_next(&z->index, hash_key(&hash), &item, &place);
+    assert(more);
+    dict_remove(&z->index, e, &place);
 }
 
 void zset_tree_remove_ranks(struct zset_root *z, struct epoch *e, uint64_t first, uint64_t count)
@@ -314,15 +241,17 @@ void zset_tree_remove_ranks(struct zset_root *z, struct epoch *e, uint64_t first
         if (i > 0)
             btree_next(&pos);
         struct zset_item item = item_at(&pos);
-        struct dict_place place = index_place(z, item.member, hash_member(item.member),
-                                              item.score);
-        dict_remove(&z->index, e, &place);
+        uint64_t hash = hash_member(item.member);
+        leave_crowd(z, e, item.member, hash);
+        remove_from_index(z, e, hash, item.score);
     }
     if (count == 1)
         btree_remove(&z->tree, e, &pos);
     else
         btree_remove_range(&z->tree, e, first, count);
 }
+
+/* ---- ranges ---- */
 
 /* The rank of the first item whose score is at least `score`, or with `above` greater than it. The
  * eight bytes are ordered as a number, so that one more is the next score. */
@@ -371,36 +300,51 @@ struct zset_ranks zset_tree_ranks_by_lex(const struct zset_root *z,
                          rank_of_member(z, &range->max, range->max.kind == ZSET_LEX_CLOSED));
 }
 
+/* ---- scanning ---- */
+
 struct scan {
     const struct zset_root *z;
     zset_visit_fn *fn;
     void *ctx;
 };
 
+/* The members that the crowd has for this hash, if they have this score. */
+static bool scan_crowd(const struct scan *scan, uint64_t hash, double score)
+{
+    const struct zset_root *z = scan->z;
+    struct dict_item item;
+    struct dict_place place;
+    bool any = false;
+    for (bool more = dict_find_hash(&z->crowd, hash, &item, &place); more;
+         more = dict_find_hash_next(&z->crowd, &item, &place)) {
+        struct btree_pos pos;
+        if (seek(z, score, item.key, &pos)) {
+            struct zset_item found = {item.key, score};
+            scan->fn(scan->ctx, &found);
+            any = true;
+        }
+    }
+    return any;
+}
+
+/* Members whose hashes are equal are each given for each other's, as SCAN may. */
 static void scan_index_item(void *ctx, const struct dict_item *item)
 {
     const struct scan *scan = ctx;
-    bool full;
-    struct zset_item z = index_item(item, &full);
-    if (full) {
-        scan->fn(scan->ctx, &z);
+    uint64_t hash;
+    double score = index_score(item);
+    memcpy(&hash, item->key.data, sizeof(hash));
+    if (scan_crowd(scan, hash, score))
         return;
-    }
-    /* Few share this score. Equal hashes are each given once for each of them, as SCAN may. */
-    char score[8];
-    btree_put_double(score, z.score);
+    /* Few share this score. */
+    char bytes[8];
+    btree_put_double(bytes, score);
     struct btree_pos pos;
-    btree_seek(&scan->z->tree, slice_of(score, sizeof(score)), &pos);
-    while (!btree_at_end(&pos) && has_score(&pos, score)) {
+    btree_seek(&scan->z->tree, slice_of(bytes, sizeof(bytes)), &pos);
+    for (bool more = !btree_at_end(&pos); more && has_score(&pos, bytes); more = btree_next(&pos)) {
         struct zset_item found = item_at(&pos);
-        uint64_t hash = hash_member(found.member);
-        if (memcmp(&hash, item->key.data, sizeof(hash)) == 0) {
+        if (hash_member(found.member) == hash)
             scan->fn(scan->ctx, &found);
-            /* The empty member comes first, and may be one of many; equal hashes are none. */
-            if (found.member.size == 0)
-                break;
-        }
-        btree_next(&pos);
     }
 }
 
@@ -415,22 +359,27 @@ void zset_tree_check(const struct zset_root *z, const struct epoch *e)
 {
     btree_check(&z->tree, e, true);
     dict_check(&z->index, e);
+    dict_check(&z->crowd, e);
     assert(z->tree.count == z->index.count);
     struct btree_pos pos;
     btree_seek_rank(&z->tree, 0, &pos);
-    uint64_t run = 0, lean_in_run = 0;
+    uint64_t run = 0, alone = 0, crowd = 0;
     double run_score = NAN;
     for (; !btree_at_end(&pos); btree_next(&pos)) {
         struct zset_item item = item_at(&pos);
+        uint64_t hash = hash_member(item.member);
         struct zset_found found;
-        bool there = zset_tree_find(z, item.member, hash_member(item.member), &found);
+        bool there = zset_tree_find(z, item.member, hash, &found);
         assert(there && found.score == item.score && found.pos.rank == pos.rank);
         (void)there;
         if (item.score != run_score)
-            run = lean_in_run = 0;
+            run = alone = 0;
         run_score = item.score;
         run++;
-        lean_in_run += !found.full && item.member.size > 0;
-        assert(run <= ZSET_LEAN_MAX || lean_in_run == 0);
+        bool in_crowd = dict_find(&z->crowd, hash, item.member, NULL, NULL);
+        crowd += in_crowd;
+        alone += !in_crowd;
+        assert(run <= ZSET_FEW || alone == 0);
     }
+    assert(crowd == z->crowd.count);
 }

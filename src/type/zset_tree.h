@@ -11,7 +11,6 @@
 /* Where a member was found. Valid until the zset is next changed. */
 struct zset_found {
     double score;
-    bool full; /* its index item */
     struct btree_pos pos;
     struct dict_place place;
 };
@@ -22,10 +21,7 @@ void zset_tree_clear(struct zset_root *z, struct epoch *e);
 /* A tree's item taken apart. */
 struct zset_item zset_tree_item(struct slice item);
 
-/* The score alone: for a full index item the tree is not looked at. */
-bool zset_tree_score(const struct zset_root *z, struct slice member, double *score);
-bool zset_tree_rank(const struct zset_root *z, struct slice member, uint64_t *rank, double *score);
-/* The places in tree and index. `hash` is the member's. */
+/* Find a member in index and tree. `hash` is the member's. */
 bool zset_tree_find(const struct zset_root *z, struct slice member, uint64_t hash,
                     struct zset_found *found);
 
@@ -39,7 +35,8 @@ void zset_tree_append(struct zset_root *z, struct epoch *e, struct slice member,
 /* Give the member that was found another score. */
 void zset_tree_move(struct zset_root *z, struct epoch *e, struct slice member, uint64_t hash,
                     struct zset_found *found, double score);
-void zset_tree_remove(struct zset_root *z, struct epoch *e, struct zset_found *found);
+void zset_tree_remove(struct zset_root *z, struct epoch *e, struct slice member, uint64_t hash,
+                      struct zset_found *found);
 void zset_tree_remove_ranks(struct zset_root *z, struct epoch *e, uint64_t first, uint64_t count);
 
 struct zset_ranks zset_tree_ranks_by_score(const struct zset_root *z,

@@ -74,6 +74,7 @@ void rdb_drop_entry(struct rdb_loader *l, struct entry *e)
     case ENTRY_ZTREE:
         btree_clear(&((struct zset_root *)value)->tree, l->epoch);
         dict_clear(&((struct zset_root *)value)->index, l->epoch);
+        dict_clear(&((struct zset_root *)value)->crowd, l->epoch);
         break;
     default:
         break;
