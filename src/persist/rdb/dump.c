@@ -35,7 +35,7 @@ bool rdb_restore(struct slice payload, struct slice key, int64_t due, struct rdb
     uint64_t version = get_le(p + body, 2), stored = get_le(p + body + 2, 8);
     if (version > RDB_VERSION_READ_MAX)
         return error_set(err, ERROR_INVALID, "the payload's version %d is not known", (int)version);
-    if (stored != 0 && stored != crc64(0, p, body + 2))
+    if (stored != crc64(0, p, body + 2))
         return error_set(err, ERROR_INVALID, "the payload's checksum is wrong");
     struct rdb_reader r;
     rdb_reader_init_memory(&r, p, body, err);
