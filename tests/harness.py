@@ -2,6 +2,7 @@
 """Servers for tests: holdfast-server and Debian's redis-server, started on a Unix socket and a free
 loopback port in a directory of their own, and ended again; and a client that shows replies exactly
 as they came."""
+import atexit
 import os
 import pathlib
 import shutil
@@ -17,6 +18,17 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = ROOT / os.environ.get("HOLDFAST_BUILD", "build")
 PLAIN_BUILD = ROOT / os.environ.get("HOLDFAST_PLAIN_BUILD", os.environ.get("HOLDFAST_BUILD", "build"))
 REDIS = shutil.which("redis-server") or "/usr/bin/redis-server"
+
+running = set()
+
+
+@atexit.register
+def kill_running():
+    """A test that failed half-way must not leave its servers behind."""
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+
 
 SANITIZER_REPORTS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:",
                      "WARNING: ThreadSanitizer")
@@ -62,6 +74,7 @@ class Server:
         self.log = open(self.log_path, "ab")
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log,
                                         stderr=subprocess.STDOUT)
+        running.add(self.process)
         if wait:
             self.wait_ready()
 
@@ -93,6 +106,7 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal_number)
         status = self.process.wait(seconds)
+        running.discard(self.process)
         self.log.close()
         if os.path.exists(self.socket_path):
             os.unlink(self.socket_path)

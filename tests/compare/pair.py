@@ -61,10 +61,18 @@ class Pair:
         self.servers[i] = Server(self.kinds[i], self.options)
         self.config = None
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.stop()
+
     def stop(self):
         self.disconnect()
         for server in self.servers:
-            server.stop()
+            # One that has ended by itself is a mismatch already told of.
+            if server.process.poll() is None:
+                server.stop()
 
     def disconnect(self):
         for connections in self.connections:
@@ -202,10 +210,11 @@ class Pair:
 
     def compare_data(self, whole):
         self.disconnect()
+        self.negative_zero = False
         a, b = self.both(0, [["DEBUG", "DIGEST"]])
         if a != b or whole:
             self.compare_values()
-        if a != b:
+        if a != b and not self.negative_zero:
             raise Mismatch(f"DEBUG DIGEST differs though every value read is equal: {a} {b}", ("DIGEST",))
 
     def compare_values(self):
@@ -224,14 +233,16 @@ class Pair:
             commands = []
             for key, kind in zip(keys, types[0]):
                 commands += [[b"TYPE", key], [b"PEXPIRETIME", key], [b"OBJECT", b"ENCODING", key],
-                             [b"DEBUG", b"DIGEST-VALUE", key]]
-                if kind.encode() in reads:
-                    commands.append(reads[kind.encode()](key))
+                             reads[kind.encode()](key), [b"DEBUG", b"DIGEST-VALUE", key]]
             a, b = self.both(0, commands)
             for i, args in enumerate(commands):
+                if args[0] == b"ZRANGE" and differences.has_negative_zero(a[i]):
+                    # The digest is made of the scores as they are written.
+                    self.negative_zero = True
+                    a[i + 1] = b[i + 1]
                 self.equal(args, a[i], b[i], f" in database {db} at the end")
                 # A small hash keeps the order in which its fields came, an intset is sorted.
-                if args[0] == b"HGETALL" and a[i - 2] == b"listpack" or args[0] == b"SMEMBERS" and a[i - 2] == b"intset":
+                if args[0] == b"HGETALL" and a[i - 1] == b"listpack" or args[0] == b"SMEMBERS" and a[i - 1] == b"intset":
                     if a[i] != b[i]:
                         raise Mismatch(f"order of {line_of(args)}\n  {self.kinds[0]}: {shorten(a[i])}\n  "
                                        f"{self.kinds[1]}: {shorten(b[i])}", ("order", name_of(args)))

@@ -41,7 +41,12 @@ def test_every_command_has_a_generator():
 
 # Thousands of random sequences: equal replies, equal data.
 def test_random_sequences(seed):
-    pair = Pair(subject=SUBJECT)
+    with Pair(subject=SUBJECT) as pair:
+        failures = run(pair, seed)
+    assert not failures, "\n\n".join(failures)
+
+
+def run(pair, seed):
     known = known_commands(pair)
     failures, seen = [], set()
     end = time.monotonic() + SECONDS
@@ -57,6 +62,5 @@ def test_random_sequences(seed):
         commands += len(sequence.steps)
         number += 1
     print(f"{number - FIRST} sequences of {commands} steps")
-    pair.stop()
-    assert not failures, "\n\n".join(failures)
     assert number > FIRST
+    return failures
