@@ -870,8 +870,31 @@ static void test_entry_layout(void **state)
     }
 }
 
+/* The C library keeps a thread's stack with what belongs to it for the next thread, and under
+ * jemalloc that counts as memory in use: more threads than the tests have at once are made first. */
+#define WARM_THREADS 6
+static pthread_barrier_t warm_barrier;
+
+static void *warm_thread(void *arg)
+{
+    pthread_barrier_wait(&warm_barrier);
+    return arg;
+}
+
+static void warm_threads(void)
+{
+    pthread_t threads[WARM_THREADS];
+    pthread_barrier_init(&warm_barrier, NULL, WARM_THREADS);
+    for (int i = 0; i < WARM_THREADS; i++)
+        pthread_create(&threads[i], NULL, warm_thread, NULL);
+    for (int i = 0; i < WARM_THREADS; i++)
+        pthread_join(threads[i], NULL);
+    pthread_barrier_destroy(&warm_barrier);
+}
+
 int main(void)
 {
+    warm_threads();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_entry_layout),  cmocka_unit_test(test_put_in_place),
         cmocka_unit_test(test_expiry),        cmocka_unit_test(test_expiry_paused),
