@@ -263,8 +263,7 @@ static void path_add(struct btree *t, struct btree_pos *pos, int level, uint64_t
 static void path_note_words(struct btree *t, struct btree_pos *pos, int level)
 {
     for (; level <= t->height; level++) {
-        btree_node_words(pos->node[level])[pos->index[level]] =
-            btree_first_word(pos->node[level - 1]);
+        btree_node_note_first(pos->node[level], pos->index[level]);
         if (pos->index[level] > 0)
             break;
     }
@@ -278,10 +277,11 @@ enum bias {
     BIAS_LAST,  /* behind the last */
 };
 
-/* The child of the path at `level` has become two; the place is in the right one if `in_right`. */
+/* The child of the path at `level` has become two; the place is in the right one if `in_right`.
+ * `first_changed`: the left one's first item is not what it was. */
 static void path_split(struct btree *t, struct epoch *e, struct btree_pos *pos, int level,
                        const struct btree_branch *left, const struct btree_branch *right,
-                       bool in_right, enum bias bias)
+                       bool in_right, bool first_changed, enum bias bias)
 {
     if (level > t->height) {
         assert(level < BTREE_HEIGHT_MAX);
@@ -295,7 +295,8 @@ static void path_split(struct btree *t, struct epoch *e, struct btree_pos *pos, 
     }
     struct btree_node *node = pos->node[level];
     uint32_t index = pos->index[level];
-    btree_node_set(node, index, left);
+    btree_node_set(node, index, left, first_changed);
+    first_changed = first_changed && index == 0;
     if (node->count < BTREE_NODE_MAX) {
         if (node->count == node->capacity) {
             node = btree_node_rebuild(e, node, node->count + 1U);
@@ -304,7 +305,7 @@ static void path_split(struct btree *t, struct epoch *e, struct btree_pos *pos, 
         btree_node_put(node, index + 1, right);
         pos->index[level] = index + in_right;
         path_add(t, pos, level + 1, 1);
-        if (index == 0)
+        if (first_changed)
             path_note_words(t, pos, level + 1);
         return;
     }
@@ -315,7 +316,7 @@ static void path_split(struct btree *t, struct epoch *e, struct btree_pos *pos, 
     in_right = index >= cut;
     pos_set(pos, level, in_right ? r : l, in_right ? index - cut : index);
     struct btree_branch upper_left = btree_branch_of(l), upper_right = btree_branch_of(r);
-    path_split(t, e, pos, level + 1, &upper_left, &upper_right, in_right, bias);
+    path_split(t, e, pos, level + 1, &upper_left, &upper_right, in_right, first_changed, bias);
 }
 
 static struct btree_leaf *leaf_of_one(struct epoch *e, const struct btree_cell *cell)
@@ -346,7 +347,7 @@ static void split_leaf(struct btree *t, struct epoch *e, struct btree_pos *pos,
         pos_set(pos, 0, in_right ? right : left, in_right ? index - cut : index);
     }
     struct btree_branch l = btree_branch_of(left), r = btree_branch_of(right);
-    path_split(t, e, pos, 1, &l, &r, in_right, bias);
+    path_split(t, e, pos, 1, &l, &r, in_right, index == 0, bias);
 }
 
 static void insert_cell(struct btree *t, struct epoch *e, struct btree_pos *pos,
@@ -380,6 +381,12 @@ void btree_insert(struct btree *t, struct epoch *e, struct btree_pos *pos, struc
     btree_cell_init(&cell, item, e->now);
     pos->tree = t;
     if (t->root) {
+        /* Between two leaves: behind the last item of the left one, so that none has another first
+         * item. */
+        if (t->height > 0 && pos->index[0] == 0 && pos->index[1] > 0) {
+            struct btree_leaf *left = btree_node_children(pos->node[1])[--pos->index[1]];
+            pos_set(pos, 0, left, left->count);
+        }
         insert_cell(t, e, pos, &cell);
         return;
     }
@@ -430,7 +437,7 @@ static bool path_fix(struct btree *t, struct epoch *e, struct btree_pos *pos)
         if (changed)
             any = true;
         else
-            btree_node_words(node)[index] = btree_first_word(btree_node_children(node)[index]);
+            btree_node_note_first(node, index);
     }
     if (any)
         drop_lone_roots(t, e);
@@ -542,6 +549,10 @@ static void *cut(struct epoch *e, void *ptr, uint64_t from, uint64_t n)
             first_gone = index + 1;
     }
     btree_node_take(node, first_gone, first_gone + gone);
+    for (uint32_t back = 0; back < 3; back++) {
+        if (back <= first_gone && first_gone - back < node->count)
+            btree_node_note_first(node, first_gone - back);
+    }
     /* The two sides of the cut may be small now: they are among these. */
     for (uint32_t back = 0; back < 3; back++) {
         if (back <= first_gone && first_gone - back < node->count)

@@ -25,8 +25,16 @@
  * What a slot points to is a payload. Payloads fill the leaf from the end; `heap` is how many bytes
  * lie between the lowest and the block's end, `dead` how many of these belong to removed items.
  *
- * Interior node: three arrays of `capacity` numbers behind the header: the first 8 bytes of each
- * child's first item (its word), the children, the numbers of items below them.
+ * Interior node: four arrays of `capacity` elements behind the header: the first 8 bytes of each
+ * child's first item (its word), the children, the numbers of items below them, and the bits.
+ *
+ * Bits serve where words are equal, as with members of equal score: bit i is where the first items
+ * of children i-1 and i differ first, in children with equal words; else it is 0. A key is then
+ * placed among the children by looking at some of its own bits and at one child's first item
+ * (Ferguson: "Bit-Tree: a data structure for fast file processing", 1992), where a binary search
+ * would look at one child after another. The position of a bit is 16 times that of its byte, plus 1
+ * to 8 from the highest to the lowest; plus 0 for the bit that says whether there is such a byte.
+ * In trees without order the bits are kept but mean nothing.
  */
 #ifndef HF_STRUCTURE_BTREE_NODE_H
 #define HF_STRUCTURE_BTREE_NODE_H
@@ -75,7 +83,8 @@ struct btree_node {
     uint64_t arrays[];
 };
 
-#define BTREE_NODE_MAX 63 /* children: 16 + 63 * 24 bytes fill a class of 1536 */
+#define BTREE_NODE_MAX 58 /* children: 16 + 58 * 26 bytes fit a class of 1536 */
+#define BTREE_BIT_UNKNOWN UINT16_MAX /* the items are equal, or differ far behind */
 #define BTREE_NODE_MERGE (BTREE_NODE_MAX * 3 / 4)
 
 /* An item of more than BTREE_INLINE_MAX bytes. Immutable. */
@@ -271,6 +280,11 @@ static inline uint64_t *btree_node_counts(const struct btree_node *node)
     return (uint64_t *)(uintptr_t)(node->arrays + 2 * (size_t)node->capacity);
 }
 
+static inline uint16_t *btree_node_bits(const struct btree_node *node)
+{
+    return (uint16_t *)(uintptr_t)(node->arrays + 3 * (size_t)node->capacity);
+}
+
 /* The number of items below children [from, to). */
 static inline uint64_t btree_node_sum(const struct btree_node *node, uint32_t from, uint32_t to)
 {
@@ -291,16 +305,25 @@ static inline uint64_t btree_first_word(const void *node)
     return btree_node_words(node)[0];
 }
 
+/* The first item below a leaf or node. */
+struct slice btree_first_item(const void *node);
+
 struct btree_branch btree_branch_of(void *node);
 
 /* An empty node for `count` children at least. */
 struct btree_node *btree_node_new(int height, uint32_t count, uint64_t birth);
 /* The last child whose first item is below the key; the first child if there is none. */
 uint32_t btree_node_find(const struct btree_node *node, struct slice key, uint64_t word);
-void btree_node_set(struct btree_node *node, uint32_t index, const struct btree_branch *b);
+/* Where two items differ first. */
+uint16_t btree_first_bit(struct slice a, struct slice b);
+/* The first item of a child has changed: note its word and the bits. */
+void btree_node_note_first(struct btree_node *node, uint32_t index);
+/* Put in the place of child `index`; `first_changed` says whether its first item is another. */
+void btree_node_set(struct btree_node *node, uint32_t index, const struct btree_branch *b,
+                    bool first_changed);
 /* Insert before `index`; there must be room. */
 void btree_node_put(struct btree_node *node, uint32_t index, const struct btree_branch *b);
-/* Take children [from, to) out. Does not retire them. */
+/* Take children [from, to) out. Does not retire them, and does not look at them. */
 void btree_node_take(struct btree_node *node, uint32_t from, uint32_t to);
 /* A new node with the children of `node`, with room for `count`; `node` is retired. */
 struct btree_node *btree_node_rebuild(struct epoch *e, struct btree_node *node, uint32_t count);

@@ -150,6 +150,17 @@ static void check_leaf(struct check *c, const struct btree_leaf *leaf)
     CHECK(!large || leaf->tag & BTREE_FLAG_LARGE);
 }
 
+static void check_bit(const struct btree_node *node, uint32_t index)
+{
+    const uint64_t *words = btree_node_words(node);
+    void **children = btree_node_children(node);
+    uint16_t bit = 0;
+    if (words[index - 1] == words[index])
+        bit = btree_first_bit(btree_first_item(children[index - 1]),
+                              btree_first_item(children[index]));
+    CHECK(btree_node_bits(node)[index] == bit);
+}
+
 static uint64_t check_node(struct check *c, const void *ptr, int height, uint64_t parent_birth)
 {
     CHECK(btree_height(ptr) == height);
@@ -160,13 +171,15 @@ static uint64_t check_node(struct check *c, const void *ptr, int height, uint64_
     }
     const struct btree_node *node = ptr;
     CHECK(node->count > 0 && node->count <= node->capacity && node->capacity <= BTREE_NODE_MAX);
-    CHECK(sizeof(*node) + 3U * sizeof(uint64_t) * node->capacity <= node->size);
+    CHECK(sizeof(*node) + 26U * node->capacity <= node->size);
     uint64_t total = 0;
     for (uint32_t i = 0; i < node->count; i++) {
         void *child = btree_node_children(node)[i];
         uint64_t count = check_node(c, child, height - 1, btree_birth(node));
         CHECK(count == btree_node_counts(node)[i]);
         CHECK(btree_node_words(node)[i] == btree_first_word(child));
+        if (c->ordered && i > 0)
+            check_bit(node, i);
         total += count;
     }
     return total;
