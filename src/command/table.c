@@ -99,6 +99,12 @@ static uint32_t name_hash(uint64_t low, uint64_t high, size_t size)
     return (uint32_t)(h >> 40);
 }
 
+/* What is searched: the generated slots, or, when commands were renamed, slots made of `names`: one
+ * for each command of the table, lower case, NULL when it was taken away. */
+static const struct command_slot *slots = command_slots;
+static struct command_slot *own_slots;
+static char **names;
+
 const struct command *command_find(struct slice name)
 {
     if (name.size == 0 || name.size > UINT16_MAX)
@@ -107,15 +113,67 @@ const struct command *command_find(struct slice name)
     name_load(name, &low, &high);
     uint32_t at = name_hash(low, high, name.size);
     for (;; at++) {
-        const struct command_slot *slot = &command_slots[at & command_slot_mask];
+        const struct command_slot *slot = &slots[at & command_slot_mask];
         if (slot->size == 0)
             return NULL;
         if (slot->low == low && slot->high == high && slot->size == name.size) {
             const struct command *cmd = &command_table[slot->index];
-            if (name.size <= 16 || slice_is(name, cmd->name))
+            if (name.size <= 16 || slice_is(name, names ? names[slot->index] : cmd->name))
                 return cmd;
         }
     }
+}
+
+/* There are never more names than commands, and the generator made room for those. */
+static void make_slots(void)
+{
+    if (!own_slots)
+        own_slots = mem_alloc((command_slot_mask + 1) * sizeof(*own_slots));
+    memset(own_slots, 0, (command_slot_mask + 1) * sizeof(*own_slots));
+    for (int i = 0; i < command_table_size; i++) {
+        if (!names[i])
+            continue;
+        struct command_slot s = {0, 0, (uint16_t)strlen(names[i]), (uint16_t)i};
+        name_load(slice_of(names[i], s.size), &s.low, &s.high);
+        uint32_t at = name_hash(s.low, s.high, s.size);
+        while (own_slots[at & command_slot_mask].size)
+            at++;
+        own_slots[at & command_slot_mask] = s;
+    }
+    slots = own_slots;
+}
+
+enum command_rename_result command_rename(struct slice from, struct slice to)
+{
+    const struct command *cmd = command_find(from);
+    if (!cmd)
+        return COMMAND_RENAME_UNKNOWN;
+    if (to.size > UINT16_MAX || memchr(to.data, '\0', to.size) || command_find(to))
+        return COMMAND_RENAME_TAKEN;
+    if (!names) {
+        names = mem_alloc((size_t)command_table_size * sizeof(*names));
+        for (int i = 0; i < command_table_size; i++)
+            names[i] = mem_dup(command_table[i].name, strlen(command_table[i].name));
+    }
+    char **name = &names[cmd - command_table];
+    mem_free(*name);
+    *name = to.size ? mem_dup(to.data, to.size) : NULL;
+    for (size_t i = 0; i < to.size; i++)
+        if ((*name)[i] >= 'A' && (*name)[i] <= 'Z')
+            (*name)[i] = (char)((*name)[i] + ('a' - 'A'));
+    make_slots();
+    return COMMAND_RENAMED;
+}
+
+void command_rename_undo(void)
+{
+    slots = command_slots;
+    for (int i = 0; names && i < command_table_size; i++)
+        mem_free(names[i]);
+    mem_free(names);
+    mem_free(own_slots);
+    names = NULL;
+    own_slots = NULL;
 }
 
 const struct command *command_find_sub(const struct command *container, struct slice name)

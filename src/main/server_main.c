@@ -12,6 +12,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "command/table.h"
 #include "os/file.h"
 #include "os/log_file.h"
 #include "os/process.h"
@@ -171,6 +172,7 @@ int main(int argc, char **argv)
     log_set_role('M');
     int status = serve(&config);
     config_deinit(&config);
+    command_rename_undo();
     mem_thread_end();
     return status;
 }

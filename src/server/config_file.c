@@ -2,11 +2,13 @@
  *
  * Loading: files, standard input and the command line, as redis-server takes them.
  */
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
 #include "base/mem.h"
+#include "command/table.h"
 #include "os/file.h"
 #include "os/process.h"
 #include "server/config_table.h"
@@ -67,34 +69,50 @@ static bool load_included(void *ctx, const char *path)
     return false;
 }
 
-/* What is for files alone and not a setting: include, and the known ones without effect yet.
- * Returns false when it is not one of them; *ok says whether it was in order. */
+static bool load_rename(const struct source *src, const struct words *w, struct config_error *err)
+{
+    switch (command_rename(w->items[1], w->items[2])) {
+    case COMMAND_RENAMED: return true;
+    case COMMAND_RENAME_UNKNOWN: return fail(err, src, "No such command in rename-command");
+    case COMMAND_RENAME_TAKEN: return fail(err, src, "Target command name already exists");
+    }
+    return false;
+}
+
+static bool load_include(struct config *c, const struct source *src, const struct words *w,
+                         struct config_error *err)
+{
+    if (src->depth >= INCLUDE_DEPTH_MAX)
+        return fail(err, src, "includes are nested too deeply");
+    struct include in = {c, src, err};
+    return os_glob(w->items[1].data, load_included, &in);
+}
+
+/* What is for files alone and not a setting. Returns false when the line is nothing of it; *ok says
+ * whether it was in order. */
 static bool load_file_only(struct config *c, const struct source *src, const struct words *w,
                            struct config_error *err, bool *ok)
 {
     static const struct {
         const char *name;
         int least, most;
-    } known[] = {{"include", 2, 2},
-                 {"rename-command", 3, 3},
-                 {"user", 2, 1 << 20},
-                 {"loadmodule", 2, 1 << 20}};
+        bool inert;
+    } known[] = {
+        {"include", 2, 2, false},
+        {"rename-command", 3, 3, false},
+        {"user", 2, INT_MAX, true},
+        {"loadmodule", 2, INT_MAX, true},
+    };
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
         if (!slice_is(w->items[0], known[i].name))
             continue;
-        *ok = w->count >= known[i].least && w->count <= known[i].most;
-        if (!*ok) {
-            fail(err, src, "wrong number of arguments");
-        } else if (i > 0) {
-            if (src->line > 0)
-                text_appendf(&c->warnings, "%s, line %d: '%s' is known but has no effect yet\n",
-                             src->name, src->line, known[i].name);
-        } else if (src->depth >= INCLUDE_DEPTH_MAX) {
-            *ok = fail(err, src, "includes are nested too deeply");
-        } else {
-            struct include in = {c, src, err};
-            *ok = os_glob(w->items[1].data, load_included, &in);
-        }
+        if (w->count < known[i].least || w->count > known[i].most)
+            *ok = fail(err, src, "wrong number of arguments");
+        else if (known[i].inert)
+            text_appendf(&c->warnings, "%s, line %d: '%s' is known but has no effect yet\n",
+                         src->name, src->line, known[i].name);
+        else
+            *ok = i == 0 ? load_include(c, src, w, err) : load_rename(src, w, err);
         return true;
     }
     return false;

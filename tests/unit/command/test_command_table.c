@@ -68,6 +68,30 @@ static void test_rows(void **state)
     assert_null(command_by_id(command_count));
 }
 
+/* A renamed command is found by its new name only, in any case, whatever its length; one that was
+ * renamed to nothing is not found. */
+static void test_rename(void **state)
+{
+    (void)state;
+    const struct command *get = command_find(SLICE("get")), *del = command_find(SLICE("del"));
+    assert_int_equal(command_rename(SLICE("nothing"), SLICE("x")), COMMAND_RENAME_UNKNOWN);
+    assert_int_equal(command_rename(SLICE("get"), SLICE("SET")), COMMAND_RENAME_TAKEN);
+    assert_int_equal(command_rename(SLICE("get"), SLICE("A-very-long-name-for-Get")),
+                     COMMAND_RENAMED);
+    assert_int_equal(command_rename(SLICE("DEL"), SLICE("")), COMMAND_RENAMED);
+    assert_null(command_find(SLICE("get")));
+    assert_null(command_find(SLICE("del")));
+    assert_ptr_equal(command_find(SLICE("a-very-long-name-for-get")), get);
+    assert_null(command_find(SLICE("a-very-lonG_name-for-get")));
+    assert_non_null(command_find(SLICE("set")));
+    assert_int_equal(command_rename(SLICE("a-very-long-name-for-get"), SLICE("del")),
+                     COMMAND_RENAMED);
+    assert_ptr_equal(command_find(SLICE("DEL")), get);
+    command_rename_undo();
+    assert_ptr_equal(command_find(SLICE("get")), get);
+    assert_ptr_equal(command_find(SLICE("del")), del);
+}
+
 /* The keys of a command line, as "position:flags" separated by blanks. */
 static const char *keys_of(const char *line)
 {
@@ -140,6 +164,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_find),
         cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_rename),
         cmocka_unit_test(test_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

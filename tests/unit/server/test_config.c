@@ -114,6 +114,8 @@ static void test_errors(void **state)
         {"dir /no/such/place\n", "/no/such/place", 1},
         {"dbfilename a/b\n", "can't be a path", 1},
         {"rename-command GET\n", "wrong number of arguments", 1},
+        {"rename-command nothing x\n", "No such command", 1},
+        {"rename-command get set\n", "already exists", 1},
         {"include /no/such/file\n", "/no/such/file", 1},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
