@@ -224,14 +224,20 @@ static void keep_scanned(void *ctx, const struct zset_item *item)
     s->items[s->count++] = *item;
 }
 
-static void reply_scanned(struct call *c, const struct zset_item *item)
+static void reply_scanned(struct call *c, const struct entry *e, const struct zset_item *item)
 {
     reply_bulk(c->reply, item->member);
-    reply_bulk_double(c->reply, item->score);
+    if (e->flags & ENTRY_GROWN) {
+        reply_bulk_double(c->reply, item->score);
+        return;
+    }
+    char text[NUMBER_DOUBLE_SIZE];
+    reply_bulk(c->reply, slice_of(text, zset_format_score(text, item->score)));
 }
 
 struct scan_reply {
     struct call *c;
+    const struct entry *e;
     const struct scan_args *args;
     size_t count;
 };
@@ -241,7 +247,7 @@ static void reply_if_matching(void *ctx, const struct zset_item *item)
     struct scan_reply *s = ctx;
     if (!scan_matches(s->args, item->member))
         return;
-    reply_scanned(s->c, item);
+    reply_scanned(s->c, s->e, item);
     s->count++;
 }
 
@@ -259,7 +265,7 @@ void cmd_zscan(struct call *c)
     if (!scan_parse_options(c, 3, SCAN_MEMBERS, &args))
         return;
     if (entry_encoding(e) == ENTRY_LISTPACK) {
-        struct scan_reply s = {c, &args, 0};
+        struct scan_reply s = {c, e, &args, 0};
         scan_reply_cursor(c, 0);
         struct reply_mark mark = reply_deferred_begin(c->reply);
         zset_scan(e, 0, 0, reply_if_matching, &s);
@@ -271,6 +277,6 @@ void cmd_zscan(struct call *c)
     scan_reply_cursor(c, cursor);
     reply_array(c->reply, s.count * 2);
     for (size_t i = 0; i < s.count; i++)
-        reply_scanned(c, &s.items[i]);
+        reply_scanned(c, e, &s.items[i]);
     mem_free(s.items);
 }

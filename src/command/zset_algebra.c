@@ -217,7 +217,8 @@ static bool in_all(const struct input *inputs, int count, enum aggregate how, st
         double other;
         if (!input_score(&inputs[i], member, &other))
             return false;
-        *score = aggregate(how, *score, weighted(&inputs[i], other));
+        /* As in Redis, zero times infinity makes the whole sum 0 here, not only this part. */
+        *score = aggregate(how, *score, inputs[i].weight * other);
     }
     return true;
 }

@@ -9,7 +9,6 @@
 #include <math.h>
 
 #include "base/mem.h"
-#include "base/number.h"
 #include "type/zset_tree.h"
 
 static struct zset_root *root_of(const struct entry *e)
@@ -51,6 +50,14 @@ void zset_prefetch(const struct entry *e, struct slice member)
 {
     if (is_tree(e))
         dict_prefetch(&root_of(e)->index, hash_member(member));
+}
+
+size_t zset_format_score(char out[NUMBER_DOUBLE_SIZE], double score)
+{
+    const double whole_max = 4611686018427387904.0; /* 2^62, as Redis has it */
+    if (score >= -whole_max && score <= whole_max && (double)(int64_t)score == score)
+        return number_format_int64(out, (int64_t)score);
+    return number_format_double(out, score);
 }
 
 /* The score that stands at `at`. In a zset from outside it may be no number: false. */
@@ -244,7 +251,7 @@ bool zset_lex_below_max(const struct zset_lex_range *range, struct slice member)
 
 /* The members from the first that is not before the range to the one before the first that is
  * behind it; seen from the other end in reverse. */
-static struct zset_ranks ranks_by_lex_small(const struct entry *e,
+static struct zset_ranks ranks_by_walking(const struct entry *e,
                                             const struct zset_lex_range *range, bool reverse)
 {
     uint64_t count = zset_count(e), skipped = 0, within = 0;
@@ -276,8 +283,8 @@ static struct zset_ranks ranks_by_lex_small(const struct entry *e,
 struct zset_ranks zset_ranks_by_lex(const struct entry *e, const struct zset_lex_range *range,
                                     bool reverse)
 {
-    return is_tree(e) ? zset_tree_ranks_by_lex(root_of(e), range)
-                      : ranks_by_lex_small(e, range, reverse);
+    return e->flags & ENTRY_GROWN ? zset_tree_ranks_by_lex(root_of(e), range)
+                                  : ranks_by_walking(e, range, reverse);
 }
 
 /* Make it a tree; creates the key where there is none. */
@@ -380,7 +387,7 @@ static enum zset_add_result add_small(struct keyref *ref, struct slice member, u
     if (at == 0) {
         if (flags & ZSET_XX)
             return ZSET_SKIPPED;
-        struct slice text = slice_of(number, number_format_double(number, *score));
+        struct slice text = slice_of(number, zset_format_score(number, *score));
         if (make_room(ref, member, text))
             insert_pair(listpack_of(ref->entry), member, text, *score);
         else
@@ -390,7 +397,7 @@ static enum zset_add_result add_small(struct keyref *ref, struct slice member, u
     enum zset_add_result result = decide(score_behind(lp, at), flags, score);
     if (result != ZSET_UPDATED)
         return result;
-    struct slice text = slice_of(number, number_format_double(number, *score));
+    struct slice text = slice_of(number, zset_format_score(number, *score));
     int64_t size = ref->entry->value_size +
                    listpack_replace_growth(lp, listpack_next(lp, at), text);
     if (size > ENTRY_EMBED_MAX) {
@@ -531,7 +538,7 @@ bool zset_builder_add(struct zset_builder *b, struct slice member, double score)
         return false;
     }
     char number[NUMBER_DOUBLE_SIZE];
-    struct slice text = slice_of(number, number_format_double(number, score));
+    struct slice text = slice_of(number, zset_format_score(number, score));
     bool was_large = b->large;
     builder_make_room(b, member, text);
     if (b->large) {
@@ -550,7 +557,7 @@ void zset_builder_append(struct zset_builder *b, struct slice member, double sco
     char number[NUMBER_DOUBLE_SIZE];
     struct slice text = {number, 0};
     if (!b->large)
-        text.size = number_format_double(number, score);
+        text.size = zset_format_score(number, score);
     builder_make_room(b, member, text);
     if (b->large) {
         builder_append_large(b, member, score);

@@ -28,6 +28,7 @@
 #ifndef HF_TYPE_ZSET_H
 #define HF_TYPE_ZSET_H
 
+#include "base/number.h"
 #include "keyspace/keyspace.h"
 #include "structure/listpack.h"
 
@@ -40,6 +41,10 @@ struct zset_item {
 
 uint64_t zset_count(const struct entry *e);
 const char *zset_encoding_name(const struct entry *e);
+
+/* A score as Redis writes it into a listpack, and as ZSCAN shows it there: whole numbers as integers
+ * even where a reply would have an exponent. */
+size_t zset_format_score(char out[NUMBER_DOUBLE_SIZE], double score);
 
 /* Ask for the cache lines that a look-up of this member will need. */
 void zset_prefetch(const struct entry *e, struct slice member);

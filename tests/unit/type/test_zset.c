@@ -671,6 +671,29 @@ static void listpacks_are_checked(void **state)
     mem_free(b);
 }
 
+/* Scores stand in listpacks as Redis 7.0 writes them: whole ones as integers up to 2^62. */
+static void scores_are_written_as_redis_does(void **state)
+{
+    (void)state;
+    static const struct {
+        double score;
+        const char *text;
+    } cases[] = {{0, "0"},
+                 {-3, "-3"},
+                 {0.1, "0.10000000000000001"},
+                 {123456789012345678.0, "123456789012345680"},
+                 {4611686018427387904.0, "4611686018427387904"},
+                 {9223372036854775808.0, "9.2233720368547758e+18"},
+                 {1e300, "1.0000000000000001e+300"},
+                 {INFINITY, "inf"},
+                 {-INFINITY, "-inf"}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char text[NUMBER_DOUBLE_SIZE + 1];
+        text[zset_format_score(text, cases[i].score)] = '\0';
+        assert_string_equal(text, cases[i].text);
+    }
+}
+
 /* Thousands of members with one score are a crowd, and a scan finds each once. */
 static void one_score_for_many(void **state)
 {
@@ -703,6 +726,7 @@ int main(void)
         cmocka_unit_test(a_thread_reads_what_is_frozen),
         cmocka_unit_test(builders_make_zsets),
         cmocka_unit_test(listpacks_are_checked),
+        cmocka_unit_test(scores_are_written_as_redis_does),
         cmocka_unit_test(one_score_for_many),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
