@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <stdio.h>
 
+#include "base/histogram.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "handlers.h"
@@ -182,6 +183,18 @@ static bool dispatch_slowly(struct client *c, struct call *call, const struct co
     return true;
 }
 
+/* Of the first so many calls of a command each is noted for latency-tracking, then one in sixteen,
+ * which is enough for percentiles and costs next to nothing. */
+#define LATENCY_ALL 1024
+#define LATENCY_STEP 16
+
+static __attribute__((noinline)) void note_latency(struct command_stats *stats, uint64_t cycles)
+{
+    if (stats->latency == NULL)
+        stats->latency = mem_zalloc(sizeof(*stats->latency));
+    histogram_record(stats->latency, cycles, stats->calls <= LATENCY_ALL ? 1 : LATENCY_STEP);
+}
+
 void dispatch_call(struct client *c, struct call *call, const struct command *command)
 {
     struct server *s = c->server;
@@ -190,8 +203,12 @@ void dispatch_call(struct client *c, struct call *call, const struct command *co
     uint64_t begin = server_cycles();
     call->command = command;
     command->handler(call);
-    stats->cycles += server_cycles() - begin;
+    uint64_t took = server_cycles() - begin;
+    stats->cycles += took;
     stats->calls++;
+    if ((stats->calls <= LATENCY_ALL || stats->calls % LATENCY_STEP == 0) &&
+        s->limits.track_latency)
+        note_latency(stats, took);
     s->stats.commands_processed++;
     c->commands++;
     if (__builtin_expect(call->reply->error_count != errors, 0)) {

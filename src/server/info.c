@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "base/histogram.h"
 #include "base/mem.h"
 #include "command/table.h"
 #include "os/process.h"
@@ -302,6 +303,30 @@ static void errorstats_section(struct server *s, struct text *out)
                      (unsigned long long)s->stats.errors[i].count);
 }
 
+static void one_latency(struct server *s, const struct command *cmd, struct text *out)
+{
+    const struct histogram *h = s->stats.commands[cmd->id].latency;
+    if (h) {
+        text_appendf(out, "latency_percentiles_usec_%s:", cmd->full_name);
+        for (int i = 0; i < s->config->percentile_count; i++) {
+            double percent = s->config->percentiles[i];
+            uint64_t cycles = histogram_percentile(h, percent);
+            /* Scaled up, as the conversion gives whole microseconds. */
+            text_appendf(out, "%sp%.10g=%.3f", i ? "," : "", percent,
+                         (double)server_cycles_us(s, cycles * 1000) / 1000);
+        }
+        text_append_cstr(out, "\r\n");
+    }
+    for (int i = 0; i < cmd->subcommand_count; i++)
+        one_latency(s, &cmd->subcommands[i], out);
+}
+
+static void latencystats_section(struct server *s, struct text *out)
+{
+    for (int i = 0; s->config->latency_tracking && command_at(i); i++)
+        one_latency(s, command_at(i), out);
+}
+
 static void cluster_section(struct server *s, struct text *out)
 {
     (void)s;
@@ -359,6 +384,7 @@ static const struct section {
     {"modules", "Modules", SECTION_DEFAULT, modules_section},
     {"commandstats", "Commandstats", SECTION_ALL, commandstats_section},
     {"errorstats", "Errorstats", SECTION_DEFAULT, errorstats_section},
+    {"latencystats", "Latencystats", SECTION_ALL, latencystats_section},
     {"cluster", "Cluster", SECTION_DEFAULT, cluster_section},
     {"keyspace", "Keyspace", SECTION_DEFAULT, keyspace_section},
 };

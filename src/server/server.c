@@ -68,6 +68,7 @@ void server_apply_config(struct server *s)
     l->protected_mode = c->protected_mode;
     l->password_set = c->requirepass[0] != '\0';
     l->notify_events = c->notify != 0;
+    l->track_latency = c->latency_tracking;
     for (int i = 0; i < CLIENT_CLASSES; i++) {
         const struct config_output_limit *from = &c->output_limits[i];
         l->output[i] = (struct output_limit){.hard_bytes = (uint64_t)from->hard_bytes,
@@ -198,6 +199,8 @@ void server_reset_stats(struct server *s)
                                  .commands = old->commands,
                                  .cycles_at_start = old->cycles_at_start};
     fresh.rate.last_us = s->now_us;
+    for (int i = 0; i < command_count; i++)
+        mem_free(fresh.commands[i].latency);
     memset(fresh.commands, 0, (size_t)command_count * sizeof(*fresh.commands));
     *old = fresh;
     s->ks->hit_count = s->ks->miss_count = s->ks->expired_count = 0;
@@ -287,6 +290,8 @@ void server_free(struct server *s)
     batch_free(s->batch);
     watch_table_free(s->watches);
     keyspace_free(s->ks);
+    for (int i = 0; i < command_count; i++)
+        mem_free(s->stats.commands[i].latency);
     mem_free(s->stats.commands);
     mem_free(s);
 }

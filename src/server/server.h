@@ -29,6 +29,7 @@
 struct batch;
 struct client;
 struct config;
+struct histogram;
 struct persistence;
 struct watch_table;
 
@@ -50,6 +51,7 @@ struct server_limits {
     bool protected_mode;
     bool password_set;           /* requirepass */
     bool notify_events;          /* notify-keyspace-events is not empty */
+    bool track_latency;          /* latency-tracking */
     struct output_limit output[CLIENT_CLASSES];
 };
 
@@ -71,6 +73,7 @@ struct server_pause {
 
 struct command_stats {
     uint64_t calls, cycles, rejected, failed; /* see server_cycles_us */
+    struct histogram *latency; /* in cycles, for latency-tracking; NULL: nothing was noted */
 };
 
 struct error_stat {
