@@ -24,9 +24,12 @@
 #define SIGNAL_INTERVAL_MS 50
 
 static volatile sig_atomic_t signal_received;
+static volatile sig_atomic_t is_loading;
 
 static void on_signal(int number)
 {
+    if (is_loading)
+        _exit(0); /* there is nothing to save, and nothing on disk that was begun */
     if (signal_received == SIGINT && number == SIGINT)
         _exit(1); /* asked for twice: do not wait for the save */
     signal_received = number;
@@ -118,7 +121,10 @@ static int serve(struct config *config)
     if (pidfile[0] != '\0')
         pid_written = write_pidfile(pidfile);
     s->startup_memory = mem_used();
-    if (!persistence_load(s, &err)) {
+    is_loading = true;
+    bool loaded = persistence_load(s, &err);
+    is_loading = false;
+    if (!loaded) {
         log_warning("The data could not be loaded: %s", err.message);
         log_warning("Nothing was changed on disk. Repair or move the file away, then start again");
         goto done;

@@ -133,26 +133,6 @@ bool os_daemonize(struct error *err)
     return true;
 }
 
-int64_t os_raise_file_limit(int64_t wanted)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-        return 1024;
-    if ((int64_t)limit.rlim_cur >= wanted)
-        return wanted;
-    rlim_t old = limit.rlim_cur;
-    limit.rlim_cur = (rlim_t)wanted;
-    if (limit.rlim_max != RLIM_INFINITY && limit.rlim_max < (rlim_t)wanted) {
-        /* Only a privileged process may raise the hard limit; otherwise go up to it. */
-        rlim_t hard = limit.rlim_max;
-        limit.rlim_max = (rlim_t)wanted;
-        if (setrlimit(RLIMIT_NOFILE, &limit) == 0)
-            return wanted;
-        limit.rlim_cur = limit.rlim_max = hard;
-    }
-    return setrlimit(RLIMIT_NOFILE, &limit) == 0 ? (int64_t)limit.rlim_cur : (int64_t)old;
-}
-
 void os_sleep_us(int64_t us)
 {
     struct timespec left = {us / 1000000, us % 1000000 * 1000};

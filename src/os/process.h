@@ -46,7 +46,4 @@ bool os_daemonize(struct error *err);
 
 void os_sleep_us(int64_t us);
 
-/* Raise the limit of open files so that `wanted` can be open; returns what is possible. */
-int64_t os_raise_file_limit(int64_t wanted);
-
 #endif

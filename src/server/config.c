@@ -15,7 +15,7 @@ struct change {
     struct slice name, value;
     struct text old;
     bool set;     /* the value is in place */
-    bool applied; /* the apply function has taken it */
+    bool applied; /* the apply function was called */
 };
 
 static bool refuse(struct error *err, struct slice name, const char *reason)
@@ -87,9 +87,9 @@ static bool make_changes(struct config *c, struct change *changes, int count, st
         text_free(&now);
         if (same)
             continue;
+        ch->applied = true; /* or in part, if it fails: both are to be undone */
         if (!c->apply(c->apply_ctx, c, ch->directive->name, err))
             return refuse(err, ch->name, err->message);
-        ch->applied = true;
     }
     return true;
 }

@@ -82,7 +82,8 @@ enum notify_bit {
 struct config;
 
 /* Called by config_set for each directive (by its main name) that has changed. May refuse. When a
- * change is rolled back it is called again for those that it had accepted. */
+ * change is rolled back it is called again, with the old values, for those that it had accepted and
+ * for the one that it refused. */
 typedef bool config_apply(void *ctx, const struct config *config, const char *name,
                           struct error *err);
 

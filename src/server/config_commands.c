@@ -66,6 +66,11 @@ static bool apply(void *ctx, const struct config *config, const char *name, stru
     log_set_format((enum log_format)config->log_format,
                    (enum log_time)config->log_timestamp_format);
     server_apply_config(s);
+    if (strcmp(name, "maxclients") == 0 && s->limits.maxclients < (uint64_t)config->maxclients)
+        return error_set(err, ERROR_SYSTEM,
+                         "The operating system is not able to handle the specified number of "
+                         "clients, try with %llu",
+                         (unsigned long long)s->limits.maxclients);
     persistence_update(s->persistence);
     return true;
 }
