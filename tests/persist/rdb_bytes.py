@@ -132,7 +132,8 @@ def listpack(items):
             n >>= 7
             if not n:
                 break
-        back = [b | (0x80 if i > 0 else 0) for i, b in enumerate(back)]
+        # Read from the right: every byte but the last one read says that there are more.
+        back = [b | (0x80 if i < len(back) - 1 else 0) for i, b in enumerate(back)]
         body += data + bytes(reversed(back))
     return struct.pack("<IH", 7 + len(body), len(items)) + body + b"\xff"
 
