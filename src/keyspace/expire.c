@@ -27,6 +27,16 @@ static bool expire_batch(struct db *db)
     return db->expire_cursor != 0;
 }
 
+bool keyspace_has_due(const struct keyspace *ks)
+{
+    for (int i = 0; i < ks->db_count; i++) {
+        const struct db *db = &ks->dbs[i];
+        if (db->expires > 0 && trie_word_due(db->table.root) < ks->now_ms)
+            return true;
+    }
+    return false;
+}
+
 bool keyspace_expire_step(struct keyspace *ks, int64_t budget_us, int64_t (*clock_us)(void))
 {
     if (ks->lazy_expire_paused)

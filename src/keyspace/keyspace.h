@@ -142,6 +142,9 @@ void keyspace_swap(struct keyspace *ks, int a, int b);
 /* Remove the key if it is there but past its expiry, as a read of it does. True if it did. */
 bool db_expire(struct db *db, struct slice key, uint64_t hash);
 
+/* Whether some key may be due: a few loads for each database that has keys with an expiry. */
+bool keyspace_has_due(const struct keyspace *ks);
+
 /* Active expiry: removes keys that are due, for at most `budget_us` of time by the monotonic clock
  * given as a function. Returns true when there is more. */
 bool keyspace_expire_step(struct keyspace *ks, int64_t budget_us, int64_t (*clock_us)(void));

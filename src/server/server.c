@@ -147,8 +147,11 @@ static void expire_some(struct server *s)
 {
     if (s->expire_disabled || s->loading || s->pause.until_ms != 0)
         return;
+    uint64_t before = s->ks->expired_count;
     s->expire_more = keyspace_expire_step(s->ks, EXPIRE_STEP_US, clock_monotonic_us);
-    s->expire_next_us = s->now_us + EXPIRE_GAP_US;
+    /* A bound that is too low, and that a snapshot keeps as it is, must not be looked at always. */
+    bool worth_it = s->expire_more || s->ks->expired_count != before;
+    s->expire_next_us = s->now_us + (worth_it ? EXPIRE_GAP_US : CRON_MS * 1000);
 }
 
 static void sample_rates(struct server *s)
@@ -219,9 +222,14 @@ static int64_t cron(void *ctx)
     return CRON_MS;
 }
 
+/* Keys that have become due go before the commands of this turn, so that DBSIZE, say, need not wait
+ * for the cron. */
 static void turn_begin(void *ctx)
 {
-    server_update_clock(ctx);
+    struct server *s = ctx;
+    server_update_clock(s);
+    if (!s->expire_more && s->now_us >= s->expire_next_us && keyspace_has_due(s->ks))
+        expire_some(s);
 }
 
 static bool turn_end(void *ctx)

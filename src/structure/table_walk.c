@@ -274,11 +274,6 @@ static bool collect_segment(struct collector *c, trie_word word)
     return true;
 }
 
-static int64_t word_due(trie_word word)
-{
-    return TRIE_IS_PAGE(word) ? trie_page_of(word)->due : trie_leaf_of(word)->due;
-}
-
 static void correct_page(struct collector *c, struct trie_page *page)
 {
     if (!epoch_owned(c->e, page->birth) || page->due > c->now)
@@ -289,7 +284,7 @@ static void correct_page(struct collector *c, struct trie_page *page)
     for (uint32_t i = 0; i < count; i++) {
         if (i + AHEAD < count)
             __builtin_prefetch((const void *)trie_leaf_of(page->slots[i + AHEAD]));
-        int64_t due = word_due(page->slots[i]);
+        int64_t due = trie_word_due(page->slots[i]);
         if (due < least)
             least = due;
     }
@@ -305,7 +300,7 @@ static bool collect_word(struct collector *c, trie_word word, uint64_t first)
         return false;
     }
     c->headers--;
-    if (word_due(word) > c->now)
+    if (trie_word_due(word) > c->now)
         return true;
     if (!TRIE_IS_PAGE(word)) {
         if (c->segments == 0 || c->count == c->want || !collect_segment(c, word)) {

@@ -272,11 +272,6 @@ struct check {
     void *ctx;
 };
 
-static int64_t word_due(trie_word word)
-{
-    return TRIE_IS_PAGE(word) ? trie_page_of(word)->due : trie_leaf_of(word)->due;
-}
-
 static void check_leaf(const struct check *c, trie_word word, uint32_t depth, uint64_t first)
 {
     const struct trie_leaf *leaf = trie_leaf_of(word);
@@ -299,7 +294,7 @@ static void check_page(const struct check *c, const struct trie_page *page, uint
         trie_word word = page->slots[i];
         uint64_t here = first | (uint64_t)i << (64 - page_depth);
         CHECK(word != 0);
-        CHECK(word_due(word) >= page->due);
+        CHECK(trie_word_due(word) >= page->due);
         /* Invariant 1: an owned child has an owned parent. */
         CHECK(!c->e || epoch_owned(c->e, page->birth) ||
               !epoch_owned(c->e, trie_word_birth(word)));

@@ -146,6 +146,11 @@ size_t trie_page_bytes(trie_word root);
 void trie_check(trie_word root, const struct epoch *e,
                 void (*leaf)(void *ctx, trie_word leaf, uint64_t first), void *ctx);
 
+static inline int64_t trie_word_due(trie_word word)
+{
+    return TRIE_IS_PAGE(word) ? trie_page_of(word)->due : trie_leaf_of(word)->due;
+}
+
 static inline uint64_t trie_word_birth(trie_word word)
 {
     return TRIE_IS_PAGE(word) ? trie_page_of(word)->birth : trie_leaf_of(word)->birth;

@@ -707,9 +707,11 @@ static void test_expiry(void **state)
         keyref_put(&ref, ks->now_ms + 5, ENTRY_STRING, ENTRY_INT, 0);
         assert_int_equal(ks->dbs[0].expires, 1);
         ks->now_ms += 5;
+        assert_false(keyspace_has_due(ks));
         assert_false(keyspace_expire_step(ks, 1000, fake_clock_us));
         assert_non_null(db_find(&ks->dbs[0], key, key_hash(key)));
         ks->now_ms++;
+        assert_true(keyspace_has_due(ks));
         assert_null(db_find(&ks->dbs[0], key, key_hash(key)));
         assert_int_equal(ks->dbs[0].table.count, 1);
         if (active)
