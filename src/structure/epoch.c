@@ -33,8 +33,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* info: birth in bits 63..24, size in bits 23..4, kind in bits 3..0. The size of a block is in units
- * of 16 bytes (0: ask the allocator), of a subtree it is its weight. */
+/* info: birth in bits 63..24, size in bits 23..4, kind in bits 3..0. The size of a block is in
+ * units of 16 bytes (0: ask the allocator), of a subtree it is its weight. */
 struct record {
     void *ptr;
     uint64_t info;
@@ -78,8 +78,8 @@ struct epoch_private {
     pthread_cond_t idle; /* the executor waits for the reclaimer to be through */
     bool stop, running;
     struct batch *queue, *queue_last;
-    struct batch *kept;        /* handed back, to be settled by the executor */
-    size_t thread_pending;     /* records in queue, in work there, and in kept; atomic reads */
+    struct batch *kept;    /* handed back, to be settled by the executor */
+    size_t thread_pending; /* records in queue, in work there, and in kept; atomic reads */
 };
 
 struct epoch_reclaim {
@@ -97,7 +97,8 @@ void epoch_register(enum epoch_kind kind, epoch_free_fn *fn)
         free_functions[kind] = fn;
 }
 
-/* --- records and batches ----------------------------------------------------------------------- */
+/* --- records and batches -----------------------------------------------------------------------
+ */
 
 static enum epoch_kind record_kind(struct record r)
 {
@@ -194,11 +195,13 @@ void epoch_keep(struct epoch_reclaim *ctx, enum epoch_kind kind, void *ptr, uint
     if (!ctx->kept)
         ctx->kept = batch_new(ctx->seen);
     /* Nothing is known of the size: a tree may be large. */
-    batch_add(ctx->kept, kind == EPOCH_BLOCK ? record_of_block(ptr, birth, 0)
-                                             : record_of_tree(kind, ptr, birth, EPOCH_SMALL_WEIGHT));
+    batch_add(ctx->kept, kind == EPOCH_BLOCK
+                             ? record_of_block(ptr, birth, 0)
+                             : record_of_tree(kind, ptr, birth, EPOCH_SMALL_WEIGHT));
 }
 
-/* --- the reclaimer thread ---------------------------------------------------------------------- */
+/* --- the reclaimer thread ----------------------------------------------------------------------
+ */
 
 static void reclaim_batch(struct batch *b, struct epoch_reclaim *ctx)
 {
@@ -292,7 +295,8 @@ static void give_record(struct epoch_private *p, struct record r, uint64_t seen)
     pthread_mutex_unlock(&p->lock);
 }
 
-/* --- settling ---------------------------------------------------------------------------------- */
+/* --- settling ----------------------------------------------------------------------------------
+ */
 
 static struct epoch_snapshot *newest_up_to(const struct epoch_private *p, uint64_t limit)
 {
@@ -414,7 +418,8 @@ size_t epoch_pending_count(const struct epoch *e)
     return e->priv->pending + __atomic_load_n(&e->priv->thread_pending, __ATOMIC_RELAXED);
 }
 
-/* --- retiring ---------------------------------------------------------------------------------- */
+/* --- retiring ----------------------------------------------------------------------------------
+ */
 
 void epoch_retire_frozen(struct epoch *e, void *ptr, size_t size, uint64_t birth)
 {
@@ -433,7 +438,8 @@ void epoch_retire_deep(struct epoch *e, enum epoch_kind kind, void *ptr, uint64_
     settle(p, record_of_tree(kind, ptr, birth, weight), p->newest);
 }
 
-/* --- snapshots --------------------------------------------------------------------------------- */
+/* --- snapshots ---------------------------------------------------------------------------------
+ */
 
 struct epoch_snapshot *epoch_snapshot_begin(struct epoch *e)
 {
@@ -487,7 +493,8 @@ void epoch_snapshot_end(struct epoch *e, struct epoch_snapshot *s)
     mem_free_sized(s, sizeof(*s));
 }
 
-/* --- the domain -------------------------------------------------------------------------------- */
+/* --- the domain --------------------------------------------------------------------------------
+ */
 
 static void start_thread(struct epoch_private *p)
 {

@@ -24,7 +24,8 @@
  * freed, the topmost frozen nodes are handed back and retired deep.
  *
  * Invariant 1: an owned child has an owned parent.
- * Invariant 2: birth <= now for every node; a frozen node never points to a node with a later birth.
+ * Invariant 2: birth <= now for every node; a frozen node never points to a node with a later
+ * birth.
  *
  * Threads. Everything here is called by the executor alone, except the reclaimer thread, which
  * gets and gives work through the domain's own queue, and readers of a snapshot, who read frozen
@@ -52,9 +53,9 @@ struct epoch {
  * of it: 0 means free everything.
  *
  * A deep free function frees every node below `ptr` with birth > seen and calls
- * epoch_keep(ctx, kind, node, birth) for each topmost node with birth <= seen, not descending there.
- * It may run on the reclaimer thread and must touch nothing but the subtree. A shallow one frees
- * ptr alone (seen is not used). */
+ * epoch_keep(ctx, kind, node, birth) for each topmost node with birth <= seen, not descending
+ * there. It may run on the reclaimer thread and must touch nothing but the subtree. A shallow one
+ * frees ptr alone (seen is not used). */
 struct epoch_reclaim;
 typedef void epoch_free_fn(struct epoch_reclaim *ctx, void *ptr, uint64_t seen);
 
@@ -129,7 +130,8 @@ void epoch_retire_deep(struct epoch *e, enum epoch_kind kind, void *ptr, uint64_
                        size_t weight);
 
 /* Housekeeping in bounded steps: looks at `budget` retired nodes at most. Returns true when there
- * is more to do. Called by the executor between batches; also takes what the reclaimer gave back. */
+ * is more to do. Called by the executor between batches; also takes what the reclaimer gave back.
+ */
 bool epoch_reclaim_step(struct epoch *e, size_t budget);
 /* Wait until all that can be freed is freed (tests, shutdown). */
 void epoch_reclaim_all(struct epoch *e);

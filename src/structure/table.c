@@ -26,7 +26,7 @@ static_assert(sizeof(struct table_segment) == 64, "so is a segment's header");
 #define MERGE_MAX 200U
 
 static const uint32_t class_limit[CLASS_LAST + 1] = {
-#define LIMIT(c) (((c) + 1) * 8 - 1) * TABLE_BUCKET_SLOTS * LOAD_64THS / 64
+#define LIMIT(c) (((c) + 1) * 8 - 1) * TABLE_BUCKET_SLOTS *LOAD_64THS / 64
     LIMIT(0U), LIMIT(1U), LIMIT(2U), LIMIT(3U), LIMIT(4U), LIMIT(5U), LIMIT(6U), LIMIT(7U),
 #undef LIMIT
 };
@@ -231,8 +231,8 @@ static void segment_split(const struct table *t, struct epoch *e, struct trie_pa
         const struct table_bucket *bucket = &old->buckets[b];
         for (uint32_t f = slots_filled(bucket); f; f &= f - 1, n++) {
             uint32_t side = q[n] >> side_bit & 1;
-            segment_move_item(part[side], part_meta[side], q[n], bucket,
-                              (uint32_t)__builtin_ctz(f), keep);
+            segment_move_item(part[side], part_meta[side], q[n], bucket, (uint32_t)__builtin_ctz(f),
+                              keep);
         }
     }
     trie_path_split(e, path, trie_leaf_word(part[0], (uint16_t)part_meta[0]),
@@ -242,8 +242,8 @@ static void segment_split(const struct table *t, struct epoch *e, struct trie_pa
 
 /* Move all items of one of two neighbours into what becomes of both. `above` is the byte of the
  * hash before the bits that the slots keep, needed when the items move up a level. */
-static void merge_items(struct epoch *e, struct table_segment *to, uint32_t to_meta,
-                        trie_word from, uint32_t above)
+static void merge_items(struct epoch *e, struct table_segment *to, uint32_t to_meta, trie_word from,
+                        uint32_t above)
 {
     uint32_t meta = trie_meta_of(from);
     const struct table_segment *old = segment_of(from);
@@ -287,7 +287,8 @@ static void merge_segments(struct epoch *e, struct trie_path *path, uint64_t has
     }
 }
 
-/* --- the interface ----------------------------------------------------------------------------- */
+/* --- the interface -----------------------------------------------------------------------------
+ */
 
 void table_init(struct table *t, const struct table_type *type)
 {
@@ -324,8 +325,7 @@ void table_own(struct table *t, struct epoch *e, uint64_t hash, const void *item
     }
 }
 
-bool table_item_owned(const struct table *t, const struct epoch *e,
-                      const struct table_place *place)
+bool table_item_owned(const struct table *t, const struct epoch *e, const struct table_place *place)
 {
     (void)t;
     if (!epoch_has_snapshot(e))
@@ -484,7 +484,8 @@ void table_clear(struct table *t, struct epoch *e)
         epoch_retire_deep(e, EPOCH_TABLE, (void *)(uintptr_t)root, trie_word_birth(root), weight);
 }
 
-/* --- deep freeing ------------------------------------------------------------------------------ */
+/* --- deep freeing ------------------------------------------------------------------------------
+ */
 
 static const struct table_type *registered_type;
 

@@ -21,13 +21,13 @@
  *            bucket although its home is this one or one before
  *
  * Which bits. For a segment whose word stands in a page of level L (0 for the root), `q` are the
- * 24 bits [8L, 8L+24) of the hash, but the last 8 of them, which are the tag, are 1 where they would
- * be 0. The first 16 stand in the slot. The home bucket is the position of q in the segment's range,
- * scaled to the number of buckets, so it grows with the hash. All of it can be told from tag and
- * slot: a segment grows, splits and merges without touching the items, except once in eight splits,
- * when it moves down to a new page. A hit costs two cache misses: bucket and item; a miss mostly
- * one, as an item is touched only where tag and slot agree. Size and depth of the segment are
- * kept in the meta bits of the directory's word, so the header line is not touched.
+ * 24 bits [8L, 8L+24) of the hash, but the last 8 of them, which are the tag, are 1 where they
+ * would be 0. The first 16 stand in the slot. The home bucket is the position of q in the segment's
+ * range, scaled to the number of buckets, so it grows with the hash. All of it can be told from tag
+ * and slot: a segment grows, splits and merges without touching the items, except once in eight
+ * splits, when it moves down to a new page. A hit costs two cache misses: bucket and item; a miss
+ * mostly one, as an item is touched only where tag and slot agree. Size and depth of the segment
+ * are kept in the meta bits of the directory's word, so the header line is not touched.
  *
  * An item whose home is full goes to the next bucket that is not, round the end to the first if
  * need be. Invariant: bit 7 of a bucket is set exactly when some item passed over it, and then the
@@ -69,7 +69,8 @@ struct table {
 
 void table_init(struct table *t, const struct table_type *type);
 
-/* --- the layout: here so that lookups can be inlined -------------------------------------------- */
+/* --- the layout: here so that lookups can be inlined --------------------------------------------
+ */
 
 #define TABLE_BUCKET_SLOTS 7
 #define TABLE_PASSED 0x80 /* bit 7 of the state */
@@ -151,9 +152,9 @@ static inline void table_prefetch_bucket(const struct table *t, uint64_t hash)
 typedef bool table_match_fn(const void *item, const char *key, size_t size);
 
 /* The one lookup. With match == NULL it gives the first item whose tag and slot agree. */
-static inline __attribute__((always_inline)) void *
-table_look_up(const struct table *t, uint64_t hash, const char *key, size_t size,
-              table_match_fn *match)
+static inline __attribute__((always_inline)) void *table_look_up(const struct table *t,
+                                                                 uint64_t hash, const char *key,
+                                                                 size_t size, table_match_fn *match)
 {
     trie_word word = trie_find(t->root, hash);
     if (__builtin_expect(word == 0, 0))
@@ -222,8 +223,8 @@ void table_replace(struct table *t, struct table_place *place, void *item);
 /* Lower the earliest expiry known above the item. To be called when its expiry was set. */
 void table_note_due(struct table *t, struct table_place *place, int64_t due);
 
-/* Add an item whose key is not there, and which no live snapshot sees. Notes its expiry. May grow or
- * split one segment. */
+/* Add an item whose key is not there, and which no live snapshot sees. Notes its expiry. May grow
+ * or split one segment. */
 void table_insert(struct table *t, struct epoch *e, uint64_t hash, void *item,
                   struct table_place *place /* may be NULL */);
 /* Take the item out (place from table_own). Does not free it. May shrink or merge segments. */
@@ -233,17 +234,17 @@ void table_remove(struct table *t, struct epoch *e, struct table_place *place);
  * `cursor` on, going on until at least `want` items were given or `max_buckets` were visited.
  * Returns the next cursor, 0 at the end. Every item that is there all through a scan is given at
  * least once, whatever grew, split or merged in between, and mostly just once: items behind the
- * cursor are told by the bits in their slots. A cursor is the top 52 bits of the hash to go on from,
- * which clients that keep it as a double or a signed integer can do without loss; any value is
- * safe. fn must not change the table. */
+ * cursor are told by the bits in their slots. A cursor is the top 52 bits of the hash to go on
+ * from, which clients that keep it as a double or a signed integer can do without loss; any value
+ * is safe. fn must not change the table. */
 uint64_t table_scan(const struct table *t, uint64_t cursor, size_t want, size_t max_buckets,
                     void (*fn)(void *ctx, void *item), void *ctx);
 
 /* Walking a range of hashes [first, last] of the current or a frozen table, segment after segment;
  * fn returns false to stop. Returns the hash to go on from; *done is set when the range is through.
- * At most max_segments segments are visited (0: no bound). When fn stops the walk, the hash returned
- * is where the segment begins, whose items would be given again. Safe on another thread for a frozen
- * table. */
+ * At most max_segments segments are visited (0: no bound). When fn stops the walk, the hash
+ * returned is where the segment begins, whose items would be given again. Safe on another thread
+ * for a frozen table. */
 uint64_t table_walk(const struct table *t, uint64_t first, uint64_t last, size_t max_segments,
                     bool (*fn)(void *ctx, void *item), void *ctx, bool *done);
 
@@ -256,9 +257,9 @@ size_t table_sample(const struct table *t, uint64_t r, void **items, size_t want
 /* Active expiry: visits segments whose earliest expiry is <= now, beginning at hash *cursor, at
  * most max_segments (and looks at the headers of at most 16 times as many), and collects up to
  * `want` items that are due. Where a visited owned segment's or page's bound was too low it is
- * corrected. Advances *cursor; returns the count; *cursor is 0 when the table has been gone through.
- * When `want` is reached within a segment *cursor stays on it: who calls again without having
- * removed the items is given them again. */
+ * corrected. Advances *cursor; returns the count; *cursor is 0 when the table has been gone
+ * through. When `want` is reached within a segment *cursor stays on it: who calls again without
+ * having removed the items is given them again. */
 size_t table_collect_due(struct table *t, struct epoch *e, int64_t now, uint64_t *cursor,
                          size_t max_segments, void **items, size_t want);
 

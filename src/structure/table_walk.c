@@ -44,7 +44,8 @@ static uint32_t segment_items(trie_word word, void **items)
     return count;
 }
 
-/* --- SCAN -------------------------------------------------------------------------------------- */
+/* --- SCAN --------------------------------------------------------------------------------------
+ */
 
 #define CURSOR_SHIFT 12
 
@@ -120,13 +121,13 @@ uint64_t table_scan(const struct table *t, uint64_t cursor, size_t want, size_t 
         if (last == UINT64_MAX)
             return 0;
         hash = last + 1;
-        if ((given >= want || visited >= max_buckets) &&
-            (hash & ((1U << CURSOR_SHIFT) - 1)) == 0)
+        if ((given >= want || visited >= max_buckets) && (hash & ((1U << CURSOR_SHIFT) - 1)) == 0)
             return hash >> CURSOR_SHIFT;
     }
 }
 
-/* --- walking ----------------------------------------------------------------------------------- */
+/* --- walking -----------------------------------------------------------------------------------
+ */
 
 uint64_t table_walk(const struct table *t, uint64_t first, uint64_t last, size_t max_segments,
                     bool (*fn)(void *ctx, void *item), void *ctx, bool *done)
@@ -163,7 +164,8 @@ uint64_t table_walk(const struct table *t, uint64_t first, uint64_t last, size_t
     return first;
 }
 
-/* --- random items ------------------------------------------------------------------------------ */
+/* --- random items ------------------------------------------------------------------------------
+ */
 
 /* Another number from r, as the bits of r itself have chosen the segment (Stafford's mix 13). */
 static uint64_t mix(uint64_t r)
@@ -234,7 +236,8 @@ size_t table_sample(const struct table *t, uint64_t r, void **items, size_t want
     return got;
 }
 
-/* --- expiry ------------------------------------------------------------------------------------ */
+/* --- expiry ------------------------------------------------------------------------------------
+ */
 
 #define HEADERS_PER_SEGMENT 16
 
@@ -343,7 +346,8 @@ size_t table_collect_due(struct table *t, struct epoch *e, int64_t now, uint64_t
     return c.count;
 }
 
-/* --- reports and checks ------------------------------------------------------------------------ */
+/* --- reports and checks ------------------------------------------------------------------------
+ */
 
 size_t table_overhead_bytes(const struct table *t)
 {
@@ -358,12 +362,12 @@ size_t table_overhead_bytes(const struct table *t)
     return bytes;
 }
 
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "table_check: line %d: %s\n", __LINE__, #condition);                   \
-            abort();                                                                               \
-        }                                                                                          \
+#define CHECK(condition)                                                         \
+    do {                                                                         \
+        if (!(condition)) {                                                      \
+            fprintf(stderr, "table_check: line %d: %s\n", __LINE__, #condition); \
+            abort();                                                             \
+        }                                                                        \
     } while (0)
 
 struct check {

@@ -256,14 +256,15 @@ size_t trie_page_bytes(trie_word root)
     return bytes;
 }
 
-/* --- checking ---------------------------------------------------------------------------------- */
+/* --- checking ----------------------------------------------------------------------------------
+ */
 
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "trie_check: line %d: %s\n", __LINE__, #condition);                    \
-            abort();                                                                               \
-        }                                                                                          \
+#define CHECK(condition)                                                        \
+    do {                                                                        \
+        if (!(condition)) {                                                     \
+            fprintf(stderr, "trie_check: line %d: %s\n", __LINE__, #condition); \
+            abort();                                                            \
+        }                                                                       \
     } while (0)
 
 struct check {
@@ -296,8 +297,7 @@ static void check_page(const struct check *c, const struct trie_page *page, uint
         CHECK(word != 0);
         CHECK(trie_word_due(word) >= page->due);
         /* Invariant 1: an owned child has an owned parent. */
-        CHECK(!c->e || epoch_owned(c->e, page->birth) ||
-              !epoch_owned(c->e, trie_word_birth(word)));
+        CHECK(!c->e || epoch_owned(c->e, page->birth) || !epoch_owned(c->e, trie_word_birth(word)));
         if (TRIE_IS_PAGE(word)) {
             CHECK(page->bits == TRIE_PAGE_BITS);
             check_page(c, trie_page_of(word), level + 1, here);

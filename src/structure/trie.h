@@ -54,7 +54,7 @@ struct trie_page {
     trie_word slots[];
 };
 
-#define TRIE_IS_PAGE(word) ((word) & 1U)
+#define TRIE_IS_PAGE(word) ((word)&1U)
 #define TRIE_ADDRESS_MASK 0x0000fffffffffff0ULL
 
 static inline struct trie_page *trie_page_of(trie_word word)
@@ -140,9 +140,9 @@ void trie_free(trie_word root, uint64_t seen, const struct trie_free_ops *ops);
 /* Bytes of the pages alone (walks them). */
 size_t trie_page_bytes(trie_word root);
 
-/* Check the directory: ranges, depths, births and due times of pages and leaves; calls leaf for each
- * leaf with the first hash of its range. Aborts with a message when something is wrong. For tests.
- * With e == NULL (a frozen trie) the births are not looked at. */
+/* Check the directory: ranges, depths, births and due times of pages and leaves; calls leaf for
+ * each leaf with the first hash of its range. Aborts with a message when something is wrong. For
+ * tests. With e == NULL (a frozen trie) the births are not looked at. */
 void trie_check(trie_word root, const struct epoch *e,
                 void (*leaf)(void *ctx, trie_word leaf, uint64_t first), void *ctx);
 
