@@ -75,9 +75,8 @@ void config_rewrite_text(struct config *c, struct slice old, struct text *out)
         const char *next = stop ? stop + 1 : end;
         struct slice line = slice_of(p, (size_t)((stop ? stop : end) - p));
         p = next;
-        if (line.size && line.data[line.size - 1] == '\r')
-            line.size--;
-        if (slice_equal(line, slice_cstr(signature)))
+        if (line.size >= sizeof(signature) - 1 &&
+            memcmp(line.data, signature, sizeof(signature) - 1) == 0)
             signed_already = true;
         const struct directive *d = directive_of(line);
         if (!d) {

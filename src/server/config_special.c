@@ -15,6 +15,15 @@ static bool is_single_empty(const struct slice *argv, int argc)
     return argc == 1 && argv[0].size == 0;
 }
 
+/* Whether it stands for itself in a line of the file: no blanks, quotes, escapes. */
+static bool is_plain(struct slice s)
+{
+    for (size_t i = 0; i < s.size; i++)
+        if (s.data[i] <= ' ' || s.data[i] >= 0x7f || strchr("\"'\\", s.data[i]))
+            return false;
+    return s.size > 0;
+}
+
 /* --- save --- */
 
 static void save_add(struct config *c, int64_t seconds, int64_t changes)
@@ -121,8 +130,8 @@ static bool bind_set(struct config *c, const struct slice *argv, int argc, bool 
     if (argc > CONFIG_BIND_MAX)
         return error_set(err, ERROR_INVALID, "Too many bind addresses specified.");
     for (int i = 0; i < argc; i++)
-        if (memchr(argv[i].data, '\0', argv[i].size))
-            return error_set(err, ERROR_INVALID, "argument must not contain a zero byte");
+        if (!is_plain(argv[i]))
+            return error_set(err, ERROR_INVALID, "Invalid bind address");
     for (int i = 0; i < c->bind_count; i++)
         mem_free(c->bind[i]);
     for (int i = 0; i < argc; i++)
@@ -287,6 +296,8 @@ static bool replicaof_set(struct config *c, const struct slice *argv, int argc, 
     if (argc != 2)
         return error_set(err, ERROR_INVALID, "wrong number of arguments");
     int64_t port;
+    if (!is_plain(argv[0]))
+        return error_set(err, ERROR_INVALID, "Invalid master host");
     if (!number_parse_int64(argv[1], &port) || port < 0 || port > 65535)
         return error_set(err, ERROR_INVALID, "Invalid master port");
     config_replace_string(&c->replicaof_host, argv[0]);
