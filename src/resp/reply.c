@@ -52,6 +52,14 @@ void reply_simple(struct reply *r, const char *s)
     put_line(r, '+', s, strlen(s));
 }
 
+/* What a client sent may end the message, with its line ends: those go. */
+static void put_error_line(struct reply *r, const char *s, size_t size)
+{
+    while (size > 0 && (s[size - 1] == '\r' || s[size - 1] == '\n'))
+        size--;
+    put_line(r, '-', s, size);
+}
+
 static void note_error(struct reply *r, const char *message)
 {
     size_t n = strcspn(message, " \r\n");
@@ -65,7 +73,7 @@ static void note_error(struct reply *r, const char *message)
 void reply_error(struct reply *r, const char *message)
 {
     note_error(r, message);
-    put_line(r, '-', message, strlen(message));
+    put_error_line(r, message, strlen(message));
 }
 
 /* Formats into a buffer of the stack, or a block when it does not fit there. */
@@ -103,7 +111,7 @@ void reply_errorf(struct reply *r, const char *fmt, ...)
     format(&f, fmt, args);
     va_end(args);
     note_error(r, f.text);
-    put_line(r, '-', f.text, f.size);
+    put_error_line(r, f.text, f.size);
     format_release(&f);
 }
 
