@@ -41,6 +41,8 @@ static bool to_due(struct call *c, int64_t time, bool seconds, int64_t base, int
         return refuse(c);
     if (__builtin_add_overflow(time, base, due))
         return refuse(c);
+    if (*due == ENTRY_NO_EXPIRY)
+        *due = ENTRY_NO_EXPIRY - 1; /* the last millisecond stands for none */
     return true;
 }
 
