@@ -98,19 +98,19 @@ static void reject(struct client *c, struct call *call, const struct command *co
 {
     if (command != NULL)
         c->server->stats.commands[command->id].rejected++;
-    if (c->flags & CLIENT_MULTI) {
-        if (command != NULL && command->handler == cmd_exec) {
+    if (command != NULL && command->handler == cmd_exec) {
+        if (c->flags & CLIENT_MULTI)
             transaction_discard(c);
-            struct text all = {0};
-            const char *rest = strncmp(error, "ERR ", 4) == 0 ? error + 4 : error;
-            text_appendf(&all, "EXECABORT Transaction discarded because of: %s", rest);
-            reply_error(call->reply, text_cstr(&all));
-            text_free(&all);
-            dispatch_count_error(c->server, call->reply->last_error);
-            return;
-        }
-        c->flags |= CLIENT_DIRTY_EXEC;
+        struct text all = {0};
+        const char *rest = strncmp(error, "ERR ", 4) == 0 ? error + 4 : error;
+        text_appendf(&all, "EXECABORT Transaction discarded because of: %s", rest);
+        reply_error(call->reply, text_cstr(&all));
+        text_free(&all);
+        dispatch_count_error(c->server, call->reply->last_error);
+        return;
     }
+    if (c->flags & CLIENT_MULTI)
+        c->flags |= CLIENT_DIRTY_EXEC;
     reply_error(call->reply, error);
     dispatch_count_error(c->server, call->reply->last_error);
 }
