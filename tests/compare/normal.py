@@ -120,5 +120,7 @@ def normal(args, reply):
         return sort(args, reply)
     if name.startswith("Z") and by_members(args) and len(args) > 1 and args[1] not in (b"x1", b"x2"):
         return shape(reply)
+    if name == "CONFIG GET" and any(b"*" in a and b"max" not in a for a in args[2:]):
+        return shape(reply)  # ports, directories, ...
     how = BY_NAME.get(name)
     return how(reply) if how else reply

@@ -93,6 +93,7 @@ class Generator:
         self.known = known  # names that both servers have
         theme = self.theme = rng.choice("slhSz") if rng.random() < 0.85 else None
         self.g = Arguments(rng, theme, big=rng.random() < 0.1, oddness=rng.choice((0, 0.05, 0.2)))
+        self.g.known = known
         self.mutation = rng.choice((0, 0.03, 0.1, 0.4))
         self.choices, self.weights = [], []
         for name in generators.ALL:
@@ -134,7 +135,8 @@ class Generator:
                 steps.append(Plain(connection, [b"UNWATCH"]))
         steps.append(Plain(connection, [b"MULTI"]))
         for _ in range(self.rng.randint(0, 5)):
-            steps.append(Plain(connection, self.command(True)[1]))
+            name, args = self.command(True)
+            steps += self.before(name, connection) + [Plain(connection, args)]
         end = self.rng.choices((b"EXEC", b"DISCARD", None), (12, 2, 1))[0]
         if end:
             steps.append(Plain(connection, [end]))
@@ -153,7 +155,7 @@ class Generator:
                 self.open[connection] = False
             elif name == "SPOP":
                 return []
-            return [Plain(connection, args)]
+            return self.before(name, connection) + [Plain(connection, args)]
         if name in SAMPLERS:
             key = args[1] if len(args) > 1 else b"k1"
             return [Sample(connection, SAMPLERS[name](key), args, name == "SPOP")]
@@ -164,7 +166,13 @@ class Generator:
                 return [Scan(connection, args)]
         if name == "DUMP" and len(args) > words:
             return [Exchange(connection, args[1], self.rng.choice((b"k1", b"s1", b"l1", b"h1", b"S1", b"z1")))]
-        return [Plain(connection, args)]
+        return self.before(name, connection) + [Plain(connection, args)]
+
+    @staticmethod
+    def before(name, connection):
+        """redis-server's SORT judges an empty number by the errno that some command before has left: this
+        one clears it."""
+        return [Plain(connection, [b"ZADD", b"nothing", b"XX", b"1", b"m"])] if name in ("SORT", "SORT_RO") else []
 
     def sequence(self):
         steps = []
