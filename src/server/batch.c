@@ -8,6 +8,7 @@
 #include "command/table.h"
 #include "server/dispatch.h"
 #include "server/transaction.h"
+#include "type/member.h"
 
 /* How many commands are executed between two stages of prefetching: their buckets and entries
  * should fit in the first two levels of cache. */
@@ -29,7 +30,7 @@ struct item {
     struct queued_command *put_off; /* it comes from the client's put_off queue */
     int argc;
     uint16_t key_at, key_count; /* its keys in the batch's keys */
-    bool kept; /* the parser holds the arguments */
+    bool kept;                  /* the parser holds the arguments */
 };
 
 struct batch {
@@ -201,11 +202,8 @@ static void fill_from_put_off(struct batch *b, struct client *c)
 {
     for (struct queued_command *q = c->put_off_first; q != NULL && has_room(b); q = q->next) {
         struct item *item = &b->items[b->count++];
-        *item = (struct item){.client = c,
-                              .put_off = q,
-                              .command = q->command,
-                              .argv = q->argv,
-                              .argc = q->argc};
+        *item = (struct item){
+            .client = c, .put_off = q, .command = q->command, .argv = q->argv, .argc = q->argc};
         prefetch_buckets(b, item);
     }
 }
@@ -281,14 +279,62 @@ static void fill(struct server *s, struct batch *b)
     }
 }
 
+/* The member that a command on a large collection will look at. */
+struct lookup {
+    const struct dict *dict;
+    uint64_t hash;
+};
+
+/* Which argument that is; 0 when the command is not for it. It need not be right: nothing but a
+ * prefetch follows from it. */
+static inline int member_argument(const struct item *item)
+{
+    const uint64_t with_members = ACL_HASH | ACL_SET | ACL_SORTEDSET;
+    const struct command *command = item->command;
+    if (item->key_count != 1 || item->argc < 3 || !(command->acl_categories & with_members) ||
+        !(command->flags & COMMAND_FAST))
+        return 0;
+    /* ZADD has it behind the score. */
+    return command->acl_categories & ACL_SORTEDSET ? item->argc - 1 : 2;
+}
+
+static void prefetch_members(const struct lookup *lookups, int count)
+{
+    for (int i = 0; i < count; i++)
+        dict_prefetch(lookups[i].dict, lookups[i].hash);
+    for (int i = 0; i < count; i++)
+        dict_prefetch_item(lookups[i].dict, lookups[i].hash);
+}
+
 static void prefetch(struct batch *b)
 {
+    const struct entry *entries[BATCH_MAX];
+    int with_member[BATCH_MAX];
+    int count = 0;
     for (int i = 0; i < b->count; i++) {
         struct item *item = &b->items[i];
         const struct table *table = &item->client->db->table;
-        for (int k = 0; k < item->key_count; k++)
-            table_prefetch_item(table, b->keys[item->key_at + k].hash);
+        for (int k = 0; k < item->key_count; k++) {
+            const struct entry *e = table_prefetch_item(table, b->keys[item->key_at + k].hash);
+            if (k == 0 && e != NULL && member_argument(item) != 0) {
+                entries[count] = e;
+                with_member[count++] = i;
+            }
+        }
     }
+    /* Their headers are on the way by now. The entry may be of a key with a like hash: it is
+     * looked at, nothing more. */
+    struct lookup lookups[BATCH_MAX];
+    int lookup_count = 0;
+    for (int i = 0; i < count; i++) {
+        const struct dict *dict = member_index(entries[i]);
+        if (dict == NULL)
+            continue;
+        const struct item *item = &b->items[with_member[i]];
+        struct slice member = item->argv[member_argument(item)];
+        lookups[lookup_count++] = (struct lookup){dict, hash_bytes(member.data, member.size)};
+    }
+    prefetch_members(lookups, lookup_count);
 }
 
 /* The client waits: keep a copy of the command until it may run. */

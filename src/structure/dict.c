@@ -52,6 +52,24 @@ void dict_prefetch(const struct dict *d, uint64_t hash)
     __builtin_prefetch((const char *)leaf + 64);
 }
 
+void dict_prefetch_item(const struct dict *d, uint64_t hash)
+{
+    const struct dict_leaf *leaf = leaf_at(d, hash);
+    if (!leaf)
+        return;
+    uint8_t tag = dict_leaf_tag(hash);
+    uint32_t count = leaf->count;
+    for (uint32_t base = 0; base < count; base += 16) {
+        uint32_t mask = dict_leaf_match(leaf->tags + base, tag);
+        if (count - base < 16)
+            mask &= (1U << (count - base)) - 1;
+        if (mask) {
+            __builtin_prefetch(dict_leaf_item(leaf, base + (uint32_t)__builtin_ctz(mask)));
+            return;
+        }
+    }
+}
+
 static bool found(const struct dict_leaf *leaf, uint32_t index, uint64_t hash,
                   struct dict_item *item, struct dict_place *place)
 {

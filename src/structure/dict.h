@@ -53,7 +53,9 @@ void dict_init(struct dict *d, enum dict_kind kind);
 /* hash_bytes(key) for sets and maps, the key's own 8 bytes for an index. */
 uint64_t dict_hash(const struct dict *d, struct slice key);
 
+/* Hints, to be given for a batch of hashes before the finds: first the leaf, then the likely item. */
 void dict_prefetch(const struct dict *d, uint64_t hash);
+void dict_prefetch_item(const struct dict *d, uint64_t hash);
 
 /* An item, as slices into the leaf (or into the block of a large one): valid until the dict is next
  * changed; in a frozen dict until its snapshot is released. */

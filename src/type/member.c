@@ -19,8 +19,10 @@ static bool has_values(const struct entry *e)
 uint64_t member_count(const struct entry *e)
 {
     switch (entry_encoding(e)) {
-    case ENTRY_DICT: return member_dict(e)->count;
-    case ENTRY_INTSET: return intset_count(entry_value(e));
+    case ENTRY_DICT:
+        return member_dict(e)->count;
+    case ENTRY_INTSET:
+        return intset_count(entry_value(e));
     default: {
         uint32_t count = listpack_count(entry_value(e));
         return has_values(e) ? count / 2 : count;
@@ -43,7 +45,8 @@ void member_iter_init(struct member_iter *it, const struct entry *e)
     it->at = it->is_intset ? 0 : listpack_first(it->small);
 }
 
-/* The item at an offset of a listpack. Returns the offset of the element behind it, 0 at the end. */
+/* The item at an offset of a listpack. Returns the offset of the element behind it, 0 at the end.
+ */
 static uint32_t listpack_item(const char *lp, uint32_t at, bool with_value, struct dict_item *item,
                               char key_buf[LISTPACK_NUMBER_SIZE],
                               char value_buf[LISTPACK_NUMBER_SIZE])
@@ -200,8 +203,8 @@ static bool shown_add(struct shown *s, const char *item)
 }
 
 /* `count` of the `left` members that were not shown, by one pass over all: each is taken with the
- * chance that as many as are still wanted have among those that are left (Knuth, The Art of Computer
- * Programming, volume 2, algorithm 3.4.2 S). */
+ * chance that as many as are still wanted have among those that are left (Knuth, The Art of
+ * Computer Programming, volume 2, algorithm 3.4.2 S). */
 static void sample_by_pass(const struct entry *e, struct keyspace *ks, uint64_t count,
                            uint64_t left, const struct shown *shown, member_visit_fn *fn, void *ctx)
 {
@@ -256,14 +259,6 @@ void member_random_distinct(const struct entry *e, struct keyspace *ks, uint64_t
     if (found < count)
         sample_by_pass(e, ks, count - found, all - found, &shown, fn, ctx);
     mem_free(shown.slots);
-}
-
-void member_prefetch(const struct entry *e, struct slice member)
-{
-    if (entry_encoding(e) == ENTRY_DICT)
-        dict_prefetch(member_dict(e), hash_bytes(member.data, member.size));
-    else
-        __builtin_prefetch((const char *)entry_value(e) + 64);
 }
 
 /* ---- bytes from outside ---- */

@@ -11,8 +11,8 @@
  * entries of a snapshot, and it shows a hash or set in the same way whatever its encoding is: for
  * saving, DUMP, DEBUG DIGEST and for the commands. Of a set the values are empty.
  *
- * Integers of listpacks and intsets are handed out in decimal, written into a buffer which the caller
- * or the iterator has; all other slices point into the value.
+ * Integers of listpacks and intsets are handed out in decimal, written into a buffer which the
+ * caller or the iterator has; all other slices point into the value.
  */
 #ifndef HF_TYPE_MEMBER_H
 #define HF_TYPE_MEMBER_H
@@ -66,8 +66,16 @@ void member_random_repeated(const struct entry *e, struct keyspace *ks, uint64_t
 void member_random_distinct(const struct entry *e, struct keyspace *ks, uint64_t count,
                             member_visit_fn *fn, void *ctx);
 
-/* Fetch what a later look for this member will read first. The entry itself is read. */
-void member_prefetch(const struct entry *e, struct slice member);
+/* The dict in which members are looked up by their hash_bytes, of a set, hash or sorted set; NULL
+ * when it has none, or is of another type. For dict_prefetch of a batch of commands. */
+static inline const struct dict *member_index(const struct entry *e)
+{
+    if (entry_encoding(e) == ENTRY_DICT)
+        return (const struct dict *)entry_value(e);
+    if (entry_encoding(e) == ENTRY_ZTREE)
+        return &((const struct zset_root *)entry_value(e))->index;
+    return NULL;
+}
 
 /* Whether a listpack that has passed listpack_check holds distinct members: every element, or every
  * other one when has_values is set (false also when there is a field without a value). */
