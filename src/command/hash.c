@@ -124,8 +124,7 @@ void cmd_hgetdel(struct call *c)
                           "ERR Number of fields must be a positive integer"))
         return;
     if (count != c->argc - 4) {
-        reply_error(c->reply,
-                    "ERR The `numfields` parameter must match the number of arguments");
+        reply_error(c->reply, "ERR The `numfields` parameter must match the number of arguments");
         return;
     }
     reply_array(c->reply, (size_t)count);
@@ -155,8 +154,7 @@ void cmd_hincrby(struct call *c)
     if (!call_int64(c, c->argv[3], &delta, NULL) || !find_hash_to_write(c, &ref))
         return;
     bool is_new = ref.entry == NULL;
-    if (!check_incr(c, hash_incr(&ref, c->argv[2], delta, &sum),
-                    "ERR hash value is not an integer",
+    if (!check_incr(c, hash_incr(&ref, c->argv[2], delta, &sum), "ERR hash value is not an integer",
                     "ERR increment or decrement would overflow"))
         return;
     changed(c, &ref, is_new, "hincrby", 1);
@@ -181,8 +179,7 @@ void cmd_hincrbyfloat(struct call *c)
     char buf[NUMBER_LONG_DOUBLE_SIZE];
     struct slice digits;
     if (!check_incr(c, hash_incr_float(&ref, c->argv[2], delta, buf, &digits),
-                    "ERR hash value is not a float",
-                    "ERR increment would produce NaN or Infinity"))
+                    "ERR hash value is not a float", "ERR increment would produce NaN or Infinity"))
         return;
     changed(c, &ref, is_new, "hincrbyfloat", 1);
     reply_bulk(c->reply, digits);

@@ -18,7 +18,8 @@ bool scan_parse_cursor(struct call *c, struct slice s, uint64_t *cursor)
     uint64_t v = 0;
     for (; i < size; i++) {
         unsigned digit = (unsigned)(unsigned char)s.data[i] - '0';
-        if (digit > 9 || __builtin_mul_overflow(v, 10U, &v) || __builtin_add_overflow(v, digit, &v)) {
+        if (digit > 9 || __builtin_mul_overflow(v, 10U, &v) ||
+            __builtin_add_overflow(v, digit, &v)) {
             reply_error(c->reply, "ERR invalid cursor");
             return false;
         }

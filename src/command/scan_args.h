@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * What SCAN, HSCAN, SSCAN and ZSCAN have in common: the cursor and the options, and how the reply
- * begins. Redis looks at the cursor before it looks the key up, and at the options only when the key
- * is there, hence two functions.
+ * begins. Redis looks at the cursor before it looks the key up, and at the options only when the
+ * key is there, hence two functions.
  */
 #ifndef HF_COMMAND_SCAN_ARGS_H
 #define HF_COMMAND_SCAN_ARGS_H
@@ -16,8 +16,8 @@ enum scan_kind {
 };
 
 struct scan_args {
-    size_t count;      /* COUNT, at least 1; 10 when it is not given */
-    bool has_match;    /* false also for MATCH *, which needs no look at the element */
+    size_t count;   /* COUNT, at least 1; 10 when it is not given */
+    bool has_match; /* false also for MATCH *, which needs no look at the element */
     bool has_type;
     bool no_values;
     struct slice match; /* the pattern, for glob_match */

@@ -175,8 +175,7 @@ static void reply_random_members(struct call *c)
 {
     int64_t count;
     struct entry *e;
-    if (!call_int64_range(c, c->argv[2], -INT64_MAX, INT64_MAX, &count, NULL) ||
-        !find_set(c, &e))
+    if (!call_int64_range(c, c->argv[2], -INT64_MAX, INT64_MAX, &count, NULL) || !find_set(c, &e))
         return;
     if (e == NULL || count == 0) {
         reply_array(c->reply, 0);

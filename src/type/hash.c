@@ -143,8 +143,8 @@ static bool replace_in_listpack(struct keyref *ref, uint32_t at, struct slice va
 
 static bool append_to_listpack(struct keyref *ref, struct slice field, struct slice value)
 {
-    size_t new_size = (size_t)ref->entry->value_size + listpack_entry_size(field) +
-                      listpack_entry_size(value);
+    size_t new_size =
+        (size_t)ref->entry->value_size + listpack_entry_size(field) + listpack_entry_size(value);
     if (new_size > ENTRY_EMBED_MAX)
         return false;
     char *lp = bytes_of(keyref_resize(ref, new_size));

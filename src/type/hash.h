@@ -4,13 +4,13 @@
  *
  * A hash becomes a dict when Redis would convert it (more fields than hash-max-listpack-entries, a
  * field or value longer than hash-max-listpack-value): then ENTRY_GROWN is set and it is a
- * `hashtable`; or when its listpack would be beyond ENTRY_EMBED_MAX bytes: then it stays a `listpack`
- * to whoever asks, until Redis's thresholds are passed. It never goes back.
+ * `hashtable`; or when its listpack would be beyond ENTRY_EMBED_MAX bytes: then it stays a
+ * `listpack` to whoever asks, until Redis's thresholds are passed. It never goes back.
  *
- * Functions that take a keyref change the hash and leave ref->entry up to date; one that removes the
- * last field deletes the key (ref->entry is NULL then). Slices given in are copied and must not point
- * into the hash itself. Functions that take a const entry write nothing and may be used on the entry
- * of a snapshot by any thread.
+ * Functions that take a keyref change the hash and leave ref->entry up to date; one that removes
+ * the last field deletes the key (ref->entry is NULL then). Slices given in are copied and must not
+ * point into the hash itself. Functions that take a const entry write nothing and may be used on
+ * the entry of a snapshot by any thread.
  */
 #ifndef HF_TYPE_HASH_H
 #define HF_TYPE_HASH_H

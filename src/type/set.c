@@ -65,10 +65,12 @@ bool set_has_hash(const struct entry *e, struct slice member, uint64_t hash)
     uint32_t index;
     int64_t v;
     switch (entry_encoding(e)) {
-    case ENTRY_DICT: return dict_find(member_dict(e), hash, member, NULL, NULL);
+    case ENTRY_DICT:
+        return dict_find(member_dict(e), hash, member, NULL, NULL);
     case ENTRY_INTSET:
         return parse_integer(member, &v) && intset_find(entry_value(e), v, &index);
-    default: return find_member(entry_value(e), member) != 0;
+    default:
+        return find_member(entry_value(e), member) != 0;
     }
 }
 
@@ -252,9 +254,12 @@ bool set_add(struct keyref *ref, struct slice member)
         return true;
     }
     switch (entry_encoding(ref->entry)) {
-    case ENTRY_INTSET: return add_to_intset(ref, member);
-    case ENTRY_LISTPACK: return add_to_listpack(ref, member);
-    default: break;
+    case ENTRY_INTSET:
+        return add_to_intset(ref, member);
+    case ENTRY_LISTPACK:
+        return add_to_listpack(ref, member);
+    default:
+        break;
     }
     uint64_t hash = hash_bytes(member.data, member.size);
     if (dict_find(member_dict(ref->entry), hash, member, NULL, NULL))
@@ -315,9 +320,12 @@ static bool remove_from_listpack(struct keyref *ref, struct slice member)
 bool set_remove(struct keyref *ref, struct slice member)
 {
     switch (entry_encoding(ref->entry)) {
-    case ENTRY_INTSET: return remove_from_intset(ref, member);
-    case ENTRY_LISTPACK: return remove_from_listpack(ref, member);
-    default: return remove_from_dict(ref, member);
+    case ENTRY_INTSET:
+        return remove_from_intset(ref, member);
+    case ENTRY_LISTPACK:
+        return remove_from_listpack(ref, member);
+    default:
+        return remove_from_dict(ref, member);
     }
 }
 

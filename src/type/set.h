@@ -11,13 +11,13 @@
  *                  ENTRY_DICT without ENTRY_GROWN when the bytes are more than that
  *     hashtable    ENTRY_DICT with ENTRY_GROWN
  *
- * The listpack of small sets is what Redis 7.2 and later have; 7.0 calls them `hashtable`. A set never
- * goes back to a smaller encoding, except where SPOP writes what is left of it anew.
+ * The listpack of small sets is what Redis 7.2 and later have; 7.0 calls them `hashtable`. A set
+ * never goes back to a smaller encoding, except where SPOP writes what is left of it anew.
  *
  * Functions that take a keyref change the set and leave ref->entry up to date; one that removes the
- * last member deletes the key (ref->entry is NULL then). Slices given in are copied and must not point
- * into the set itself. Functions that take a const entry write nothing and may be used on the entry of
- * a snapshot by any thread.
+ * last member deletes the key (ref->entry is NULL then). Slices given in are copied and must not
+ * point into the set itself. Functions that take a const entry write nothing and may be used on the
+ * entry of a snapshot by any thread.
  */
 #ifndef HF_TYPE_SET_H
 #define HF_TYPE_SET_H

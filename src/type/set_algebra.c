@@ -141,8 +141,12 @@ void set_combine(struct set_scratch *s, enum set_operation operation,
                  const struct entry *const *sets, int count)
 {
     switch (operation) {
-    case SET_INTERSECTION: set_intersect(sets, count, 0, add_item, s); break;
-    case SET_DIFFERENCE: subtract(s, sets, count); break;
+    case SET_INTERSECTION:
+        set_intersect(sets, count, 0, add_item, s);
+        break;
+    case SET_DIFFERENCE:
+        subtract(s, sets, count);
+        break;
     case SET_UNION:
         for (int i = 0; i < count; i++) {
             if (sets[i])

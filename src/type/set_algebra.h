@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Intersection, union and difference of sets. The sets are given as entries, NULL for one that is not
- * there; nothing of them is changed.
+ * Intersection, union and difference of sets. The sets are given as entries, NULL for one that is
+ * not there; nothing of them is changed.
  */
 #ifndef HF_TYPE_SET_ALGEBRA_H
 #define HF_TYPE_SET_ALGEBRA_H

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * A scratch: a set that is built aside, under a key of a database of its own, which is empty but for
- * it and which no snapshot sees. From there it is moved under its key as by RENAME, or thrown away.
+ * A scratch: a set that is built aside, under a key of a database of its own, which is empty but
+ * for it and which no snapshot sees. From there it is moved under its key as by RENAME, or thrown
+ * away.
  */
 #ifndef HF_TYPE_SET_SCRATCH_H
 #define HF_TYPE_SET_SCRATCH_H

@@ -59,8 +59,8 @@ static inline int by_bytes(const void *a, const void *b)
 
 static inline void make_member(int id)
 {
-    static const char *const odd[] = {"", "007", "-0", "+1", " 1", "99999999999999999999", "1e3",
-                                      "0x10"};
+    static const char *const odd[] = {"",    "007", "-0", "+1", " 1", "99999999999999999999",
+                                      "1e3", "0x10"};
     char buf[5000];
     int n;
     if (id < LARGE_INTEGERS)
@@ -172,8 +172,7 @@ static inline void check_entry(const struct entry *e, const struct epoch *epoch)
 #define KEYS 3
 #define SNAPSHOTS 3
 
-static const char *const key_names[KEYS] = {"a", "some longer name of a key",
-                                            "third\0with a zero"};
+static const char *const key_names[KEYS] = {"a", "some longer name of a key", "third\0with a zero"};
 static struct slice keys[KEYS];
 
 struct view {
@@ -193,8 +192,8 @@ struct world {
 static inline bool view_same(const struct view *v)
 {
     for (int k = 0; k < KEYS; k++) {
-        const struct entry *e = table_find(&v->snapshot->dbs[0].table, key_hash(keys[k]),
-                                           keys[k].data, keys[k].size);
+        const struct entry *e =
+            table_find(&v->snapshot->dbs[0].table, key_hash(keys[k]), keys[k].data, keys[k].size);
         if (!same_as_model(e, &v->models[k]))
             return false;
     }

@@ -41,24 +41,55 @@ struct profile {
     bool wants_listpack, wants_dict, wants_small_dict;
 };
 
-#define LIMITS(entries, value)                                                                     \
-    {.hash_max_listpack_entries = (entries), .hash_max_listpack_value = (value)}
+#define LIMITS(entries, value)                                                     \
+    {                                                                              \
+        .hash_max_listpack_entries = (entries), .hash_max_listpack_value = (value) \
+    }
 
 static const struct profile profiles[] = {
-    {.name = "defaults, few fields", .first = 1190, .last = 1209, .limits = LIMITS(512, 64),
+    {.name = "defaults, few fields",
+     .first = 1190,
+     .last = 1209,
+     .limits = LIMITS(512, 64),
      .wants_listpack = true},
-    {.name = "defaults, many fields", .first = 600, .last = 1400, .limits = LIMITS(512, 64),
-     .wants_listpack = true, .wants_dict = true, .wants_small_dict = true},
-    {.name = "defaults, long values now and then", .first = 0, .last = 99,
-     .long_value_in = 300, .limits = LIMITS(512, 64), .wants_listpack = true, .wants_dict = true},
-    {.name = "long fields", .first = 1590, .last = 1630, .limits = LIMITS(512, 64),
+    {.name = "defaults, many fields",
+     .first = 600,
+     .last = 1400,
+     .limits = LIMITS(512, 64),
+     .wants_listpack = true,
+     .wants_dict = true,
+     .wants_small_dict = true},
+    {.name = "defaults, long values now and then",
+     .first = 0,
+     .last = 99,
+     .long_value_in = 300,
+     .limits = LIMITS(512, 64),
+     .wants_listpack = true,
      .wants_dict = true},
-    {.name = "long values in small hashes", .first = 1200, .last = 1240, .long_value_in = 10,
-     .limits = LIMITS(512, 5000), .wants_listpack = true, .wants_small_dict = true},
-    {.name = "a low threshold", .first = 1200, .last = 1249, .limits = LIMITS(20, 64),
-     .wants_listpack = true, .wants_dict = true},
-    {.name = "no listpacks", .first = 0, .last = UNIVERSE - 1, .long_value_in = 20,
-     .limits = LIMITS(0, 64), .wants_dict = true},
+    {.name = "long fields",
+     .first = 1590,
+     .last = 1630,
+     .limits = LIMITS(512, 64),
+     .wants_dict = true},
+    {.name = "long values in small hashes",
+     .first = 1200,
+     .last = 1240,
+     .long_value_in = 10,
+     .limits = LIMITS(512, 5000),
+     .wants_listpack = true,
+     .wants_small_dict = true},
+    {.name = "a low threshold",
+     .first = 1200,
+     .last = 1249,
+     .limits = LIMITS(20, 64),
+     .wants_listpack = true,
+     .wants_dict = true},
+    {.name = "no listpacks",
+     .first = 0,
+     .last = UNIVERSE - 1,
+     .long_value_in = 20,
+     .limits = LIMITS(0, 64),
+     .wants_dict = true},
 };
 
 static unsigned random_value(const struct profile *p)
@@ -224,8 +255,8 @@ static void test_random_operations(void **state)
         run_profile(&profiles[i], 0, 10000);
 }
 
-/* The same while snapshots come and go: each still reads as it did when it was taken, by this thread
- * and another. */
+/* The same while snapshots come and go: each still reads as it did when it was taken, by this
+ * thread and another. */
 static void test_random_operations_with_snapshots(void **state)
 {
     (void)state;
@@ -276,8 +307,7 @@ static void test_incr(void **state)
         assert_int_equal(hash_incr_float(&ref, SLICE("f"), 3.0e3L, buf, &digits), HASH_INCR_OK);
         assert_field(&ref, "f", "3000");
         hash_set(&ref, SLICE("s"), SLICE("abc"));
-        assert_int_equal(hash_incr_float(&ref, SLICE("s"), 1, buf, &digits),
-                         HASH_INCR_NOT_NUMBER);
+        assert_int_equal(hash_incr_float(&ref, SLICE("s"), 1, buf, &digits), HASH_INCR_NOT_NUMBER);
         hash_set(&ref, SLICE("s"), SLICE("inf"));
         assert_int_equal(hash_incr_float(&ref, SLICE("s"), 1, buf, &digits), HASH_INCR_OVERFLOW);
         assert_field(&ref, "s", "inf");

@@ -49,37 +49,77 @@ static void model_remove(struct model *m, int id)
 
 struct profile {
     const char *name;
-    int first, last; /* the members that are used */
+    int first, last;     /* the members that are used */
     unsigned odd_one_in; /* how often any string of the universe is; 0: never */
     struct encoding_limits limits;
     bool wants_listpack, wants_intset, wants_dict, wants_integer_dict, wants_small_dict;
 };
 
-#define LIMITS(intset, entries, value)                                                             \
-    {.set_max_intset_entries = (intset),                                                           \
-     .set_max_listpack_entries = (entries),                                                        \
-     .set_max_listpack_value = (value)}
+#define LIMITS(intset, entries, value)                                             \
+    {                                                                              \
+        .set_max_intset_entries = (intset), .set_max_listpack_entries = (entries), \
+        .set_max_listpack_value = (value)                                          \
+    }
 
 static const struct profile profiles[] = {
-    {.name = "defaults, small integers", .first = 0, .last = 599, .limits = LIMITS(512, 128, 64),
-     .wants_intset = true, .wants_dict = true},
-    {.name = "defaults, large integers", .first = 600, .last = 1199,
-     .limits = LIMITS(512, 128, 64), .wants_intset = true, .wants_integer_dict = true},
-    {.name = "large integers, a higher threshold", .first = 600, .last = 1199,
-     .limits = LIMITS(580, 128, 64), .wants_integer_dict = true},
-    {.name = "integers that become others", .first = 600, .last = 1199, .odd_one_in = 3000,
-     .limits = LIMITS(1000, 700, 5000), .wants_integer_dict = true, .wants_small_dict = true},
-    {.name = "defaults, short strings", .first = 1200, .last = 1499,
-     .limits = LIMITS(512, 128, 64), .wants_listpack = true, .wants_dict = true},
-    {.name = "strings of middle length", .first = 1450, .last = 1599,
-     .limits = LIMITS(512, 140, 70), .wants_small_dict = true, .wants_listpack = true},
-    {.name = "long strings", .first = 1560, .last = 1647, .limits = LIMITS(512, 60, 5000),
-     .wants_small_dict = true, .wants_dict = true},
-    {.name = "everything", .first = 0, .last = UNIVERSE - 1, .limits = LIMITS(512, 128, 64),
+    {.name = "defaults, small integers",
+     .first = 0,
+     .last = 599,
+     .limits = LIMITS(512, 128, 64),
+     .wants_intset = true,
      .wants_dict = true},
-    {.name = "short numbers only", .first = 0, .last = 100, .odd_one_in = 200,
-     .limits = LIMITS(64, 80, 3), .wants_intset = true, .wants_dict = true},
-    {.name = "no small encodings", .first = 0, .last = 1300, .limits = LIMITS(0, 0, 64),
+    {.name = "defaults, large integers",
+     .first = 600,
+     .last = 1199,
+     .limits = LIMITS(512, 128, 64),
+     .wants_intset = true,
+     .wants_integer_dict = true},
+    {.name = "large integers, a higher threshold",
+     .first = 600,
+     .last = 1199,
+     .limits = LIMITS(580, 128, 64),
+     .wants_integer_dict = true},
+    {.name = "integers that become others",
+     .first = 600,
+     .last = 1199,
+     .odd_one_in = 3000,
+     .limits = LIMITS(1000, 700, 5000),
+     .wants_integer_dict = true,
+     .wants_small_dict = true},
+    {.name = "defaults, short strings",
+     .first = 1200,
+     .last = 1499,
+     .limits = LIMITS(512, 128, 64),
+     .wants_listpack = true,
+     .wants_dict = true},
+    {.name = "strings of middle length",
+     .first = 1450,
+     .last = 1599,
+     .limits = LIMITS(512, 140, 70),
+     .wants_small_dict = true,
+     .wants_listpack = true},
+    {.name = "long strings",
+     .first = 1560,
+     .last = 1647,
+     .limits = LIMITS(512, 60, 5000),
+     .wants_small_dict = true,
+     .wants_dict = true},
+    {.name = "everything",
+     .first = 0,
+     .last = UNIVERSE - 1,
+     .limits = LIMITS(512, 128, 64),
+     .wants_dict = true},
+    {.name = "short numbers only",
+     .first = 0,
+     .last = 100,
+     .odd_one_in = 200,
+     .limits = LIMITS(64, 80, 3),
+     .wants_intset = true,
+     .wants_dict = true},
+    {.name = "no small encodings",
+     .first = 0,
+     .last = 1300,
+     .limits = LIMITS(0, 0, 64),
      .wants_dict = true},
 };
 
@@ -109,8 +149,8 @@ static void pop_some(struct world *w, int k)
         count = below(all + 2);
     if (below(4) == 0)
         count = all - all / (6 + below(20));
-    bool rewritten = entry_encoding(ref.entry) == ENTRY_DICT && count < all &&
-                     count >= 4 * (all - count);
+    bool rewritten =
+        entry_encoding(ref.entry) == ENTRY_DICT && count < all && count >= 4 * (all - count);
     int64_t due = m->due;
     struct pops pops = {.model = m};
     set_pop(&ref, count, note_pop, &pops);
@@ -196,8 +236,12 @@ struct seen {
 static void note_seen(struct seen *seen, const struct entry *e)
 {
     switch (entry_encoding(e)) {
-    case ENTRY_LISTPACK: seen->listpack = true; break;
-    case ENTRY_INTSET: seen->intset = true; break;
+    case ENTRY_LISTPACK:
+        seen->listpack = true;
+        break;
+    case ENTRY_INTSET:
+        seen->intset = true;
+        break;
     default:
         seen->dict |= (e->flags & ENTRY_GROWN) != 0;
         seen->integer_dict |= (e->flags & ENTRY_INTEGERS) != 0;
@@ -307,8 +351,8 @@ static void test_random_operations(void **state)
         run_profile(&profiles[i], 0, 10000);
 }
 
-/* The same while snapshots come and go: each still reads as it did when it was taken, by this thread
- * and another. */
+/* The same while snapshots come and go: each still reads as it did when it was taken, by this
+ * thread and another. */
 static void test_random_operations_with_snapshots(void **state)
 {
     (void)state;
