@@ -147,11 +147,13 @@ static void expire_some(struct server *s)
 {
     if (s->expire_disabled || s->loading || s->pause.until_ms != 0)
         return;
-    uint64_t before = s->ks->expired_count;
     s->expire_more = keyspace_expire_step(s->ks, EXPIRE_STEP_US, clock_monotonic_us);
-    /* A bound that is too low, and that a snapshot keeps as it is, must not be looked at always. */
-    bool worth_it = s->expire_more || s->ks->expired_count != before;
-    s->expire_next_us = s->now_us + (worth_it ? EXPIRE_GAP_US : CRON_MS * 1000);
+    s->expire_next_us = s->now_us;
+    if (s->expire_more)
+        s->expire_next_us += EXPIRE_GAP_US;
+    else if (keyspace_has_due(s->ks))
+        /* A bound that is too low, and that a snapshot keeps as it is: not to be looked at always. */
+        s->expire_next_us += CRON_MS * 1000;
 }
 
 static void sample_rates(struct server *s)
