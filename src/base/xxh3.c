@@ -99,8 +99,8 @@ static uint64_t hash_to_16(const unsigned char *p, size_t n)
         return h ^ h >> 28;
     }
     if (n > 0) {
-        uint32_t word = (uint32_t)p[0] << 16 | (uint32_t)p[n >> 1] << 24 | p[n - 1] |
-                        (uint32_t)n << 8;
+        uint32_t word =
+            (uint32_t)p[0] << 16 | (uint32_t)p[n >> 1] << 24 | p[n - 1] | (uint32_t)n << 8;
         return avalanche_xxh64(word ^ (uint64_t)(load32(secret) ^ load32(secret + 4)));
     }
     return avalanche_xxh64(load64(secret + 56) ^ load64(secret + 64));

@@ -54,8 +54,7 @@ static void expire_key(struct call *c, bool seconds, int64_t base)
 {
     unsigned conditions;
     int64_t due;
-    if (!parse_conditions(c, &conditions) ||
-        !expire_reckon(c, c->argv[2], seconds, base, &due))
+    if (!parse_conditions(c, &conditions) || !expire_reckon(c, c->argv[2], seconds, base, &due))
         return;
     struct keyref ref;
     call_find_write_any(c, c->argv[1], &ref);

@@ -27,8 +27,8 @@ struct expire_args {
 
 enum expire_args_result { EXPIRE_ARGS_TAKEN, EXPIRE_ARGS_OTHER, EXPIRE_ARGS_SYNTAX };
 
-/* Look at argv[*i]: when it is one of the `allowed` options take it, with its value, and leave *i on
- * the last argument taken. OTHER: it is something else. SYNTAX: it does not go with what came
+/* Look at argv[*i]: when it is one of the `allowed` options take it, with its value, and leave *i
+ * on the last argument taken. OTHER: it is something else. SYNTAX: it does not go with what came
  * before, or its value is missing. Replies nothing. */
 enum expire_args_result expire_args_take(struct expire_args *args, unsigned allowed,
                                          const struct slice *argv, int argc, int *i);

@@ -104,8 +104,8 @@ static struct db *parse_db(struct call *c, struct slice s)
     if (!call_int64(c, s, &id, NULL))
         return NULL;
     if (id < INT32_MIN || id > INT32_MAX) {
-        reply_errorf(c->reply, "ERR value is out of range, value must between %d and %d",
-                     INT32_MIN, INT32_MAX);
+        reply_errorf(c->reply, "ERR value is out of range, value must between %d and %d", INT32_MIN,
+                     INT32_MAX);
         return NULL;
     }
     if (id < 0 || id >= c->ks->db_count) {

@@ -40,8 +40,7 @@ void cmd_scan(struct call *c)
 {
     uint64_t cursor;
     struct scan_args args;
-    if (!scan_parse_cursor(c, c->argv[1], &cursor) ||
-        !scan_parse_options(c, 2, SCAN_KEYS, &args))
+    if (!scan_parse_cursor(c, c->argv[1], &cursor) || !scan_parse_options(c, 2, SCAN_KEYS, &args))
         return;
     struct found_keys found = {.c = c, .args = &args};
     /* In an almost empty table many buckets hold few keys: the work is bounded, too. */

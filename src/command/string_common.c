@@ -11,9 +11,14 @@ void reply_string(struct reply *r, const struct entry *e)
         return;
     }
     switch (entry_encoding(e)) {
-    case ENTRY_BYTES: reply_bulk(r, entry_bytes(e)); return;
-    case ENTRY_INT: reply_bulk_int(r, entry_int(e)); return;
-    default: break;
+    case ENTRY_BYTES:
+        reply_bulk(r, entry_bytes(e));
+        return;
+    case ENTRY_INT:
+        reply_bulk_int(r, entry_int(e));
+        return;
+    default:
+        break;
     }
     char buf[NUMBER_INT64_SIZE];
     uint64_t size = string_size(e);
@@ -114,8 +119,8 @@ bool condition_check(struct call *c, const struct condition *condition, const st
         reply_wrong_type(c->reply);
         return false;
     }
-    bool equal = by_digest ? digest_equal(e, condition->operand)
-                           : string_equal(e, condition->operand);
+    bool equal =
+        by_digest ? digest_equal(e, condition->operand) : string_equal(e, condition->operand);
     *holds = equal != differs_wanted;
     return true;
 }

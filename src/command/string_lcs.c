@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * LCS: the longest common subsequence of two strings, by the textbook's dynamic programme. The table
- * holds for each pair of prefixes the length of their longest common subsequence; walking it back
- * from the end gives the subsequence itself and the ranges where it stands.
+ * LCS: the longest common subsequence of two strings, by the textbook's dynamic programme. The
+ * table holds for each pair of prefixes the length of their longest common subsequence; walking it
+ * back from the end gives the subsequence itself and the ranges where it stands.
  *
  * Which of several equally long ones is found, and the order of the ranges (from the end), are
  * Redis's: on a tie the second string's last byte is given up.
@@ -63,8 +63,7 @@ static bool parse_lcs_args(struct call *c, struct lcs *l)
         }
     }
     if (l->idx && l->len_only) {
-        reply_error(c->reply,
-                    "ERR If you want both the length and indexes, please just use IDX.");
+        reply_error(c->reply, "ERR If you want both the length and indexes, please just use IDX.");
         return false;
     }
     return true;
@@ -95,8 +94,7 @@ static bool alloc_lengths(struct call *c, struct lcs *l)
 
 static bool reply_range(struct call *c, const struct lcs *l, const struct lcs_range *range)
 {
-    if (range->size == 0 ||
-        (l->min_match_len > 0 && (int64_t)range->size < l->min_match_len))
+    if (range->size == 0 || (l->min_match_len > 0 && (int64_t)range->size < l->min_match_len))
         return false;
     reply_array(c->reply, l->with_match_len ? 3 : 2);
     reply_array(c->reply, 2);

@@ -45,8 +45,7 @@ static bool check_pairs(struct call *c)
 {
     if (c->argc % 2 == 1)
         return true;
-    reply_errorf(c->reply, "ERR wrong number of arguments for '%s' command",
-                 c->command->full_name);
+    reply_errorf(c->reply, "ERR wrong number of arguments for '%s' command", c->command->full_name);
     return false;
 }
 

@@ -21,7 +21,8 @@ static void add(struct call *c, int64_t delta)
     case STRING_INCR_OVERFLOW:
         reply_error(c->reply, "ERR increment or decrement would overflow");
         return;
-    case STRING_INCR_OK: break;
+    case STRING_INCR_OK:
+        break;
     }
     string_changed(c, ref.key, is_new, "incrby");
     reply_int(c->reply, value);

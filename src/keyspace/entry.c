@@ -11,14 +11,20 @@ static_assert(ENTRY_EMBED_MAX <= UINT16_MAX, "value_size has 16 bits");
 size_t entry_fixed_value_size(enum entry_encoding encoding)
 {
     switch (encoding) {
-    case ENTRY_INT: return sizeof(int64_t);
-    case ENTRY_ROPE: return sizeof(struct rope);
-    case ENTRY_DICT: return sizeof(struct dict);
-    case ENTRY_BTREE: return sizeof(struct btree);
-    case ENTRY_ZTREE: return sizeof(struct zset_root);
+    case ENTRY_INT:
+        return sizeof(int64_t);
+    case ENTRY_ROPE:
+        return sizeof(struct rope);
+    case ENTRY_DICT:
+        return sizeof(struct dict);
+    case ENTRY_BTREE:
+        return sizeof(struct btree);
+    case ENTRY_ZTREE:
+        return sizeof(struct zset_root);
     case ENTRY_BYTES:
     case ENTRY_LISTPACK:
-    case ENTRY_INTSET: break;
+    case ENTRY_INTSET:
+        break;
     }
     return 0;
 }
@@ -26,8 +32,8 @@ size_t entry_fixed_value_size(enum entry_encoding encoding)
 size_t entry_size_for(size_t key_size, bool expires, enum entry_encoding encoding,
                       size_t value_size)
 {
-    size_t size = sizeof(struct entry) + (expires ? 8 : 0) + (key_size > UINT8_MAX ? 4 : 0) +
-                  key_size;
+    size_t size =
+        sizeof(struct entry) + (expires ? 8 : 0) + (key_size > UINT8_MAX ? 4 : 0) + key_size;
     if (encoding == ENTRY_ROPE || encoding >= ENTRY_DICT)
         return ((size + 7) & ~(size_t)7) + entry_fixed_value_size(encoding);
     return size + (encoding == ENTRY_INT ? sizeof(int64_t) : value_size);
@@ -98,14 +104,18 @@ size_t entry_memory(const struct entry *e)
     size_t size = mem_good_size(entry_size(e));
     const void *value = entry_value(e);
     switch (entry_encoding(e)) {
-    case ENTRY_ROPE: return size + rope_bytes(value);
-    case ENTRY_DICT: return size + dict_bytes(value);
-    case ENTRY_BTREE: return size + btree_bytes(value);
+    case ENTRY_ROPE:
+        return size + rope_bytes(value);
+    case ENTRY_DICT:
+        return size + dict_bytes(value);
+    case ENTRY_BTREE:
+        return size + btree_bytes(value);
     case ENTRY_ZTREE: {
         const struct zset_root *z = value;
         return size + btree_bytes(&z->tree) + dict_bytes(&z->index) + dict_bytes(&z->crowd);
     }
-    default: return size;
+    default:
+        return size;
     }
 }
 

@@ -11,7 +11,8 @@
  *     header:  type:4 | encoding:4 , flags , value size:16 , key size:8 | access clock:24
  *
  * The value is one of:
- *   - embedded bytes (a short string, a listpack, an intset) of value_size <= ENTRY_EMBED_MAX bytes;
+ *   - embedded bytes (a short string, a listpack, an intset) of value_size <= ENTRY_EMBED_MAX
+ * bytes;
  *   - an integer of 8 bytes (unaligned);
  *   - the root(s) of a rope, dict or btree, 8-byte aligned; what hangs below has its own births.
  *

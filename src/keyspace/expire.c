@@ -6,8 +6,8 @@
  */
 #include "keyspace/keyspace.h"
 
-/* One look at the clock for so many keys: some 100 us when all of them go. The room is for more than
- * a segment has, so that each call gets past one at least. */
+/* One look at the clock for so many keys: some 100 us when all of them go. The room is for more
+ * than a segment has, so that each call gets past one at least. */
 #define EXPIRE_BATCH 512
 #define EXPIRE_SEGMENTS 16
 

@@ -32,9 +32,15 @@ static void item_free_below(struct epoch_reclaim *ctx, void *item, uint64_t seen
 {
     const void *value = entry_value(item);
     switch (entry_encoding(item)) {
-    case ENTRY_ROPE: rope_free_below(ctx, value, seen); break;
-    case ENTRY_DICT: dict_free_below(ctx, value, seen); break;
-    case ENTRY_BTREE: btree_free_below(ctx, value, seen); break;
+    case ENTRY_ROPE:
+        rope_free_below(ctx, value, seen);
+        break;
+    case ENTRY_DICT:
+        dict_free_below(ctx, value, seen);
+        break;
+    case ENTRY_BTREE:
+        btree_free_below(ctx, value, seen);
+        break;
     case ENTRY_ZTREE: {
         const struct zset_root *z = value;
         btree_free_below(ctx, &z->tree, seen);
@@ -42,7 +48,8 @@ static void item_free_below(struct epoch_reclaim *ctx, void *item, uint64_t seen
         dict_free_below(ctx, &z->crowd, seen);
         break;
     }
-    default: break;
+    default:
+        break;
     }
 }
 
@@ -243,7 +250,8 @@ static void retire_below(struct keyref *ref, const struct entry *e)
         dict_clear(&z.crowd, epoch);
         break;
     }
-    default: break;
+    default:
+        break;
     }
 }
 
@@ -478,7 +486,8 @@ void keyref_give(struct keyref *ref, struct entry *e)
         named->flags |= e->flags & ENTRY_VALUE_FLAGS;
         entry_set_clock(named, entry_clock(e));
         size_t fixed = entry_fixed_value_size(entry_encoding(e));
-        memcpy((void *)(uintptr_t)entry_value(named), entry_value(e), fixed ? fixed : e->value_size);
+        memcpy((void *)(uintptr_t)entry_value(named), entry_value(e),
+               fixed ? fixed : e->value_size);
         entry_free_block(e);
         e = named;
     }
@@ -542,9 +551,15 @@ void keyref_copy_from(struct keyref *to, const struct entry *from, int64_t due)
     void *value = (void *)(uintptr_t)entry_value(e);
     const void *source = entry_value(from);
     switch (encoding) {
-    case ENTRY_ROPE: copy_rope(value, source, epoch); break;
-    case ENTRY_DICT: copy_dict(value, source, epoch); break;
-    case ENTRY_BTREE: copy_btree(value, source, epoch); break;
+    case ENTRY_ROPE:
+        copy_rope(value, source, epoch);
+        break;
+    case ENTRY_DICT:
+        copy_dict(value, source, epoch);
+        break;
+    case ENTRY_BTREE:
+        copy_btree(value, source, epoch);
+        break;
     case ENTRY_ZTREE: {
         struct zset_root *z = value;
         const struct zset_root *s = source;
@@ -553,9 +568,13 @@ void keyref_copy_from(struct keyref *to, const struct entry *from, int64_t due)
         copy_dict(&z->crowd, &s->crowd, epoch);
         break;
     }
-    case ENTRY_INT: memcpy(value, source, sizeof(int64_t)); break;
+    case ENTRY_INT:
+        memcpy(value, source, sizeof(int64_t));
+        break;
     case ENTRY_BYTES:
     case ENTRY_LISTPACK:
-    case ENTRY_INTSET: memcpy(value, source, from->value_size); break;
+    case ENTRY_INTSET:
+        memcpy(value, source, from->value_size);
+        break;
     }
 }

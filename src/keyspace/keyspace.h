@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The keyspace: the databases, their keys, expiry and snapshots. Owned by the executor thread; every
- * function here is called by it, unless it says otherwise.
+ * The keyspace: the databases, their keys, expiry and snapshots. Owned by the executor thread;
+ * every function here is called by it, unless it says otherwise.
  *
  * Reading: db_find gives an entry that stays valid until the key is next written. A key past its
  * expiry is not found.
  *
  * Writing goes through a keyref, which names a key and its entry. Before the value is changed in
- * place keyref_own must be called: when a snapshot can see the entry it is copied first. Nodes below
- * a root look after themselves given keyspace.epoch. Every keyref operation leaves ref->entry up to
- * date; raw pointers into the old entry (keys, values) are void after any of them but keyref_find.
+ * place keyref_own must be called: when a snapshot can see the entry it is copied first. Nodes
+ * below a root look after themselves given keyspace.epoch. Every keyref operation leaves ref->entry
+ * up to date; raw pointers into the old entry (keys, values) are void after any of them but
+ * keyref_find.
  *
  * A key is never empty: whoever removes the last element of a collection calls keyref_delete.
  */
@@ -52,8 +53,8 @@ struct keyspace {
     uint64_t dirty;           /* changes since the last save that succeeded */
     uint64_t expired_count;   /* since start */
     uint64_t hit_count, miss_count;
-    bool lfu;                 /* how the access clock is used: see access.c */
-    int lfu_log_factor;       /* the directives lfu-log-factor and lfu-decay-time */
+    bool lfu;           /* how the access clock is used: see access.c */
+    int lfu_log_factor; /* the directives lfu-log-factor and lfu-decay-time */
     int lfu_decay_minutes;
     uint32_t lru_clock;       /* seconds, modulo 2^24 (set by the executor with now_ms) */
     int expire_db;            /* the database where active expiry goes on */
@@ -105,7 +106,8 @@ struct entry *keyref_own(struct keyref *ref);
 
 /* Give the key a fresh value: creates the key or replaces what it had (type, value, encoding,
  * flags), retiring the old value. `due`: ENTRY_NO_EXPIRY or a time; KEYREF_KEEP_DUE keeps the old
- * entry's. Returns the new entry; its value field is to be filled by the caller (roots are zeroed). */
+ * entry's. Returns the new entry; its value field is to be filled by the caller (roots are zeroed).
+ */
 #define KEYREF_KEEP_DUE INT64_MIN
 struct entry *keyref_put(struct keyref *ref, int64_t due, enum entry_type type,
                          enum entry_encoding encoding, size_t value_size);
@@ -115,8 +117,7 @@ struct entry *keyref_resize(struct keyref *ref, size_t new_size);
 
 /* Change the encoding (and with it the value field) without retiring anything: the caller has moved
  * the contents. The value field is as after keyref_put. Key, type, due, clock and flags stay. */
-struct entry *keyref_reencode(struct keyref *ref, enum entry_encoding encoding,
-                              size_t value_size);
+struct entry *keyref_reencode(struct keyref *ref, enum entry_encoding encoding, size_t value_size);
 
 /* Set or clear (ENTRY_NO_EXPIRY) the expiry. */
 void keyref_set_due(struct keyref *ref, int64_t due);

@@ -24,9 +24,12 @@ uint64_t string_size(const struct entry *e)
 {
     char digits[NUMBER_INT64_SIZE];
     switch (entry_encoding(e)) {
-    case ENTRY_INT: return number_format_int64(digits, entry_int(e));
-    case ENTRY_ROPE: return rope_of(e)->size;
-    default: return e->value_size;
+    case ENTRY_INT:
+        return number_format_int64(digits, entry_int(e));
+    case ENTRY_ROPE:
+        return rope_of(e)->size;
+    default:
+        return e->value_size;
     }
 }
 
@@ -35,9 +38,14 @@ struct slice string_run(const struct entry *e, uint64_t offset, uint64_t size,
 {
     struct slice s;
     switch (entry_encoding(e)) {
-    case ENTRY_ROPE: return rope_run(rope_of(e), offset, size);
-    case ENTRY_INT: s = slice_of(buf, number_format_int64(buf, entry_int(e))); break;
-    default: s = entry_bytes(e); break;
+    case ENTRY_ROPE:
+        return rope_run(rope_of(e), offset, size);
+    case ENTRY_INT:
+        s = slice_of(buf, number_format_int64(buf, entry_int(e)));
+        break;
+    default:
+        s = entry_bytes(e);
+        break;
     }
     if (offset >= s.size)
         return slice_of(s.data, 0);
@@ -85,18 +93,26 @@ bool string_equal(const struct entry *e, struct slice s)
 bool string_get_int64(const struct entry *e, int64_t *out)
 {
     switch (entry_encoding(e)) {
-    case ENTRY_INT: *out = entry_int(e); return true;
-    case ENTRY_BYTES: return number_parse_int64(entry_bytes(e), out);
-    default: return false;
+    case ENTRY_INT:
+        *out = entry_int(e);
+        return true;
+    case ENTRY_BYTES:
+        return number_parse_int64(entry_bytes(e), out);
+    default:
+        return false;
     }
 }
 
 bool string_get_long_double(const struct entry *e, long double *out)
 {
     switch (entry_encoding(e)) {
-    case ENTRY_INT: *out = (long double)entry_int(e); return true;
-    case ENTRY_BYTES: return number_parse_long_double(entry_bytes(e), out);
-    default: return false; /* longer than any number that is accepted */
+    case ENTRY_INT:
+        *out = (long double)entry_int(e);
+        return true;
+    case ENTRY_BYTES:
+        return number_parse_long_double(entry_bytes(e), out);
+    default:
+        return false; /* longer than any number that is accepted */
     }
 }
 
@@ -133,8 +149,8 @@ void string_set_bytes(struct keyref *ref, struct slice value, int64_t due)
 void string_set(struct keyref *ref, struct slice value, int64_t due)
 {
     int64_t number;
-    if (value.size <= INT64_DIGITS_MAX && value.size > 0 &&
-        (unsigned char)value.data[0] <= '9' && number_parse_int64(value, &number))
+    if (value.size <= INT64_DIGITS_MAX && value.size > 0 && (unsigned char)value.data[0] <= '9' &&
+        number_parse_int64(value, &number))
         string_set_int64(ref, number, due);
     else
         string_set_bytes(ref, value, due);

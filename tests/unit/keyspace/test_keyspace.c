@@ -628,9 +628,9 @@ static void run_model(bool with_reclaimer, int steps)
     assert_int_equal(mem_used(), before);
 }
 
-/* Whatever is written, moved, copied, expired and flushed, with snapshots taken, nested and released
- * at random: the keyspace holds what the model says, every snapshot reads as it did when it was
- * taken, also from another thread, and at the end nothing is left. */
+/* Whatever is written, moved, copied, expired and flushed, with snapshots taken, nested and
+ * released at random: the keyspace holds what the model says, every snapshot reads as it did when
+ * it was taken, also from another thread, and at the end nothing is left. */
 static void test_model(void **state)
 {
     (void)state;
@@ -656,8 +656,8 @@ static struct keyref ref_of(struct keyspace *ks, const char *key)
     return ref;
 }
 
-/* A value of the same size class is written over in place while no snapshot is live, and never while
- * one can see it. */
+/* A value of the same size class is written over in place while no snapshot is live, and never
+ * while one can see it. */
 static void test_put_in_place(void **state)
 {
     (void)state;
@@ -787,8 +787,8 @@ static void test_lru_clock(void **state)
     keyspace_free(ks);
 }
 
-/* The LFU counter begins at 5, grows ever slower, stops at 255, decays by the minute, and stays with
- * the key when its value is replaced. */
+/* The LFU counter begins at 5, grows ever slower, stops at 255, decays by the minute, and stays
+ * with the key when its value is replaced. */
 static void test_lfu_clock(void **state)
 {
     (void)state;
@@ -860,8 +860,8 @@ static void test_entry_layout(void **state)
                 assert_int_equal(entry_type(e), ENTRY_HASH);
                 assert_int_equal(entry_encoding(e), encoding);
                 size_t fixed = entry_fixed_value_size(encoding);
-                size_t end = (size_t)((const char *)entry_value(e) - (const char *)e) +
-                             (fixed ? fixed : 77);
+                size_t end =
+                    (size_t)((const char *)entry_value(e) - (const char *)e) + (fixed ? fixed : 77);
                 assert_int_equal(entry_size(e), end);
                 assert_int_equal(entry_size_for(n, expires, encoding, 77), end);
                 if (entry_has_root(e))
@@ -873,7 +873,8 @@ static void test_entry_layout(void **state)
 }
 
 /* The C library keeps a thread's stack with what belongs to it for the next thread, and under
- * jemalloc that counts as memory in use: more threads than the tests have at once are made first. */
+ * jemalloc that counts as memory in use: more threads than the tests have at once are made first.
+ */
 #define WARM_THREADS 6
 static pthread_barrier_t warm_barrier;
 
@@ -898,10 +899,14 @@ int main(void)
 {
     warm_threads();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_entry_layout),  cmocka_unit_test(test_put_in_place),
-        cmocka_unit_test(test_expiry),        cmocka_unit_test(test_expiry_paused),
-        cmocka_unit_test(test_expiry_in_slices), cmocka_unit_test(test_lru_clock),
-        cmocka_unit_test(test_lfu_clock),     cmocka_unit_test(test_flush),
+        cmocka_unit_test(test_entry_layout),
+        cmocka_unit_test(test_put_in_place),
+        cmocka_unit_test(test_expiry),
+        cmocka_unit_test(test_expiry_paused),
+        cmocka_unit_test(test_expiry_in_slices),
+        cmocka_unit_test(test_lru_clock),
+        cmocka_unit_test(test_lfu_clock),
+        cmocka_unit_test(test_flush),
         cmocka_unit_test(test_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -145,10 +145,14 @@ static void test_incr(void **state)
 static size_t random_size(void)
 {
     switch (rnd(4)) {
-    case 0: return rnd(60);
-    case 1: return rnd(500);
-    case 2: return ENTRY_EMBED_MAX - 20 + rnd(40);
-    default: return rnd(30000);
+    case 0:
+        return rnd(60);
+    case 1:
+        return rnd(500);
+    case 2:
+        return ENTRY_EMBED_MAX - 20 + rnd(40);
+    default:
+        return rnd(30000);
     }
 }
 
