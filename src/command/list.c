@@ -447,8 +447,7 @@ static bool parse_lpos(struct call *c, struct lpos_options *o)
 }
 
 /* The next match from `seen` elements on; false when there is none within the limit. */
-static bool next_match(struct list_iter *it, struct slice wanted, int64_t max_length,
-                       int64_t *seen)
+static bool next_match(struct list_iter *it, struct slice wanted, int64_t max_length, int64_t *seen)
 {
     struct slice item;
     while ((max_length == 0 || *seen < max_length) && list_iter_next(it, &item)) {

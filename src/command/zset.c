@@ -42,8 +42,7 @@ static bool parse_zadd(struct call *c, struct zadd *z)
     else if (nx && z->flags & ZSET_XX)
         reply_error(c->reply, "ERR XX and NX options at the same time are not compatible");
     else if ((gt && nx) || (lt && nx) || (gt && lt))
-        reply_error(c->reply,
-                    "ERR GT, LT, and/or NX options at the same time are not compatible");
+        reply_error(c->reply, "ERR GT, LT, and/or NX options at the same time are not compatible");
     else if (z->flags & ZSET_INCR && z->pairs > 1)
         reply_error(c->reply, "ERR INCR option supports a single increment-element pair");
     else
@@ -61,10 +60,17 @@ static void add_pairs(struct call *c, const struct zadd *z, const double *scores
     double result = 0;
     for (int i = 0; i < z->pairs; i++) {
         switch (zset_add(&ref, c->argv[z->first + 2 * i + 1], scores[i], z->flags, &result)) {
-        case ZSET_ADDED: added++; break;
-        case ZSET_UPDATED: updated++; break;
-        case ZSET_SKIPPED: skipped++; break;
-        case ZSET_SAME: break;
+        case ZSET_ADDED:
+            added++;
+            break;
+        case ZSET_UPDATED:
+            updated++;
+            break;
+        case ZSET_SKIPPED:
+            skipped++;
+            break;
+        case ZSET_SAME:
+            break;
         case ZSET_NAN:
             /* Only with INCR, which takes one pair: nothing was changed before. */
             reply_error(c->reply, "ERR resulting score is not a number (NaN)");

@@ -166,9 +166,12 @@ static double aggregate(enum aggregate how, double a, double b)
 {
     double sum = a + b;
     switch (how) {
-    case AGGREGATE_SUM: return isnan(sum) ? 0 : sum; /* infinities of both signs */
-    case AGGREGATE_MIN: return b < a ? b : a;
-    case AGGREGATE_MAX: break;
+    case AGGREGATE_SUM:
+        return isnan(sum) ? 0 : sum; /* infinities of both signs */
+    case AGGREGATE_MIN:
+        return b < a ? b : a;
+    case AGGREGATE_MAX:
+        break;
     }
     return b > a ? b : a;
 }
@@ -199,8 +202,7 @@ static void unite(struct results *r, const struct input *inputs, int count, enum
     size_t kept = 0;
     for (size_t i = 0; i < r->count; i++) {
         struct result *last = kept ? &r->items[kept - 1] : NULL;
-        if (last && last->hash == r->items[i].hash &&
-            slice_equal(last->member, r->items[i].member))
+        if (last && last->hash == r->items[i].hash && slice_equal(last->member, r->items[i].member))
             last->score = aggregate(how, last->score, r->items[i].score);
         else
             r->items[kept++] = r->items[i];
@@ -208,7 +210,8 @@ static void unite(struct results *r, const struct input *inputs, int count, enum
     r->count = kept;
 }
 
-/* The score that the intersection gives a member of the first input; false when it is not in all. */
+/* The score that the intersection gives a member of the first input; false when it is not in all.
+ */
 static bool in_all(const struct input *inputs, int count, enum aggregate how, struct slice member,
                    double *score)
 {

@@ -19,8 +19,8 @@ void zset_tell_if_gone(struct call *c, const struct keyref *ref);
 void zset_reply_begin(struct reply *r, uint64_t count, bool with_scores);
 void zset_reply_item(struct reply *r, const struct zset_item *item, bool with_scores);
 
-/* Put what was built under a key, whatever it had, and reply how many members it has; delete the key
- * when nothing was built. */
+/* Put what was built under a key, whatever it had, and reply how many members it has; delete the
+ * key when nothing was built. */
 void zset_store(struct call *c, struct slice key, struct zset_builder *b, const char *event);
 
 #endif

@@ -20,9 +20,9 @@ struct range {
     struct zset_lex_range lex;
 };
 
-/* A bound of a score range is read as strtod does it, which is more generous than for scores: blanks
- * before it, nothing at all (which is 0) and numbers out of range (which are infinite) are taken,
- * and what follows a NUL is not looked at. */
+/* A bound of a score range is read as strtod does it, which is more generous than for scores:
+ * blanks before it, nothing at all (which is 0) and numbers out of range (which are infinite) are
+ * taken, and what follows a NUL is not looked at. */
 static bool parse_loosely(struct slice s, double *out)
 {
     if (number_parse_double(s, out))
@@ -68,7 +68,8 @@ static bool parse_range(struct call *c, enum range_kind kind, struct slice min, 
             return true;
         reply_error(c->reply, "ERR min or max is not a float");
         return false;
-    case BY_LEX: break;
+    case BY_LEX:
+        break;
     }
     if (parse_lex_bound(min, &range->lex.min) && parse_lex_bound(max, &range->lex.max))
         return true;
@@ -95,9 +96,12 @@ static struct zset_ranks resolve_ranks(int64_t start, int64_t end, uint64_t tota
 static struct zset_ranks find_ranks(const struct entry *e, const struct range *range, bool reverse)
 {
     switch (range->kind) {
-    case BY_RANK: return resolve_ranks(range->start, range->end, zset_count(e), reverse);
-    case BY_SCORE: return zset_ranks_by_score(e, &range->score);
-    case BY_LEX: break;
+    case BY_RANK:
+        return resolve_ranks(range->start, range->end, zset_count(e), reverse);
+    case BY_SCORE:
+        return zset_ranks_by_score(e, &range->score);
+    case BY_LEX:
+        break;
     }
     return zset_ranks_by_lex(e, &range->lex, reverse);
 }

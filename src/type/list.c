@@ -223,8 +223,8 @@ void list_set(struct keyref *ref, uint64_t index, struct slice item)
         uint32_t at = listpack_seek(lp, (int64_t)index);
         int64_t size = ref->entry->value_size + listpack_replace_growth(lp, at, item);
         if (size <= ENTRY_EMBED_MAX) {
-            size_t room = (size_t)size > ref->entry->value_size ? (size_t)size
-                                                                : ref->entry->value_size;
+            size_t room =
+                (size_t)size > ref->entry->value_size ? (size_t)size : ref->entry->value_size;
             lp = listpack_of(keyref_resize(ref, room));
             listpack_replace(lp, at, item);
             if ((size_t)size < room)

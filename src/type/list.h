@@ -7,10 +7,10 @@
  * What OBJECT ENCODING reports follows Redis 7.2 and is worked out when it is asked for: "listpack"
  * while the elements would fit in one listpack of list-max-listpack-size, else "quicklist".
  *
- * Functions that take a keyref change the list and leave ref->entry up to date; one that removes the
- * last element deletes the key (ref->entry is NULL then). Slices given in are copied and must not
- * point into the list itself. Functions that take a const entry write nothing and may be used on a
- * frozen entry by any thread.
+ * Functions that take a keyref change the list and leave ref->entry up to date; one that removes
+ * the last element deletes the key (ref->entry is NULL then). Slices given in are copied and must
+ * not point into the list itself. Functions that take a const entry write nothing and may be used
+ * on a frozen entry by any thread.
  */
 #ifndef HF_TYPE_LIST_H
 #define HF_TYPE_LIST_H

@@ -251,8 +251,8 @@ bool zset_lex_below_max(const struct zset_lex_range *range, struct slice member)
 
 /* The members from the first that is not before the range to the one before the first that is
  * behind it; seen from the other end in reverse. */
-static struct zset_ranks ranks_by_walking(const struct entry *e,
-                                            const struct zset_lex_range *range, bool reverse)
+static struct zset_ranks ranks_by_walking(const struct entry *e, const struct zset_lex_range *range,
+                                          bool reverse)
 {
     uint64_t count = zset_count(e), skipped = 0, within = 0;
     struct zset_ranks none = {0, 0};
@@ -323,8 +323,7 @@ static enum zset_add_result decide(double current, unsigned flags, double *score
     return s == current ? ZSET_SAME : ZSET_UPDATED;
 }
 
-static bool beyond_limits(const struct encoding_limits *limits, uint64_t count,
-                          struct slice member)
+static bool beyond_limits(const struct encoding_limits *limits, uint64_t count, struct slice member)
 {
     return count > (uint64_t)limits->zset_max_listpack_entries ||
            member.size > (uint64_t)limits->zset_max_listpack_value;
@@ -346,8 +345,8 @@ static bool make_room(struct keyref *ref, struct slice member, struct slice scor
     if (e)
         keyref_resize(ref, size);
     else
-        listpack_init(listpack_of(
-            keyref_put(ref, ENTRY_NO_EXPIRY, ENTRY_ZSET, ENTRY_LISTPACK, size)));
+        listpack_init(
+            listpack_of(keyref_put(ref, ENTRY_NO_EXPIRY, ENTRY_ZSET, ENTRY_LISTPACK, size)));
     return true;
 }
 
@@ -398,8 +397,8 @@ static enum zset_add_result add_small(struct keyref *ref, struct slice member, u
     if (result != ZSET_UPDATED)
         return result;
     struct slice text = slice_of(number, zset_format_score(number, *score));
-    int64_t size = ref->entry->value_size +
-                   listpack_replace_growth(lp, listpack_next(lp, at), text);
+    int64_t size =
+        ref->entry->value_size + listpack_replace_growth(lp, listpack_next(lp, at), text);
     if (size > ENTRY_EMBED_MAX) {
         make_tree(ref);
         return add_large(ref, member, 0, score);
@@ -501,8 +500,7 @@ static void builder_append_large(struct zset_builder *b, struct slice member, do
 {
     b->run = b->run > 0 && b->run_score == score ? b->run + 1 : 1;
     b->run_score = score;
-    zset_tree_append(&b->root, b->epoch, member, hash_member(member), score,
-                     b->run);
+    zset_tree_append(&b->root, b->epoch, member, hash_member(member), score, b->run);
 }
 
 /* Make room in the listpack for one more pair, or a tree of it. */
@@ -692,7 +690,7 @@ void zset_check(const struct entry *e, const struct epoch *epoch)
     for (uint32_t at = listpack_first(lp); at != 0; at = next_pair(lp, at)) {
         char number[LISTPACK_NUMBER_SIZE];
         uint32_t next = next_pair(lp, at);
-        assert(next == 0 || pair_is_behind(lp, next, listpack_get_slice(lp, at, number),
-                                           score_behind(lp, at)));
+        assert(next == 0 ||
+               pair_is_behind(lp, next, listpack_get_slice(lp, at, number), score_behind(lp, at)));
     }
 }

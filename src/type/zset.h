@@ -12,18 +12,19 @@
  *
  * ZSCAN goes the other way: it walks the index, as only an order by hash lets a cursor survive
  * changes of scores, and needs the member for a hash and a score. The tree gives the few members of
- * that score, whose hashes tell which one it is; but that would not end where a million members share
- * one score. There the crowd gives the member by its hash. A member enters the crowd when it comes to
- * a score that so many have already; those few enter with it when the bound is passed just then. It
- * leaves the crowd when it leaves the score. Where scores differ the crowd is empty and costs nothing.
+ * that score, whose hashes tell which one it is; but that would not end where a million members
+ * share one score. There the crowd gives the member by its hash. A member enters the crowd when it
+ * comes to a score that so many have already; those few enter with it when the bound is passed just
+ * then. It leaves the crowd when it leaves the score. Where scores differ the crowd is empty and
+ * costs nothing.
  *
  * A zset becomes large when Redis's thresholds are passed, with ENTRY_GROWN set, or when it would
  * not fit in the entry, without. It never becomes small again. -0.0 is kept as 0.0.
  *
- * Functions that take a keyref change the zset and leave ref->entry up to date; one that removes the
- * last member deletes the key (ref->entry is NULL then). Slices given in must not point into the
- * zset. Functions that take a const entry write nothing and may be used on a frozen entry by any
- * thread.
+ * Functions that take a keyref change the zset and leave ref->entry up to date; one that removes
+ * the last member deletes the key (ref->entry is NULL then). Slices given in must not point into
+ * the zset. Functions that take a const entry write nothing and may be used on a frozen entry by
+ * any thread.
  */
 #ifndef HF_TYPE_ZSET_H
 #define HF_TYPE_ZSET_H
@@ -42,8 +43,8 @@ struct zset_item {
 uint64_t zset_count(const struct entry *e);
 const char *zset_encoding_name(const struct entry *e);
 
-/* A score as Redis writes it into a listpack, and as ZSCAN shows it there: whole numbers as integers
- * even where a reply would have an exponent. */
+/* A score as Redis writes it into a listpack, and as ZSCAN shows it there: whole numbers as
+ * integers even where a reply would have an exponent. */
 size_t zset_format_score(char out[NUMBER_DOUBLE_SIZE], double score);
 
 /* Ask for the cache lines that a look-up of this member will need. */
@@ -85,8 +86,8 @@ struct zset_ranks {
     uint64_t first, count;
 };
 struct zset_ranks zset_ranks_by_score(const struct entry *e, const struct zset_score_range *range);
-/* Meant for zsets whose members have all the same score. Where they have not, Redis's answer depends
- * on the direction it walks in: small ones answer the same here. */
+/* Meant for zsets whose members have all the same score. Where they have not, Redis's answer
+ * depends on the direction it walks in: small ones answer the same here. */
 struct zset_ranks zset_ranks_by_lex(const struct entry *e, const struct zset_lex_range *range,
                                     bool reverse);
 
@@ -104,8 +105,8 @@ enum zset_add_result {
     ZSET_UPDATED,
     ZSET_NAN /* infinities of both signs were added: nothing was changed */
 };
-/* Add a member or change its score. Creates the zset. *result_score (may be NULL) is what the member
- * has afterwards, for SAME, ADDED and UPDATED. */
+/* Add a member or change its score. Creates the zset. *result_score (may be NULL) is what the
+ * member has afterwards, for SAME, ADDED and UPDATED. */
 enum zset_add_result zset_add(struct keyref *ref, struct slice member, double score, unsigned flags,
                               double *result_score);
 
@@ -115,8 +116,8 @@ bool zset_remove(struct keyref *ref, struct slice member);
 void zset_remove_ranks(struct keyref *ref, uint64_t first, uint64_t count);
 
 /* SCAN, as dict_scan: gives whole leaves from `cursor` on until at least `want` members were given;
- * returns the next cursor, 0 at the end. What is small to Redis is given whole, in order. The slices
- * of a tree are valid until the zset is changed, those of a listpack until fn returns. */
+ * returns the next cursor, 0 at the end. What is small to Redis is given whole, in order. The
+ * slices of a tree are valid until the zset is changed, those of a listpack until fn returns. */
 typedef void zset_visit_fn(void *ctx, const struct zset_item *item);
 uint64_t zset_scan(const struct entry *e, uint64_t cursor, size_t want, zset_visit_fn *fn,
                    void *ctx);
@@ -127,7 +128,7 @@ struct zset_builder {
     struct epoch *epoch;
     const struct encoding_limits *limits;
     bool large, grown;
-    uint64_t run;     /* of the last members appended: how many share one score */
+    uint64_t run; /* of the last members appended: how many share one score */
     double run_score;
     struct zset_root root;
     char lp[ENTRY_EMBED_MAX];
@@ -139,9 +140,9 @@ bool zset_builder_add(struct zset_builder *b, struct slice member, double score)
 /* Add behind all others, by score, then member: the caller knows the order, and that the member is
  * not there. Not to be mixed with zset_builder_add. */
 void zset_builder_append(struct zset_builder *b, struct slice member, double score);
-/* Add all pairs of a listpack that listpack_check has passed, to a builder that is empty. False when
- * they are no zset: a member without a score, a score that is no number, a member twice. The builder
- * must be reset then. */
+/* Add all pairs of a listpack that listpack_check has passed, to a builder that is empty. False
+ * when they are no zset: a member without a score, a score that is no number, a member twice. The
+ * builder must be reset then. */
 bool zset_builder_add_listpack(struct zset_builder *b, const char *lp);
 uint64_t zset_builder_count(const struct zset_builder *b);
 /* The finished entry, for db_insert or keyref_give; NULL when nothing was added. The builder is

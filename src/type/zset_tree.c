@@ -126,8 +126,8 @@ static bool has_score(const struct btree_pos *pos, const char score[8])
     return memcmp(btree_item(pos).data, score, 8) == 0;
 }
 
-/* How many of the items at and around pos have this score: counted up to ZSET_FEW + 1. *first is set
- * to the first of them when there are no more than ZSET_FEW. */
+/* How many of the items at and around pos have this score: counted up to ZSET_FEW + 1. *first is
+ * set to the first of them when there are no more than ZSET_FEW. */
 static unsigned count_around(const struct btree_pos *pos, const char score[8],
                              struct btree_pos *first)
 {

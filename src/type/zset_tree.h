@@ -28,8 +28,8 @@ bool zset_tree_find(const struct zset_root *z, struct slice member, uint64_t has
 /* Insert a member that is not there. */
 void zset_tree_insert(struct zset_root *z, struct epoch *e, struct slice member, uint64_t hash,
                       double score);
-/* The same for one that belongs behind all others; `run` of the last members share its score, itself
- * counted. */
+/* The same for one that belongs behind all others; `run` of the last members share its score,
+ * itself counted. */
 void zset_tree_append(struct zset_root *z, struct epoch *e, struct slice member, uint64_t hash,
                       double score, uint64_t run);
 /* Give the member that was found another score. */

@@ -50,10 +50,18 @@ static struct slice item_bytes(uint32_t id, char buf[ITEM_MAX])
 {
     int n;
     switch (id % 8) {
-    case 0: n = snprintf(buf, ITEM_MAX, "%" PRIu32, id); break;
-    case 1: n = snprintf(buf, ITEM_MAX, "-%" PRIu32 "000000000", id); break;
-    case 2: n = id < 10 ? 0 : snprintf(buf, ITEM_MAX, "0%" PRIu32, id); break;
-    default: n = snprintf(buf, ITEM_MAX, "item:%" PRIu32, id); break;
+    case 0:
+        n = snprintf(buf, ITEM_MAX, "%" PRIu32, id);
+        break;
+    case 1:
+        n = snprintf(buf, ITEM_MAX, "-%" PRIu32 "000000000", id);
+        break;
+    case 2:
+        n = id < 10 ? 0 : snprintf(buf, ITEM_MAX, "0%" PRIu32, id);
+        break;
+    default:
+        n = snprintf(buf, ITEM_MAX, "item:%" PRIu32, id);
+        break;
     }
     size_t size = (size_t)n;
     size_t wanted = id % 61 == 60 ? 150 + id % 200 : id % 499 == 498 ? 5000 : size;
@@ -78,8 +86,7 @@ static void model_insert(struct model *m, size_t at, uint32_t id)
 
 static void model_remove(struct model *m, size_t at, size_t count)
 {
-    memmove(m->items + at, m->items + at + count,
-            (m->count - at - count) * sizeof(m->items[0]));
+    memmove(m->items + at, m->items + at + count, (m->count - at - count) * sizeof(m->items[0]));
     m->count -= count;
 }
 
@@ -362,8 +369,8 @@ static void large_lists_are_like_arrays(void **state)
     random_run(20, 1500, 3000, false);
 }
 
-/* While snapshots are taken and released at random, each reads as it did when it was taken; and when
- * all is released no byte is left. */
+/* While snapshots are taken and released at random, each reads as it did when it was taken; and
+ * when all is released no byte is left. */
 static void snapshots_keep_their_lists(void **state)
 {
     (void)state;

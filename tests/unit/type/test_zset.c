@@ -62,7 +62,9 @@ static struct slice member_bytes(uint32_t id, size_t longest, char buf[MEMBER_MA
         n = snprintf(buf, MEMBER_MAX, "%" PRIu32, id);
     else if (id > 0)
         n = snprintf(buf, MEMBER_MAX, "member:%" PRIu32, id * 2654435761U % 100000 * 4096 + id);
-    size_t size = (size_t)n, wanted = id % 7 == 6 ? 30 + id % 34 : id % 97 == 96 ? 100 + id % 800 : 0;
+    size_t size = (size_t)n, wanted = id % 7 == 6     ? 30 + id % 34
+                                      : id % 97 == 96 ? 100 + id % 800
+                                                      : 0;
     if (wanted > longest)
         wanted = longest;
     if (size < wanted) {
@@ -78,17 +80,26 @@ enum scores { SAME_SCORES, FEW_SCORES, MANY_SCORES };
 static double random_score(enum scores kind)
 {
     switch (kind) {
-    case SAME_SCORES: return rnd(200) ? 1 : 2;
-    case FEW_SCORES: return (double)rnd(40) / 4 - 5;
-    case MANY_SCORES: break;
+    case SAME_SCORES:
+        return rnd(200) ? 1 : 2;
+    case FEW_SCORES:
+        return (double)rnd(40) / 4 - 5;
+    case MANY_SCORES:
+        break;
     }
     switch (rnd(20)) {
-    case 0: return INFINITY;
-    case 1: return -INFINITY;
-    case 2: return -0.0;
-    case 3: return (double)rnd(1000000) * 1e300;
-    case 4: return 1.0 / (double)(1 + rnd(1000000));
-    default: return (double)rnd(100000) - 50000;
+    case 0:
+        return INFINITY;
+    case 1:
+        return -INFINITY;
+    case 2:
+        return -0.0;
+    case 3:
+        return (double)rnd(1000000) * 1e300;
+    case 4:
+        return 1.0 / (double)(1 + rnd(1000000));
+    default:
+        return (double)rnd(100000) - 50000;
     }
 }
 
@@ -109,7 +120,8 @@ static int compare_ids(const void *a, const void *b)
     if (s != t)
         return s < t ? -1 : 1;
     char xb[MEMBER_MAX], yb[MEMBER_MAX];
-    return slice_compare(member_bytes(x, sorting_longest, xb), member_bytes(y, sorting_longest, yb));
+    return slice_compare(member_bytes(x, sorting_longest, xb),
+                         member_bytes(y, sorting_longest, yb));
 }
 
 static void put_in_order(const struct model *m, size_t longest, struct ordered *o)
@@ -466,11 +478,9 @@ static void random_run(const struct shape *shape, int steps, bool snapshots)
 /* Within Redis's thresholds by far; at them; with members that make a tree before Redis would have
  * made a skiplist; and far beyond them. */
 static const struct shape shapes[] = {
-    {20, 50, 10, FEW_SCORES},        {20, 50, 10, SAME_SCORES},
-    {200, 60, 140, MANY_SCORES},     {200, 60, 140, SAME_SCORES},
-    {150, 64, 110, FEW_SCORES},      {100, 1000, 40, MANY_SCORES},
-    {3000, 1000, 2000, MANY_SCORES}, {3000, 1000, 1500, FEW_SCORES},
-    {3000, 60, 1000, SAME_SCORES},
+    {20, 50, 10, FEW_SCORES},        {20, 50, 10, SAME_SCORES},      {200, 60, 140, MANY_SCORES},
+    {200, 60, 140, SAME_SCORES},     {150, 64, 110, FEW_SCORES},     {100, 1000, 40, MANY_SCORES},
+    {3000, 1000, 2000, MANY_SCORES}, {3000, 1000, 1500, FEW_SCORES}, {3000, 60, 1000, SAME_SCORES},
 };
 #define SHAPES (sizeof(shapes) / sizeof(shapes[0]))
 
@@ -482,8 +492,8 @@ static void zsets_are_like_sorted_arrays(void **state)
         random_run(&shapes[i], 1500 + 3 * (int)shapes[i].usual_max, false);
 }
 
-/* While snapshots are taken and released at random, each reads as it did when it was taken; and when
- * all is released no byte is left. */
+/* While snapshots are taken and released at random, each reads as it did when it was taken; and
+ * when all is released no byte is left. */
 static void snapshots_keep_their_zsets(void **state)
 {
     (void)state;
@@ -629,11 +639,16 @@ static void listpacks_are_checked(void **state)
         const char *pairs[8];
         bool valid;
     } cases[] = {
-        {{"a", "1", "b", "2"}, true},     {{"b", "2", "a", "1"}, true},
-        {{"b", "1", "a", "1"}, true},     {{"a", "-inf", "7", "inf"}, true},
-        {{"a", "1", "a", "1"}, false},    {{"a", "1", "b", "1", "a", "2"}, false},
-        {{"a", "x"}, false},              {{"a", "nan"}, false},
-        {{"a", "1", "b"}, false},         {{"b", "2", "a", "1", "b", "3"}, false},
+        {{"a", "1", "b", "2"}, true},
+        {{"b", "2", "a", "1"}, true},
+        {{"b", "1", "a", "1"}, true},
+        {{"a", "-inf", "7", "inf"}, true},
+        {{"a", "1", "a", "1"}, false},
+        {{"a", "1", "b", "1", "a", "2"}, false},
+        {{"a", "x"}, false},
+        {{"a", "nan"}, false},
+        {{"a", "1", "b"}, false},
+        {{"b", "2", "a", "1", "b", "3"}, false},
         {{"a", "-0", "b", "0.5"}, true},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
