@@ -130,7 +130,7 @@ STRING(req_res_logfile, "req-res-logfile", NULL, "", FIXED | HIDDEN | INERT)
 BOOL(set_proc_title, "set-proc-title", NULL, true, FIXED | INERT)
 BITS(shutdown_on_sigint, "shutdown-on-sigint", NULL, "default save nosave now force", 0, LIVE)
 BITS(shutdown_on_sigterm, "shutdown-on-sigterm", NULL, "default save nosave now force", 0, LIVE)
-INT(shutdown_timeout, "shutdown-timeout", NULL, 10, 0, INT32_MAX, LIVE)
+INT(shutdown_timeout, "shutdown-timeout", NULL, 10, 0, INT32_MAX, LIVE | INERT)
 ENUM(supervised, "supervised", NULL, "upstart systemd auto no", 3, FIXED | INERT)
 
 /* keyspace */
@@ -217,7 +217,7 @@ STRING(unixsocketgroup, "unixsocketgroup", NULL, "", FIXED | INERT)
 OCTAL(unixsocketperm, "unixsocketperm", NULL, 0, 0, 0777, FIXED)
 
 /* observability */
-BOOL(always_show_logo, "always-show-logo", NULL, false, FIXED)
+BOOL(always_show_logo, "always-show-logo", NULL, false, FIXED | INERT)
 STRING(availability_zone, "availability-zone", NULL, "", LIVE | INERT)
 BOOL(crash_log_enabled, "crash-log-enabled", NULL, true, LIVE | INERT)
 BOOL(crash_memcheck_enabled, "crash-memcheck-enabled", NULL, true, LIVE | INERT)
@@ -269,7 +269,7 @@ STRING(preload_file, "preload-file", NULL, "", FIXED | INERT)
 BOOL(rdb_del_sync_files, "rdb-del-sync-files", NULL, false, LIVE | INERT)
 INT(rdb_key_save_delay, "rdb-key-save-delay", NULL, 0, INT32_MIN, INT32_MAX,
     LIVE | HIDDEN | INERT)
-BOOL(rdb_save_incremental_fsync, "rdb-save-incremental-fsync", NULL, true, LIVE | INERT)
+BOOL(rdb_save_incremental_fsync, "rdb-save-incremental-fsync", NULL, true, LIVE)
 ENUM(rdb_version_check, "rdb-version-check", NULL, "strict relaxed", 0, LIVE | INERT)
 BOOL(rdbchecksum, "rdbchecksum", NULL, true, FIXED)
 BOOL(rdbcompression, "rdbcompression", NULL, true, LIVE)

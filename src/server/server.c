@@ -15,7 +15,8 @@
 #include "server/transaction.h"
 
 #define CRON_MS 100
-/* Active expiry: one step, and the least time from one step to the next while more is due. */
+/* Active expiry: one step, and the least time from one step to the next while more is due, at
+ * active-expire-effort 1; at effort n it is the n-th part. */
 #define EXPIRE_STEP_US 250
 #define EXPIRE_GAP_US 1000
 /* Descriptors besides the clients': files, listeners, pipes. */
@@ -86,8 +87,8 @@ void server_apply_config(struct server *s)
     e->list_max_listpack_size = c->list_max_listpack_size;
     e->list_compress_depth = c->list_compress_depth;
     s->ks->string_size_max = (uint64_t)c->proto_max_bulk_len;
-    s->ks->lfu = c->maxmemory_policy == POLICY_VOLATILE_LFU ||
-                 c->maxmemory_policy == POLICY_ALLKEYS_LFU;
+    s->ks->lfu =
+        c->maxmemory_policy == POLICY_VOLATILE_LFU || c->maxmemory_policy == POLICY_ALLKEYS_LFU;
     s->ks->lfu_log_factor = (int32_t)c->lfu_log_factor;
     s->ks->lfu_decay_minutes = (int32_t)c->lfu_decay_time;
     s->hooks.wanted = s->watches->count != 0 || l->notify_events;
@@ -150,7 +151,7 @@ static void expire_some(struct server *s)
     s->expire_more = keyspace_expire_step(s->ks, EXPIRE_STEP_US, clock_monotonic_us);
     s->expire_next_us = s->now_us;
     if (s->expire_more)
-        s->expire_next_us += EXPIRE_GAP_US;
+        s->expire_next_us += EXPIRE_GAP_US / s->config->active_expire_effort;
     else if (keyspace_has_due(s->ks))
         /* A bound that is too low, and that a snapshot keeps as it is: not to be looked at always. */
         s->expire_next_us += CRON_MS * 1000;
