@@ -6,25 +6,39 @@
  */
 #include "keyspace/keyspace.h"
 
-/* One look at the clock for so many keys: some 100 us when all of them go. The room is for more
- * than a segment has, so that each call gets past one at least. */
+/* Room for more than a segment has, so that each call gets past one at least. */
 #define EXPIRE_BATCH 512
 #define EXPIRE_SEGMENTS 16
+/* So many keys are removed between two looks at the clock: some 20 us. */
+#define EXPIRE_RUN 64
 
-/* Removes a batch of due keys. Returns false when the table has been gone through. */
-static bool expire_batch(struct db *db)
+struct slice_end {
+    int64_t us;
+    int64_t (*clock_us)(void);
+};
+
+enum batch_result { BATCH_MORE, BATCH_LAST, BATCH_TIME_UP };
+
+/* Removes a batch of due keys. LAST: the table has been gone through. */
+static enum batch_result expire_batch(struct db *db, const struct slice_end *end)
 {
     struct keyspace *ks = db->ks;
     void *items[EXPIRE_BATCH];
+    uint64_t begun_at = db->expire_cursor;
     /* A key lives through the very millisecond of its expiry, hence the 1. */
     size_t n = table_collect_due(&db->table, &ks->epoch, ks->now_ms - 1, &db->expire_cursor,
                                  EXPIRE_SEGMENTS, items, EXPIRE_BATCH);
     for (size_t i = 0; i < n; i++) {
-        const struct entry *e = items[i];
-        struct slice key = entry_key(e);
+        if (i % EXPIRE_RUN == EXPIRE_RUN - 1 && end->clock_us() >= end->us) {
+            db->expire_cursor = begun_at; /* the others are found again */
+            return BATCH_TIME_UP;
+        }
+        struct slice key = entry_key(items[i]);
         db_expire(db, key, key_hash(key));
     }
-    return db->expire_cursor != 0;
+    if (db->expire_cursor == 0)
+        return BATCH_LAST;
+    return end->clock_us() >= end->us ? BATCH_TIME_UP : BATCH_MORE;
 }
 
 bool keyspace_has_due(const struct keyspace *ks)
@@ -41,13 +55,14 @@ bool keyspace_expire_step(struct keyspace *ks, int64_t budget_us, int64_t (*cloc
 {
     if (ks->lazy_expire_paused)
         return false;
-    int64_t end = clock_us() + budget_us;
+    struct slice_end end = {clock_us() + budget_us, clock_us};
     for (int i = 0; i < ks->db_count; i++) {
         struct db *db = &ks->dbs[ks->expire_db];
-        while (db->expires > 0 && expire_batch(db)) {
-            if (clock_us() >= end)
-                return true;
-        }
+        enum batch_result result = BATCH_MORE;
+        while (db->expires > 0 && result == BATCH_MORE)
+            result = expire_batch(db, &end);
+        if (result == BATCH_TIME_UP)
+            return true;
         ks->expire_db = (ks->expire_db + 1) % ks->db_count;
     }
     return false;
