@@ -209,7 +209,8 @@ void btree_prefetch(const struct btree *t, struct slice key)
         return;
     uint64_t word = btree_word(key.data, key.size);
     for (int level = t->height; level > 0; level--) {
-        /* By the words alone: where they are equal any child will do. */
+        /* By the words alone. Where these do not tell, a prefetch would have to wait for lines
+         * itself. */
         const struct btree_node *node = ptr;
         const uint64_t *base = btree_node_words(node);
         for (uint32_t rest = node->count; rest > 1;) {
@@ -217,6 +218,8 @@ void btree_prefetch(const struct btree *t, struct slice key)
             base = base[half] <= word ? base + half : base;
             rest -= half;
         }
+        if (*base == word && base > btree_node_words(node))
+            return;
         ptr = btree_node_children(node)[base - btree_node_words(node)];
     }
     btree_leaf_prefetch(ptr);
@@ -474,7 +477,7 @@ void btree_remove(struct btree *t, struct epoch *e, struct btree_pos *pos)
         return;
     }
     size_t live = btree_leaf_live(leaf);
-    if (live <= leaf->size / 2U && leaf->size > 128)
+    if (live <= leaf->size * 3U / 4 && leaf->size > 128)
         leaf = path_rebuild_leaf(t, e, pos, live);
     if (index == leaf->count)
         pos_next_leaf(pos);

@@ -15,7 +15,8 @@
  * is needed. An item of more than BTREE_INLINE_MAX bytes lives in an immutable block of its own
  * with a birth; the leaf then holds its address (and its first 8 bytes, for the order). An interior
  * node holds for each child its address, its number of items, and the first 8 bytes of its first
- * item as a big-endian number: comparing needs the child only when these are equal.
+ * item as a big-endian number: comparing needs a child only when these are equal, and then one
+ * (btree_node.h says how).
  *
  * Splitting: in the middle, but at the end when an item is appended behind the last (or put before
  * the first) of the whole tree, so that lists and growing keys fill their leaves. Leaves and nodes
@@ -55,6 +56,8 @@ void btree_init(struct btree *t);
 void btree_put_double(char out[8], double d);
 double btree_get_double(const char in[8]);
 
+/* Bring what a seek will touch into the cache, as far as that is known without waiting for it. */
+void btree_prefetch(const struct btree *t, struct slice key);
 /* Stand on the first item >= key (in memcmp order, the shorter first). True if it is equal. */
 bool btree_seek(const struct btree *t, struct slice key, struct btree_pos *pos);
 /* Stand on the item of this rank; on the end if rank >= count. */
@@ -80,9 +83,9 @@ void btree_remove_range(struct btree *t, struct epoch *e, uint64_t rank, uint64_
 void btree_append(struct btree *t, struct epoch *e, struct slice item);
 void btree_prepend(struct btree *t, struct epoch *e, struct slice item);
 
-void btree_prefetch(const struct btree *t, struct slice key);
-
+/* Retire everything (in constant time or by the reclaimer); the tree is empty afterwards. */
 void btree_clear(struct btree *t, struct epoch *e);
+/* For the deep free of an entry: see table_type.free_below. */
 void btree_free_below(struct epoch_reclaim *ctx, const struct btree *t, uint64_t seen);
 void btree_register(void); /* EPOCH_BTREE */
 

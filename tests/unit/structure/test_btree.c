@@ -482,6 +482,67 @@ static void test_range_is_cut_whole(void **state)
     assert_int_equal(mem_used(), before);
 }
 
+#define KIND_HOLDER ((enum epoch_kind)9)
+
+/* Stands for an entry, which is freed with the tree that it holds the root of. */
+static void free_holder(struct epoch_reclaim *ctx, void *ptr, uint64_t seen)
+{
+    btree_free_below(ctx, ptr, seen);
+    mem_free(ptr);
+}
+
+/* A tree that goes with its entry leaves what a snapshot sees of it. */
+static void test_free_with_the_entry(void **state)
+{
+    (void)state;
+    static const char large[1000] = "large";
+    size_t before = mem_used();
+    struct epoch e;
+    struct btree t;
+    epoch_register(KIND_HOLDER, free_holder);
+    epoch_init(&e, false);
+    btree_init(&t);
+    for (int i = 0; i < 2000; i++)
+        btree_append(&t, &e, i % 10 ? SLICE("small") : slice_of(large, sizeof(large)));
+    struct btree frozen = t;
+    struct epoch_snapshot *s = epoch_snapshot_begin(&e);
+    struct btree *holder = mem_alloc(sizeof(*holder));
+    btree_prepend(&t, &e, SLICE("first"));
+    btree_append(&t, &e, slice_of(large, sizeof(large)));
+    *holder = t;
+    epoch_retire_deep(&e, KIND_HOLDER, holder, e.now, 1);
+    struct btree_pos pos;
+    btree_seek_rank(&frozen, 0, &pos);
+    for (int i = 0; i < 2000; i++, btree_next(&pos))
+        assert_int_equal(btree_item(&pos).size, i % 10 ? 5 : sizeof(large));
+    epoch_snapshot_end(&e, s);
+    epoch_deinit(&e);
+    assert_int_equal(mem_used(), before);
+}
+
+/* The sizes that are reported: of blocks, with those of large items, and the number of leaves. */
+static void test_sizes(void **state)
+{
+    (void)state;
+    static const char large[1000] = "large";
+    struct epoch e;
+    struct btree t;
+    epoch_init(&e, false);
+    btree_init(&t);
+    assert_int_equal(btree_leaf_count(&t), 0);
+    assert_int_equal(btree_bytes(&t), 0);
+    btree_append(&t, &e, slice_of(large, sizeof(large)));
+    assert_int_equal(btree_leaf_count(&t), 1);
+    assert_int_equal(btree_bytes(&t), 128 + mem_good_size(1016));
+    /* 100 to a leaf: 1024 - 16 bytes of room, 2 + 8 for each. */
+    btree_clear(&t, &e);
+    for (int i = 0; i < 100 * 1000; i++)
+        btree_append(&t, &e, SLICE("8 bytes."));
+    assert_int_equal(btree_leaf_count(&t), 1000);
+    btree_clear(&t, &e);
+    epoch_deinit(&e);
+}
+
 /* --- a thread reads while the tree changes ----------------------------------------------------- */
 
 struct reading {
@@ -561,6 +622,7 @@ int main(void)
         cmocka_unit_test(test_model_scored),    cmocka_unit_test(test_model_high),
         cmocka_unit_test(test_model_positions), cmocka_unit_test(test_sequences),
         cmocka_unit_test(test_random_density),  cmocka_unit_test(test_range_is_cut_whole),
+        cmocka_unit_test(test_free_with_the_entry), cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_reader_thread),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -324,6 +324,39 @@ static void test_write_copies_one_chunk(void **state)
     epoch_deinit(&e);
 }
 
+#define KIND_HOLDER ((enum epoch_kind)9)
+
+/* Stands for an entry, which is freed with the rope that it holds the root of. */
+static void free_holder(struct epoch_reclaim *ctx, void *ptr, uint64_t seen)
+{
+    rope_free_below(ctx, ptr, seen);
+    mem_free(ptr);
+}
+
+/* A rope that goes with its entry leaves what a snapshot sees of it. */
+static void test_free_with_the_entry(void **state)
+{
+    (void)state;
+    size_t before = mem_used();
+    struct epoch e;
+    struct rope r;
+    epoch_register(KIND_HOLDER, free_holder);
+    epoch_init(&e, false);
+    rope_init(&r);
+    rope_write(&r, &e, 0, slice_of(noise, NOISE_SIZE));
+    struct rope frozen = r;
+    struct epoch_snapshot *s = epoch_snapshot_begin(&e);
+    struct rope *holder = mem_alloc(sizeof(*holder));
+    rope_write(&r, &e, 20000, SLICE("changed"));
+    rope_write(&r, &e, r.size, SLICE("appended"));
+    *holder = r;
+    epoch_retire_deep(&e, KIND_HOLDER, holder, e.now, 1);
+    assert_reads_as(&frozen, noise, NOISE_SIZE);
+    epoch_snapshot_end(&e, s);
+    epoch_deinit(&e);
+    assert_int_equal(mem_used(), before);
+}
+
 /* --- a thread reads while the rope changes ----------------------------------------------------- */
 
 struct reading {
@@ -387,6 +420,7 @@ int main(void)
         cmocka_unit_test(test_holes),
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_write_copies_one_chunk),
+        cmocka_unit_test(test_free_with_the_entry),
         cmocka_unit_test(test_reader_thread),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
