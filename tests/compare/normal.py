@@ -95,7 +95,7 @@ BY_NAME = {
     "KEYS": unordered, "SMEMBERS": unordered, "SUNION": unordered, "SINTER": unordered, "SDIFF": unordered,
     "HKEYS": unordered, "HVALS": unordered, "HGETALL": unordered_pairs,
     "TTL": near(3), "PTTL": near(3000), "EXPIRETIME": near(3), "PEXPIRETIME": near(3000),
-    "OBJECT IDLETIME": near(5), "OBJECT FREQ": near(10),
+    "OBJECT IDLETIME": shape, "OBJECT FREQ": near(10),
     "RANDOMKEY": shape, "SRANDMEMBER": shape, "HRANDFIELD": shape, "ZRANDMEMBER": shape,
     "SCAN": scanned, "HSCAN": scanned, "SSCAN": scanned, "ZSCAN": scanned,
     "TIME": shape, "SPOP": shape, "CONFIG GET": unordered_pairs, "MEMORY USAGE": shape, "DUMP": shape, "CLIENT ID": shape, "HELLO": hello,
