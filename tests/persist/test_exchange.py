@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Files and payloads go both ways between Holdfast and Debian's redis-server."""
+import subprocess
+
+import pytest
+
+import data
+from harness import Server
+
+OPTIONS = [{}, {"rdbcompression": "no"}, {"rdbchecksum": "no", "list-compress-depth": "1"},
+           {"list-max-listpack-size": "4", "hash-max-listpack-entries": "2", "zset-max-listpack-entries": "2",
+            "set-max-intset-entries": "2"}]
+NAMES = ["default", "uncompressed", "no-checksum", "small-limits"]
+
+ALL_ENCODINGS = {("string", "int"), ("string", "embstr"), ("string", "raw"), ("list", "quicklist"),
+                 ("set", "intset"), ("set", "hashtable"), ("hash", "listpack"), ("hash", "hashtable"),
+                 ("zset", "listpack"), ("zset", "skiplist")}
+
+
+def written_by(kind, directory, options):
+    """A server's dump.rdb in the directory, and what the server held."""
+    with Server(kind, options, directory=directory) as server:
+        raw = server.raw()
+        data.fill(raw)
+        held = data.contents(raw)
+        if kind == "redis" and not options:
+            assert data.encodings(raw) == ALL_ENCODINGS
+        assert raw("SAVE") == "OK"
+    return held
+
+
+def loaded_by(kind, directory, options=None):
+    with Server(kind, options, directory=directory) as server:
+        return data.contents(server.raw())
+
+
+# What redis-server saves, Holdfast loads: all types in all encodings, with expiries, in several databases.
+@pytest.mark.parametrize("options", OPTIONS, ids=NAMES)
+def test_holdfast_loads_redis_file(tmp_path, options):
+    data.assert_same(written_by("redis", tmp_path, options), loaded_by("holdfast", tmp_path))
+
+
+# What Holdfast saves, redis-check-rdb accepts and redis-server loads.
+@pytest.mark.parametrize("options", OPTIONS, ids=NAMES)
+def test_redis_loads_holdfast_file(tmp_path, options):
+    held = written_by("holdfast", tmp_path, options)
+    check = subprocess.run(["redis-check-rdb", str(tmp_path / "dump.rdb")], capture_output=True, text=True)
+    assert check.returncode == 0 and "RDB looks OK" in check.stdout, check.stdout + check.stderr
+    data.assert_same(held, loaded_by("redis", tmp_path))
+
+
+# Both made by the same commands, both servers hold the same and say so with the same digest.
+def test_same_commands_same_digest(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    data.assert_same(written_by("redis", tmp_path / "a", {}), written_by("holdfast", tmp_path / "b", {}))
+
+
+# There and back: loaded by Holdfast and saved again, it is still the same to redis-server.
+def test_round_trip(tmp_path):
+    held = written_by("redis", tmp_path, {})
+    with Server("holdfast", directory=tmp_path) as server:
+        assert server.raw()("SAVE") == "OK"
+    data.assert_same(held, loaded_by("redis", tmp_path))
+
+
+# DUMP and RESTORE of every value in both directions, at both servers' default and at small limits.
+@pytest.mark.parametrize("options", [OPTIONS[0], OPTIONS[3]], ids=[NAMES[0], NAMES[3]])
+def test_dump_and_restore(options):
+    with Server("redis", options) as redis, Server("holdfast") as holdfast:
+        for source, target in ((redis, holdfast), (holdfast, redis)):
+            a, b = source.raw(), target.raw()
+            b("FLUSHALL")
+            a("FLUSHALL")
+            data.fill(a)
+            for db in range(16):
+                a("SELECT", db)
+                b("SELECT", db)
+                for key in a("KEYS", "*"):
+                    due = max(a("PEXPIRETIME", key), 0)
+                    assert b("RESTORE", key, due, a("DUMP", key), "ABSTTL") == "OK", (db, key)
+            data.assert_same(data.contents(a), data.contents(b))
+
+
+# A payload that is cut, changed or of a version to come is refused, and changes nothing.
+def test_damaged_payload_is_refused(server, rng):
+    raw = server.raw()
+    raw("RPUSH", "list", *range(100), "some", "words" * 30)
+    payload = raw("DUMP", "list")
+    error = "ERR DUMP payload version or checksum are wrong"
+    for size in (0, 1, 9, 10, 11, len(payload) // 2, len(payload) - 1):
+        assert raw("RESTORE", "new", 0, payload[:size]) == error
+    for _ in range(300):
+        at = rng.randrange(len(payload))
+        changed = payload[:at] + bytes([payload[at] ^ (1 << rng.randrange(8))]) + payload[at + 1:]
+        assert raw("RESTORE", "new", 0, changed) == error
+    assert raw("EXISTS", "new") == 0
+    assert raw("RESTORE", "new", 0, payload) == "OK"
+    assert raw("LRANGE", "new", 0, -1) == raw("LRANGE", "list", 0, -1)
