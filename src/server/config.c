@@ -60,7 +60,8 @@ static void roll_back(struct config *c, struct change *changes, int count)
     for (int i = count - 1; i >= 0; i--) {
         struct error ignored = {0};
         if (changes[i].set)
-            directive_set_string(c, changes[i].directive, text_slice(&changes[i].old), &ignored);
+            directive_set_string(c, changes[i].directive, text_slice(&changes[i].old), false,
+                                 &ignored);
     }
     for (int i = count - 1; i >= 0; i--) {
         struct error ignored = {0};
@@ -75,7 +76,7 @@ static bool make_changes(struct config *c, struct change *changes, int count, st
         struct change *ch = &changes[i];
         text_append_cstr(&ch->old, "");
         directive_get(c, ch->directive, &ch->old);
-        if (!directive_set_string(c, ch->directive, ch->value, err))
+        if (!directive_set_string(c, ch->directive, ch->value, false, err))
             return refuse(err, ch->name, err->message);
         ch->set = true;
     }

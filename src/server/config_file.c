@@ -132,7 +132,9 @@ static bool load_line(struct config *c, const struct source *src, struct config_
             error_set(&reason, ERROR_NOT_FOUND, "'%.100s' is not a directive that is known here",
                       w.items[0].data);
             ok = fail(err, src, reason.message);
-        } else if (!directive_set(c, d, w.items + 1, w.count - 1, true, &reason)) {
+        } else if (w.count == 2 ? !directive_set_string(c, d, w.items[1], true, &reason)
+                                : !directive_set(c, d, w.items + 1, w.count - 1, true, &reason)) {
+            /* One argument may hold several values: --save "3600 1 300 100". */
             ok = fail(err, src, reason.message);
         } else if (d->flags & DIRECTIVE_INERT) {
             config_warn_inert(c, d, src->name, src->line);

@@ -250,10 +250,10 @@ bool directive_set(struct config *c, const struct directive *d, const struct sli
 }
 
 bool directive_set_string(struct config *c, const struct directive *d, struct slice value,
-                          struct error *err)
+                          bool loading, struct error *err)
 {
     if (!(d->flags & MULTI))
-        return directive_set(c, d, &value, 1, false, err);
+        return directive_set(c, d, &value, 1, loading, err);
     /* Separated by exactly one blank, so that two of them give an empty value, as in Redis. */
     int count = 1;
     for (size_t i = 0; i < value.size; i++)
@@ -269,7 +269,7 @@ bool directive_set_string(struct config *c, const struct directive *d, struct sl
         argv[n++] = slice_of(copy + start, i - start);
         start = i + 1;
     }
-    bool ok = directive_set(c, d, argv, n, false, err);
+    bool ok = directive_set(c, d, argv, n, loading, err);
     mem_free(copy);
     mem_free(argv);
     return ok;

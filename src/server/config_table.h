@@ -58,7 +58,7 @@ const struct directive *directive_find(struct slice name);
 bool directive_set(struct config *c, const struct directive *d, const struct slice *argv, int argc,
                    bool loading, struct error *err);
 bool directive_set_string(struct config *c, const struct directive *d, struct slice value,
-                          struct error *err);
+                          bool loading, struct error *err);
 /* Appends the value as CONFIG GET gives it. */
 void directive_get(struct config *c, const struct directive *d, struct text *out);
 /* To a fresh config. */
