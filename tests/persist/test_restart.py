@@ -170,7 +170,7 @@ def test_expiry_while_down(tmp_path):
 # dbfilename and dir are obeyed, also when they are set at run time.
 def test_names(tmp_path):
     (tmp_path / "elsewhere").mkdir()
-    with Server(directory=tmp_path, options={"dbfilename": "one.rdb"}) as server:
+    with Server(directory=tmp_path, options={"dbfilename": "one.rdb", "enable-protected-configs": "yes"}) as server:
         client = server.client()
         client.set("k", "v")
         client.save()
