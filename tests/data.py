@@ -87,13 +87,15 @@ def contents(raw, databases=16):
     for db in range(databases):
         raw("SELECT", db)
         keys = raw("KEYS", "*")
-        for key, kind in zip(keys, raw.pipeline([("TYPE", k) for k in keys])):
-            due, value, digest = raw.pipeline([("PEXPIRETIME", key), READS[kind](key), ("DEBUG", "DIGEST-VALUE", key)])
+        kinds = [str(k) for k in raw.pipeline([("TYPE", k) for k in keys])]
+        replies = raw.pipeline([c for key, kind in zip(keys, kinds)
+                                for c in (("PEXPIRETIME", key), READS[kind](key), ("DEBUG", "DIGEST-VALUE", key))])
+        for key, kind, due, value, digest in zip(keys, kinds, replies[::3], replies[1::3], replies[2::3]):
             if kind == "set":
                 value = sorted(value)
             elif kind == "hash":
                 value = sorted(zip(value[::2], value[1::2]))
-            found[db, key] = (str(kind), due, value, str(digest[0]))
+            found[db, key] = (kind, due, value, str(digest[0]))
     raw("SELECT", 0)
     found["digest"] = str(raw("DEBUG", "DIGEST"))
     return found

@@ -170,6 +170,7 @@ class Raw:
             self.socket = socket.create_connection(("127.0.0.1", port))
         self.socket.settimeout(60)
         self.buffer = b""
+        self.at = 0
 
     def close(self):
         self.socket.close()
@@ -200,20 +201,32 @@ class Raw:
         data = self.socket.recv(1 << 16)
         if not data:
             raise EOFError("the server closed the connection")
-        self.buffer += data
+        self.buffer = self.buffer[self.at:] + data
+        self.at = 0
 
     def _line(self):
         while True:
-            at = self.buffer.find(b"\r\n")
-            if at >= 0:
-                line, self.buffer = self.buffer[:at], self.buffer[at + 2:]
+            end = self.buffer.find(b"\r\n", self.at)
+            if end >= 0:
+                line = self.buffer[self.at:end]
+                self.at = end + 2
                 return line
             self._more()
 
     def _bytes(self, size):
-        while len(self.buffer) < size + 2:
-            self._more()
-        data, self.buffer = self.buffer[:size], self.buffer[size + 2:]
+        if len(self.buffer) - self.at < size + 2:
+            parts = [self.buffer[self.at:]]
+            have = len(parts[0])
+            while have < size + 2:
+                data = self.socket.recv(1 << 18)
+                if not data:
+                    raise EOFError("the server closed the connection")
+                parts.append(data)
+                have += len(data)
+            self.buffer = b"".join(parts)
+            self.at = 0
+        data = self.buffer[self.at:self.at + size]
+        self.at += size + 2
         return data
 
     def read(self):

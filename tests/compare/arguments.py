@@ -19,7 +19,7 @@ ODD_FLOATS = [b"nan", b"NaN", b"-nan", b"inf", b"-inf", b"+inf", b"Infinity", b"
 
 WORDS = [b"EX", b"PX", b"NX", b"XX", b"GT", b"LT", b"CH", b"INCR", b"GET", b"KEEPTTL", b"COUNT", b"MATCH", b"LIMIT",
          b"WITHSCORES", b"WITHVALUES", b"LEFT", b"RIGHT", b"BEFORE", b"AFTER", b"STORE", b"REPLACE", b"ABSTTL",
-         b"WEIGHTS", b"AGGREGATE", b"MIN", b"MAX", b"ASYNC", b"SYNC", b"BYSCORE", b"BYLEX", b"REV", b"DB", b"*"]
+         b"WEIGHTS", b"AGGREGATE", b"MIN", b"MAX", b"ASYNC", b"BYSCORE", b"BYLEX", b"REV", b"DB", b"*"]
 
 # Far enough away that no test run sees it, and one key's expiry never equals another's by accident.
 FAR_SECONDS = 4102444800

@@ -487,7 +487,6 @@ SERVER = {
     "COMMAND GETKEYSANDFLAGS": command_line,
     "MEMORY USAGE": lambda g: [themed_key(g)] + ([g.word("SAMPLES"), g.integer(-1, 5)] if g.chance(0.3) else []),
     "DEBUG": lambda g: g.pick(
-        [g.word("DIGEST")], [g.word("DIGEST-VALUE")] + [themed_key(g) for _ in range(3)],
         [g.word("RELOAD")],
         [g.word("QUICKLIST-PACKED-THRESHOLD"), g.pick(b"1b", b"100b", b"1k", b"0", b"x", b"-1")],
         [g.word("POPULATE"), g.pick(0, 3, 20), b"k", g.pick(1, 5, 100)],

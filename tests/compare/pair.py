@@ -112,6 +112,7 @@ class Pair:
         """Raises Mismatch if the servers differ."""
         self.reset(sequence.config)
         self.queued = {}
+        self.restored = any(isinstance(step, Exchange) for step in sequence.steps)
         self.sorted = any(a[0].upper().startswith(b"SORT") for step in sequence.steps for a in step.lines())
         batch = []
         for step in sequence.steps:
@@ -245,6 +246,8 @@ class Pair:
                     a[i + 1] = b[i + 1]
                 self.equal(args, a[i], b[i], f" in database {db} at the end")
                 # A small hash keeps the order in which its fields came, an intset is sorted.
+                if self.restored:
+                    continue  # hash order, if the one that dumped it had it so
                 if args[0] == b"HGETALL" and a[i - 1] == b"listpack" or args[0] == b"SMEMBERS" and a[i - 1] == b"intset":
                     if a[i] != b[i] and not differences.intended("ORDER OF HGETALL", a[i], b[i]):
                         raise Mismatch(f"order of {line_of(args)}\n  {self.kinds[0]}: {shorten(a[i])}\n  "
