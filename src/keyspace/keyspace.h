@@ -158,9 +158,14 @@ struct snapshot {
     struct snapshot_db {
         struct table table; /* read with table_walk, on any thread */
         uint64_t expires;
+        uint64_t walked; /* see snapshot_note_walked */
     } dbs[];
 };
 struct snapshot *snapshot_begin(struct keyspace *ks); /* constant time in the size of the data */
+/* Called by the one thread that walks the snapshot in hash order: it has passed all hashes of the
+ * database below `hash` and will not read there again, so what is written there from now on needs no
+ * copies for it. Has no effect while other snapshots are live. */
+void snapshot_note_walked(struct snapshot *s, int db, uint64_t hash);
 /* No thread may read it any more. */
 void snapshot_end(struct keyspace *ks, struct snapshot *s);
 

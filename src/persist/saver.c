@@ -86,8 +86,12 @@ static bool write_file(struct job *job)
         if (db->table.count == 0)
             continue;
         rdb_save_select(w, i, db->table.count, db->expires);
-        bool done;
-        table_walk(&db->table, 0, UINT64_MAX, 0, save_item, job, &done);
+        bool done = false;
+        uint64_t next = 0;
+        while (!done && !w->failed) {
+            next = table_walk(&db->table, next, UINT64_MAX, 1, save_item, job, &done);
+            snapshot_note_walked(job->snapshot, i, next);
+        }
     }
     bool ok = rdb_save_end(w, job->options.checksum);
     rdb_writer_deinit(w);

@@ -132,8 +132,27 @@ static void segment_move_item(struct table_segment *to, uint32_t meta, uint32_t 
     segment_add(to, meta, q, slot, keep_bit && (from->state >> i & 1), &b, &k);
 }
 
+/* Whether the only live snapshot has been read beyond this segment. */
+static bool is_passed(const struct table *t, const struct table_segment *s, uint64_t hash)
+{
+    if (!t->walked)
+        return false;
+    uint64_t last = s->head.depth ? hash | UINT64_MAX >> s->head.depth : UINT64_MAX;
+    return last < __atomic_load_n(t->walked, __ATOMIC_ACQUIRE);
+}
+
+/* Take over a segment that nobody else reads any more, with its items. The pages above were copied,
+ * so none that the snapshot holds points to it and is in the current tree, too. */
+static void adopt_segment(struct epoch *e, struct table_segment *s, uint32_t meta)
+{
+    s->head.birth = e->now;
+    for (uint32_t b = 0; b < table_meta_buckets(meta); b++)
+        s->buckets[b].state |= (uint8_t)slots_filled(&s->buckets[b]);
+}
+
 /* Make the path's segment one that may be changed. */
-static void own_segment(struct epoch *e, struct trie_path *path)
+static void own_segment(const struct table *t, struct epoch *e, struct trie_path *path,
+                        uint64_t hash)
 {
     if (!epoch_has_snapshot(e))
         return;
@@ -142,6 +161,10 @@ static void own_segment(struct epoch *e, struct trie_path *path)
     if (epoch_owned(e, s->head.birth))
         return;
     uint32_t meta = trie_meta_of(word);
+    if (is_passed(t, s, hash)) {
+        adopt_segment(e, s, meta);
+        return;
+    }
     struct table_segment *copy = mem_alloc(meta_bytes(meta));
     memcpy(copy, s, meta_bytes(meta));
     copy->head.birth = e->now;
@@ -304,7 +327,7 @@ void table_own(struct table *t, struct epoch *e, uint64_t hash, const void *item
                struct table_place *place)
 {
     trie_path_own(e, &t->root, hash, &place->path);
-    own_segment(e, &place->path);
+    own_segment(t, e, &place->path, hash);
     place->hash = hash;
 
     uint32_t meta = trie_meta_of(place->path.leaf);
@@ -362,7 +385,7 @@ void table_insert(struct table *t, struct epoch *e, uint64_t hash, void *item,
     struct trie_path *path = &place->path;
     trie_path_own(e, &t->root, hash, path);
     if (path->leaf)
-        own_segment(e, path);
+        own_segment(t, e, path, hash);
     else
         trie_path_set(path, trie_leaf_word(segment_new(e, 0, 0, INT64_MAX), 0));
 
