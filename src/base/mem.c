@@ -26,10 +26,11 @@ static void out_of_memory(size_t size)
  * counters are added to `ended` when it ends, as their storage goes with it. */
 #define MEM_THREADS_MAX 512
 
-static pthread_mutex_t threads_lock = PTHREAD_MUTEX_INITIALIZER;
 static size_t peak;
 
 #ifdef HF_JEMALLOC
+
+static pthread_mutex_t threads_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static struct {
     const uint64_t *allocated, *deallocated;

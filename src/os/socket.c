@@ -108,7 +108,7 @@ int socket_listen_unix(const char *path, unsigned perm, int backlog, char error[
         errno = ENAMETOOLONG;
         return -1;
     }
-    snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+    memcpy(address.sun_path, path, strlen(path) + 1);
     unlink(path);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) {

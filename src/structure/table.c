@@ -431,7 +431,7 @@ static uint32_t fill_hole(struct table_segment *s, uint32_t meta, uint32_t hole,
             struct table_bucket *to = &s->buckets[hole];
             to->tags[hole_slot] = bucket->tags[i];
             to->slots[hole_slot] = bucket->slots[i];
-            to->state |= (uint8_t)((bucket->state >> i & 1U) << hole_slot);
+            to->state |= (uint8_t)((((uint32_t)bucket->state >> i) & 1U) << hole_slot);
             slot_clear(bucket, i);
             hole = at;
             hole_slot = i;
