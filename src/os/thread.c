@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "os/thread.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 
 struct start {
     const char *name;
-    int nice;
     void (*run)(void *arg);
     void *arg;
 };
@@ -21,19 +23,16 @@ static void *begin(void *arg)
     mem_thread_begin();
     mem_free(arg);
     pthread_setname_np(pthread_self(), start.name);
-    /* On Linux niceness is the thread's own. It is a wish: failing to get it changes nothing. */
-    if (start.nice != 0)
-        setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), start.nice);
     start.run(start.arg);
     mem_thread_end();
     return NULL;
 }
 
-bool os_thread_start(pthread_t *thread, const char *name, int nice, void (*run)(void *arg),
-                     void *arg, struct error *err)
+bool os_thread_start(pthread_t *thread, const char *name, void (*run)(void *arg), void *arg,
+                     struct error *err)
 {
     struct start *start = mem_alloc(sizeof(*start));
-    *start = (struct start){name, nice, run, arg};
+    *start = (struct start){name, run, arg};
     sigset_t all, old;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -44,4 +43,45 @@ bool os_thread_start(pthread_t *thread, const char *name, int nice, void (*run)(
         return error_set_errno(err, result, "cannot start the thread %s", name);
     }
     return true;
+}
+
+#define COMPETING_NICE 10
+
+static int64_t cpu_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+/* Both are wishes: a system that does not grant them runs the thread as it runs the others. */
+static void set_yielding(struct os_polite *p, bool yielding)
+{
+    struct sched_param none = {0};
+    p->yielding = yielding;
+    pthread_setschedparam(pthread_self(), yielding ? SCHED_IDLE : SCHED_OTHER, &none);
+    if (!yielding) /* On Linux niceness is the thread's own. */
+        setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), COMPETING_NICE);
+}
+
+void os_polite_begin(struct os_polite *p)
+{
+    p->wall_us = clock_monotonic_us();
+    p->cpu_us = cpu_us();
+    set_yielding(p, true);
+}
+
+void os_polite_check(struct os_polite *p)
+{
+    int64_t wall = clock_monotonic_us();
+    if (wall - p->wall_us < POLITE_INTERVAL_US)
+        return;
+    int64_t cpu = cpu_us();
+    bool starved = (double)(cpu - p->cpu_us) < POLITE_LEAST_SHARE * (double)(wall - p->wall_us);
+    /* A turn of competing is followed by one of yielding. */
+    bool yielding = !(p->yielding && starved);
+    if (yielding != p->yielding)
+        set_yielding(p, yielding);
+    p->wall_us = wall;
+    p->cpu_us = cpu;
 }

@@ -17,7 +17,6 @@
 /* With incremental_sync the disk begins to write after so many bytes, so that the sync at the end has
  * little left to do and other writers of the disk are not held up by one long flush. */
 #define WRITEBACK_STEP (4 << 20)
-#define SAVER_NICE 10
 
 /* One save: made by the executor, then the thread's own until it has set `ended`. */
 struct job {
@@ -34,6 +33,8 @@ struct job {
     bool ended;              /* set by the thread as its last act */
     uint64_t keys_done, bytes_done, keys_total; /* progress: relaxed */
     struct rdb_writer writer;
+    bool background;         /* on a thread of its own */
+    struct os_polite polite;
     void (*wake)(void *ctx);
     void *wake_ctx;
 };
@@ -91,6 +92,8 @@ static bool write_file(struct job *job)
         while (!done && !w->failed) {
             next = table_walk(&db->table, next, UINT64_MAX, 1, save_item, job, &done);
             snapshot_note_walked(job->snapshot, i, next);
+            if (job->background)
+                os_polite_check(&job->polite);
         }
     }
     bool ok = rdb_save_end(w, job->options.checksum);
@@ -122,6 +125,7 @@ static void job_thread(void *arg)
     /* The job may be freed as soon as `ended` is seen. */
     void (*wake)(void *) = job->wake;
     void *ctx = job->wake_ctx;
+    os_polite_begin(&job->polite);
     job->ok = run_job(job);
     __atomic_store_n(&job->ended, true, __ATOMIC_RELEASE);
     if (wake)
@@ -211,10 +215,11 @@ bool saver_begin(struct saver *s, const struct save_options *options, struct err
     if (s->job)
         return error_set(err, ERROR_INVALID, "a background save is running");
     struct job *job = job_new(s, options);
+    job->background = true;
     job->wake = s->wake;
     job->wake_ctx = s->wake_ctx;
     s->status.last_attempt_s = s->status.started_s = now_s();
-    if (!os_thread_start(&s->thread, "hf-snapshot", SAVER_NICE, job_thread, job, err)) {
+    if (!os_thread_start(&s->thread, "hf-snapshot", job_thread, job, err)) {
         job->err = *err;
         finish(s, job, s->status.started_s);
         s->status.started_s = 0;
