@@ -10,7 +10,7 @@
  */
 #include "base/crc.h"
 
-#include <string.h>
+#include "base/bytes.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -94,21 +94,11 @@ int crc_has_sse42(void)
     return has_sse42;
 }
 
-static inline uint64_t load64(const unsigned char *p)
-{
-    uint64_t v;
-    memcpy(&v, p, sizeof(v));
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    v = __builtin_bswap64(v);
-#endif
-    return v;
-}
-
 uint64_t crc64_table(uint64_t crc, const void *data, size_t size)
 {
     const unsigned char *p = data;
     for (; size >= 8; size -= 8, p += 8) {
-        uint64_t v = crc ^ load64(p);
+        uint64_t v = crc ^ bytes_le64(p);
         crc = table64[7][v & 0xff] ^ table64[6][v >> 8 & 0xff] ^ table64[5][v >> 16 & 0xff] ^
               table64[4][v >> 24 & 0xff] ^ table64[3][v >> 32 & 0xff] ^ table64[2][v >> 40 & 0xff] ^
               table64[1][v >> 48 & 0xff] ^ table64[0][v >> 56];
@@ -123,7 +113,7 @@ uint32_t crc32c_table(uint32_t crc, const void *data, size_t size)
     const unsigned char *p = data;
     crc = ~crc;
     for (; size >= 8; size -= 8, p += 8) {
-        uint64_t v = crc ^ load64(p);
+        uint64_t v = crc ^ bytes_le64(p);
         crc = table32[7][v & 0xff] ^ table32[6][v >> 8 & 0xff] ^ table32[5][v >> 16 & 0xff] ^
               table32[4][v >> 24 & 0xff] ^ table32[3][v >> 32 & 0xff] ^ table32[2][v >> 40 & 0xff] ^
               table32[1][v >> 48 & 0xff] ^ table32[0][v >> 56];
@@ -179,7 +169,7 @@ __attribute__((target("sse4.2"))) uint32_t crc32c_sse42(uint32_t crc, const void
     const unsigned char *p = data;
     uint64_t v = (uint32_t)~crc;
     for (; size >= 8; size -= 8, p += 8)
-        v = _mm_crc32_u64(v, load64(p));
+        v = _mm_crc32_u64(v, bytes_le64(p));
     uint32_t w = (uint32_t)v;
     for (; size > 0; size--)
         w = _mm_crc32_u8(w, *p++);

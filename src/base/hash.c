@@ -3,8 +3,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/random.h>
+
+#include "base/bytes.h"
 
 struct hash_key hash_process_key = {0x0706050403020100ULL, 0x0f0e0d0c0b0a0908ULL};
 
@@ -31,26 +32,6 @@ static inline uint64_t rotate(uint64_t x, int bits)
     return x << bits | x >> (64 - bits);
 }
 
-static inline uint64_t load64(const unsigned char *p)
-{
-    uint64_t v;
-    memcpy(&v, p, sizeof(v));
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    v = __builtin_bswap64(v);
-#endif
-    return v;
-}
-
-static inline uint64_t load32(const unsigned char *p)
-{
-    uint32_t v;
-    memcpy(&v, p, sizeof(v));
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    v = __builtin_bswap32(v);
-#endif
-    return v;
-}
-
 #define SIP_ROUND(a, b, c, d)                                                                      \
     do {                                                                                           \
         a += b;                                                                                    \
@@ -69,7 +50,7 @@ static inline uint64_t load32(const unsigned char *p)
 static inline uint64_t load_tail(const unsigned char *p, size_t n)
 {
     if (n >= 4)
-        return load32(p) | load32(p + n - 4) << (8 * (n - 4));
+        return bytes_le32(p) | (uint64_t)bytes_le32(p + n - 4) << (8 * (n - 4));
     if (n == 0)
         return 0;
     return (uint64_t)p[0] | (uint64_t)p[n / 2] << (8 * (n / 2)) | (uint64_t)p[n - 1] << (8 * (n - 1));
@@ -82,7 +63,7 @@ uint64_t hash_bytes_keyed(const struct hash_key *key, const void *data, size_t s
     uint64_t c = key->k0 ^ 0x6c7967656e657261ULL, d = key->k1 ^ 0x7465646279746573ULL;
 
     for (size_t left = size; left >= 8; left -= 8, p += 8) {
-        uint64_t m = load64(p);
+        uint64_t m = bytes_le64(p);
         d ^= m;
         SIP_ROUND(a, b, c, d);
         a ^= m;

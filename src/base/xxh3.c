@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "base/xxh3.h"
 
-#include <endian.h>
-#include <string.h>
+#include "base/bytes.h"
 
 #define PRIME32_1 0x9E3779B1U
 #define PRIME32_2 0x85EBCA77U
@@ -36,20 +35,6 @@ static const unsigned char secret[SECRET_SIZE] = {
     0x45, 0xcb, 0x3a, 0x8f, 0x95, 0x16, 0x04, 0x28, 0xaf, 0xd7, 0xfb, 0xca, 0xbb, 0x4b, 0x40, 0x7e,
 };
 
-static uint64_t load64(const unsigned char *p)
-{
-    uint64_t v;
-    memcpy(&v, p, sizeof(v));
-    return le64toh(v);
-}
-
-static uint32_t load32(const unsigned char *p)
-{
-    uint32_t v;
-    memcpy(&v, p, sizeof(v));
-    return le32toh(v);
-}
-
 static uint64_t rotate(uint64_t x, int bits)
 {
     return x << bits | x >> (64 - bits);
@@ -79,19 +64,19 @@ static uint64_t avalanche_xxh64(uint64_t h)
 
 static uint64_t mix16(const unsigned char *p, const unsigned char *s)
 {
-    return multiply_fold(load64(p) ^ load64(s), load64(p + 8) ^ load64(s + 8));
+    return multiply_fold(bytes_le64(p) ^ bytes_le64(s), bytes_le64(p + 8) ^ bytes_le64(s + 8));
 }
 
 static uint64_t hash_to_16(const unsigned char *p, size_t n)
 {
     if (n > 8) {
-        uint64_t low = load64(p) ^ load64(secret + 24) ^ load64(secret + 32);
-        uint64_t high = load64(p + n - 8) ^ load64(secret + 40) ^ load64(secret + 48);
+        uint64_t low = bytes_le64(p) ^ bytes_le64(secret + 24) ^ bytes_le64(secret + 32);
+        uint64_t high = bytes_le64(p + n - 8) ^ bytes_le64(secret + 40) ^ bytes_le64(secret + 48);
         return avalanche(n + __builtin_bswap64(low) + high + multiply_fold(low, high));
     }
     if (n >= 4) {
-        uint64_t h = load32(p + n - 4) + ((uint64_t)load32(p) << 32);
-        h ^= load64(secret + 8) ^ load64(secret + 16);
+        uint64_t h = bytes_le32(p + n - 4) + ((uint64_t)bytes_le32(p) << 32);
+        h ^= bytes_le64(secret + 8) ^ bytes_le64(secret + 16);
         h ^= rotate(h, 49) ^ rotate(h, 24);
         h *= PRIME_MX2;
         h ^= (h >> 35) + n;
@@ -101,9 +86,9 @@ static uint64_t hash_to_16(const unsigned char *p, size_t n)
     if (n > 0) {
         uint32_t word =
             (uint32_t)p[0] << 16 | (uint32_t)p[n >> 1] << 24 | p[n - 1] | (uint32_t)n << 8;
-        return avalanche_xxh64(word ^ (uint64_t)(load32(secret) ^ load32(secret + 4)));
+        return avalanche_xxh64(word ^ (uint64_t)(bytes_le32(secret) ^ bytes_le32(secret + 4)));
     }
-    return avalanche_xxh64(load64(secret + 56) ^ load64(secret + 64));
+    return avalanche_xxh64(bytes_le64(secret + 56) ^ bytes_le64(secret + 64));
 }
 
 /* 17 to 128 bytes: pairs of 16 bytes from both ends towards the middle. */
@@ -133,8 +118,8 @@ static uint64_t hash_to_240(const unsigned char *p, size_t n)
 static void accumulate(uint64_t acc[8], const unsigned char *p, const unsigned char *s)
 {
     for (size_t i = 0; i < 8; i++) {
-        uint64_t value = load64(p + 8 * i);
-        uint64_t key = value ^ load64(s + 8 * i);
+        uint64_t value = bytes_le64(p + 8 * i);
+        uint64_t key = value ^ bytes_le64(s + 8 * i);
         acc[i ^ 1] += value;
         acc[i] += (key & 0xffffffffU) * (key >> 32);
     }
@@ -151,7 +136,7 @@ static uint64_t hash_long(const unsigned char *p, size_t n)
         for (size_t i = 0; i < STRIPES_A_BLOCK; i++)
             accumulate(acc, at + STRIPE * i, secret + 8 * i);
         for (size_t i = 0; i < 8; i++)
-            acc[i] = (acc[i] ^ acc[i] >> 47 ^ load64(end_secret + 8 * i)) * PRIME32_1;
+            acc[i] = (acc[i] ^ acc[i] >> 47 ^ bytes_le64(end_secret + 8 * i)) * PRIME32_1;
     }
     size_t stripes = ((n - 1) - BLOCK * blocks) / STRIPE;
     for (size_t i = 0; i < stripes; i++)
@@ -160,8 +145,8 @@ static uint64_t hash_long(const unsigned char *p, size_t n)
 
     uint64_t h = n * PRIME64_1;
     for (size_t i = 0; i < 4; i++)
-        h += multiply_fold(acc[2 * i] ^ load64(secret + 11 + 16 * i),
-                           acc[2 * i + 1] ^ load64(secret + 11 + 16 * i + 8));
+        h += multiply_fold(acc[2 * i] ^ bytes_le64(secret + 11 + 16 * i),
+                           acc[2 * i + 1] ^ bytes_le64(secret + 11 + 16 * i + 8));
     return avalanche(h);
 }
 

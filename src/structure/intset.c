@@ -2,26 +2,14 @@
 #include "structure/intset.h"
 
 #include <endian.h>
-#include <string.h>
+
+#include "base/bytes.h"
 
 #define HEADER_SIZE 8
 
-static inline uint32_t load32(const char *p)
-{
-    uint32_t v;
-    memcpy(&v, p, sizeof(v));
-    return le32toh(v);
-}
-
-static inline void store32(char *p, uint32_t v)
-{
-    v = htole32(v);
-    memcpy(p, &v, sizeof(v));
-}
-
 static inline uint32_t width_of(const char *is)
 {
-    return load32(is);
+    return bytes_le32(is);
 }
 
 /* The least width that holds v. */
@@ -41,7 +29,7 @@ static inline int64_t load_number(const char *is, uint32_t width, uint32_t index
         return (int16_t)le16toh(v);
     }
     if (width == 4)
-        return (int32_t)load32(p);
+        return (int32_t)bytes_le32(p);
     uint64_t v;
     memcpy(&v, p, sizeof(v));
     return (int64_t)le64toh(v);
@@ -54,7 +42,7 @@ static inline void store_number(char *is, uint32_t width, uint32_t index, int64_
         uint16_t le = htole16((uint16_t)v);
         memcpy(p, &le, sizeof(le));
     } else if (width == 4) {
-        store32(p, (uint32_t)v);
+        bytes_put_le32(p, (uint32_t)v);
     } else {
         uint64_t le = htole64((uint64_t)v);
         memcpy(p, &le, sizeof(le));
@@ -63,8 +51,8 @@ static inline void store_number(char *is, uint32_t width, uint32_t index, int64_
 
 void intset_init(char *is)
 {
-    store32(is, 2);
-    store32(is + 4, 0);
+    bytes_put_le32(is, 2);
+    bytes_put_le32(is + 4, 0);
 }
 
 size_t intset_size(const char *is)
@@ -74,7 +62,7 @@ size_t intset_size(const char *is)
 
 uint32_t intset_count(const char *is)
 {
-    return load32(is + 4);
+    return bytes_le32(is + 4);
 }
 
 int64_t intset_get(const char *is, uint32_t index)
@@ -118,8 +106,8 @@ static void widen_and_add(char *is, uint32_t wide, int64_t v)
     for (uint32_t i = count; i-- > 0;)
         store_number(is, wide, i + shift, load_number(is, width, i));
     store_number(is, wide, v < 0 ? 0 : count, v);
-    store32(is, wide);
-    store32(is + 4, count + 1);
+    bytes_put_le32(is, wide);
+    bytes_put_le32(is + 4, count + 1);
 }
 
 void intset_add(char *is, int64_t v)
@@ -135,7 +123,7 @@ void intset_add(char *is, int64_t v)
     char *p = is + HEADER_SIZE + (size_t)at * width;
     memmove(p + width, p, (size_t)(count - at) * width);
     store_number(is, width, at, v);
-    store32(is + 4, count + 1);
+    bytes_put_le32(is + 4, count + 1);
 }
 
 void intset_remove(char *is, uint32_t index)
@@ -143,7 +131,7 @@ void intset_remove(char *is, uint32_t index)
     uint32_t width = width_of(is), count = intset_count(is);
     char *p = is + HEADER_SIZE + (size_t)index * width;
     memmove(p, p + width, (size_t)(count - index - 1) * width);
-    store32(is + 4, count - 1);
+    bytes_put_le32(is + 4, count - 1);
 }
 
 bool intset_check(const void *bytes, size_t size)

@@ -23,6 +23,7 @@
 #include <assert.h>
 #include <endian.h>
 
+#include "base/bytes.h"
 #include "base/number.h"
 
 #define HEADER_SIZE 6
@@ -40,19 +41,6 @@ enum encoding {
 /* A string that is no more than this many bytes may be an integer. */
 #define NUMBER_TEXT_MAX 20
 
-static inline uint32_t load32(const char *p)
-{
-    uint32_t v;
-    memcpy(&v, p, sizeof(v));
-    return le32toh(v);
-}
-
-static inline void store32(char *p, uint32_t v)
-{
-    v = htole32(v);
-    memcpy(p, &v, sizeof(v));
-}
-
 static inline uint32_t load_count(const char *lp)
 {
     uint16_t v;
@@ -68,7 +56,7 @@ static inline void store_count(char *lp, uint32_t count)
 
 static inline void set_size(char *lp, uint32_t size)
 {
-    store32(lp, size);
+    bytes_put_le32(lp, size);
 }
 
 /* The number of bytes that an encoding byte is followed by at least, to know the entry's size. */
@@ -93,7 +81,7 @@ static inline uint32_t body_size(const char *p)
         return 2 + ((c & 0x0fU) << 8 | (unsigned char)p[1]);
     switch (c) {
     case ENC_STRING32:
-        return 5 + load32(p + 1);
+        return 5 + bytes_le32(p + 1);
     case ENC_INT16:
         return 3;
     case ENC_INT24:
@@ -225,7 +213,7 @@ static void put_string(char *p, struct slice s)
         head = 2;
     } else {
         p[0] = (char)ENC_STRING32;
-        store32(p + 1, (uint32_t)s.size);
+        bytes_put_le32(p + 1, (uint32_t)s.size);
         head = 5;
     }
     if (s.size)
@@ -259,7 +247,7 @@ void listpack_init(char *lp)
 
 uint32_t listpack_size(const char *lp)
 {
-    return load32(lp);
+    return bytes_le32(lp);
 }
 
 uint32_t listpack_count(const char *lp)
@@ -340,7 +328,7 @@ struct listpack_value listpack_get(const char *lp, uint32_t at)
     if (c < 0xf0)
         return (struct listpack_value){.data = p + 2, .size = body_size(p) - 2};
     if (c == ENC_STRING32)
-        return (struct listpack_value){.data = p + 5, .size = load32(p + 1)};
+        return (struct listpack_value){.data = p + 5, .size = bytes_le32(p + 1)};
     return (struct listpack_value){.number = get_little_endian(p + 1, body_size(p) - 1)};
 }
 
@@ -463,7 +451,7 @@ uint32_t listpack_remove(char *lp, uint32_t at, uint32_t count)
 bool listpack_check(const void *bytes, size_t size)
 {
     const char *lp = bytes;
-    if (size < LISTPACK_EMPTY_SIZE || size > UINT32_MAX || load32(lp) != size ||
+    if (size < LISTPACK_EMPTY_SIZE || size > UINT32_MAX || bytes_le32(lp) != size ||
         (unsigned char)lp[size - 1] != END)
         return false;
     size_t at = HEADER_SIZE, end = size - 1;
@@ -473,7 +461,7 @@ bool listpack_check(const void *bytes, size_t size)
         if (c > ENC_INT64 || encoding_head(c) > end - at)
             return false;
         /* A length of nearly 4 GiB must not wrap around. */
-        if (c == ENC_STRING32 && load32(lp + at + 1) > end - at - 5)
+        if (c == ENC_STRING32 && bytes_le32(lp + at + 1) > end - at - 5)
             return false;
         uint32_t body = body_size(lp + at);
         char backlen[5];

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/crc.h"
 
 #define FOOTER 10
@@ -16,14 +17,6 @@ void rdb_dump(struct rdb_writer *w, const struct entry *e)
     rdb_write_le64(w, rdb_writer_crc(w));
 }
 
-static uint64_t get_le(const unsigned char *p, int n)
-{
-    uint64_t v = 0;
-    for (int i = n - 1; i >= 0; i--)
-        v = v << 8 | p[i];
-    return v;
-}
-
 bool rdb_restore(struct slice payload, struct slice key, int64_t due, struct rdb_loader *l,
                  struct entry **e, struct error *err)
 {
@@ -32,7 +25,7 @@ bool rdb_restore(struct slice payload, struct slice key, int64_t due, struct rdb
         return error_set(err, ERROR_INVALID, "the payload is too short");
     const unsigned char *p = (const unsigned char *)payload.data;
     size_t body = payload.size - FOOTER;
-    uint64_t version = get_le(p + body, 2), stored = get_le(p + body + 2, 8);
+    uint64_t version = bytes_le(p + body, 2), stored = bytes_le(p + body + 2, 8);
     if (version > RDB_VERSION_READ_MAX)
         return error_set(err, ERROR_INVALID, "the payload's version %d is not known", (int)version);
     if (stored != crc64(0, p, body + 2))

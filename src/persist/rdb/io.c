@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/crc.h"
 #include "base/mem.h"
 #include "base/number.h"
@@ -112,28 +113,12 @@ bool rdb_read_u8(struct rdb_reader *r, uint8_t *v)
     return true;
 }
 
-static uint64_t get_le(const unsigned char *p, int n)
-{
-    uint64_t v = 0;
-    for (int i = n - 1; i >= 0; i--)
-        v = v << 8 | p[i];
-    return v;
-}
-
-static uint64_t get_be(const unsigned char *p, int n)
-{
-    uint64_t v = 0;
-    for (int i = 0; i < n; i++)
-        v = v << 8 | p[i];
-    return v;
-}
-
 bool rdb_read_le32(struct rdb_reader *r, uint32_t *v)
 {
     const unsigned char *p;
     if (!rdb_read_bytes(r, 4, &p))
         return false;
-    *v = (uint32_t)get_le(p, 4);
+    *v = (uint32_t)bytes_le(p, 4);
     return true;
 }
 
@@ -142,7 +127,7 @@ bool rdb_read_le64(struct rdb_reader *r, uint64_t *v)
     const unsigned char *p;
     if (!rdb_read_bytes(r, 8, &p))
         return false;
-    *v = get_le(p, 8);
+    *v = bytes_le(p, 8);
     return true;
 }
 
@@ -200,13 +185,13 @@ bool rdb_read_length(struct rdb_reader *r, uint64_t *v, bool *special)
         if (first == 0x80) {
             if (!rdb_read_bytes(r, 4, &p))
                 return false;
-            *v = get_be(p, 4);
+            *v = bytes_be(p, 4);
             return true;
         }
         if (first == 0x81) {
             if (!rdb_read_bytes(r, 8, &p))
                 return false;
-            *v = get_be(p, 8);
+            *v = bytes_be(p, 8);
             return true;
         }
         return rdb_fail(r, ERROR_CORRUPT, "unknown length encoding 0x%02x", first);
@@ -290,7 +275,7 @@ bool rdb_read_string(struct rdb_reader *r, struct rdb_string *s)
     int width = 1 << v;
     if (!rdb_read_bytes(r, (size_t)width, &p))
         return false;
-    uint64_t raw = get_le(p, width);
+    uint64_t raw = bytes_le(p, width);
     int64_t number = width == 1 ? (int8_t)raw : width == 2 ? (int16_t)raw : (int32_t)raw;
     s->bytes = slice_of(s->text, number_format_int64(s->text, number));
     return true;
@@ -362,22 +347,10 @@ void rdb_write_u8(struct rdb_writer *w, uint8_t v)
         rdb_write_bytes(w, &v, 1);
 }
 
-static void put_le(char *out, uint64_t v, int n)
-{
-    for (int i = 0; i < n; i++, v >>= 8)
-        out[i] = (char)(v & 0xff);
-}
-
-static void put_be(char *out, uint64_t v, int n)
-{
-    for (int i = n - 1; i >= 0; i--, v >>= 8)
-        out[i] = (char)(v & 0xff);
-}
-
 void rdb_write_le64(struct rdb_writer *w, uint64_t v)
 {
     char bytes[8];
-    put_le(bytes, v, 8);
+    bytes_put_le(bytes, v, 8);
     rdb_write_bytes(w, bytes, sizeof(bytes));
 }
 
@@ -394,15 +367,15 @@ void rdb_write_length(struct rdb_writer *w, uint64_t v)
     if (v < 1 << 6) {
         rdb_write_u8(w, (uint8_t)v);
     } else if (v < 1 << 14) {
-        put_be(bytes, v | 1 << 14, 2);
+        bytes_put_be(bytes, v | 1 << 14, 2);
         rdb_write_bytes(w, bytes, 2);
     } else if (v <= UINT32_MAX) {
         bytes[0] = (char)0x80;
-        put_be(bytes + 1, v, 4);
+        bytes_put_be(bytes + 1, v, 4);
         rdb_write_bytes(w, bytes, 5);
     } else {
         bytes[0] = (char)0x81;
-        put_be(bytes + 1, v, 8);
+        bytes_put_be(bytes + 1, v, 8);
         rdb_write_bytes(w, bytes, 9);
     }
 }
@@ -415,7 +388,7 @@ static bool write_short_int(struct rdb_writer *w, int64_t v)
     if (n == 0)
         return false;
     bytes[0] = (char)(0xc0 | (n == 4 ? 2 : n - 1));
-    put_le(bytes + 1, (uint64_t)v, n);
+    bytes_put_le(bytes + 1, (uint64_t)v, n);
     rdb_write_bytes(w, bytes, (size_t)n + 1);
     return true;
 }

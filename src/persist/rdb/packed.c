@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "persist/rdb/packed.h"
 
+#include "base/bytes.h"
 #include "base/number.h"
 #include "structure/intset.h"
 #include "structure/listpack.h"
@@ -45,21 +46,6 @@ bool packed_each_intset(struct slice bytes, packed_fn *fn, void *ctx, bool *stop
     return true;
 }
 
-static uint64_t little_endian(const unsigned char *p, int n)
-{
-    uint64_t v = 0;
-    for (int i = n - 1; i >= 0; i--)
-        v = v << 8 | p[i];
-    return v;
-}
-
-static int64_t signed_little_endian(const unsigned char *p, int n)
-{
-    uint64_t v = little_endian(p, n);
-    int unused = 64 - 8 * n;
-    return (int64_t)(v << unused) >> unused;
-}
-
 /* One ziplist entry's encoding byte(s) and data. Returns the bytes consumed, 0 for damage. */
 static size_t ziplist_element(const unsigned char *p, size_t left, struct slice *string,
                               int64_t *number)
@@ -94,7 +80,7 @@ static size_t ziplist_element(const unsigned char *p, size_t left, struct slice 
                                                    : code == 0xfe ? 1 : 0;
         if (width == 0 || left < 1 + (size_t)width)
             return 0;
-        *number = signed_little_endian(p + 1, width);
+        *number = bytes_le_signed(p + 1, width);
         return 1 + (size_t)width;
     }
     if (size > left - head)
@@ -107,9 +93,9 @@ bool packed_each_ziplist(struct slice bytes, packed_fn *fn, void *ctx, bool *sto
 {
     *stopped = false;
     const unsigned char *base = (const unsigned char *)bytes.data;
-    if (bytes.size < 11 || little_endian(base, 4) != bytes.size || base[bytes.size - 1] != 0xff)
+    if (bytes.size < 11 || bytes_le(base, 4) != bytes.size || base[bytes.size - 1] != 0xff)
         return false;
-    uint64_t tail = little_endian(base + 4, 4), count = little_endian(base + 8, 2), seen = 0;
+    uint64_t tail = bytes_le(base + 4, 4), count = bytes_le(base + 8, 2), seen = 0;
     size_t at = 10, before = 0, last = 10;
     while (base[at] != 0xff) {
         size_t start = at, left = bytes.size - 1 - at;
@@ -119,7 +105,7 @@ bool packed_each_ziplist(struct slice bytes, packed_fn *fn, void *ctx, bool *sto
         if (claimed == 0xfe) {
             if (left < 5)
                 return false;
-            claimed = little_endian(base + at + 1, 4);
+            claimed = bytes_le(base + at + 1, 4);
             head = 5;
         }
         if (claimed != before || left <= head)
@@ -153,7 +139,7 @@ static bool zipmap_length(struct slice bytes, size_t *at, size_t *length)
     }
     if (p[*at] == 255 || bytes.size - *at < 5)
         return false;
-    *length = (size_t)little_endian(p + *at + 1, 4);
+    *length = (size_t)bytes_le(p + *at + 1, 4);
     *at += 5;
     return true;
 }
