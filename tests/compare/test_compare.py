@@ -2,7 +2,7 @@
 """The same random commands to redis-server and Holdfast: every reply and all data at the end are equal.
 
 HF_SEED repeats a run, HF_COMPARE_FIRST starts it at one of its sequences, HF_COMPARE_SECONDS makes it
-longer, HF_COMPARE_FAILURES says after how many failures it ends, HF_COMPARE_SUBJECT=redis compares
+longer, HF_COMPARE_FAILURES says after how many failures it ends, HF_SUBJECT=redis compares
 redis-server with itself, which shows that a difference is not the test's own."""
 import os
 import time
@@ -14,7 +14,7 @@ from sequences import Generator
 SECONDS = float(os.environ.get("HF_COMPARE_SECONDS", 75))
 FIRST = int(os.environ.get("HF_COMPARE_FIRST", 0))
 FAILURES = int(os.environ.get("HF_COMPARE_FAILURES", 5))
-SUBJECT = os.environ.get("HF_COMPARE_SUBJECT", "holdfast")
+SUBJECT = os.environ.get("HF_SUBJECT", "holdfast")
 
 
 def known_commands(pair):
