@@ -43,6 +43,8 @@ struct rdb_loader *rdb_loader_new(struct epoch *epoch, const struct encoding_lim
     struct rdb_loader *l = mem_zalloc(sizeof(*l));
     l->epoch = epoch;
     l->limits = limits;
+    l->first_capacity = 256;
+    l->first = mem_alloc(l->first_capacity); /* also an empty half has an address */
     list_builder_init(&l->list, epoch);
     zset_builder_init(&l->zset, epoch, limits);
     l->aside = keyspace_new(1, false);
