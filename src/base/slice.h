@@ -2,8 +2,8 @@
  *
  * A slice is a run of bytes that somebody else owns: a key or an argument in the query buffer, an
  * item inside a node, a field of a file. It is passed by value. It is not terminated by a NUL and
- * may hold any byte. An empty one has an address, too, as memcpy and memcmp want one. How long `data` stays valid is said by whoever hands the slice out; a callee
- * copies what it keeps.
+ * may hold any byte. An empty one has an address, too, as memcpy and memcmp want one. How long
+ * `data` stays valid is said by whoever hands the slice out; a callee copies what it keeps.
  */
 #ifndef HF_BASE_SLICE_H
 #define HF_BASE_SLICE_H
