@@ -7,6 +7,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,8 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#include "base/clock.h"
 
 int (*socket_fault)(enum socket_call call, size_t *limit);
 
@@ -165,6 +168,63 @@ void socket_set_keepalive(int fd, int seconds)
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof(seconds));
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &step, sizeof(step));
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
+}
+
+int socket_wait(int fd, bool to_write, int timeout_ms)
+{
+    int64_t end = clock_monotonic_us() + (int64_t)timeout_ms * 1000;
+    struct pollfd p = {.fd = fd, .events = to_write ? POLLOUT : POLLIN};
+    int n;
+    while ((n = poll(&p, 1, timeout_ms)) < 0 && errno == EINTR) {
+        int64_t left = (end - clock_monotonic_us() + 999) / 1000;
+        timeout_ms = left > 0 ? (int)left : 0;
+    }
+    return n != 0;
+}
+
+/* One address. `end_us` by the monotonic clock. */
+static int connect_to(const struct addrinfo *a, int64_t end_us)
+{
+    int fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, a->ai_protocol);
+    if (fd < 0)
+        return -1;
+    if (connect(fd, a->ai_addr, a->ai_addrlen) == 0)
+        return fd;
+    int error = errno;
+    if (error == EINPROGRESS || error == EINTR) {
+        int64_t left = (end_us - clock_monotonic_us() + 999) / 1000;
+        socklen_t size = sizeof(error);
+        if (left <= 0 || socket_wait(fd, true, (int)left) == 0)
+            error = ETIMEDOUT;
+        else if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0)
+            error = errno;
+        if (error == 0)
+            return fd;
+    }
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+int socket_connect_tcp(const char *host, int port, int timeout_ms)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    char service[16];
+    snprintf(service, sizeof(service), "%d", port);
+    struct addrinfo *found = NULL;
+    if (getaddrinfo(host, service, &hints, &found) != 0) {
+        errno = EADDRNOTAVAIL;
+        return -1;
+    }
+    int64_t end_us = clock_monotonic_us() + (int64_t)timeout_ms * 1000;
+    int fd = -1, saved = EADDRNOTAVAIL;
+    for (struct addrinfo *a = found; a != NULL && fd < 0; a = a->ai_next) {
+        fd = connect_to(a, end_us);
+        saved = errno;
+    }
+    freeaddrinfo(found);
+    errno = saved;
+    return fd;
 }
 
 union address {

@@ -43,6 +43,14 @@ void socket_set_nodelay(int fd);
 /* The first probe after `seconds` of silence, then each third of it. 0: off. */
 void socket_set_keepalive(int fd, int seconds);
 
+/* A new non-blocking connection to an address or a name, whose addresses are tried one after
+ * another; -1 when none answered: errno is ETIMEDOUT after `timeout_ms`, or what the last one said. A
+ * name is looked up first, which takes as long as the resolver takes (EADDRNOTAVAIL: there is none). */
+int socket_connect_tcp(const char *host, int port, int timeout_ms);
+/* Wait until it can be read from, or written to. 1: it can, or it failed, as the call itself will
+ * tell; 0: not within the time. */
+int socket_wait(int fd, bool to_write, int timeout_ms);
+
 /* "127.0.0.1:6379", "[::1]:6379", "/path:0"; "?:0" when it cannot be told. */
 void socket_peer_name(int fd, char name[SOCKET_NAME_SIZE]);
 void socket_local_name(int fd, char name[SOCKET_NAME_SIZE]);

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * A connection to another server that the calling thread waits for: for a command whose effect
+ * depends on what the other side says (MIGRATE). Nothing of it goes through the event loop.
+ *
+ * What is written is gathered in a small buffer, large pieces go straight to the socket.
+ * Connecting, writing each 64 KiB and reading each line may take `timeout_ms`, no longer: a peer
+ * that makes progress is not given up on, however much there is to transfer, one that trickles is.
+ *
+ * After any failure the connection is of no use but to be closed. errno is ETIMEDOUT, what the
+ * socket said, ECONNRESET when the other side has closed, or EPROTO for a line that is too long.
+ */
+#ifndef HF_NET_PEER_H
+#define HF_NET_PEER_H
+
+#include <stdbool.h>
+
+#include "base/slice.h"
+
+/* Lines are replies of one line: a status or an error. */
+#define PEER_LINE_MAX 4096
+
+struct peer;
+
+/* NULL when it could not be made: see socket_connect_tcp for errno. */
+struct peer *peer_connect(const char *host, int port, int timeout_ms);
+void peer_close(struct peer *p);
+
+void peer_set_timeout(struct peer *p, int timeout_ms);
+
+/* A request: its number of arguments, then as many arguments. */
+bool peer_write_request(struct peer *p, int argument_count);
+bool peer_write_argument(struct peer *p, struct slice argument);
+bool peer_flush(struct peer *p);
+
+/* The next line without its end: valid until the next call. */
+bool peer_read_line(struct peer *p, struct slice *line);
+
+#endif
