@@ -71,7 +71,14 @@ struct command_arg {
 
 /* How keys are found where the key specifications do not say all of it: the first one alone, or by
  * the options of the command. */
-enum command_getkeys { GETKEYS_SPECS, GETKEYS_FIRST, GETKEYS_SORT, GETKEYS_SET, GETKEYS_BITFIELD };
+enum command_getkeys {
+    GETKEYS_SPECS,
+    GETKEYS_FIRST,
+    GETKEYS_SORT,
+    GETKEYS_SET,
+    GETKEYS_BITFIELD,
+    GETKEYS_MIGRATE
+};
 
 struct command_doc {
     const char *summary, *since, *group, *complexity; /* complexity may be NULL */

@@ -323,6 +323,28 @@ static void bitfield_keys(const struct slice *argv, int argc, struct key_list *l
     key_add(list, 1, KEY_SPEC_RO | KEY_SPEC_ACCESS);
 }
 
+/* The third argument, or, when it is empty, those behind KEYS. (A KEYS with none behind it is not
+ * looked at, as Redis does.) */
+static void migrate_keys(const struct slice *argv, int argc, struct key_list *list)
+{
+    int first = 3, last = 3;
+    for (int i = 6; i < argc - 1; i++) {
+        if (slice_is(argv[i], "keys")) {
+            if (argv[3].size != 0)
+                return;
+            first = i + 1;
+            last = argc - 1;
+            break;
+        }
+        if (slice_is(argv[i], "auth"))
+            i += 1;
+        else if (slice_is(argv[i], "auth2"))
+            i += 2;
+    }
+    for (int i = first; i <= last && i < argc; i++)
+        key_add(list, i, KEY_SPEC_RW | KEY_SPEC_ACCESS | KEY_SPEC_DELETE);
+}
+
 int command_keys_flags(const struct command *cmd, const struct slice *argv, int argc,
                        struct command_key *keys, int max)
 {
@@ -340,6 +362,9 @@ int command_keys_flags(const struct command *cmd, const struct slice *argv, int 
         return list.count;
     case GETKEYS_BITFIELD:
         bitfield_keys(argv, argc, &list);
+        return list.count;
+    case GETKEYS_MIGRATE:
+        migrate_keys(argv, argc, &list);
         return list.count;
     case GETKEYS_SPECS:
         break;

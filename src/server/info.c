@@ -10,6 +10,7 @@
 #include "os/process.h"
 #include "server/client.h"
 #include "server/config.h"
+#include "server/migrate.h"
 #include "server/persistence.h"
 
 void info_append_human(struct text *out, uint64_t bytes)
@@ -229,8 +230,9 @@ static void stats_section(struct server *s, struct text *out)
     number(out, "keyspace_hits", s->ks->hit_count);
     number(out, "keyspace_misses", s->ks->miss_count);
     text_append_cstr(out, "pubsub_channels:0\r\npubsub_patterns:0\r\npubsubshard_channels:0\r\n"
-                          "latest_fork_usec:0\r\ntotal_forks:0\r\nmigrate_cached_sockets:0\r\n"
-                          "slave_expires_tracked_keys:0\r\nactive_defrag_hits:0\r\n"
+                          "latest_fork_usec:0\r\ntotal_forks:0\r\n");
+    number(out, "migrate_cached_sockets", migrate_cache_count(s->migrate));
+    text_append_cstr(out, "slave_expires_tracked_keys:0\r\nactive_defrag_hits:0\r\n"
                           "active_defrag_misses:0\r\nactive_defrag_key_hits:0\r\n"
                           "active_defrag_key_misses:0\r\ntotal_active_defrag_time:0\r\n"
                           "current_active_defrag_time:0\r\ntracking_total_keys:0\r\n"

@@ -11,6 +11,7 @@
 #include "server/batch.h"
 #include "server/client.h"
 #include "server/config.h"
+#include "server/migrate.h"
 #include "server/persistence.h"
 #include "server/transaction.h"
 
@@ -220,6 +221,7 @@ static int64_t cron(void *ctx)
     clients_cron(s);
     if (s->cron_count % 10 == 0)
         mem_note_peak();
+    migrate_cache_cron(s->migrate, s->now_us);
     if (!s->expire_more)
         expire_some(s);
     return CRON_MS;
@@ -274,6 +276,7 @@ struct server *server_new(struct config *config)
     s->listeners = listeners_new(s->loop, on_accept, s);
     s->batch = batch_new();
     s->watches = watch_table_new();
+    s->migrate = migrate_cache_new();
     s->hooks.changed = on_changed;
     s->clients.write_last = &s->clients.write_first;
     s->stats.commands = mem_zalloc((size_t)command_count * sizeof(*s->stats.commands));
@@ -300,6 +303,7 @@ void server_free(struct server *s)
     loop_free(s->loop);
     batch_free(s->batch);
     watch_table_free(s->watches);
+    migrate_cache_free(s->migrate);
     keyspace_free(s->ks);
     for (int i = 0; i < command_count; i++)
         mem_free(s->stats.commands[i].latency);

@@ -30,6 +30,7 @@ struct batch;
 struct client;
 struct config;
 struct histogram;
+struct migrate_cache;
 struct persistence;
 struct watch_table;
 
@@ -118,6 +119,7 @@ struct server {
     struct batch *batch;
     struct watch_table *watches;
     struct persistence *persistence; /* data on disk: server/persistence.h */
+    struct migrate_cache *migrate; /* connections that MIGRATE has made: server/migrate.h */
     struct call_hooks hooks;
     char run_id[41];
     int64_t now_us; /* the monotonic clock at the beginning of the turn */
