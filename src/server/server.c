@@ -145,17 +145,37 @@ void server_unpause(struct server *s)
         end_pause(s);
 }
 
+static void expire_some(struct server *s);
+
+/* While more is due and nobody sends anything: steps with a gap between them. */
+static int64_t expire_timer(void *ctx)
+{
+    struct server *s = ctx;
+    if (s->expire_more && s->now_us >= s->expire_next_us)
+        expire_some(s);
+    if (s->expire_more)
+        return 1;
+    s->expire_timer_set = false;
+    return 0;
+}
+
 static void expire_some(struct server *s)
 {
-    if (s->expire_disabled || s->loading || s->pause.until_ms != 0)
+    if (s->expire_disabled || s->loading || s->pause.until_ms != 0) {
+        s->expire_more = false;
         return;
+    }
     s->expire_more = keyspace_expire_step(s->ks, EXPIRE_STEP_US, clock_monotonic_us);
     s->expire_next_us = s->now_us;
-    if (s->expire_more)
+    if (s->expire_more) {
         s->expire_next_us += EXPIRE_GAP_US / s->config->active_expire_effort;
-    else if (keyspace_has_due(s->ks))
+        if (!s->expire_timer_set)
+            loop_add_timer(s->loop, 1, expire_timer, s);
+        s->expire_timer_set = true;
+    } else if (keyspace_has_due(s->ks)) {
         /* A bound that is too low, and that a snapshot keeps as it is: not to be looked at always. */
         s->expire_next_us += CRON_MS * 1000;
+    }
 }
 
 static void sample_rates(struct server *s)
@@ -233,7 +253,7 @@ static void turn_begin(void *ctx)
 {
     struct server *s = ctx;
     server_update_clock(s);
-    if (!s->expire_more && s->now_us >= s->expire_next_us && keyspace_has_due(s->ks))
+    if (s->now_us >= s->expire_next_us && (s->expire_more || keyspace_has_due(s->ks)))
         expire_some(s);
 }
 
@@ -245,9 +265,7 @@ static bool turn_end(void *ctx)
     batch_end_turn(s);
     if (s->clients.closing != NULL)
         clients_free_closing(s);
-    if (s->expire_more && s->now_us >= s->expire_next_us)
-        expire_some(s);
-    return s->expire_more;
+    return false;
 }
 
 static void on_accept(void *ctx, int fd)

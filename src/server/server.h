@@ -129,6 +129,7 @@ struct server {
     bool stopping;
     bool cron_running;
     bool expire_disabled;   /* DEBUG SET-ACTIVE-EXPIRE 0 */
+    bool expire_timer_set;
     bool expire_more;       /* the last step of active expiry left something */
     int64_t expire_next_us; /* not before then */
     struct loop_timer *pause_timer;
