@@ -12,6 +12,12 @@
 
 #ifdef HF_JEMALLOC
 #include <jemalloc/jemalloc.h>
+
+/* Read by jemalloc when it starts; the environment's MALLOC_CONF comes after it. A look-up goes to
+ * two random places in memory: with pages of 4 KiB each of them misses the TLB as well, which costs
+ * a fifth of a pipelined GET or SET. What Redis fears of huge pages, the copying after a fork, does
+ * not happen here. */
+const char *malloc_conf = "thp:always";
 #endif
 
 static void out_of_memory(size_t size) __attribute__((noreturn, cold));
