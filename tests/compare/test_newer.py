@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What is newer than redis-server 7.0, and so has nothing here to be compared with: commands, options and
+encodings as the documentation of Redis 7.2 to 8.4 and Valkey 8 and 9 describes them."""
+import pytest
+
+import generators
+from harness import Error, Server, Simple
+
+OK = Simple("OK")
+WRONGTYPE = Error("WRONGTYPE Operation against a key holding the wrong kind of value")
+SYNTAX = Error("ERR syntax error")
+
+
+@pytest.fixture(scope="module")
+def holdfast():
+    with Server() as s:
+        yield s
+
+
+@pytest.fixture
+def raw(holdfast):
+    raw = holdfast.raw()
+    raw("FLUSHALL")
+    yield raw
+    raw.close()
+
+
+def arity_error(name):
+    return Error(f"ERR wrong number of arguments for '{name}' command")
+
+
+# Every command of the table that redis-server 7.0 does not have is called in one of the tests below.
+def test_every_newer_command_is_tested():
+    rows = generators.table_rows()
+    newer = {name for name, row in rows.items() if tuple(map(int, row["since"].split("."))) > (7, 0, 99)}
+    text = open(__file__).read()
+    for name in newer:
+        words = ", ".join(f'"{word}"' for word in name.split())
+        assert f"({words}" in text, f"no test for {name}"
+
+
+# SET IFEQ sets only what has a given value; a key that is not there is not made.
+def test_set_ifeq(raw):
+    assert raw("SET", "k", "new", "IFEQ", "old") is None and raw("EXISTS", "k") == 0
+    raw("SET", "k", "old")
+    assert raw("SET", "k", "new", "IFEQ", "other") is None and raw("GET", "k") == b"old"
+    assert raw("SET", "k", "new", "IFEQ", "old") == OK and raw("GET", "k") == b"new"
+    # With GET the value before is replied whether or not it was set.
+    assert raw("SET", "k", "x", "IFEQ", "other", "GET") == b"new" and raw("GET", "k") == b"new"
+    assert raw("SET", "k", "x", "IFEQ", "new", "GET") == b"new" and raw("GET", "k") == b"x"
+    assert raw("SET", "none", "x", "IFEQ", "", "GET") is None and raw("EXISTS", "none") == 0
+    # Numbers are compared as the strings that they are.
+    raw("SET", "n", 10)
+    assert raw("SET", "n", "x", "IFEQ", "10.0") is None and raw("SET", "n", 11, "IFEQ", "10") == OK
+    assert raw("SET", "n", 12, "IFEQ", 11, "EX", 100) == OK and 98 <= raw("TTL", "n") <= 100
+    assert raw("SET", "n", 13, "ifeq", 12, "KEEPTTL") == OK and raw("TTL", "n") > 0
+    raw("RPUSH", "list", 1)
+    assert raw("SET", "list", "x", "IFEQ", "y") == WRONGTYPE
+    for wrong in (["IFEQ"], ["IFEQ", "a", "NX"], ["XX", "IFEQ", "a"], ["IFEQ", "a", "IFNE", "b"]):
+        assert raw("SET", "k", "v", *wrong) == SYNTAX
+
+
+# SET IFNE sets what has another value, and makes a key that is not there.
+def test_set_ifne(raw):
+    assert raw("SET", "k", "a", "IFNE", "x") == OK and raw("GET", "k") == b"a"
+    assert raw("SET", "k", "b", "IFNE", "a") is None and raw("GET", "k") == b"a"
+    assert raw("SET", "k", "b", "IFNE", "c") == OK and raw("GET", "k") == b"b"
+    assert raw("SET", "k", "c", "IFNE", "b", "GET") == b"b" and raw("GET", "k") == b"b"
+
+
+# DIGEST is the XXH3 of the string in 16 hexadecimal digits; SET compares with it.
+def test_digest(raw):
+    assert raw("DIGEST", "none") is None
+    raw("SET", "empty", "")
+    assert raw("DIGEST", "empty") == b"2d06800538d394c2"
+    raw("SET", "k", "Hello world")
+    digest = raw("DIGEST", "k")
+    assert digest == b"b6acb9d84a38ff74"
+    raw("RPUSH", "list", 1)
+    assert raw("DIGEST", "list") == WRONGTYPE
+    assert raw("SET", "k", "x", "IFDEQ", "0" * 16) is None
+    assert raw("SET", "k", "x", "IFDNE", digest) is None
+    assert raw("SET", "k", "x", "IFDEQ", digest) == OK and raw("GET", "k") == b"x"
+    assert raw("SET", "k", "y", "IFDNE", digest) == OK and raw("GET", "k") == b"y"
+    assert raw("SET", "none", "y", "IFDEQ", digest) is None and raw("SET", "new", "y", "IFDNE", digest) == OK
+    # Kept as a number or as a string, a value has the digest of its text; a long one too.
+    raw("SET", "int", 12345)
+    raw("SET", "text", "1234")
+    raw("APPEND", "text", "5")
+    assert raw("DIGEST", "int") == raw("DIGEST", "text") and len(raw("DIGEST", "int")) == 16
+    raw("SET", "long", "x" * 300000)
+    raw("SET", "pieces", "x" * 100000)
+    raw("SETRANGE", "pieces", 100000, "x" * 200000)
+    assert raw("DIGEST", "long") == raw("DIGEST", "pieces")
+
+
+# DELEX deletes on a condition; without one it is DEL of one key of any type.
+def test_delex(raw):
+    raw("SET", "k", "v")
+    assert raw("DELEX", "k", "IFEQ", "other") == 0 and raw("DELEX", "k", "IFNE", "v") == 0
+    assert raw("DELEX", "k", "IFEQ", "v") == 1 and raw("EXISTS", "k") == 0
+    raw("SET", "k", "v")
+    digest = raw("DIGEST", "k")
+    assert raw("DELEX", "k", "IFDNE", digest) == 0 and raw("DELEX", "k", "IFDEQ", digest) == 1
+    raw("SET", "k", "v")
+    assert raw("DELEX", "k", "IFDNE", "0" * 16) == 1 and raw("EXISTS", "k") == 0
+    for condition in ("IFEQ", "IFNE"):
+        assert raw("DELEX", "none", condition, "v") == 0
+    raw("RPUSH", "list", 1)
+    assert isinstance(raw("DELEX", "list", "IFEQ", "v"), Error) and raw("EXISTS", "list") == 1
+    assert raw("DELEX", "list") == 1 and raw("DELEX", "list") == 0
+    assert isinstance(raw("DELEX", "k", "IFEQ"), Error) and isinstance(raw("DELEX", "k", "NX", "v"), Error)
+
+
+# DELIFEQ is Valkey's name for DELEX IFEQ.
+def test_delifeq(raw):
+    raw("SET", "k", "v")
+    assert raw("DELIFEQ", "k", "w") == 0 and raw("DELIFEQ", "k", "v") == 1 and raw("DELIFEQ", "k", "v") == 0
+    raw("RPUSH", "list", 1)
+    assert raw("DELIFEQ", "list", "v") == WRONGTYPE
+    assert raw("DELIFEQ", "k") == arity_error("delifeq")
+
+
+# MSETEX sets several keys with one expiry, all or none.
+def test_msetex(raw):
+    assert raw("MSETEX", 2, "a", 1, "b", 2) == 1 and raw("MGET", "a", "b") == [b"1", b"2"] and raw("TTL", "a") == -1
+    assert raw("MSETEX", 2, "b", 3, "c", 3, "NX") == 0 and raw("MGET", "b", "c") == [b"2", None]
+    assert raw("MSETEX", 2, "b", 3, "c", 3, "XX") == 0 and raw("MGET", "b", "c") == [b"2", None]
+    assert raw("MSETEX", 2, "c", 3, "d", 4, "NX", "EX", 100) == 1 and 98 <= raw("TTL", "d") <= 100
+    assert raw("MSETEX", 2, "c", 5, "d", 6, "XX", "KEEPTTL") == 1 and raw("TTL", "c") > 0
+    assert raw("MGET", "c", "d") == [b"5", b"6"]
+    assert raw("MSETEX", 1, "c", 7, "PXAT", 4102444800123) == 1 and raw("PEXPIRETIME", "c") == 4102444800123
+    assert raw("MSETEX", 1, "c", 7) == 1 and raw("TTL", "c") == -1
+    for wrong in (["0", "a", "1"], ["-1", "a", "1"], ["x", "a", "1"], ["2", "a", "1"], ["1", "a", "1", "NX", "XX"],
+                  ["1", "a", "1", "EX"], ["1", "a", "1", "EX", "0"], ["1", "a", "1", "EX", "1", "PX", "1"],
+                  ["1", "a", "1", "nonsense"], ["9223372036854775807", "a", "1"]):
+        assert isinstance(raw("MSETEX", *wrong), Error), wrong
+    assert raw("GET", "a") == b"1"
+    assert raw("COMMAND", "GETKEYS", "MSETEX", 2, "a", 1, "b", 2, "EX", 5) == [b"a", b"b"]
+
+
+# HGETDEL replies fields and takes them away; with the last of them goes the key.
+def test_hgetdel(raw):
+    raw("HSET", "h", "f1", "v1", "f2", "v2", "f3", "v3")
+    assert raw("HGETDEL", "h", "FIELDS", 1, "f2") == [b"v2"]
+    assert raw("HGETDEL", "h", "FIELDS", 2, "f2", "f3") == [None, b"v3"]
+    assert raw("HGETALL", "h") == [b"f1", b"v1"]
+    assert raw("HGETDEL", "h", "FIELDS", 2, "f1", "f1") == [b"v1", None]
+    assert raw("EXISTS", "h") == 0
+    assert raw("HGETDEL", "h", "FIELDS", 2, "a", "b") == [None, None]
+    raw("HSET", "big", *(x for i in range(1000) for x in (f"f{i}", i)))
+    assert raw("HGETDEL", "big", "fields", 500, *(f"f{i}" for i in range(500))) == [b"%d" % i for i in range(500)]
+    assert raw("HLEN", "big") == 500
+    raw("SET", "s", 1)
+    assert raw("HGETDEL", "s", "FIELDS", 1, "f") == WRONGTYPE
+    for wrong in (["FIELDS", "2", "f"], ["FIELDS", "0", "f"], ["FIELDS", "x", "f"], ["NOFIELDS", "1", "f"],
+                  ["FIELDS", "1", "f", "g"]):
+        assert isinstance(raw("HGETDEL", "big", *wrong), Error), wrong
+    assert raw("HGETDEL", "big", "FIELDS", 1) == arity_error("hgetdel")
+
+
+# HSCAN NOVALUES replies only the fields.
+def test_hscan_novalues(raw):
+    raw("HSET", "h", "a", 1, "b", 2)
+    assert raw("HSCAN", "h", 0, "NOVALUES") == [b"0", [b"a", b"b"]]
+    assert raw("HSCAN", "h", 0, "MATCH", "b*", "novalues", "COUNT", 10) == [b"0", [b"b"]]
+    raw("HSET", "big", *(x for i in range(3000) for x in (f"f{i}", i)))
+    cursor, seen = 0, set()
+    while True:
+        cursor, fields = raw("HSCAN", "big", cursor, "NOVALUES")
+        seen |= set(fields)
+        if cursor == b"0":
+            break
+    assert seen == {b"f%d" % i for i in range(3000)}
+    raw("SADD", "set", 1)
+    raw("ZADD", "zset", 1, 1)
+    assert raw("SSCAN", "set", 0, "NOVALUES") == SYNTAX and raw("ZSCAN", "zset", 0, "NOVALUES") == SYNTAX
+
+
+# ZRANK and ZREVRANK WITHSCORE reply rank and score.
+def test_zrank_withscore(raw):
+    raw("ZADD", "z", 1, "one", 2.5, "two")
+    assert raw("ZRANK", "z", "two", "WITHSCORE") == [1, b"2.5"]
+    assert raw("ZREVRANK", "z", "two", "withscore") == [0, b"2.5"]
+    assert raw("ZRANK", "z", "none", "WITHSCORE") == ("null array",)
+    assert raw("ZRANK", "none", "m", "WITHSCORE") == ("null array",)
+    assert raw("ZRANK", "z", "one") == 0 and raw("ZRANK", "z", "none") is None
+    assert raw("ZRANK", "z", "one", "WITHSCORES") == SYNTAX
+    assert raw("ZRANK", "z", "one", "WITHSCORE", "x") == arity_error("zrank")
+    raw("HELLO", 3)
+    assert raw("ZRANK", "z", "two", "WITHSCORE") == [1, ("double", b"2.5")]
+    assert raw("ZRANK", "z", "none", "WITHSCORE") == ("null",)
+
+
+# CLIENT SETINFO is shown by CLIENT INFO and LIST; CLIENT NO-TOUCH is a flag there.
+def test_client_settings(raw):
+    assert raw("CLIENT", "SETINFO", "LIB-NAME", "my-lib") == OK and raw("CLIENT", "SETINFO", "lib-ver", "1.2.3") == OK
+    info = raw("CLIENT", "INFO")
+    assert b"lib-name=my-lib" in info and b"lib-ver=1.2.3" in info
+    assert isinstance(raw("CLIENT", "SETINFO", "LIB-NAME", "with blank"), Error)
+    assert isinstance(raw("CLIENT", "SETINFO", "OTHER", "x"), Error)
+    assert raw("CLIENT", "NO-TOUCH", "on") == OK and b" flags=UT " in raw("CLIENT", "INFO")
+    assert raw("CLIENT", "NO-TOUCH", "off") == OK and b" flags=U " in raw("CLIENT", "INFO")
+    assert raw("CLIENT", "NO-TOUCH", "maybe") == SYNTAX
+
+
+# A client that does not touch leaves the keys' access clock alone.
+def test_no_touch(raw):
+    assert raw("CONFIG", "SET", "maxmemory-policy", "allkeys-lfu") == OK
+    try:
+        raw("SET", "k", "v")
+        before = raw("OBJECT", "FREQ", "k")
+        raw("CLIENT", "NO-TOUCH", "on")
+        for _ in range(50):
+            raw("GET", "k")
+        assert raw("OBJECT", "FREQ", "k") == before
+        raw("CLIENT", "NO-TOUCH", "off")
+        for _ in range(50):
+            raw("GET", "k")
+        assert raw("OBJECT", "FREQ", "k") > before
+    finally:
+        raw("CONFIG", "SET", "maxmemory-policy", "noeviction")
+
+
+def encoding(raw, key):
+    return raw("OBJECT", "ENCODING", key)
+
+
+# A small list is a listpack until it is beyond list-max-listpack-size; a small set of words is one up to
+# set-max-listpack-entries and -value.
+def test_encodings_of_7_2(raw):
+    raw("RPUSH", "list", *"abc")
+    assert encoding(raw, "list") == b"listpack"
+    raw("RPUSH", "list", "x" * 8192)
+    assert encoding(raw, "list") == b"quicklist"
+    raw("CONFIG", "SET", "list-max-listpack-size", 5)
+    raw("RPUSH", "five", *range(5))
+    assert encoding(raw, "five") == b"listpack"
+    raw("RPUSH", "five", 6)
+    assert encoding(raw, "five") == b"quicklist"
+    raw("CONFIG", "SET", "list-max-listpack-size", -2)
+
+    raw("SADD", "set", *(f"m{i}" for i in range(128)))
+    assert encoding(raw, "set") == b"listpack"
+    raw("SADD", "set", "one more")
+    assert encoding(raw, "set") == b"hashtable"
+    raw("SADD", "long", "x" * 64)
+    assert encoding(raw, "long") == b"listpack"
+    raw("SADD", "long", "x" * 65)
+    assert encoding(raw, "long") == b"hashtable"
+    raw("SADD", "mixed", *range(100))
+    assert encoding(raw, "mixed") == b"intset"
+    raw("SADD", "mixed", "word")
+    assert encoding(raw, "mixed") == b"listpack"
+    raw("SADD", "many", *range(200))
+    raw("SADD", "many", "word")
+    assert encoding(raw, "many") == b"hashtable"
+    raw("CONFIG", "SET", "set-max-listpack-entries", 3)
+    raw("SADD", "four", *"abcd")
+    assert encoding(raw, "four") == b"hashtable"
+    raw("CONFIG", "SET", "set-max-listpack-entries", 128)
+
+
+# A set that is a listpack here is written so that redis-server 7.0 can read it.
+def test_small_sets_are_readable_by_7_0(raw):
+    raw("SADD", "set", "a", "b", 1)
+    assert encoding(raw, "set") == b"listpack"
+    with Server("redis") as redis:
+        assert redis.raw()("RESTORE", "set", 0, raw("DUMP", "set")) == OK
+        assert sorted(redis.raw()("SMEMBERS", "set")) == [b"1", b"a", b"b"]
