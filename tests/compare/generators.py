@@ -3,6 +3,8 @@
 `mutate` makes odd and wrong ones of them."""
 import pathlib
 
+from arguments import FAR_SECONDS
+
 TABLE = pathlib.Path(__file__).resolve().parents[2] / "src/command/table"
 
 
@@ -395,6 +397,16 @@ def sort(g):
     return args
 
 
+def migrate(g):
+    """To where nothing listens; keys that arrive are test_exchange's."""
+    keys = g.chance(0.4)
+    args = [b"127.0.0.1", b"1", b"" if keys else themed_key(g), g.pick(0, 1, g.integer(-1, 17)), g.pick(0, 10, 1000, b"x", -1)]
+    args += g.words(0.3, "COPY", "REPLACE")
+    if g.chance(0.2):
+        args += [g.word("AUTH"), b"p"] if g.chance(0.5) else [g.word("AUTH2"), b"u", b"p"]
+    return args + ([g.word("KEYS")] + [themed_key(g) for _ in range(g.rng.randint(0, 3))] if keys else [])
+
+
 KEYS = {
     "DEL": lambda g: [themed_key(g) for _ in range(g.rng.randint(1, 3))],
     "UNLINK": lambda g: [themed_key(g) for _ in range(g.rng.randint(1, 3))],
@@ -418,6 +430,7 @@ KEYS = {
     "PERSIST": lambda g: [themed_key(g)],
     "DUMP": lambda g: [themed_key(g)],
     "RESTORE": restore,
+    "MIGRATE": migrate,
     "OBJECT ENCODING": lambda g: [themed_key(g)],
     "OBJECT REFCOUNT": lambda g: [themed_key(g)],
     "OBJECT IDLETIME": lambda g: [themed_key(g)],
@@ -504,11 +517,11 @@ WEIGHTS = {
     "SWAPDB": 0.3, "MOVE": 0.5, "DEBUG": 0.4, "DEL": 0.7, "UNLINK": 0.5, "OBJECT ENCODING": 4, "HELLO": 0.5,
     "RESET": 0.2, "SELECT": 0.5, "KEYS": 0.5, "TIME": 0.2, "CONFIG RESETSTAT": 0.1, "MEMORY USAGE": 0.3,
     "MULTI": 0, "EXEC": 0.2, "DISCARD": 0.2, "WATCH": 0.3, "UNWATCH": 0.2, "LTRIM": 0.6, "LCS": 0.7,
-    "COMMAND GETKEYSANDFLAGS": 0.5, "CLIENT ID": 0.2, "GETDEL": 0.5, "CONFIG GET": 0.4,
+    "COMMAND GETKEYSANDFLAGS": 0.5, "MIGRATE": 0.2, "CLIENT ID": 0.2, "GETDEL": 0.5, "CONFIG GET": 0.4,
 }
 
 # What a mutation must not touch: where a wrong number would make a server sleep, end, or fill the memory.
-NOT_MUTATED = {"DEBUG", "CONFIG SET", "SETRANGE", "HELLO"}
+NOT_MUTATED = {"DEBUG", "MIGRATE", "CONFIG SET", "SETRANGE", "HELLO"}
 REPEATING = {"SRANDMEMBER", "HRANDFIELD", "ZRANDMEMBER"}
 
 
@@ -543,3 +556,17 @@ def is_far_below_zero(arg):
         return -2 ** 63 < int(arg) < -1000
     except ValueError:
         return False
+
+
+def not_soon(name, args):
+    """No mutation makes a key expire while the sequence runs, when it would be chance who notices."""
+    args = list(args)
+    for at in range(1, len(args)):
+        before = args[at - 1].upper() if isinstance(args[at - 1], bytes) else b""
+        if before in (b"EX", b"PX", b"EXAT", b"PXAT") or name in ("PEXPIRE", "EXPIRE", "SETEX", "PSETEX") and at == 1:
+            try:
+                if 0 < int(args[at]) < 10 ** 7 or before == b"PXAT" and 0 < int(args[at]) < FAR_SECONDS:
+                    args[at] = FAR_SECONDS * 1000
+            except ValueError:
+                pass
+    return args

@@ -66,9 +66,10 @@ class Exchange:
         self.connection = connection
         self.key = key
         self.target = target
+        self.args = [b"DUMP", key]
 
     def lines(self):
-        return [[b"DUMP", self.key]]
+        return [self.args]
 
 
 class Sequence:
@@ -117,7 +118,7 @@ class Generator:
         self.g.exact = False
         args = generators.ALL[name](self.g)
         if self.g.chance(self.mutation):
-            args = generators.mutate(self.g, name, args)
+            args = generators.not_soon(name, generators.mutate(self.g, name, args))
         words = [w.encode() for w in name.split()]
         if self.g.chance(0.05):
             words = [w.lower() for w in words]
@@ -130,7 +131,8 @@ class Generator:
         if self.g.chance(0.4):
             steps.append(Plain(connection, [b"WATCH", self.g.any_key() if self.g.chance(0.5) else self.g.key(self.g.theme or "s")]))
             if self.g.chance(0.6):
-                steps.append(Plain(1 - connection, self.command(True)[1]))
+                name, args = self.command(True)
+                steps += self.before(name, 1 - connection) + [Plain(1 - connection, args)]
             if self.g.chance(0.1):
                 steps.append(Plain(connection, [b"UNWATCH"]))
         steps.append(Plain(connection, [b"MULTI"]))
