@@ -42,15 +42,18 @@ def free_port():
 
 class Server:
     """A running server. `kind` is "holdfast" or "redis"; `plain` takes the build without
-    sanitizers. Options are directives: Server("holdfast", save="") or a dict for names with dashes."""
+    sanitizers. `options` are directives and their values; `args` come before them; `prefix` is a
+    command that runs the server's command."""
 
-    def __init__(self, kind="holdfast", options=None, directory=None, plain=False, wait=True, args=()):
+    def __init__(self, kind="holdfast", options=None, directory=None, plain=False, wait=True, args=(),
+                 prefix=()):
         self.kind = kind
         self.own_directory = directory is None
         self.directory = pathlib.Path(directory or tempfile.mkdtemp(prefix=f"hf-{kind}-"))
         self.plain = plain
         self.options = dict(options or {})
         self.args = list(args)
+        self.prefix = list(prefix)
         self.process = None
         self.start(wait)
 
@@ -64,7 +67,7 @@ class Server:
                    "dir": self.directory, "save": "", "appendonly": "no",
                    "enable-debug-command": "yes"}
         options.update(self.options)
-        command = [program] + self.args
+        command = self.prefix + [program] + self.args
         for name, value in options.items():
             if value is None:
                 continue

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "os/file.h"
+#include "os/process.h"
 #include "os/thread.h"
 
 #define WRITE_BUFFER (256 * 1024)
@@ -67,11 +68,27 @@ static bool flush_to_file(void *ctx, const void *data, size_t size)
     return true;
 }
 
+static void delay(struct job *job)
+{
+    int64_t us = job->options.key_delay_us;
+    if (us > 0)
+        os_sleep_us(us);
+    else if (job->keys_done % (uint64_t)-us == 0)
+        os_sleep_us(1);
+}
+
 static bool save_item(void *ctx, void *item)
 {
     struct job *job = ctx;
     rdb_save_entry(&job->writer, item, job->options.clock, job->lru_now);
     __atomic_store_n(&job->keys_done, job->keys_done + 1, __ATOMIC_RELAXED);
+    if (job->options.key_delay_us != 0) {
+        delay(job);
+        if (__atomic_load_n(&job->cancel, __ATOMIC_RELAXED)) {
+            job->writer.failed = true;
+            error_set(&job->err, ERROR_CANCELLED, "the save was cancelled");
+        }
+    }
     return !job->writer.failed;
 }
 

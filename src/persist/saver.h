@@ -25,6 +25,7 @@ struct save_options {
     int version; /* 10 unless chosen otherwise */
     bool compress, checksum, incremental_sync;
     enum rdb_clock clock;
+    int64_t key_delay_us; /* wait so long after each key (for tests); -n: 1 us after each n keys */
 };
 
 struct saver;

@@ -267,8 +267,7 @@ INT(loading_process_events_interval_bytes, "loading-process-events-interval-byte
 BOOL(no_appendfsync_on_rewrite, "no-appendfsync-on-rewrite", NULL, false, LIVE | INERT)
 STRING(preload_file, "preload-file", NULL, "", FIXED | INERT)
 BOOL(rdb_del_sync_files, "rdb-del-sync-files", NULL, false, LIVE | INERT)
-INT(rdb_key_save_delay, "rdb-key-save-delay", NULL, 0, INT32_MIN, INT32_MAX,
-    LIVE | HIDDEN | INERT)
+INT(rdb_key_save_delay, "rdb-key-save-delay", NULL, 0, INT32_MIN, INT32_MAX, LIVE | HIDDEN)
 BOOL(rdb_save_incremental_fsync, "rdb-save-incremental-fsync", NULL, true, LIVE)
 ENUM(rdb_version_check, "rdb-version-check", NULL, "strict relaxed", 0, LIVE | INERT)
 BOOL(rdbchecksum, "rdbchecksum", NULL, true, FIXED)

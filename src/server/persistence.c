@@ -21,6 +21,7 @@ void persistence_options(const struct server *s, struct save_options *options)
         .checksum = c->rdbchecksum,
         .incremental_sync = c->rdb_save_incremental_fsync,
         .clock = RDB_CLOCK_NONE,
+        .key_delay_us = c->rdb_key_save_delay,
     };
     if (c->maxmemory_policy == POLICY_VOLATILE_LFU || c->maxmemory_policy == POLICY_ALLKEYS_LFU)
         options->clock = RDB_CLOCK_LFU;
