@@ -43,6 +43,7 @@ struct call {
     const struct call_key *keys;
     int key_count, key_next;
     const struct call_hooks *hooks;
+    bool in_exec;  /* one of a transaction's commands */
     bool no_touch; /* CLIENT NO-TOUCH: reads leave the access clock alone */
     struct client *client;
     struct server *server;

@@ -112,6 +112,12 @@ void cmd_bgsave(struct call *c)
         reply_error(c->reply, "ERR Background save already in progress");
         return;
     }
+    /* The snapshot must not be of one half of a transaction. */
+    if (c->in_exec) {
+        c->server->persistence->scheduled = true;
+        reply_simple(c->reply, "Background saving scheduled");
+        return;
+    }
     struct error err = {0};
     if (persistence_begin_save(c->server, &err))
         reply_simple(c->reply, "Background saving started");

@@ -284,6 +284,7 @@ void cmd_exec(struct call *c)
     watch_forget_all(client);
     client->flags &= ~(uint32_t)CLIENT_MULTI;
     struct call call = *c;
+    call.in_exec = true;
     reply_array(c->reply, t->count);
     uint64_t errors = c->reply->error_count;
     for (struct queued_command *q = t->first; q != NULL; q = q->next) {
