@@ -115,6 +115,15 @@ static void reject(struct client *c, struct call *call, const struct command *co
     dispatch_count_error(c->server, call->reply->last_error);
 }
 
+/* A command's flags, EXEC's with those of what it will execute. */
+static uint32_t all_flags(const struct client *c, const struct command *command)
+{
+    uint32_t flags = command->flags;
+    if (command->handler == cmd_exec && c->flags & CLIENT_MULTI)
+        flags |= transaction_flags(c);
+    return flags;
+}
+
 /* CLIENT PAUSE: whether this command has to wait. */
 static bool must_wait(const struct client *c, const struct command *command)
 {
@@ -123,10 +132,7 @@ static bool must_wait(const struct client *c, const struct command *command)
         return false;
     if (pause->all)
         return true;
-    uint32_t flags = command->flags;
-    if (command->handler == cmd_exec && c->flags & CLIENT_MULTI)
-        flags |= transaction_flags(c);
-    return flags & COMMAND_WRITE;
+    return all_flags(c, command) & COMMAND_WRITE;
 }
 
 static bool is_queued(const struct command *command)
@@ -163,7 +169,7 @@ static bool dispatch_slowly(struct client *c, struct call *call, const struct co
         return true;
     }
     if (s->persistence != NULL && s->persistence->refuse_writes &&
-        (command->flags & COMMAND_WRITE || command->handler == cmd_ping)) {
+        (all_flags(c, command) & COMMAND_WRITE || command->handler == cmd_ping)) {
         reject(c, call, command,
                "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to "
                "persist to disk. Commands that may modify the data set are disabled, because this "
