@@ -172,13 +172,17 @@ static int64_t now_s(void)
     return clock_wall_ms() / 1000;
 }
 
-/* Take the result and release everything of the job. */
+/* Take the result and release everything of the job. started_s is 0 for a save in the foreground:
+ * whoever asked for it is told of its failure, and nothing is concluded from it. */
 static void finish(struct saver *s, struct job *job, int64_t started_s)
 {
-    s->status.last_ok = job->ok;
-    s->status.last_duration_s = now_s() - started_s;
+    if (started_s != 0) {
+        s->status.last_ok = job->ok;
+        s->status.last_duration_s = now_s() - started_s;
+    }
     s->status.last_held_bytes = epoch_snapshot_held_bytes(job->snapshot->epoch);
     if (job->ok) {
+        s->status.last_ok = true;
         s->status.last_save_s = now_s();
         s->status.last_size = job->file_size;
         s->status.saves++;
@@ -219,11 +223,10 @@ bool saver_save(struct saver *s, const struct save_options *options, struct erro
 {
     if (s->job)
         return error_set(err, ERROR_INVALID, "a background save is running");
-    int64_t started = now_s();
     struct job *job = job_new(s, options);
     bool ok = job->ok = run_job(job);
     *err = job->err;
-    finish(s, job, started);
+    finish(s, job, 0);
     return ok;
 }
 

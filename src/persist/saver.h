@@ -50,11 +50,11 @@ bool saver_wait(struct saver *s);
 /* For INFO, LASTSAVE and the schedule. */
 struct saver_status {
     bool running;
-    bool last_ok;           /* true before the first */
-    char last_error[256];
+    bool last_ok;           /* no background save has failed since the last save that succeeded */
+    char last_error[256];   /* of the last save of either kind; empty if it succeeded */
     int64_t last_save_s;    /* wall clock of the last success, or of saver_new; seconds */
     int64_t last_attempt_s; /* of the last background save begun; 0: none */
-    int64_t last_duration_s; /* -1: none has ended */
+    int64_t last_duration_s; /* of the last background save; -1: none has ended */
     int64_t started_s;      /* of the running one; 0 if none */
     uint64_t saves;         /* that succeeded since start */
     uint64_t keys_done, keys_total, bytes_done; /* of the running one */

@@ -165,8 +165,10 @@ bool persistence_begin_save(struct server *s, struct error *err)
     struct save_options options;
     persistence_options(s, &options);
     bool ok = saver_begin(s->persistence->saver, &options, err);
-    if (!ok)
+    if (!ok) {
         log_warning("Background saving could not be started: %s", err->message);
+        persistence_update(s->persistence);
+    }
     return ok;
 }
 
