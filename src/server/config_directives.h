@@ -236,7 +236,7 @@ BOOL(use_exit_on_panic, "use-exit-on-panic", NULL, false, LIVE | HIDDEN | INERT)
 INT(watchdog_period, "watchdog-period", NULL, 0, 0, INT32_MAX, LIVE | HIDDEN | INERT)
 
 /* persistence */
-BOOL(aof_disable_auto_gc, "aof-disable-auto-gc", NULL, false, LIVE | HIDDEN | INERT)
+BOOL(aof_disable_auto_gc, "aof-disable-auto-gc", NULL, false, LIVE | INERT)
 INT(aof_load_corrupt_tail_max_size, "aof-load-corrupt-tail-max-size", NULL, 0, 0, INT64_MAX,
     LIVE | INERT)
 BOOL(aof_load_truncated, "aof-load-truncated", NULL, true, LIVE | INERT)
