@@ -191,11 +191,13 @@ static bool set_words(struct config *c, const struct directive *d, const struct 
             return not_one_of(d->text, err);
         if (d->type == DIRECTIVE_ENUM)
             value = index;
-        else if (index > 0)
+        else if (index > 0) /* the word for none adds nothing to others */
             value |= 1 << (index - 1);
-        else if (argc > 1) /* the word for none together with others */
-            return not_one_of(d->text, err);
     }
+    /* The directives that take several words are those about the end of the process. */
+    if (d->type == DIRECTIVE_BITS && value & SHUTDOWN_BIT_SAVE && value & SHUTDOWN_BIT_NOSAVE)
+        return error_set(err, ERROR_INVALID,
+                         "shutdown options SAVE and NOSAVE can't be used simultaneously");
     *(int *)field_at(c, d) = value;
     return true;
 }

@@ -256,9 +256,9 @@ static void test_set_errors(void **state)
         {"hz", "x",
          "CONFIG SET failed (possibly related to argument 'hz') - argument couldn't be "
          "parsed into an integer"},
-        {"shutdown-on-sigint", "default save",
-         "CONFIG SET failed (possibly related to argument 'shutdown-on-sigint') - argument(s) must "
-         "be one of the following: default, save, nosave, now, force"},
+        {"shutdown-on-sigint", "save nosave",
+         "CONFIG SET failed (possibly related to argument 'shutdown-on-sigint') - shutdown options "
+         "SAVE and NOSAVE can't be used simultaneously"},
         {"loglevel", "x",
          "CONFIG SET failed (possibly related to argument 'loglevel') - "
          "argument(s) must be one of the following: debug, verbose, notice, "
@@ -278,6 +278,8 @@ static void test_set_errors(void **state)
     assert_string_equal(value_of("notify-keyspace-events"), "AKE");
     assert_true(set("shutdown-on-sigterm", "nosave force", &err));
     assert_string_equal(value_of("shutdown-on-sigterm"), "nosave force");
+    assert_true(set("shutdown-on-sigterm", "default now", &err));
+    assert_string_equal(value_of("shutdown-on-sigterm"), "now");
     assert_true(set("hz", "0", &err));
     assert_string_equal(value_of("hz"), "1");
 }
