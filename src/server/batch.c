@@ -316,6 +316,9 @@ static void prefetch(struct batch *b)
         const struct table *table = &item->client->db->table;
         for (int k = 0; k < item->key_count; k++) {
             const struct entry *e = table_prefetch_item(table, b->keys[item->key_at + k].hash);
+            /* Entries are mostly of more than a line, and do not begin with one. */
+            if (e != NULL)
+                __builtin_prefetch((const char *)e + 64);
             if (k == 0 && e != NULL && member_argument(item) != 0) {
                 entries[count] = e;
                 with_member[count++] = i;
