@@ -276,6 +276,8 @@ static void reply_random_fields(struct call *c, int64_t count, bool with_values)
     uint64_t n = count < 0 ? (uint64_t)-count : (uint64_t)count;
     if (count > 0 && n > hash_count(e))
         n = hash_count(e);
+    if (count < 0 && !member_reply_fits(c, e, n))
+        return;
     bool pairs = with_values && c->reply->protocol == 3;
     reply_array(c->reply, with_values && !pairs ? 2 * n : n);
     struct member_reply m = {c->reply, MEMBER_KEYS};

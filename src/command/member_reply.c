@@ -2,6 +2,7 @@
 #include "command/member_reply.h"
 
 #include "base/mem.h"
+#include "type/zset.h"
 
 void member_reply_item(void *ctx, const struct dict_item *item)
 {
@@ -85,4 +86,25 @@ void member_reply_scan(struct call *c, enum entry_type type)
     for (size_t i = 0; i < s.count; i++)
         member_reply_item(&s.reply, &s.items[i]);
     mem_free(s.items);
+}
+
+/* ---- random elements ---- */
+
+/* What the reply may take, estimated by the mean size of an element. */
+#define REPEATED_BYTES_MAX (UINT64_C(2) << 30)
+/* "$1" and two ends of line. */
+#define REPLY_OVERHEAD 6
+
+bool member_reply_fits(struct call *c, const struct entry *e, uint64_t count)
+{
+    uint64_t all = entry_type(e) == ENTRY_ZSET ? zset_count(e) : member_count(e);
+    /* As much as the whole collection is what other commands reply. For more than that, measuring
+     * it costs less than the reply. */
+    if (count <= all)
+        return true;
+    uint64_t mean = entry_memory(e) / all + REPLY_OVERHEAD;
+    if (count <= REPEATED_BYTES_MAX / mean)
+        return true;
+    reply_error(c->reply, "ERR value is out of range");
+    return false;
 }

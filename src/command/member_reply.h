@@ -28,4 +28,8 @@ void member_reply_all(struct call *c, const struct entry *e, enum member_parts p
 /* The whole of HSCAN and SSCAN: argv is key, cursor, options. */
 void member_reply_scan(struct call *c, enum entry_type type);
 
+/* Whether `count` elements drawn with repetition may be replied: false, with an error replied, when
+ * that would take gigabytes, as nothing else bounds what a negative count asks for. */
+bool member_reply_fits(struct call *c, const struct entry *e, uint64_t count);
+
 #endif

@@ -184,6 +184,8 @@ static void reply_random_members(struct call *c)
     struct member_reply m = {c->reply, MEMBER_KEYS};
     uint64_t n = count < 0 ? (uint64_t)-count : (uint64_t)count;
     if (count < 0) {
+        if (!member_reply_fits(c, e, n))
+            return;
         reply_array(c->reply, n);
         member_random_repeated(e, c->ks, n, member_reply_item, &m);
         return;

@@ -3,6 +3,7 @@
  * Members from an end of a sorted set or at random: ZPOPMIN, ZPOPMAX, ZMPOP, ZRANDMEMBER.
  */
 #include "base/mem.h"
+#include "command/member_reply.h"
 #include "command/zset_common.h"
 #include "handlers.h"
 
@@ -155,6 +156,8 @@ static void reply_random(struct call *c, const struct entry *e, int64_t count, b
 {
     if (count < 0) {
         uint64_t n = (uint64_t)-count;
+        if (!member_reply_fits(c, e, n))
+            return;
         zset_reply_begin(c->reply, n, with_scores);
         while (n-- > 0)
             reply_at_rank(c, e, keyspace_random_below(c->ks, zset_count(e)), with_scores);
