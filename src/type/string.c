@@ -111,8 +111,15 @@ bool string_get_long_double(const struct entry *e, long double *out)
         return true;
     case ENTRY_BYTES:
         return number_parse_long_double(entry_bytes(e), out);
-    default:
-        return false; /* longer than any number that is accepted */
+    default: {
+        /* The largest numbers have a few digits more than an entry holds. */
+        char text[NUMBER_LONG_DOUBLE_SIZE];
+        size_t size = string_size(e);
+        if (size >= sizeof(text))
+            return false;
+        string_read(e, 0, text, size);
+        return number_parse_long_double(slice_of(text, size), out);
+    }
     }
 }
 
