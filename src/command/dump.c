@@ -73,15 +73,20 @@ static bool parse_due(struct call *c, const struct restore_options *o, int64_t *
         *due = ttl;
     else if (__builtin_add_overflow(ttl, c->now_ms, due))
         *due = INT64_MAX - 1;
+    if (*due == ENTRY_NO_EXPIRY)
+        *due = ENTRY_NO_EXPIRY - 1; /* the last millisecond stands for none */
     return true;
 }
 
 static void set_access(struct keyspace *ks, struct entry *e, const struct restore_options *o)
 {
-    if (ks->lfu && o->freq >= 0)
-        entry_set_clock(e, (uint32_t)o->freq);
-    else if (!ks->lfu)
-        entry_set_clock(e, (ks->lru_clock - (o->idle > 0 ? (uint32_t)o->idle : 0)) & 0xffffff);
+    /* Half a turn of the clock is the longest that can be told from the future. */
+    const int64_t idle_max = 1 << 23;
+    entry_set_clock(e, entry_fresh_clock(ks));
+    if (o->freq >= 0)
+        entry_set_frequency(ks, e, (uint32_t)o->freq);
+    if (o->idle > 0)
+        entry_set_idle_seconds(ks, e, (uint32_t)(o->idle < idle_max ? o->idle : idle_max));
 }
 
 void cmd_restore(struct call *c)
