@@ -20,6 +20,8 @@
  * active-expire-effort 1; at effort n it is the n-th part. */
 #define EXPIRE_STEP_US 250
 #define EXPIRE_GAP_US 1000
+/* The largest argument that is taken, whatever proto-max-bulk-len says. */
+#define BULK_MAX ((INT64_C(4) << 30) - (1 << 20))
 /* Descriptors besides the clients': files, listeners, pipes. */
 #define DESCRIPTORS_RESERVED 64
 
@@ -62,7 +64,8 @@ void server_apply_config(struct server *s)
 {
     const struct config *c = s->config;
     struct server_limits *l = &s->limits;
-    l->bulk_max = c->proto_max_bulk_len;
+    /* The sizes of keys and members are kept in 32 bits, with some bytes around them. */
+    l->bulk_max = c->proto_max_bulk_len < BULK_MAX ? c->proto_max_bulk_len : BULK_MAX;
     l->query_buffer_max = (uint64_t)c->client_query_buffer_limit;
     l->maxclients = (uint64_t)c->maxclients;
     l->timeout_seconds = c->timeout;
