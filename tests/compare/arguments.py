@@ -31,16 +31,20 @@ BIG_SIZES = [1000, 4000, 4090, 4096, 4097, 5000, 8192, 8193, 16383, 16384, 20000
 
 class Arguments:
     """Random arguments. `theme` is the type most commands of the sequence work on, `big` allows
-    values of several kilobytes, `oddness` is how often something other than a sensible argument is given."""
+    values of several kilobytes, `large` strings and collections that are trees of nodes, `oddness` is how
+    often something other than a sensible argument is given."""
 
-    def __init__(self, rng, theme=None, big=False, oddness=0.05):
+    def __init__(self, rng, theme=None, big=False, large=False, oddness=0.05):
         self.rng = rng
         self.theme = theme
         self.big = big
+        self.large = large
         self.oddness = oddness
         self.exact = False  # set by a generator whose arguments must stay as they are
         # Few names and values a sequence, so that commands meet what others have left.
         self.pool = [b"%s%d" % (p, i) for p in (b"m", b"") for i in range(rng.choice((3, 8, 30)))]
+        if large:
+            self.pool = [b"m%d" % i for i in range(0, 4000, 3)]
         self.sizes = SIZES + BIG_SIZES * 2 if big else SIZES
 
     def chance(self, probability):
@@ -95,6 +99,10 @@ class Arguments:
     def integer(self, low=-10, high=10):
         if self.chance(self.oddness):
             return self.rng.choice(ODD_INTEGERS)
+        if self.large and self.chance(0.7):
+            # As far into a large value as a small number is into a small one.
+            scale = 20000 if self.theme == "s" else 300
+            return b"%d" % self.rng.randint(low * scale, high * scale)
         return b"%d" % self.rng.randint(low, high)
 
     def bigint(self):
@@ -124,6 +132,8 @@ class Arguments:
     def count(self):
         """A count that removes or returns: small, none, huge, negative."""
         r = self.rng.random()
+        if self.large and r < 0.5:
+            return b"%d" % self.rng.randint(0, 1500)
         if r < 0.75:
             return b"%d" % self.rng.randint(0, 6)
         if r < 0.85:
@@ -140,6 +150,8 @@ class Arguments:
     def offset(self):
         if self.chance(self.oddness):
             return self.rng.choice((b"-1", b"536870912", b"9223372036854775807", b"4294967296", b"", b"x", b"-0"))
+        if self.large:
+            return b"%d" % self.rng.randint(0, 400000)
         return b"%d" % self.rng.choice((0, 1, 3, 10, 43, 100, 500) + ((4096, 6000, 20000) if self.big else ()))
 
     def score_bound(self):

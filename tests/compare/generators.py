@@ -4,6 +4,7 @@
 import pathlib
 
 from arguments import FAR_SECONDS
+from arguments import KEYS as KEYS_OF
 
 TABLE = pathlib.Path(__file__).resolve().parents[2] / "src/command/table"
 

@@ -14,12 +14,13 @@ CONFIGS = [
     {"hash-max-listpack-value": "8", "zset-max-listpack-value": "8", "list-max-listpack-size": "-1"},
     {"hash-max-listpack-entries": "0", "zset-max-listpack-entries": "0", "set-max-intset-entries": "0",
      "list-max-listpack-size": "1", "list-compress-depth": "1"},
+    {"maxmemory-policy": "allkeys-lfu"},
     {"list-max-listpack-size": "-5", "list-compress-depth": "2", "hash-max-listpack-value": "10000"},
 ]
 
 DEFAULTS = {"hash-max-listpack-entries": "512", "zset-max-listpack-entries": "128", "set-max-intset-entries": "512",
             "list-max-listpack-size": "-2", "list-compress-depth": "0", "hash-max-listpack-value": "64",
-            "zset-max-listpack-value": "64"}
+            "zset-max-listpack-value": "64", "maxmemory-policy": "noeviction"}
 
 
 class Plain:
@@ -93,12 +94,12 @@ class Generator:
         self.name = f"{seed}:{number}"
         self.known = known  # names that both servers have
         theme = self.theme = rng.choice("slhSz") if rng.random() < 0.85 else None
-        self.g = Arguments(rng, theme, big=rng.random() < 0.1, oddness=rng.choice((0, 0.05, 0.2)))
+        self.g = Arguments(rng, theme, big=rng.random() < 0.1, large=rng.random() < 0.04, oddness=rng.choice((0, 0.05, 0.2)))
         self.g.known = known
         self.mutation = rng.choice((0, 0.03, 0.1, 0.4))
         self.choices, self.weights = [], []
         for name in generators.ALL:
-            if name not in known or name == "LCS" and self.g.big:
+            if name not in known or name == "LCS" and (self.g.big or self.g.large):
                 continue
             weight = generators.WEIGHTS.get(name, 1)
             group = next((t for t, c in generators.GROUPS.items() if name in c), None)
@@ -176,10 +177,30 @@ class Generator:
         one clears it."""
         return [Plain(connection, [b"ZADD", b"nothing", b"XX", b"1", b"m"])] if name in ("SORT", "SORT_RO") else []
 
+    def large(self, kind):
+        """A command that makes a large value of this type, and its arguments after the key."""
+        numbers = self.rng.sample(range(5000), self.rng.choice((700, 1500, 3000)))
+        members = [b"m%d" % i for i in numbers]
+        if kind == "s":
+            return "SET", [self.g.bytes(self.rng.choice((10000, 70000, 140000, 300000)))]
+        if kind == "l":
+            return "RPUSH", [m * (1 + i % 5) for i, m in zip(numbers, members)]
+        if kind == "h":
+            return "HSET", [x for i, m in zip(numbers, members) for x in (m, m * (i % 20))]
+        if kind == "S":
+            return "SADD", members if self.g.chance(0.7) else numbers
+        ties = self.rng.choice((1, 50, 10 ** 6))
+        return "ZADD", [x for i, m in zip(numbers, members) for x in (i * 7919 % 10007 % ties, m)]
+
     def sequence(self):
         steps = []
         if self.g.chance(0.4):
             steps.append(Plain(0, [b"HELLO", b"3"]))
+        if self.g.large:
+            for kind in (self.theme or "h", self.theme or "z"):
+                name, args = self.large(kind)
+                if name in self.known:
+                    steps.append(Plain(0, [name.encode(), generators.KEYS_OF[kind][0 if self.g.chance(0.5) else 1]] + args))
         # Something of the theme to work on, and something of another type.
         for kind in [self.theme or self.rng.choice("slhSz")] * 3 + [self.rng.choice("slhSz")]:
             name = {"s": "SET", "l": "RPUSH", "h": "HSET", "S": "SADD", "z": "ZADD"}[kind]
