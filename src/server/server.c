@@ -23,7 +23,7 @@
 /* The largest argument that is taken, whatever proto-max-bulk-len says. */
 #define BULK_MAX ((INT64_C(4) << 30) - (1 << 20))
 /* Descriptors besides the clients': files, listeners, pipes. */
-#define DESCRIPTORS_RESERVED 64
+#define DESCRIPTORS_RESERVED 32
 
 void server_update_clock(struct server *s)
 {
@@ -308,6 +308,8 @@ struct server *server_new(struct config *config)
     s->stats.cycles_at_start = server_cycles();
     make_run_id(s->run_id);
     server_apply_config(s);
+    /* What cannot be had is not what CONFIG GET and REWRITE should say. */
+    config->maxclients = (int64_t)s->limits.maxclients;
     loop_set_hooks(s->loop, turn_begin, turn_end, s);
     return s;
 }

@@ -308,6 +308,28 @@ def test_maxclients_at_run_time(kind):
 
 
 @KINDS
+def test_few_descriptors(kind):
+    """maxclients is lowered to what the system's limit of open files leaves room for, and says so; who is
+    refused gets to know it, and the server can still save."""
+    few = ["prlimit", "--nofile=200:200"]
+    if os.geteuid() == 0:
+        few += ["setpriv", "--bounding-set=-sys_resource"]
+    with Server(kind, prefix=few) as server:
+        raw = server.raw()
+        most = int(raw("CONFIG", "GET", "maxclients")[1])
+        assert 100 < most < 200 and int(info(raw, "clients")["maxclients"]) == most
+        assert raw("CONFIG", "SET", "maxclients", 5000) == (
+            "ERR CONFIG SET failed (possibly related to argument 'maxclients') - The operating system is not able "
+            f"to handle the specified number of clients, try with {most}")
+        assert raw("CONFIG", "GET", "maxclients") == [b"maxclients", b"%d" % most]
+        wait_for(lambda: info(raw, "clients")["connected_clients"] == "1")
+        held = [server.raw() for _ in range(most - 1)]
+        assert [h("PING") for h in held] == ["PONG"] * (most - 1)
+        assert server.raw().read() == "ERR max number of clients reached"
+        assert raw("SAVE") == "OK"
+
+
+@KINDS
 @pytest.mark.parametrize("limit", ["normal 8mb 0 0", "normal 0 4mb 1"])
 def test_one_who_never_reads(kind, limit):
     """is closed at the hard limit, or when he was above the soft one for long enough, and what was kept
