@@ -116,7 +116,7 @@ def test_stat(server):
     assert len(out.split()) == 4
 
 
-# redis-benchmark with its default tests, except for the one that needs a command not asked for yet.
+# redis-benchmark with all of its default tests, one request at a time and pipelined.
 def test_benchmark(server):
     for more in (["-P", "1", "-c", "20"], ["-P", "16", "-c", "50", "-r", "1000", "-d", "100"]):
         run = subprocess.run(["redis-benchmark", "-p", str(server.port), "-n", "1500", "-q", *more],
@@ -132,7 +132,7 @@ def test_benchmark(server):
         assert "error" not in (out + run.stderr).lower().replace("errors: 0", ""), out + run.stderr
 
 
-# --rdb gets a file by replication, which is another issue's; DUMP and restore by redis-cli work.
+# A payload that redis-cli has dumped, it restores from standard input.
 def test_dump_and_restore(server):
     data.fill(server.raw())
     raw = server.raw()

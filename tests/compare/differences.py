@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Where Holdfast answers otherwise than redis-server 7.0, on purpose. Each entry: which command, the two
 replies (Redis's first) of which it is true, and why. Nothing else may differ."""
+import re
 from collections import namedtuple
 
 Difference = namedtuple("Difference", "command holds reason")
@@ -28,7 +29,13 @@ def known_names(redis, ours, args):
 def lenient_numkeys(redis, ours, args):
     numkeys = args[4] if args[2].upper().endswith(b"STORE") else args[3]
     return isinstance(redis, list) and str(ours) == "ERR Invalid arguments specified for command" and not (
-        isinstance(numkeys, int) or numkeys.isdigit())
+        isinstance(numkeys, int) or re.fullmatch(rb"[1-9]\d*", numkeys))
+
+
+def nul_inside(redis, ours, args):
+    both_lists = isinstance(redis, list) and isinstance(ours, list) and len(redis) == len(ours)
+    return both_lists and b"ALPHA" in [a.upper() for a in args if isinstance(a, bytes)] and any(
+        isinstance(x, bytes) and b"\0" in x for x in redis + ours)
 
 
 DIFFERENCES = [
@@ -48,6 +55,8 @@ DIFFERENCES = [
                "a small integer counts as shared however it came about"),
     Difference("COMMAND GETKEYS", lenient_numkeys, "a number of keys like `1x` is not a number, nor for the command itself"),
     Difference("COMMAND GETKEYSANDFLAGS", lenient_numkeys, "the same"),
+    Difference("SORT", nul_inside, "ALPHA compares all bytes; Redis, unless it stores, those before the first NUL"),
+    Difference("SORT_RO", nul_inside, "the same"),
     Difference("CONFIG GET", known_names, "directives that are newer than 7.0 match patterns, too"),
 ]
 

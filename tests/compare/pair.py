@@ -108,13 +108,17 @@ class Pair:
 
     # ---- one sequence ----
 
-    def run(self, sequence, whole=True):
-        """Raises Mismatch if the servers differ."""
-        self.reset(sequence.config)
+    def run(self, sequence, whole=True, afresh=True):
+        """Raises Mismatch if the servers differ. Not `afresh`: on the data that is there."""
+        if afresh:
+            self.reset(sequence.config)
+            self.sorted = False
+            # Where so long values are packed, a hash may have been larger than an entry holds before.
+            self.restored = sequence.config.get("hash-max-listpack-value") == "10000"
         self.queued = {}
-        self.restored = any(isinstance(step, Exchange) or any(
+        self.restored |= any(isinstance(step, Exchange) or any(
             isinstance(x, bytes) and x.upper() == b"RELOAD" for x in step.args) for step in sequence.steps)
-        self.sorted = any(a[0].upper().startswith(b"SORT") for step in sequence.steps for a in step.lines())
+        self.sorted |= any(a[0].upper().startswith(b"SORT") for step in sequence.steps for a in step.lines())
         batch = []
         for step in sequence.steps:
             if batch and (not isinstance(step, Plain) or step.connection != batch[0].connection

@@ -89,12 +89,12 @@ SAMPLERS = {"SRANDMEMBER": lambda key: [b"SMEMBERS", key], "HRANDFIELD": lambda 
 
 
 class Generator:
-    def __init__(self, seed, number, known):
+    def __init__(self, seed, number, known, large=0.04):
         rng = self.rng = random.Random(f"{seed}:{number}")
         self.name = f"{seed}:{number}"
         self.known = known  # names that both servers have
         theme = self.theme = rng.choice("slhSz") if rng.random() < 0.85 else None
-        self.g = Arguments(rng, theme, big=rng.random() < 0.1, large=rng.random() < 0.04, oddness=rng.choice((0, 0.05, 0.2)))
+        self.g = Arguments(rng, theme, big=rng.random() < 0.1, large=rng.random() < large, oddness=rng.choice((0, 0.05, 0.2)))
         self.g.known = known
         self.mutation = rng.choice((0, 0.03, 0.1, 0.4))
         self.choices, self.weights = [], []
