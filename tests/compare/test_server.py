@@ -8,6 +8,7 @@ import pytest
 import generators
 from harness import Error, Server, Simple
 
+
 @pytest.fixture(scope="module")
 def pair():
     with Server("redis") as theirs, Server("holdfast") as ours:
