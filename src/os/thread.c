@@ -3,7 +3,6 @@
 
 #include <sched.h>
 #include <signal.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -46,6 +45,7 @@ bool os_thread_start(pthread_t *thread, const char *name, void (*run)(void *arg)
 }
 
 #define COMPETING_NICE 10
+#define COMPETING_SLICE_NS 100000
 
 static int64_t cpu_us(void)
 {
@@ -54,14 +54,25 @@ static int64_t cpu_us(void)
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
-/* Both are wishes: a system that does not grant them runs the thread as it runs the others. */
+/* struct sched_attr of sched_setattr(2), which the C library does not declare. */
+struct thread_scheduling {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t slice_ns, deadline_ns, period_ns;
+};
+
+/* All of it is a wish: a system that does not grant it runs the thread as it runs the others. While
+ * it competes it asks for short time slices (since Linux 6.12), as others wait for their end. */
 static void set_yielding(struct os_polite *p, bool yielding)
 {
-    struct sched_param none = {0};
+    struct thread_scheduling how = {.size = sizeof(how),
+                                    .policy = yielding ? SCHED_IDLE : SCHED_OTHER,
+                                    .nice = yielding ? 0 : COMPETING_NICE,
+                                    .slice_ns = COMPETING_SLICE_NS};
     p->yielding = yielding;
-    pthread_setschedparam(pthread_self(), yielding ? SCHED_IDLE : SCHED_OTHER, &none);
-    if (!yielding) /* On Linux niceness is the thread's own. */
-        setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), COMPETING_NICE);
+    syscall(SYS_sched_setattr, 0, &how, 0);
 }
 
 void os_polite_begin(struct os_polite *p)
