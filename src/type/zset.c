@@ -46,12 +46,6 @@ const char *zset_encoding_name(const struct entry *e)
     return e->flags & ENTRY_GROWN ? "skiplist" : "listpack";
 }
 
-void zset_prefetch(const struct entry *e, struct slice member)
-{
-    if (is_tree(e))
-        dict_prefetch(&root_of(e)->index, hash_member(member));
-}
-
 size_t zset_format_score(char out[NUMBER_DOUBLE_SIZE], double score)
 {
     const double whole_max = 4611686018427387904.0; /* 2^62, as Redis has it */

@@ -47,9 +47,6 @@ const char *zset_encoding_name(const struct entry *e);
  * integers even where a reply would have an exponent. */
 size_t zset_format_score(char out[NUMBER_DOUBLE_SIZE], double score);
 
-/* Ask for the cache lines that a look-up of this member will need. */
-void zset_prefetch(const struct entry *e, struct slice member);
-
 bool zset_score(const struct entry *e, struct slice member, double *score);
 /* The rank from the lowest score up; score may be NULL. */
 bool zset_rank(const struct entry *e, struct slice member, uint64_t *rank, double *score);

@@ -351,7 +351,6 @@ static void do_look(struct run *r, const struct entry *e)
     bool there = !isnan(r->model.scores[id]);
     double score = NAN, score_too = NAN;
     uint64_t rank = 0;
-    zset_prefetch(e, member);
     assert_int_equal(zset_score(e, member, &score), there);
     assert_int_equal(zset_rank(e, member, &rank, &score_too), there);
     if (there) {
