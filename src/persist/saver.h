@@ -18,15 +18,7 @@
 
 #include "base/error.h"
 #include "keyspace/keyspace.h"
-#include "persist/rdb/format.h"
-
-struct save_options {
-    char path[256];
-    int version; /* 10 unless chosen otherwise */
-    bool compress, checksum, incremental_sync;
-    enum rdb_clock clock;
-    int64_t key_delay_us; /* wait so long after each key (for tests); -n: 1 us after each n keys */
-};
+#include "persist/save_job.h"
 
 struct saver;
 

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * A save job: writes one snapshot to one RDB file, on threads of its own, durably and proven. BGSAVE,
+ * the rewrite of the log, incremental snapshots and backups are save jobs; several may run at once.
+ *
+ *     save_job_start -> threads serialise ranges, one writes in order -> sync -> re-read and decode
+ *                    -> rename to the target -> directory sync -> wake(ctx) -> save_job_finish
+ *
+ * The snapshot is taken by the caller and given to the job, which gives it back by releasing it in
+ * save_job_finish. The target is not touched before the new file is proven; on failure the temporary
+ * file is gone and err says why.
+ *
+ * The functions are the executor's; wake is called on a thread of the job's.
+ */
+#ifndef HF_PERSIST_SAVE_JOB_H
+#define HF_PERSIST_SAVE_JOB_H
+
+#include "base/error.h"
+#include "keyspace/keyspace.h"
+#include "persist/rdb/format.h"
+
+/* An AUX field, in addition to those that every file has. */
+struct save_aux {
+    char name[32];
+    char value[64];
+};
+#define SAVE_AUX_MAX 8
+
+struct save_options {
+    char path[256];
+    int version; /* 10 unless chosen otherwise */
+    bool compress, checksum, incremental_sync;
+    bool verify;           /* re-read and decode before the rename */
+    int threads;           /* serialising; at least 1 */
+    uint64_t rate_limit;   /* bytes per second; 0: none */
+    uint64_t memory_limit; /* bytes held for the snapshot: half of it hurries, beyond it the job is
+                              given up; 0: none */
+    enum rdb_clock clock;
+    int64_t key_delay_us;  /* wait so long after each key (for tests); -n: 1 us after each n keys */
+    struct save_aux aux[SAVE_AUX_MAX]; /* repl-id, repl-offset, ... */
+    int aux_count;
+    /* A delta holds only what changed after the epoch `since` (0: everything), and the deleted keys
+     * as the chain's format says (persist/chain.h). */
+    uint64_t since;
+};
+
+struct save_job;
+
+struct save_job *save_job_start(struct keyspace *ks, struct snapshot *snapshot,
+                                const struct save_options *options, void (*wake)(void *ctx),
+                                void *ctx, struct error *err); /* NULL: the snapshot is released */
+/* The same in this thread: SAVE. Ended when it returns. */
+struct save_job *save_job_run(struct keyspace *ks, struct snapshot *snapshot,
+                              const struct save_options *options);
+void save_job_cancel(struct save_job *j);
+bool save_job_ended(const struct save_job *j);
+
+struct save_progress {
+    uint64_t keys_done, keys_total, bytes_done;
+    uint64_t bytes_estimated; /* of the whole file, from what is done; 0: not yet known */
+    int64_t eta_ms;           /* -1: not yet known */
+    size_t held_bytes;        /* kept in memory for the snapshot alone */
+    bool verifying;
+};
+void save_job_progress(const struct save_job *j, struct save_progress *p);
+
+struct save_result {
+    uint64_t keys, file_size, data_size; /* data: bytes of keys and values before compression */
+    int64_t serialise_us, sync_us, verify_us, total_us;
+    size_t held_bytes_most;
+    char sha256[65]; /* of the file; empty unless verify was asked for */
+};
+/* Waits if it has not ended. Releases the snapshot and frees the job. False: err says why. */
+bool save_job_finish(struct save_job *j, struct save_result *result, struct error *err);
+
+#endif
