@@ -154,7 +154,7 @@ def pair():
 def missing(pair):
     """What redis-server knows and Holdfast does not: a random word may be the name of such a command."""
     ours, theirs = (set(server.raw()("COMMAND", "LIST")) for server in pair)
-    return [name.lower().encode() for name in theirs - ours]
+    return [name.lower() for name in theirs - ours]
 
 
 def names_missing(missing, answer):
