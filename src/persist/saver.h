@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The saver: writes the keyspace to an RDB file, from a snapshot, on a thread of its own; and loads
- * one. Nothing forks and the executor does not wait, but for saver_save, which is SAVE.
+ * The saver: writes the keyspace to an RDB file, from a snapshot, on a thread of its own. Nothing
+ * forks and the executor does not wait, but for saver_save, which is SAVE.
  *
  *     IDLE --saver_begin--> RUNNING --thread ends--> FINISHED --saver_poll--> IDLE
  *
@@ -57,11 +57,6 @@ struct saver_status {
 void saver_get_status(const struct saver *s, struct saver_status *status);
 /* Called when the keyspace was loaded from a file just now: counts as a save. */
 void saver_note_loaded(struct saver *s);
-
-/* Load the file into the keyspace, whose databases are empty. False: nothing of it stays loaded and
- * err names the offset and the reason. NOT_FOUND when there is no file. */
-bool saver_load(struct keyspace *ks, const char *path, const struct rdb_load_options *options,
-                struct rdb_load_stats *stats, struct error *err);
 
 /* Remove temporary files that a crash left in the directory of `path`. */
 void saver_clean_temporary(const char *path);

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "persist/load.h"
 #include "server/config.h"
 
 #define SCHEDULE_INTERVAL_MS 100
@@ -129,7 +130,7 @@ bool persistence_load(struct server *s, struct error *err)
     int64_t begin_us = clock_monotonic_us();
     p->loading_start_s = s->ks->now_ms / 1000;
     server_set_loading(s, true);
-    bool ok = saver_load(s->ks, path, &options, &stats, err);
+    bool ok = load_rdb_file(s->ks, path, &options, &stats, err);
     server_set_loading(s, false);
     server_update_clock(s);
     if (!ok) {

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "persist/saver.h"
+#include "persist/load.h"
 
 static const char usage[] =
     "usage: holdfast COMMAND FILE...\n"
@@ -26,7 +26,7 @@ static struct keyspace *load(const char *path, struct rdb_load_stats *stats)
     struct keyspace *ks = keyspace_new(DATABASES, false);
     /* Expired keys count too: nothing of the file is left out. */
     struct rdb_load_options options = {.checksum = true};
-    if (saver_load(ks, path, &options, stats, &err))
+    if (load_rdb_file(ks, path, &options, stats, &err))
         return ks;
     printf("%s\n", err.message);
     keyspace_free(ks);

@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "os/fault.h"
 #include "os/file.h"
+#include "persist/load.h"
 #include "persist/saver.h"
 #include "type/digest.h"
 #include "type/string.h"
@@ -93,7 +94,7 @@ static int what_is_there(void)
     struct error err = {0};
     struct digest digest = {0};
     int result = 0;
-    if (saver_load(loaded, path, &o, &stats, &err)) {
+    if (load_rdb_file(loaded, path, &o, &stats, &err)) {
         digest_keyspace(&digest, loaded);
         result = same(&digest, &old_digest) ? 1 : same(&digest, &new_digest) ? 2 : 0;
     } else {
