@@ -2,17 +2,30 @@
  *
  * The offline tool `holdfast`: what can be done with files while no server runs over them.
  *
- *     holdfast check FILE...   validate RDB files whole
- *     holdfast info FILE       what an RDB file holds: keys by database and type
- *
- * A file is loaded into memory to be looked at, as the server would load it: what this tool accepts
- * the server loads, and the other way round.
+ * Each subcommand is a file of its own with one function, which takes the arguments behind the
+ * subcommand's name and returns the exit status; the table in tool.c names them all, and is what
+ * --help shows. A new subcommand is: its file, its declaration here, its row there.
  */
 #ifndef HF_TOOL_TOOL_H
 #define HF_TOOL_TOOL_H
 
-/* Runs the tool; returns the exit status: 0 all is well, 1 a file is damaged or cannot be read, 2 the
- * arguments are wrong. */
+/* What a subcommand returns, and the tool exits with. */
+enum tool_status {
+    TOOL_OK = 0,
+    TOOL_FAILED = 1, /* a file is damaged or cannot be read; of diff: the files differ */
+    TOOL_USAGE = 2   /* the arguments are wrong; of diff: trouble of any kind */
+};
+
+/* Runs the tool over main's arguments; returns the exit status. */
 int tool_run(int argc, char **argv);
+
+/* Complain about the arguments on standard error: "holdfast SUBCOMMAND: ...", where to read more.
+ * Returns TOOL_USAGE. */
+int tool_usage_error(const char *command, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* The subcommands. argv[0] is the first argument behind the name. */
+int tool_check(int argc, char **argv);
+int tool_info(int argc, char **argv);
 
 #endif
