@@ -7,29 +7,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
-#include "structure/table.h"
-
-#define SEGMENT_SLOTS_MAX (63 * TABLE_BUCKET_SLOTS)
-
-static struct table_segment *segment_of(trie_word word)
-{
-    return (struct table_segment *)trie_leaf_of(word);
-}
-
-static uint32_t slot_q(const struct table_bucket *bucket, uint32_t i)
-{
-    return (uint32_t)(bucket->slots[i] >> 48) << 8 | bucket->tags[i];
-}
-
-static uint32_t slots_filled(const struct table_bucket *bucket)
-{
-    return table_match_tags(bucket, 0) ^ 0x7f;
-}
-
-static uint32_t bucket_after(uint32_t at, uint32_t buckets)
-{
-    return at + 1 == buckets ? 0 : at + 1;
-}
+#include "structure/table_segment.h"
 
 /* All items of a segment; returns how many. */
 static uint32_t segment_items(trie_word word, void **items)
