@@ -9,8 +9,9 @@
  *       -> [ block ] -> [ block  |        ] -> [ block  |      | pos   free ]
  *            freed when all readers are past it
  *
- * Appending puts a SELECT before an effect of another database than the last one's. A group
- * (MULTI/EXEC, a script) is put between MULTI and EXEC; a group without effects leaves nothing.
+ * Appending puts a SELECT before an effect of another database than the last one's, and before the
+ * MULTI where it is a group's first effect. A group (MULTI/EXEC, a script) is put between MULTI and
+ * EXEC; a group without effects leaves nothing.
  * Readers see whole groups only: `published` moves at stream_publish, which the executor calls once
  * a turn, outside of any group.
  *
@@ -33,7 +34,8 @@ struct stream *stream_new(uint64_t lsn);
 void stream_free(struct stream *s);
 
 /* Forget everything and go on at this LSN (after loading, after a full resynchronisation): the next
- * effect is preceded by SELECT. No reader may have anything left to read. */
+ * effect is preceded by SELECT. No reader may have anything left to read; they all go on at `lsn`,
+ * so that their threads must not use them meanwhile. */
 void stream_restart(struct stream *s, uint64_t lsn);
 /* Make the next effect be preceded by SELECT: a new file or a new replica begins here. */
 void stream_select_again(struct stream *s);
