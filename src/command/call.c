@@ -3,6 +3,7 @@
 
 #include "base/number.h"
 #include "command/table.h"
+#include "persist/log/stream.h"
 
 static inline struct entry *find(struct call *c, struct slice key)
 {
@@ -55,6 +56,61 @@ void call_changed(struct call *c, struct db *db, struct slice key, enum event_cl
     c->ks->dirty += changes;
     if (__builtin_expect(c->hooks != NULL && c->hooks->wanted, 0))
         c->hooks->changed(c, db, key, (int)class, event);
+}
+
+void call_effect_put(struct call *c, const struct db *db, const struct slice *argv, int argc)
+{
+    if (c->stream == NULL)
+        return;
+    c->effect_given = true;
+    stream_append(c->stream, db->id, argv, argc);
+}
+
+void call_effect_group(struct call *c)
+{
+    if (c->stream == NULL || c->effect_group)
+        return;
+    c->effect_group = true;
+    stream_begin_group(c->stream);
+}
+
+void call_effect_due(struct call *c, const struct db *db, struct slice key, int64_t due)
+{
+    char text[NUMBER_INT64_SIZE];
+    CALL_EFFECT(c, db, SLICE("PEXPIREAT"), key, slice_of(text, number_format_int64(text, due)));
+}
+
+void call_effect_delete(struct call *c, const struct db *db, struct slice key)
+{
+    CALL_EFFECT(c, db, SLICE("DEL"), key);
+}
+
+/* Whether the request's bytes are what encoding its arguments would give. The parser skips line feeds
+ * without a look at them; everything else is as it has to be, or it would not have been taken. */
+static bool request_is_plain(struct slice request, const struct slice *argv, int argc)
+{
+    const char *p = request.data + 1;
+    while (*p != '\r')
+        p++;
+    bool plain = p[1] == '\n';
+    for (int i = 0; i < argc; i++) {
+        const char *data = argv[i].data, *end = data + argv[i].size;
+        plain &= data[-1] == '\n' && end[0] == '\r' && end[1] == '\n';
+    }
+    return plain;
+}
+
+void call_end_effects(struct call *c, const struct db *db, bool changed)
+{
+    if (changed && !c->effect_given) {
+        if (c->request.size != 0 && request_is_plain(c->request, c->argv, c->argc))
+            stream_append_request(c->stream, db->id, c->request);
+        else
+            stream_append(c->stream, db->id, c->argv, c->argc);
+    }
+    if (c->effect_group)
+        stream_end_group(c->stream);
+    c->effect_given = c->effect_group = false;
 }
 
 bool call_int64(struct call *c, struct slice s, int64_t *out, const char *error)

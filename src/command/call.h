@@ -45,6 +45,12 @@ struct call {
     const struct call_hooks *hooks;
     bool in_exec;  /* one of a transaction's commands */
     bool no_touch; /* CLIENT NO-TOUCH: reads leave the access clock alone */
+    bool effect_given; /* the handler has said what its effect is: see call_effect */
+    bool effect_group; /* what it has given is one group */
+    struct stream *stream; /* where effects go; NULL: nobody wants them */
+    /* The request's bytes as they came, from the array's head to the last argument's CR LF. Empty
+     * when they do not stand in one piece (inline commands, big arguments, queued commands). */
+    struct slice request;
     struct client *client;
     struct server *server;
 };
@@ -102,6 +108,46 @@ enum event_class {
  * change). */
 void call_changed(struct call *c, struct db *db, struct slice key, enum event_class class,
                   const char *event, uint64_t changes);
+
+/* Effects. What a command did goes to the stream of effects, from which the log and replicas have
+ * it; see persist/log/stream.h. A handler that counted a change (call_changed) need not do anything:
+ * its request is the effect. One whose request would not do the very same again - as it depends on
+ * the time, on chance, on an order that is another one elsewhere - gives the effect in place of it,
+ * in commands that Redis 7.0 knows: absolute times, the members that were taken.
+ *
+ * Several effects given by one command are put one behind the other; call_effect_group, called
+ * before the first, makes them one group, of which a crash leaves all or nothing.
+ *
+ * The effect of keys that expire (DEL) is given by the keyspace's on_expire, before the command's. */
+void call_effect_put(struct call *c, const struct db *db, const struct slice *argv, int argc);
+static inline void call_effect(struct call *c, const struct db *db, const struct slice *argv,
+                               int argc)
+{
+    if (__builtin_expect(c->stream != NULL, 0))
+        call_effect_put(c, db, argv, argc);
+}
+/* The same with the arguments one by one, which are evaluated only when they are wanted:
+ * CALL_EFFECT(c, db, SLICE("DEL"), key). */
+#define CALL_EFFECT(c, db, ...)                                                                    \
+    do {                                                                                           \
+        if (__builtin_expect((c)->stream != NULL, 0)) {                                            \
+            const struct slice effect_argv_[] = {__VA_ARGS__};                                     \
+            call_effect_put(c, db, effect_argv_,                                                   \
+                            (int)(sizeof(effect_argv_) / sizeof(*effect_argv_)));                  \
+        }                                                                                          \
+    } while (0)
+void call_effect_group(struct call *c);
+/* PEXPIREAT of a key; DEL of it. */
+void call_effect_due(struct call *c, const struct db *db, struct slice key, int64_t due);
+void call_effect_delete(struct call *c, const struct db *db, struct slice key);
+/* The command counted a change that need not be told of. */
+static inline void call_no_effect(struct call *c)
+{
+    c->effect_given = true;
+}
+/* For whoever calls a handler: the call's effects are complete. `changed`: the handler counted a
+ * change. */
+void call_end_effects(struct call *c, const struct db *db, bool changed);
 
 /* Arguments: on failure they reply (with `error`, or the common text when NULL) and return false. */
 bool call_int64(struct call *c, struct slice s, int64_t *out, const char *error);

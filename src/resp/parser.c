@@ -75,6 +75,14 @@ void parser_release(struct parser *p, struct parser_window *window)
     parser_reset(p);
 }
 
+struct slice parser_held_request(const struct parser *p, const struct parser_window *window)
+{
+    const struct parser_state *s = p->state;
+    if (s == NULL || s->stage != STAGE_HELD || s->big_count != 0 || window->data[0] != '*')
+        return slice_of(NULL, 0);
+    return slice_of(window->data, s->scan);
+}
+
 void parser_moved(struct parser *p, const char *from, size_t size, char *to)
 {
     struct parser_state *s = p->state;

@@ -67,6 +67,10 @@ enum parse_result parser_next(struct parser *p, struct parser_window *window,
                               const struct parser_limits *limits, struct slice *argv,
                               const struct slice **out, int *argc, bool *kept);
 
+/* The bytes of the held command in the window, from its first to the last argument's CR LF; empty
+ * when it came inline or an argument of it lies elsewhere. Valid as long as the arguments. */
+struct slice parser_held_request(const struct parser *p, const struct parser_window *window);
+
 /* The held command (if there is one) has been executed: the window is advanced behind it. */
 void parser_release(struct parser *p, struct parser_window *window);
 

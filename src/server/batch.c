@@ -27,6 +27,7 @@ struct item {
     struct client *client;
     const struct command *command; /* NULL: unknown */
     const struct slice *argv;
+    struct slice request;           /* its bytes, or empty: see struct call */
     struct queued_command *put_off; /* it comes from the client's put_off queue */
     int argc;
     uint16_t key_at, key_count; /* its keys in the batch's keys */
@@ -222,6 +223,7 @@ static bool fill_from(struct server *s, struct batch *b, struct client *c)
     }
     while (has_room(b)) {
         struct item *item = &b->items[b->count];
+        const char *begin = window.data;
         enum parse_result result;
         result = parser_next(parser, &window, &limits, b->args + b->args_used, &item->argv,
                              &item->argc, &item->kept);
@@ -240,6 +242,8 @@ static bool fill_from(struct server *s, struct batch *b, struct client *c)
         }
         item->client = c;
         item->put_off = NULL;
+        item->request = item->kept ? parser_held_request(parser, &window)
+                                   : slice_of(begin, (size_t)(window.data - begin));
         item->command = command_find(item->argv[0]);
         prefetch_buckets(b, item);
         b->count++;
@@ -383,6 +387,7 @@ static void execute(struct server *s, struct batch *b)
         call.reply = &c->reply;
         call.argv = item->argv;
         call.argc = item->argc;
+        call.request = item->request;
         call.keys = b->keys + item->key_at;
         call.key_count = item->key_count;
         call.key_next = 0;

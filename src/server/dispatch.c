@@ -207,8 +207,16 @@ void dispatch_call(struct client *c, struct call *call, const struct command *co
     struct command_stats *stats = &s->stats.commands[command->id];
     uint64_t errors = call->reply->error_count;
     uint64_t begin = server_cycles();
+    uint64_t dirty = call->ks->dirty;
+    struct stream *stream = s->stream;
     call->command = command;
+    call->stream = stream;
     command->handler(call);
+    /* Only commands that are flagged so count changes of their own: EXEC's are its commands', SAVE's
+     * the counter's return to zero. */
+    if (__builtin_expect(stream != NULL, 0))
+        call_end_effects(call, call->db,
+                         call->ks->dirty != dirty && command->flags & COMMAND_WRITE);
     uint64_t took = server_cycles() - begin;
     stats->cycles += took;
     stats->calls++;

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "command/table.h"
+#include "persist/log/stream.h"
 #include "server/batch.h"
 #include "server/client.h"
 #include "server/config.h"
@@ -56,7 +57,12 @@ static void on_changed(struct call *c, struct db *db, struct slice key, int even
 
 static void on_expire(void *ctx, struct db *db, struct slice key)
 {
-    watch_touch_expired(ctx, db, key);
+    struct server *s = ctx;
+    watch_touch_expired(s, db, key);
+    if (s->stream != NULL) {
+        const struct slice effect[] = {SLICE("DEL"), key};
+        stream_append(s->stream, db->id, effect, 2);
+    }
 }
 
 /* What stands in the table of limits is read for each request: it must not be looked for. */
@@ -327,7 +333,9 @@ void server_free(struct server *s)
     batch_free(s->batch);
     watch_table_free(s->watches);
     migrate_cache_free(s->migrate);
+    s->ks->on_expire = NULL;
     keyspace_free(s->ks);
+    stream_free(s->stream);
     for (int i = 0; i < command_count; i++)
         mem_free(s->stats.commands[i].latency);
     mem_free(s->stats.commands);

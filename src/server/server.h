@@ -32,6 +32,7 @@ struct config;
 struct histogram;
 struct migrate_cache;
 struct persistence;
+struct stream;
 struct watch_table;
 
 enum client_class { CLIENT_CLASS_NORMAL, CLIENT_CLASS_REPLICA, CLIENT_CLASS_PUBSUB, CLIENT_CLASSES };
@@ -118,6 +119,7 @@ struct server {
     struct server_stats stats;
     struct batch *batch;
     struct watch_table *watches;
+    struct stream *stream; /* effects: persist/log/stream.h; NULL while nobody wants them */
     struct persistence *persistence; /* data on disk: server/persistence.h */
     struct migrate_cache *migrate; /* connections that MIGRATE has made: server/migrate.h */
     struct call_hooks hooks;

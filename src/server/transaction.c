@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "handlers.h"
+#include "persist/log/stream.h"
 #include "server/dispatch.h"
 
 struct transaction {
@@ -285,8 +286,12 @@ void cmd_exec(struct call *c)
     client->flags &= ~(uint32_t)CLIENT_MULTI;
     struct call call = *c;
     call.in_exec = true;
+    call.request = slice_of(NULL, 0);
     reply_array(c->reply, t->count);
     uint64_t errors = c->reply->error_count;
+    struct stream *stream = c->stream;
+    if (stream != NULL)
+        stream_begin_group(stream);
     for (struct queued_command *q = t->first; q != NULL; q = q->next) {
         call.db = client->db;
         call.argv = q->argv;
@@ -295,6 +300,9 @@ void cmd_exec(struct call *c)
         call.key_count = call.key_next = 0;
         dispatch_call(client, &call, q->command);
     }
+    /* One that began among the commands (CONFIG SET appendonly yes) has no group to end. */
+    if (stream != NULL && stream == c->server->stream)
+        stream_end_group(stream);
     /* An error inside is not EXEC's own. */
     c->reply->error_count = errors;
     transaction_free(t);
