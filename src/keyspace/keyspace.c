@@ -533,7 +533,10 @@ static void copy_dict(struct dict *to, const struct dict *from, struct epoch *ep
 
 static void copy_btree(struct btree *to, const struct btree *from, struct epoch *epoch)
 {
-    btree_init(to);
+    if (from->unordered)
+        btree_init_unordered(to);
+    else
+        btree_init(to);
     struct btree_pos pos;
     btree_seek_rank(from, 0, &pos);
     for (; !btree_at_end(&pos); btree_next(&pos))

@@ -9,7 +9,7 @@
  */
 #include "structure/btree_node.h"
 
-#define COUNT_MASK ((1ULL << 56) - 1)
+#define COUNT_MASK ((1ULL << 55) - 1)
 
 static void set_count(struct btree *t, uint64_t count)
 {
@@ -19,6 +19,11 @@ static void set_count(struct btree *t, uint64_t count)
 void btree_init(struct btree *t)
 {
     *t = (struct btree){.root = NULL};
+}
+
+void btree_init_unordered(struct btree *t)
+{
+    *t = (struct btree){.unordered = 1};
 }
 
 void btree_put_double(char out[8], double d)
@@ -121,6 +126,7 @@ static bool pos_prev_leaf(struct btree_pos *pos)
 
 bool btree_seek(const struct btree *t, struct slice key, struct btree_pos *pos)
 {
+    assert(!t->unordered);
     pos_init(pos, t);
     if (!t->root)
         return false;
@@ -265,7 +271,7 @@ static void path_add(struct btree *t, struct btree_pos *pos, int level, uint64_t
 /* Note the words of first items from `level` on up; what lies below has its words already. */
 static void path_note_words(struct btree *t, struct btree_pos *pos, int level)
 {
-    for (; level <= t->height; level++) {
+    for (; level <= t->height && !t->unordered; level++) {
         btree_node_note_first(pos->node[level], pos->index[level]);
         if (pos->index[level] > 0)
             break;
@@ -288,7 +294,7 @@ static void path_split(struct btree *t, struct epoch *e, struct btree_pos *pos, 
 {
     if (level > t->height) {
         assert(level < BTREE_HEIGHT_MAX);
-        struct btree_node *root = btree_node_new(level, 2, e->now);
+        struct btree_node *root = btree_node_new(level, 2, e->now, t->unordered);
         btree_node_put(root, 0, left);
         btree_node_put(root, 1, right);
         t->root = root;
@@ -322,10 +328,10 @@ static void path_split(struct btree *t, struct epoch *e, struct btree_pos *pos, 
     path_split(t, e, pos, level + 1, &upper_left, &upper_right, in_right, first_changed, bias);
 }
 
-static struct btree_leaf *leaf_of_one(struct epoch *e, const struct btree_cell *cell)
+/* A leaf for `live` bytes at least, with one item. */
+static struct btree_leaf *leaf_of_one(struct epoch *e, const struct btree_cell *cell, size_t live)
 {
-    struct btree_leaf *leaf =
-        btree_leaf_new(sizeof(*leaf) + sizeof(uint16_t) + cell->size, e->now);
+    struct btree_leaf *leaf = btree_leaf_new(live, e->now);
     btree_leaf_put(leaf, 0, cell);
     return leaf;
 }
@@ -338,11 +344,11 @@ static void split_leaf(struct btree *t, struct epoch *e, struct btree_pos *pos,
     uint32_t index = pos->index[0];
     bool in_right = false;
     if (bias == BIAS_LAST) {
-        right = leaf_of_one(e, cell);
+        right = leaf_of_one(e, cell, BTREE_LEAF_MAX);
         in_right = true;
         pos_set(pos, 0, right, 0);
     } else if (bias == BIAS_FIRST) {
-        left = leaf_of_one(e, cell);
+        left = leaf_of_one(e, cell, BTREE_LEAF_MAX);
         pos_set(pos, 0, left, 0);
     } else {
         uint32_t cut = btree_leaf_split(e, left, index, cell, &left, &right);
@@ -393,7 +399,7 @@ void btree_insert(struct btree *t, struct epoch *e, struct btree_pos *pos, struc
         insert_cell(t, e, pos, &cell);
         return;
     }
-    t->root = leaf_of_one(e, &cell);
+    t->root = leaf_of_one(e, &cell, sizeof(struct btree_leaf) + sizeof(uint16_t) + cell.size);
     set_count(t, 1);
     pos_init(pos, t);
     pos_set(pos, 0, t->root, 0);
@@ -477,7 +483,9 @@ void btree_remove(struct btree *t, struct epoch *e, struct btree_pos *pos)
         return;
     }
     size_t live = btree_leaf_live(leaf);
-    if (live <= leaf->size * 3U / 4 && leaf->size > 128)
+    /* The leaves at the ends of a list are about to be emptied, or filled again: not worth a copy. */
+    bool at_end = t->unordered && (pos->rank == 0 || pos->rank == t->count);
+    if (live <= leaf->size * 3U / 4 && leaf->size > 128 && !at_end)
         leaf = path_rebuild_leaf(t, e, pos, live);
     if (index == leaf->count)
         pos_next_leaf(pos);
@@ -547,7 +555,8 @@ static void *cut(struct epoch *e, void *ptr, uint64_t from, uint64_t n)
         }
         children[index] = cut(e, children[index], from, part);
         counts[index] -= part;
-        btree_node_words(node)[index] = btree_first_word(children[index]);
+        if (!btree_node_is_unordered(node))
+            btree_node_words(node)[index] = btree_first_word(children[index]);
         if (gone == 0)
             first_gone = index + 1;
     }
@@ -583,5 +592,5 @@ void btree_clear(struct btree *t, struct epoch *e)
 {
     if (t->root)
         btree_retire_subtree(e, t->root, t->count);
-    btree_init(t);
+    *t = (struct btree){.unordered = t->unordered};
 }

@@ -16,11 +16,13 @@
  * with a birth; the leaf then holds its address (and its first 8 bytes, for the order). An interior
  * node holds for each child its address, its number of items, and the first 8 bytes of its first
  * item as a big-endian number: comparing needs a child only when these are equal, and then one
- * (btree_node.h says how).
+ * (btree_node.h says how). A tree that is told to be unordered (a list) keeps none of this, so that
+ * inserts in front of it touch nothing but the leaf and the counts.
  *
  * Splitting: in the middle, but at the end when an item is appended behind the last (or put before
- * the first) of the whole tree, so that lists and growing keys fill their leaves. Leaves and nodes
- * that together fit in less than 3/4 of one merge.
+ * the first) of the whole tree, so that lists and growing keys fill their leaves; the leaf that such
+ * an item begins has its full size at once, as it will be filled. Leaves and nodes that together fit
+ * in less than 3/4 of one merge.
  *
  * Copy-on-write: by node, each carries its birth; a change makes the path from the root owned.
  */
@@ -36,8 +38,9 @@
 /* The root: embedded in the entry, copied by value with it. Zeroed memory is an empty tree. */
 struct btree {
     void *root;
-    uint64_t count : 56;
-    uint64_t height : 8; /* 0: the root is a leaf */
+    uint64_t count : 55;
+    uint64_t unordered : 1; /* by position alone: not to be searched by key */
+    uint64_t height : 8;    /* 0: the root is a leaf */
 };
 
 /* A place in the tree: an item, or the end (behind the last item). Valid until the tree is next
@@ -50,6 +53,9 @@ struct btree_pos {
 };
 
 void btree_init(struct btree *t);
+/* A tree by position alone, which cannot be searched by key. It stays one when it is cleared. (A list
+ * in a tree that was not told so works as well, but is slower to change at its beginning.) */
+void btree_init_unordered(struct btree *t);
 
 /* Order-preserving form of a double (not NaN): as big-endian bytes they compare like the numbers;
  * -0.0 is taken as 0.0. */
@@ -58,7 +64,8 @@ double btree_get_double(const char in[8]);
 
 /* Bring what a seek will touch into the cache, as far as that is known without waiting for it. */
 void btree_prefetch(const struct btree *t, struct slice key);
-/* Stand on the first item >= key (in memcmp order, the shorter first). True if it is equal. */
+/* Stand on the first item >= key (in memcmp order, the shorter first). True if it is equal. Not for
+ * unordered trees. */
 bool btree_seek(const struct btree *t, struct slice key, struct btree_pos *pos);
 /* Stand on the item of this rank; on the end if rank >= count. */
 void btree_seek_rank(const struct btree *t, uint64_t rank, struct btree_pos *pos);

@@ -3,7 +3,7 @@
 
 #define CHILD_BYTES (3 * sizeof(uint64_t) + sizeof(uint16_t))
 
-struct btree_node *btree_node_new(int height, uint32_t count, uint64_t birth)
+struct btree_node *btree_node_new(int height, uint32_t count, uint64_t birth, bool unordered)
 {
     static const uint16_t sizes[] = {256, 512, 768, 1024, 1280, 1536};
     static_assert(sizeof(struct btree_node) + BTREE_NODE_MAX * CHILD_BYTES <= 1536, "a full node");
@@ -12,7 +12,7 @@ struct btree_node *btree_node_new(int height, uint32_t count, uint64_t birth)
     while (sizes[i] < sizeof(struct btree_node) + count * CHILD_BYTES)
         i++;
     struct btree_node *node = mem_alloc(sizes[i]);
-    node->tag = btree_tag(birth, height);
+    node->tag = btree_tag(birth, height) | (unordered ? BTREE_FLAG_UNORDERED : 0);
     node->size = sizes[i];
     node->count = 0;
     node->capacity = (uint16_t)((sizes[i] - sizeof(*node)) / CHILD_BYTES);
@@ -75,7 +75,7 @@ struct slice btree_first_item(const void *ptr)
 static void note_bit(struct btree_node *node, uint32_t index)
 {
     const uint64_t *words = btree_node_words(node);
-    if (index == 0 || index >= node->count)
+    if (index == 0 || index >= node->count || btree_node_is_unordered(node))
         return;
     uint16_t bit = 0;
     if (words[index - 1] == words[index]) {
@@ -88,6 +88,8 @@ static void note_bit(struct btree_node *node, uint32_t index)
 
 void btree_node_note_first(struct btree_node *node, uint32_t index)
 {
+    if (btree_node_is_unordered(node))
+        return;
     btree_node_words(node)[index] = btree_first_word(btree_node_children(node)[index]);
     note_bit(node, index);
     note_bit(node, index + 1);
@@ -204,6 +206,8 @@ void btree_node_put(struct btree_node *node, uint32_t index, const struct btree_
     write_branch(node, index, b);
     node->count++;
     bits[index] = 0;
+    if (btree_node_is_unordered(node))
+        return;
     note_bit(node, index);
     /* Of three in order, the outer two differ where a neighbour pair differs first: often this tells
      * the second pair's bit without a look at the third. */
@@ -244,7 +248,8 @@ static void node_append(struct btree_node *dst, const struct btree_node *src, ui
 
 struct btree_node *btree_node_rebuild(struct epoch *e, struct btree_node *node, uint32_t count)
 {
-    struct btree_node *fresh = btree_node_new(btree_height(node), count, e->now);
+    struct btree_node *fresh = btree_node_new(btree_height(node), count, e->now,
+                                             btree_node_is_unordered(node));
     node_append(fresh, node, 0, node->count);
     btree_retire_node(e, node);
     return fresh;
@@ -257,8 +262,9 @@ void btree_node_split(struct epoch *e, struct btree_node *node, uint32_t index,
     int height = btree_height(node);
     uint32_t total = node->count + 1U;
     assert(cut > 0 && cut < total);
-    struct btree_node *l = btree_node_new(height, cut, e->now);
-    struct btree_node *r = btree_node_new(height, total - cut, e->now);
+    bool unordered = btree_node_is_unordered(node);
+    struct btree_node *l = btree_node_new(height, cut, e->now, unordered);
+    struct btree_node *r = btree_node_new(height, total - cut, e->now, unordered);
     if (index < cut) {
         node_append(l, node, 0, cut - 1);
         node_append(r, node, cut - 1, node->count);
@@ -308,7 +314,8 @@ static void *merge(struct epoch *e, void *left, void *right)
     }
     struct btree_node *l = left, *r = right;
     uint32_t seam = l->count;
-    struct btree_node *node = btree_node_new(btree_height(l), seam + r->count, e->now);
+    struct btree_node *node = btree_node_new(btree_height(l), seam + r->count, e->now,
+                                             btree_node_is_unordered(l));
     node_append(node, l, 0, seam);
     node_append(node, r, 0, r->count);
     note_bit(node, seam);

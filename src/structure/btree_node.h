@@ -34,7 +34,7 @@
  * (Ferguson: "Bit-Tree: a data structure for fast file processing", 1992), where a binary search
  * would look at one child after another. The position of a bit is 16 times that of its byte, plus 1
  * to 8 from the highest to the lowest; plus 0 for the bit that says whether there is such a byte.
- * In trees without order the bits are kept but mean nothing.
+ * The nodes of an unordered tree carry a flag: their words and bits are not kept up and mean nothing.
  */
 #ifndef HF_STRUCTURE_BTREE_NODE_H
 #define HF_STRUCTURE_BTREE_NODE_H
@@ -49,7 +49,8 @@
 #include "structure/btree.h"
 #include "structure/epoch.h"
 
-#define BTREE_FLAG_LARGE 1U /* the leaf may hold items of code 63 */
+#define BTREE_FLAG_LARGE 1U     /* the leaf may hold items of code 63 */
+#define BTREE_FLAG_UNORDERED 2U /* the interior node keeps no words and bits */
 
 struct btree_head {
     uint64_t tag;
@@ -122,6 +123,11 @@ static inline int btree_height(const void *node)
 static inline uint64_t btree_tag(uint64_t birth, int height)
 {
     return birth << 16 | (uint64_t)height << 8;
+}
+
+static inline bool btree_node_is_unordered(const struct btree_node *node)
+{
+    return node->tag & BTREE_FLAG_UNORDERED;
 }
 
 /* Unlink one node whose children, or large items, live on elsewhere. */
@@ -311,7 +317,7 @@ struct slice btree_first_item(const void *node);
 struct btree_branch btree_branch_of(void *node);
 
 /* An empty node for `count` children at least. */
-struct btree_node *btree_node_new(int height, uint32_t count, uint64_t birth);
+struct btree_node *btree_node_new(int height, uint32_t count, uint64_t birth, bool unordered);
 /* The last child whose first item is below the key; the first child if there is none. */
 uint32_t btree_node_find(const struct btree_node *node, struct slice key, uint64_t word);
 /* Where two items differ first. */

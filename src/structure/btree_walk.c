@@ -109,6 +109,7 @@ size_t btree_leaf_count(const struct btree *t)
 struct check {
     const struct epoch *e; /* NULL: births are not looked at */
     bool ordered;
+    bool unordered; /* the tree keeps no words and bits */
     bool has_last; /* `last` is the item before */
     struct slice last;
 };
@@ -171,13 +172,14 @@ static uint64_t check_node(struct check *c, const void *ptr, int height, uint64_
     }
     const struct btree_node *node = ptr;
     CHECK(node->count > 0 && node->count <= node->capacity && node->capacity <= BTREE_NODE_MAX);
+    CHECK(btree_node_is_unordered(node) == c->unordered);
     CHECK(sizeof(*node) + 26U * node->capacity <= node->size);
     uint64_t total = 0;
     for (uint32_t i = 0; i < node->count; i++) {
         void *child = btree_node_children(node)[i];
         uint64_t count = check_node(c, child, height - 1, btree_birth(node));
         CHECK(count == btree_node_counts(node)[i]);
-        CHECK(btree_node_words(node)[i] == btree_first_word(child));
+        CHECK(c->unordered || btree_node_words(node)[i] == btree_first_word(child));
         if (c->ordered && i > 0)
             check_bit(node, i);
         total += count;
@@ -187,7 +189,8 @@ static uint64_t check_node(struct check *c, const void *ptr, int height, uint64_
 
 void btree_check(const struct btree *t, const struct epoch *e, bool ordered)
 {
-    struct check c = {.e = e, .ordered = ordered};
+    struct check c = {.e = e, .ordered = ordered, .unordered = t->unordered};
+    CHECK(!(ordered && t->unordered));
     if (!t->root) {
         CHECK(t->count == 0 && t->height == 0);
         return;

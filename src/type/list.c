@@ -106,11 +106,12 @@ static void append_listpack(struct btree *tree, struct epoch *epoch, const char 
 static void make_tree(struct keyref *ref)
 {
     if (!ref->entry) {
-        keyref_put(ref, ENTRY_NO_EXPIRY, ENTRY_LIST, ENTRY_BTREE, 0);
+        struct entry *e = keyref_put(ref, ENTRY_NO_EXPIRY, ENTRY_LIST, ENTRY_BTREE, 0);
+        btree_init_unordered(tree_of(e));
         return;
     }
     struct btree tree;
-    btree_init(&tree);
+    btree_init_unordered(&tree);
     append_listpack(&tree, epoch_of(ref), listpack_of(ref->entry));
     struct entry *e = keyref_reencode(ref, ENTRY_BTREE, 0);
     *tree_of(e) = tree;
@@ -359,7 +360,7 @@ void list_builder_init(struct list_builder *b, struct epoch *epoch)
 {
     b->epoch = epoch;
     b->large = false;
-    btree_init(&b->tree);
+    btree_init_unordered(&b->tree);
     listpack_init(b->lp);
 }
 

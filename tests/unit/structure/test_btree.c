@@ -304,7 +304,10 @@ static void run_world(bool ordered, enum shape shape, size_t size, size_t steps,
     pool_used = 0;
     struct world w = {.ordered = ordered, .shape = shape};
     epoch_init(&w.epoch, with_thread);
-    btree_init(&w.tree);
+    if (ordered)
+        btree_init(&w.tree);
+    else
+        btree_init_unordered(&w.tree);
     for (size_t i = 0; i < steps; i++) {
         size_t goal = i < steps / 2 ? size : i < steps * 3 / 4 ? size / 4 : 0;
         uint64_t dice = below(100);
