@@ -133,6 +133,11 @@ bool os_daemonize(struct error *err)
     return true;
 }
 
+bool os_is_terminal(int fd)
+{
+    return isatty(fd) == 1;
+}
+
 void os_sleep_us(int64_t us)
 {
     struct timespec left = {us / 1000000, us % 1000000 * 1000};

@@ -44,6 +44,9 @@ void os_program_path(char *out, size_t size);
  * called before any thread is started. */
 bool os_daemonize(struct error *err);
 
+/* Whether the descriptor (2: standard error) is a terminal. */
+bool os_is_terminal(int fd);
+
 void os_sleep_us(int64_t us);
 
 #endif

@@ -1,22 +1,122 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * holdfast check: are these files sound?
+ * holdfast check: are these files sound? Every value is decoded as the server would, the checksum
+ * is compared, and no key may occur twice. What is accepted here the server loads.
+ *
+ * Memory: a value at a time, and the set of keys that were seen, which is bounded. A file with more
+ * keys than fit in it is gone over again for the rest, values passed over.
  */
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "tool/load.h"
+#include "tool/format.h"
+#include "tool/input.h"
+#include "tool/keyset.h"
 #include "tool/tool.h"
+
+#define KEYSET_MEMORY (64 << 20)
+#define KEY_SHOWN 120
+
+struct check {
+    struct input in;
+    struct rdb_record record; /* the one being read */
+    struct keyset seen;
+    uint64_t keys;
+    bool first; /* the pass that decodes the values */
+};
+
+static bool note_key(struct check *c)
+{
+    bool added;
+    struct key_id id = key_id_of(c->record.db, c->record.key);
+    if (!keyset_covers(&c->seen, id))
+        return true;
+    keyset_put(&c->seen, id, &added);
+    return added || rdb_fail(&c->in.reader, ERROR_CORRUPT, "a key occurs twice in database %d",
+                             c->record.db);
+}
+
+static bool check_key(struct check *c)
+{
+    struct entry *e;
+    if (!c->first)
+        return input_skip(&c->in, &c->record) && note_key(c);
+    if (!input_load(&c->in, &c->record, &e))
+        return false;
+    input_drop(&c->in, e);
+    /* An empty collection is not kept: it is no second key. */
+    if (e && !note_key(c))
+        return false;
+    c->keys++;
+    return true;
+}
+
+/* Go over the records of the open file. */
+static bool pass(struct check *c)
+{
+    do {
+        c->record.kind = RDB_RECORD_AUX;
+        if (!input_next(&c->in, &c->record))
+            return false;
+        if (c->record.kind == RDB_RECORD_KEY && !check_key(c))
+            return false;
+    } while (c->record.kind != RDB_RECORD_END);
+    return true;
+}
+
+static void print_damage(struct check *c)
+{
+    char count[FORMAT_SIZE];
+    struct text key = {0};
+    printf("%s: %s", c->in.path, c->in.err.message);
+    if (c->record.kind == RDB_RECORD_KEY) {
+        text_append_printable(&key, c->record.key, KEY_SHOWN);
+        printf(" (in key %s of database %d, whose record begins at offset %" PRIu64 ")",
+               text_cstr(&key), c->record.db, c->record.offset);
+    }
+    printf("; %s keys before it are sound\n", format_count(count, c->keys));
+    text_free(&key);
+}
+
+static void print_sound(const struct check *c)
+{
+    uint64_t end = input_offset(&c->in);
+    printf("%s: sound, RDB version %d, %" PRIu64 " keys%s", c->in.path, c->in.records.version,
+           c->keys, c->record.summed ? "" : ", without a checksum");
+    if (end < c->in.size)
+        printf("; %" PRIu64 " bytes behind the end, at offset %" PRIu64 ", belong to something else",
+               c->in.size - end, end);
+    printf("\n");
+}
 
 static bool check_file(const char *path)
 {
-    struct rdb_load_stats stats;
-    struct keyspace *ks = tool_load(path, &stats);
-    if (!ks)
+    struct check c = {.first = true};
+    if (!input_open(&c.in, path, "check")) {
+        printf("%s: %s\n", path, c.in.err.message);
         return false;
-    printf("%s: sound, RDB version %d, %" PRIu64 " keys\n", path, stats.version, stats.keys);
-    keyspace_free(ks);
-    return true;
+    }
+    keyset_init(&c.seen, KEYSET_MEMORY, false);
+    bool ok = pass(&c);
+    while (ok && keyset_next_range(&c.seen)) {
+        c.first = false;
+        input_close(&c.in);
+        ok = input_open(&c.in, path, "check for keys that occur twice in");
+        if (!ok) {
+            printf("%s: %s\n", path, c.in.err.message);
+            keyset_free(&c.seen);
+            return false;
+        }
+        ok = pass(&c);
+    }
+    progress_end(&c.in.progress);
+    if (ok)
+        print_sound(&c);
+    else
+        print_damage(&c);
+    keyset_free(&c.seen);
+    input_close(&c.in);
+    return ok;
 }
 
 int tool_check(int argc, char **argv)

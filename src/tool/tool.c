@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "tool/tool.h"
 
+#include <errno.h>
+#include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,7 +18,7 @@ static const struct command commands[] = {
     {"check", tool_check, "FILE...",
      "validate RDB files: every length, structure and checksum.\n"
      "Names the offset and the reason of the first damage"},
-    {"info", tool_info, "FILE", "what an RDB file holds: version, time, databases, counts"},
+    {"info", tool_info, "FILE [--json]", "what an RDB file holds: header, fields, databases, counts, sizes"},
 };
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
@@ -57,6 +59,31 @@ int tool_usage_error(const char *command, const char *format, ...)
             fprintf(stderr, "usage: holdfast %s %s\n", command, commands[i].arguments);
     }
     return TOOL_USAGE;
+}
+
+/* getopt wants the program's name before the arguments, where the subcommand's name is. */
+int tool_next_option(int argc, char **argv, const struct option *options)
+{
+    opterr = 0;
+    return getopt_long(argc + 1, argv - 1, "", options, NULL);
+}
+
+int tool_argument_count(int argc)
+{
+    return argc + 1 - optind;
+}
+
+const char *tool_argument(char **argv, int index)
+{
+    return argv[optind - 1 + index];
+}
+
+int tool_finish_output(const char *command, int status)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return status;
+    fprintf(stderr, "holdfast %s: the output could not be written: %s\n", command, strerror(errno));
+    return TOOL_FAILED;
 }
 
 int tool_run(int argc, char **argv)

@@ -24,7 +24,19 @@ int tool_run(int argc, char **argv);
 int tool_usage_error(const char *command, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* The subcommands. argv[0] is the first argument behind the name. */
+/* Options of a subcommand, as getopt_long takes them; they may stand before or behind the files.
+ * Returns the option's `val`, '?' for what is wrong, -1 at the end; the value is in optarg. */
+struct option;
+int tool_next_option(int argc, char **argv, const struct option *options);
+/* After the last option: the arguments that are none. */
+int tool_argument_count(int argc);
+const char *tool_argument(char **argv, int index);
+
+/* Flush standard output; returns `status`, or TOOL_FAILED with a complaint when not all of it could
+ * be written (a full disk must not look like a short result). */
+int tool_finish_output(const char *command, int status);
+
+/* The subcommands. argv[0] is the first argument behind the name, argv[-1] the name. */
 int tool_check(int argc, char **argv);
 int tool_info(int argc, char **argv);
 
