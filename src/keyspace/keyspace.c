@@ -13,6 +13,11 @@ static bool item_match(const void *item, const char *key, size_t size)
     return k.size == size && memcmp(k.data, key, size) == 0;
 }
 
+static bool item_same(const void *item, const void *other)
+{
+    return slice_equal(entry_key(item), entry_key(other));
+}
+
 static uint64_t item_hash(const void *item)
 {
     return key_hash(entry_key(item));
@@ -57,7 +62,8 @@ static const struct table_type entry_table_type = {.match = item_match,
                                                    .hash = item_hash,
                                                    .size = item_size,
                                                    .due = item_due,
-                                                   .free_below = item_free_below};
+                                                   .free_below = item_free_below,
+                                                   .same = item_same};
 
 /* ---- the keyspace ---- */
 

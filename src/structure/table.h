@@ -58,6 +58,7 @@ struct table_type {
     /* Free what hangs below the item (nodes with their own birth), not the item's own block:
      * nodes with birth <= seen are handed to epoch_keep. */
     void (*free_below)(struct epoch_reclaim *ctx, void *item, uint64_t seen);
+    bool (*same)(const void *item, const void *other); /* whether they have one key */
 };
 
 /* The root. Embedded by its owner; copied by value into a snapshot, where it stays readable. */

@@ -59,8 +59,8 @@ static inline uint32_t class_for(uint32_t n)
     return class;
 }
 
-static inline struct table_segment *segment_new(struct epoch *e, uint32_t class, uint32_t depth,
-                                                int64_t due)
+static inline struct table_segment *segment_new(const struct epoch *e, uint32_t class,
+                                                uint32_t depth, int64_t due)
 {
     struct table_segment *s = mem_alloc(CLASS_BYTES * (class + 1));
     memset(s, 0, CLASS_BYTES * (class + 1));

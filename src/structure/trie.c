@@ -28,12 +28,19 @@ trie_word trie_leaf_word(const void *leaf, uint16_t meta)
     return (trie_word)(uintptr_t)leaf | (trie_word)meta << 48;
 }
 
-static struct trie_page *page_new(struct epoch *e, uint32_t bits, uint32_t level, int64_t due)
+static struct trie_page *page_new(const struct epoch *e, uint32_t bits, uint32_t level, int64_t due)
 {
     struct trie_page *page = mem_alloc(page_size(bits));
     *page = (struct trie_page){
         .birth = e->now, .due = due, .bits = (uint8_t)bits, .level = (uint8_t)level};
     return page;
+}
+
+trie_word trie_page_new(const struct epoch *e, uint32_t bits, uint32_t level,
+                        struct trie_page **page)
+{
+    *page = page_new(e, bits, level, INT64_MAX);
+    return page_word(*page);
 }
 
 static void page_retire(struct epoch *e, struct trie_page *page)

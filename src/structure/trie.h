@@ -123,6 +123,11 @@ void trie_path_merge(struct epoch *e, struct trie_path *path, trie_word merged, 
 /* Lower the `due` of all pages on the path to at most `due`. */
 void trie_path_note_due(struct trie_path *path, int64_t due);
 
+/* A page that is in no trie yet, for who builds one as a whole: the caller fills its slots and sets
+ * its `due`. */
+trie_word trie_page_new(const struct epoch *e, uint32_t bits, uint32_t level,
+                        struct trie_page **page);
+
 /* Walking, in hash order, over the current or a frozen trie. Finds the leaf that holds `from` and
  * gives its first and last hash. The next leaf holds *last + 1; the walk ends when *last is
  * UINT64_MAX. Returns 0 for the empty trie. */

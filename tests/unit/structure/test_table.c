@@ -123,8 +123,13 @@ static void item_free_below(struct epoch_reclaim *ctx, void *item, uint64_t seen
     chain_free(ctx, ((struct item *)item)->below, seen);
 }
 
+static bool item_same(const void *item, const void *other)
+{
+    return ((const struct item *)item)->key == ((const struct item *)other)->key;
+}
+
 static const struct table_type item_type = {item_match, item_hash, item_size, item_due,
-                                            item_free_below};
+                                            item_free_below, item_same};
 
 /* --- the model ---------------------------------------------------------------------------------
  */
