@@ -1,0 +1,748 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "persist/log/reader.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "base/crc.h"
+#include "base/mem.h"
+#include "base/number.h"
+#include "os/file.h"
+
+#define TAG "#HF1 "
+#define TAG_SIZE (sizeof(TAG) - 1)
+/* The longest comment that redis-server writes or takes is shorter. */
+#define COMMENT_MAX 1024
+#define ARGS_MAX (1 << 24)
+#define ARGUMENT_MAX ((uint64_t)1 << 40)
+#define SCAN_SIZE ((size_t)1 << 20)
+
+struct log_reader {
+    struct os_file file;
+    struct log_position start;
+    struct log_status status;
+    uint64_t read_at;  /* the file is in memory up to here */
+    uint64_t base;     /* offset in the file of the batch's first byte */
+    char *carry;       /* a group that was cut off by the end of the batch before */
+    size_t carry_size, carry_room;
+    bool begun;        /* the first line was looked at */
+};
+
+/* How a step of the parser went. */
+enum step { STEP_OK, STEP_MORE, STEP_BAD };
+
+/* One filling of a batch. */
+struct fill {
+    struct log_reader *r;
+    struct log_batch *b;
+    size_t at;      /* in b->bytes: the next item */
+    size_t group_at; /* where the group begins */
+    size_t want;    /* after STEP_MORE: so many bytes are needed at least; 0: just more */
+    bool in_group;  /* behind a group's line */
+    bool in_multi;
+    uint64_t lsn;   /* behind the last command */
+};
+
+void log_batch_init(struct log_batch *b)
+{
+    *b = (struct log_batch){0};
+}
+
+void log_batch_free(struct log_batch *b)
+{
+    mem_free(b->groups);
+    mem_free(b->commands);
+    mem_free(b->args);
+    mem_free(b->bytes);
+    *b = (struct log_batch){0};
+}
+
+static void *grow(void *array, size_t *room, size_t item_size)
+{
+    *room = *room == 0 ? 256 : *room * 2;
+    return mem_realloc(array, *room * item_size);
+}
+
+static inline void push_arg(struct log_batch *b, size_t at, size_t size)
+{
+    if (__builtin_expect(b->arg_count == b->arg_room, 0))
+        b->args = grow(b->args, &b->arg_room, sizeof(*b->args));
+    /* The bytes may yet move: log_reader_next adds where they are. */
+    b->args[b->arg_count++] = (struct slice){(const char *)at, size};
+}
+
+static struct log_command *push_command(struct log_batch *b)
+{
+    if (__builtin_expect(b->command_count == b->command_room, 0))
+        b->commands = grow(b->commands, &b->command_room, sizeof(*b->commands));
+    return &b->commands[b->command_count++];
+}
+
+static struct log_group *push_group(struct log_batch *b)
+{
+    if (b->group_count == b->group_room)
+        b->groups = grow(b->groups, &b->group_room, sizeof(*b->groups));
+    return &b->groups[b->group_count++];
+}
+
+/* What is wrong, and where in the batch's bytes. Always STEP_BAD. */
+static enum step bad(struct fill *f, size_t at, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+static enum step bad(struct fill *f, size_t at, const char *format, ...)
+{
+    struct log_status *s = &f->r->status;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(s->reason, sizeof(s->reason), format, args);
+    va_end(args);
+    s->bad_offset = f->r->base + at;
+    return STEP_BAD;
+}
+
+static enum step more(struct fill *f, size_t want)
+{
+    f->want = want;
+    return STEP_MORE;
+}
+
+/* The number of a line "*3\r\n" or "$5\r\n", whose first byte is at *at; *at goes behind the line. */
+static inline enum step read_count(struct fill *f, size_t *at, char first, uint64_t max,
+                                   uint64_t *out)
+{
+    const char *p = f->b->bytes + *at, *end = f->b->bytes + f->b->size;
+    if (__builtin_expect(p == end, 0))
+        return more(f, 0);
+    if (__builtin_expect(*p != first, 0))
+        return bad(f, *at, "'%c' is expected", first);
+    uint64_t v = 0;
+    const char *digits = ++p;
+    while (p < end && *p >= '0' && *p <= '9') {
+        v = v * 10 + (uint64_t)(*p++ - '0');
+        if (__builtin_expect(v > max, 0))
+            return bad(f, *at, "a count that is too large");
+    }
+    if (__builtin_expect(end - p < 2, 0)) {
+        if (p < end && *p != '\r')
+            return bad(f, (size_t)(p - f->b->bytes), "a digit is expected");
+        return more(f, 0);
+    }
+    if (__builtin_expect(p == digits || p[0] != '\r' || p[1] != '\n', 0))
+        return bad(f, (size_t)(p - f->b->bytes), "a digit is expected");
+    *at = (size_t)(p + 2 - f->b->bytes);
+    *out = v;
+    return STEP_OK;
+}
+
+/* One request at f->at. */
+static enum step read_command(struct fill *f)
+{
+    struct log_batch *b = f->b;
+    size_t at = f->at, first_arg = b->arg_count;
+    uint64_t argc = 0, size = 0;
+    enum step step = read_count(f, &at, '*', ARGS_MAX, &argc);
+    if (step == STEP_OK && argc == 0)
+        step = bad(f, at, "a command without arguments");
+    for (uint64_t i = 0; step == STEP_OK && i < argc; i++) {
+        step = read_count(f, &at, '$', ARGUMENT_MAX, &size);
+        if (step != STEP_OK)
+            break;
+        size_t left = b->size - at;
+        if (__builtin_expect(left < size + 2, 0)) {
+            if (left > size && b->bytes[at + size] != '\r')
+                step = bad(f, at + size, "the end of an argument is expected");
+            else
+                step = more(f, at + size + 2);
+            break;
+        }
+        if (__builtin_expect(b->bytes[at + size] != '\r' || b->bytes[at + size + 1] != '\n', 0)) {
+            step = bad(f, at + size, "the end of an argument is expected");
+            break;
+        }
+        push_arg(b, at, size);
+        at += size + 2;
+    }
+    if (step != STEP_OK) {
+        b->arg_count = first_arg;
+        return step;
+    }
+    f->lsn += at - f->at;
+    *push_command(b) = (struct log_command){
+        .offset = f->r->base + f->at,
+        .lsn = f->lsn,
+        .first_arg = (uint32_t)first_arg,
+        .argc = (uint32_t)argc,
+    };
+    f->at = at;
+    return STEP_OK;
+}
+
+/* The same, seeing to it that MULTI and EXEC come in pairs. */
+static enum step read_in_order(struct fill *f)
+{
+    size_t at = f->at;
+    enum step step = read_command(f);
+    if (step != STEP_OK)
+        return step;
+    struct log_batch *b = f->b;
+    struct log_command *c = &b->commands[b->command_count - 1];
+    struct slice name = b->args[c->first_arg];
+    name.data = b->bytes + (size_t)name.data;
+    if (__builtin_expect(c->argc == 1, 0)) {
+        bool multi = slice_is(name, "multi"), exec = slice_is(name, "exec");
+        if ((multi && f->in_multi) || (exec && !f->in_multi))
+            return bad(f, at, "MULTI and EXEC do not fit");
+        c->control = multi || exec;
+        f->in_multi = (f->in_multi || multi) && !exec;
+    }
+    c->unit = !f->in_multi;
+    return STEP_OK;
+}
+
+/* A line that begins with '#', at f->at; *line is the whole of it. */
+static enum step read_line(struct fill *f, size_t max, struct slice *line)
+{
+    struct log_batch *b = f->b;
+    size_t left = b->size - f->at;
+    const char *p = b->bytes + f->at;
+    const char *newline = memchr(p, '\n', left < max ? left : max);
+    if (newline == NULL)
+        return left < max ? more(f, 0) : bad(f, f->at, "a line that is too long");
+    *line = slice_of(p, (size_t)(newline + 1 - p));
+    return STEP_OK;
+}
+
+/* "#TS:1790000000": redis-server's note of the time, in seconds. */
+static bool read_timestamp(struct slice line, int64_t *ms)
+{
+    int64_t seconds;
+    size_t end = line.size >= 2 && line.data[line.size - 2] == '\r' ? 2 : 1;
+    if (line.size < 4 + end || memcmp(line.data, "#TS:", 4) != 0 ||
+        !number_parse_int64(slice_of(line.data + 4, line.size - 4 - end), &seconds) ||
+        seconds < 0 || seconds > INT64_MAX / 1000)
+        return false;
+    *ms = seconds * 1000;
+    return true;
+}
+
+/* Whether most of the tag is there: a line of ours with a changed byte. */
+static bool is_like_tag(struct slice line)
+{
+    size_t same = 0;
+    for (size_t i = 0; i < TAG_SIZE && i < line.size; i++)
+        same += line.data[i] == TAG[i];
+    return same >= 3;
+}
+
+static void end_group(struct fill *f, size_t end, uint64_t lsn, int64_t ms)
+{
+    struct log_batch *b = f->b;
+    struct log_status *s = &f->r->status;
+    size_t first = b->group_count > 0 ? b->groups[b->group_count - 1].first_command +
+                                            b->groups[b->group_count - 1].command_count
+                                      : 0;
+    *push_group(b) = (struct log_group){
+        .offset = f->r->base + f->group_at,
+        .end = f->r->base + end,
+        .lsn = lsn,
+        .ms = ms,
+        .first_command = (uint32_t)first,
+        .command_count = (uint32_t)(b->command_count - first),
+    };
+    s->groups++;
+    s->commands += b->command_count - first;
+    s->lsn = lsn;
+    s->ms = ms;
+}
+
+/* Everything before `end` is valid. */
+static void advance(struct fill *f, size_t end)
+{
+    f->r->status.valid_end = f->r->base + end;
+    f->at = f->group_at = end;
+}
+
+/* redis-server's: one command, or MULTI .. EXEC, or a comment. */
+static enum step read_plain(struct fill *f)
+{
+    struct log_status *s = &f->r->status;
+    struct log_batch *b = f->b;
+    enum step step;
+    if (f->at == b->size)
+        return more(f, 0);
+    if (b->bytes[f->at] == '#') {
+        struct slice line;
+        int64_t ms;
+        step = read_line(f, COMMENT_MAX, &line);
+        if (step != STEP_OK)
+            return step;
+        if (read_timestamp(line, &ms))
+            s->ms = ms;
+        else if (is_like_tag(line))
+            return bad(f, f->at, "an annotation where there should be none");
+        if (f->in_multi) {
+            f->at += line.size;
+            return STEP_OK;
+        }
+        s->crc = crc32c(s->crc, line.data, line.size);
+        advance(f, f->at + line.size);
+        return STEP_OK;
+    }
+    if (!f->in_multi)
+        f->lsn = s->lsn;
+    step = read_in_order(f);
+    if (step != STEP_OK || f->in_multi)
+        return step;
+    s->crc = crc32c(s->crc, b->bytes + f->group_at, f->at - f->group_at);
+    end_group(f, f->at, f->lsn, s->ms);
+    advance(f, f->at);
+    return STEP_OK;
+}
+
+/* An annotation at f->at, parsed. */
+static enum step read_annotation(struct fill *f, struct annotation *a, struct slice *line)
+{
+    enum step step = read_line(f, ANNOTATION_MAX, line);
+    if (step != STEP_OK)
+        return step;
+    return annotation_parse(*line, a) ? STEP_OK : bad(f, f->at, "no valid annotation");
+}
+
+/* A commit or close: its crc goes on from the one before, over all bytes since. */
+static enum step check_crc(struct fill *f, const struct annotation *a, struct slice line)
+{
+    struct log_status *s = &f->r->status;
+    const char *from = f->b->bytes + f->group_at;
+    uint32_t crc = crc32c(s->crc, from, (size_t)(line.data + a->crc_at - from));
+    if (crc != a->crc)
+        return bad(f, f->group_at, "the checksum is %08x but should be %08x", crc, a->crc);
+    s->crc = crc;
+    return STEP_OK;
+}
+
+static enum step read_commit(struct fill *f)
+{
+    struct annotation a;
+    struct slice line;
+    enum step step = read_annotation(f, &a, &line);
+    if (step != STEP_OK)
+        return step;
+    if (a.kind != ANNOTATION_COMMIT)
+        return bad(f, f->at, "a commit is expected");
+    step = check_crc(f, &a, line);
+    if (step != STEP_OK)
+        return step;
+    /* The checksum holds: what follows would be the writer's own mistake. */
+    if (a.lsn != f->lsn || f->in_multi)
+        return bad(f, f->at, "the group's commands do not reach to its LSN %llu",
+                   (unsigned long long)a.lsn);
+    end_group(f, f->at + line.size, a.lsn, a.ms);
+    f->in_group = false;
+    advance(f, f->at + line.size);
+    return STEP_OK;
+}
+
+/* Inside a group of ours. */
+static enum step read_inside(struct fill *f)
+{
+    struct log_batch *b = f->b;
+    if (f->at == b->size)
+        return more(f, 0);
+    if (b->bytes[f->at] != '#')
+        return read_in_order(f);
+    struct slice line;
+    int64_t ms;
+    enum step step = read_line(f, ANNOTATION_MAX, &line);
+    if (step != STEP_OK)
+        return step;
+    if (!read_timestamp(line, &ms))
+        return read_commit(f);
+    f->at += line.size;
+    return STEP_OK;
+}
+
+/* Behind a valid line of ours. */
+static enum step read_between(struct fill *f)
+{
+    struct log_batch *b = f->b;
+    struct log_status *s = &f->r->status;
+    size_t left = b->size - f->at;
+    if (left == 0)
+        return more(f, 0);
+    const char *p = b->bytes + f->at;
+    if (left >= 4 && memcmp(p, "#TS:", 4) == 0) {
+        /* It belongs to what follows it: a group of ours, or a command of redis-server's. */
+        struct slice stamp;
+        enum step result = read_line(f, ANNOTATION_MAX, &stamp);
+        if (result == STEP_OK && !read_timestamp(stamp, &s->ms))
+            result = bad(f, f->at, "no valid annotation");
+        if (result == STEP_OK)
+            f->at += stamp.size;
+        return result;
+    }
+    if (*p == '*') {
+        s->foreign = true;
+        s->closed = false;
+        return read_plain(f);
+    }
+    if (*p != '#')
+        return bad(f, f->at, "no group begins here");
+    struct annotation a;
+    struct slice line;
+    enum step step = read_annotation(f, &a, &line);
+    if (step != STEP_OK)
+        return step;
+    if (a.kind == ANNOTATION_CLOSE) {
+        step = check_crc(f, &a, line);
+        if (step != STEP_OK)
+            return step;
+        if (a.lsn < s->lsn)
+            return bad(f, f->at, "an LSN that is smaller than the one before");
+        s->closed = true;
+        s->lsn = a.lsn;
+        s->ms = a.ms;
+        advance(f, f->at + line.size);
+        return STEP_OK;
+    }
+    if (a.kind != ANNOTATION_GROUP || a.lsn < s->lsn)
+        return bad(f, f->at, "no group begins here");
+    s->closed = false;
+    f->in_group = true;
+    f->lsn = a.lsn;
+    f->at += line.size;
+    return STEP_OK;
+}
+
+/* The first line of the file: whose is it? */
+static enum step read_first(struct fill *f)
+{
+    struct log_status *s = &f->r->status;
+    struct slice line;
+    struct annotation a;
+    size_t left = f->b->size - f->at;
+    if (left < TAG_SIZE && f->r->read_at < s->size)
+        return more(f, 0);
+    if (left > TAG_SIZE)
+        left = TAG_SIZE;
+    if (left < 2 || memcmp(f->b->bytes + f->at, TAG, left) != 0) {
+        f->r->begun = true;
+        return STEP_OK;
+    }
+    s->annotated = true;
+    enum step step = read_line(f, ANNOTATION_MAX, &line);
+    if (step != STEP_OK)
+        return step;
+    if (!annotation_parse(line, &a) || a.kind != ANNOTATION_LOG ||
+        crc32c(a.chain, line.data, a.crc_at) != a.crc)
+        return bad(f, f->at, "the first line is damaged");
+    const struct log_position *start = &f->r->start;
+    if (start->known && (a.chain != start->crc || a.lsn < start->lsn))
+        return bad(f, f->at,
+                   "the file does not follow the one before: it begins at LSN %llu with %08x, that "
+                   "one ends at %llu with %08x",
+                   (unsigned long long)a.lsn, a.chain, (unsigned long long)start->lsn, start->crc);
+    s->log = a;
+    s->lsn = a.lsn;
+    s->ms = a.ms;
+    s->crc = a.crc;
+    f->r->begun = true;
+    advance(f, f->at + line.size);
+    return STEP_OK;
+}
+
+static enum step read_item(struct fill *f)
+{
+    if (!f->r->begun)
+        return read_first(f);
+    if (f->in_group)
+        return read_inside(f);
+    if (f->r->status.annotated && !f->r->status.foreign)
+        return read_between(f);
+    return read_plain(f);
+}
+
+/* --- what stands behind the last valid group --- */
+
+/* Whether all bytes from `offset` to the end are zero. */
+static bool is_zero_from(struct log_reader *r, uint64_t offset, bool *zero, struct error *err)
+{
+    char *buffer = mem_alloc(SCAN_SIZE);
+    size_t got = 1;
+    bool ok = true;
+    *zero = true;
+    for (; *zero && offset < r->status.size; offset += got) {
+        ok = os_file_read_at(&r->file, offset, buffer, SCAN_SIZE, &got, err);
+        if (!ok || got == 0)
+            break;
+        *zero = buffer[0] == '\0' && memcmp(buffer, buffer + 1, got - 1) == 0;
+    }
+    mem_free(buffer);
+    return ok;
+}
+
+/* A pass over what follows, looking for groups that are valid between themselves: an annotation
+ * whose crc fits the bytes since the annotation before it. */
+struct scan {
+    struct log_reader *r;
+    char *buffer;
+    size_t size, at;
+    uint64_t base; /* offset of buffer[0] */
+    uint32_t crc;  /* of the bytes since the last annotation, up to `at` */
+    uint64_t group_offset; /* behind it */
+};
+
+static bool scan_fill(struct scan *s, struct error *err)
+{
+    memmove(s->buffer, s->buffer + s->at, s->size - s->at);
+    s->base += s->at;
+    s->size -= s->at;
+    s->at = 0;
+    size_t got = 1;
+    while (s->size < SCAN_SIZE && got > 0) {
+        if (!os_file_read_at(&s->r->file, s->base + s->size, s->buffer + s->size,
+                             SCAN_SIZE - s->size, &got, err))
+            return false;
+        s->size += got;
+    }
+    return true;
+}
+
+static void scan_skip(struct scan *s, size_t size)
+{
+    s->crc = crc32c(s->crc, s->buffer + s->at, size);
+    s->at += size;
+}
+
+static void scan_line(struct scan *s)
+{
+    struct log_status *status = &s->r->status;
+    struct slice rest = slice_of(s->buffer + s->at, s->size - s->at);
+    if (rest.size > ANNOTATION_MAX)
+        rest.size = ANNOTATION_MAX;
+    const char *newline = memchr(rest.data, '\n', rest.size);
+    struct annotation a;
+    struct slice line = rest;
+    if (newline != NULL)
+        line.size = (size_t)(newline + 1 - rest.data);
+    if (newline == NULL || !annotation_parse(line, &a) || a.kind == ANNOTATION_GROUP) {
+        scan_skip(s, TAG_SIZE);
+        return;
+    }
+    if (crc32c(s->crc, line.data, a.crc_at) == a.crc) {
+        if (status->later_groups++ == 0)
+            status->later_offset = s->group_offset;
+        status->later_lsn = a.lsn;
+        status->later_ms = a.ms;
+    }
+    s->at += line.size;
+    s->crc = a.crc;
+    s->group_offset = s->base + s->at;
+}
+
+static bool scan_rest(struct log_reader *r, uint64_t offset, struct error *err)
+{
+    struct scan s = {
+        .r = r,
+        .buffer = mem_alloc(SCAN_SIZE),
+        .base = offset,
+        .crc = r->status.crc,
+        .group_offset = offset,
+    };
+    bool ok;
+    while ((ok = scan_fill(&s, err)) && s.at < s.size) {
+        bool last = s.size < SCAN_SIZE;
+        while (s.at < s.size) {
+            /* Unless it is the end an annotation is looked at only when it is there as a whole. */
+            if (!last && s.size - s.at < ANNOTATION_MAX)
+                break;
+            const char *p = s.buffer + s.at;
+            const char *tag = memmem(p, s.size - s.at, TAG, TAG_SIZE);
+            if (tag == NULL) {
+                size_t keep = last ? 0 : TAG_SIZE;
+                scan_skip(&s, s.size - s.at - keep);
+                break;
+            }
+            scan_skip(&s, (size_t)(tag - p));
+            if (last || s.size - s.at >= ANNOTATION_MAX)
+                scan_line(&s);
+        }
+        if (last)
+            break;
+    }
+    mem_free(s.buffer);
+    return ok;
+}
+
+/* The step is MORE at the end of the file, or BAD. */
+static enum log_read classify(struct fill *f, enum step step, struct error *err)
+{
+    struct log_reader *r = f->r;
+    struct log_status *s = &r->status;
+    if (step == STEP_MORE) {
+        if (s->valid_end == s->size)
+            return LOG_READ_END;
+        s->bad_offset = s->valid_end;
+        snprintf(s->reason, sizeof(s->reason), "%s is cut off",
+                 f->in_multi   ? "a transaction"
+                 : f->in_group ? "a group"
+                 : s->annotated && !s->foreign ? "an annotation"
+                                               : "a command");
+    }
+    if (s->annotated && !r->begun)
+        return LOG_READ_DAMAGED; /* the first line is durable before the file is named anywhere */
+    bool zero;
+    if (s->annotated) {
+        if (!scan_rest(r, s->valid_end, err))
+            return LOG_READ_FAILED;
+        if (s->later_groups > 0)
+            return LOG_READ_DAMAGED;
+        if (!s->foreign)
+            return LOG_READ_TORN;
+    }
+    if (step == STEP_MORE)
+        return LOG_READ_TORN;
+    if (!is_zero_from(r, s->bad_offset, &zero, err))
+        return LOG_READ_FAILED;
+    return zero ? LOG_READ_TORN : LOG_READ_DAMAGED;
+}
+
+/* --- filling --- */
+
+struct log_reader *log_reader_open(const char *path, uint64_t offset,
+                                   const struct log_position *start, struct error *err)
+{
+    struct log_reader *r = mem_zalloc(sizeof(*r));
+    struct error ignored;
+    if (!os_file_open(&r->file, path, OS_OPEN_READ, err)) {
+        mem_free(r);
+        return NULL;
+    }
+    if (!os_file_size(&r->file, &r->status.size, err)) {
+        os_file_close(&r->file, &ignored);
+        mem_free(r);
+        return NULL;
+    }
+    r->start = *start;
+    r->read_at = r->status.valid_end = offset;
+    r->status.lsn = start->lsn;
+    r->status.crc = start->crc;
+    r->status.ms = start->ms;
+    /* What follows a preamble was written by redis-server. */
+    r->begun = offset > 0;
+    return r;
+}
+
+void log_reader_close(struct log_reader *r)
+{
+    struct error ignored;
+    if (r == NULL)
+        return;
+    os_file_close(&r->file, &ignored);
+    mem_free(r->carry);
+    mem_free(r);
+}
+
+const struct log_status *log_reader_status(const struct log_reader *r)
+{
+    return &r->status;
+}
+
+/* Read on until the batch's bytes are full. */
+static bool read_more(struct log_reader *r, struct log_batch *b, struct error *err)
+{
+    while (b->size < b->room && r->read_at < r->status.size) {
+        size_t got, room = b->room - b->size;
+        if (room > r->status.size - r->read_at)
+            room = (size_t)(r->status.size - r->read_at);
+        if (!os_file_read_at(&r->file, r->read_at, b->bytes + b->size, room, &got, err))
+            return false;
+        if (got == 0)
+            r->status.size = r->read_at; /* it has become shorter */
+        b->size += got;
+        r->read_at += got;
+    }
+    return true;
+}
+
+/* Room for a group that is larger than the batch. False: it says that it is larger than the file. */
+static bool make_room(struct fill *f)
+{
+    struct log_batch *b = f->b;
+    uint64_t left = f->r->status.size - f->r->read_at;
+    if (left == 0 || (f->want > b->size && f->want - b->size > left))
+        return false;
+    size_t room = b->room * 2 > f->want ? b->room * 2 : f->want;
+    b->bytes = mem_realloc(b->bytes, room);
+    b->room = room;
+    return true;
+}
+
+/* The batch before has left something of its last group. */
+static void take_carry(struct log_reader *r, struct log_batch *b)
+{
+    b->group_count = b->command_count = b->arg_count = 0;
+    size_t room = LOG_BATCH_SIZE + r->carry_size;
+    /* What one large group has needed is not kept. */
+    if (b->room < room || b->room / 4 > room) {
+        mem_free(b->bytes);
+        b->room = room;
+        b->bytes = mem_alloc(b->room);
+    }
+    if (r->carry_size > 0)
+        memcpy(b->bytes, r->carry, r->carry_size);
+    b->size = r->carry_size;
+    r->base = r->read_at - r->carry_size;
+    r->carry_size = 0;
+}
+
+static void leave_carry(struct log_reader *r, struct log_batch *b, size_t from)
+{
+    size_t size = b->size - from;
+    if (size > r->carry_room) {
+        mem_free(r->carry);
+        r->carry = mem_alloc(size);
+        r->carry_room = size;
+    }
+    if (size > 0)
+        memcpy(r->carry, b->bytes + from, size);
+    r->carry_size = size;
+}
+
+/* Forget what was parsed of a group that is not whole, and let the slices point to the bytes. */
+static void finish(struct fill *f)
+{
+    struct log_batch *b = f->b;
+    b->command_count = 0;
+    if (b->group_count > 0) {
+        const struct log_group *last = &b->groups[b->group_count - 1];
+        b->command_count = last->first_command + last->command_count;
+    }
+    b->arg_count = 0;
+    if (b->command_count > 0) {
+        const struct log_command *last = &b->commands[b->command_count - 1];
+        b->arg_count = last->first_arg + last->argc;
+    }
+    for (size_t i = 0; i < b->arg_count; i++)
+        b->args[i].data = b->bytes + (size_t)b->args[i].data;
+    b->end = f->r->status.valid_end;
+}
+
+enum log_read log_reader_next(struct log_reader *r, struct log_batch *b, struct error *err)
+{
+    struct fill f = {.r = r, .b = b};
+    take_carry(r, b);
+    enum step step;
+    do {
+        if (!read_more(r, b, err))
+            return LOG_READ_FAILED;
+        do
+            step = read_item(&f);
+        while (step == STEP_OK);
+    } while (step == STEP_MORE && b->group_count == 0 && make_room(&f));
+    finish(&f);
+    if (b->group_count > 0) {
+        /* What is wrong behind the last whole group is found again by the next call. */
+        leave_carry(r, b, f.group_at);
+        return LOG_READ_GROUPS;
+    }
+    return classify(&f, step, err);
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Recovery: from what is on disk to a keyspace and the point where the log goes on.
+ *
+ * What is loaded, with the log on:
+ *
+ *     manifest                          its base, then its incrementals in order
+ *     no manifest, an old single file   that (RDB preamble or not); afterwards it is put into the
+ *                                       directory and named in a manifest, as Redis 7 does
+ *     nothing of a log                  the RDB file; nothing at all if there is none
+ *     files of a log but no manifest, a file that the manifest names missing, damage that is not a
+ *     torn tail, two files that do not follow each other:
+ *                                       refused; or, told so (fall_back), the RDB file
+ *
+ * A torn tail of the last file (persist/log/reader.h) is cut off; its bytes are kept beside it in
+ * "<file>.torn-<date>-<time>". What a read gives is no proof that it is on the disk: the end of the
+ * last file, unless it was closed in order, is written again and synced before anything is served.
+ *
+ * `until` ends the replay at an LSN or a time. The files are left as they were.
+ *
+ * On return the manifest on disk names a base that, with the incrementals it names, is the keyspace:
+ * where there was none (a first start, an RDB file, a fall-back, until) `save_base` has made one, and
+ * a log that was not used is kept in a directory "<why>-<date>-<time>" in the log's directory. The
+ * caller goes on with a new incremental that begins at `lsn` with `crc` as its chain.
+ *
+ * Replay is pipelined: a thread reads, proves and parses; the caller's executes.
+ */
+#ifndef HF_PERSIST_LOG_RECOVERY_H
+#define HF_PERSIST_LOG_RECOVERY_H
+
+#include "base/error.h"
+#include "keyspace/keyspace.h"
+#include "persist/log/manifest.h"
+#include "persist/log/reader.h"
+#include "persist/rdb/format.h"
+
+enum until_kind { UNTIL_END, UNTIL_LSN, UNTIL_MS };
+
+struct recovery_until {
+    enum until_kind kind;
+    uint64_t lsn; /* nothing behind it */
+    int64_t ms;   /* no group that was committed later */
+};
+
+/* "123456" is an LSN; 13 digits or more: milliseconds since 1970; "2026-11-21 17:00:00" (or with a T,
+ * with fractions, with Z for UTC; else local time): a date. False: none of these. */
+bool recovery_parse_until(struct slice text, struct recovery_until *until);
+
+struct recovery_options {
+    const char *directory; /* appenddirname */
+    const char *filename;  /* appendfilename */
+    const char *rdb_path;
+    bool cut_torn;  /* aof-load-truncated; else a torn tail is refused */
+    bool fall_back; /* recovery-fallback snapshot */
+    struct recovery_until until;
+    struct rdb_load_options rdb; /* progress and progress_ctx are recovery's own */
+    int64_t now_ms;              /* for the names of what is kept */
+    /* Execute the first `count` commands of a batch but those marked `control`. */
+    bool (*execute)(void *ctx, const struct log_batch *b, size_t count, struct error *err);
+    /* Bytes read of all files together; called several times a second. */
+    void (*progress)(void *ctx, uint64_t done, uint64_t size);
+    /* Write the keyspace durably as an RDB file, with this position in it. */
+    bool (*save_base)(void *ctx, const char *path, uint64_t lsn, const char *history,
+                      struct error *err);
+    void *ctx;
+};
+
+enum recovery_source { RECOVERY_NOTHING, RECOVERY_SNAPSHOT, RECOVERY_LOG };
+
+struct recovery_result {
+    enum recovery_source source;
+    struct manifest manifest; /* as on disk; to be freed */
+    uint64_t lsn;
+    char history[ANNOTATION_HISTORY + 1]; /* "": unknown, a new one is to be made */
+    uint32_t crc;  /* the last of the log */
+    int64_t ms;    /* of the last group, or when the snapshot was made; 0: unknown */
+    bool closed;   /* the log was closed in order: nothing behind `lsn` has ever been */
+    uint64_t rdb_keys, rdb_expired; /* of the base or the RDB file */
+    uint64_t commands;              /* replayed */
+    uint64_t cut_bytes;             /* of a torn tail */
+    bool fell_back;
+};
+
+/* False: err says why, and what can be done; nothing on disk was changed, and the keyspace holds
+ * something or nothing. */
+bool recovery_run(struct keyspace *ks, const struct recovery_options *options,
+                  struct recovery_result *result, struct error *err);
+
+/* For the tool ----------------------------------------------------------------------------------- */
+
+/* Whether a file begins as an RDB file does (also: an AOF with a preamble). */
+bool recovery_is_rdb(const char *path, bool *rdb, struct error *err);
+/* Load the RDB file or preamble at the beginning of `path`; *end is the offset behind it. */
+bool recovery_load_preamble(struct keyspace *ks, const char *path,
+                            const struct rdb_load_options *options, struct rdb_load_stats *stats,
+                            uint64_t *end, struct error *err);
+/* Cut a file at `size`, the bytes behind kept in a file beside it whose path is put into `kept`. Both
+ * are durable on return. */
+bool recovery_cut(const char *path, uint64_t size, int64_t now_ms, char kept[256],
+                  struct error *err);
+
+#endif
