@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The server's part of recovery (persist/log/recovery.h): the options by the configuration, commands
+ * of the log executed by the command table, and what is said about it in the log and in INFO.
+ *
+ * Called once, by persistence_load, when `appendonly` is yes. What it finds out stays in
+ * persistence.recovered: from there the log goes on, in a new incremental file (a copy of
+ * recovered.manifest, manifest_add_incremental, chain recovered.crc, LSN recovered.lsn, history
+ * recovered.history, which is never empty then).
+ */
+#ifndef HF_SERVER_REPLAY_H
+#define HF_SERVER_REPLAY_H
+
+#include "base/error.h"
+#include "persist/log/recovery.h"
+
+struct server;
+
+/* False: nothing may be served; err says why. On disk nothing was changed then. */
+bool replay_log(struct server *s, struct recovery_result *result, struct error *err);
+
+#endif
