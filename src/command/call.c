@@ -4,12 +4,22 @@
 #include "base/number.h"
 #include "command/table.h"
 #include "persist/log/stream.h"
+#include "persist/rdb/format.h"
+
+/* What a command that writes does not find must be gone for whoever replays it, too: there it would
+ * not have expired. Reads leave it to active expiry. */
+static __attribute__((noinline)) void miss(struct call *c, struct slice key)
+{
+    c->ks->miss_count++;
+    if (c->stream != NULL && c->command->flags & COMMAND_WRITE)
+        db_expire(c->db, key, call_hash(c, key));
+}
 
 static inline struct entry *find(struct call *c, struct slice key)
 {
     struct entry *e = db_find(c->db, key, call_hash(c, key));
     if (e == NULL) {
-        c->ks->miss_count++;
+        miss(c, key);
         return NULL;
     }
     c->ks->hit_count++;
@@ -74,6 +84,17 @@ void call_effect_group(struct call *c)
     stream_begin_group(c->stream);
 }
 
+void call_effect_begin(struct call *c, const struct db *db, uint64_t argc)
+{
+    c->effect_given = true;
+    stream_begin_append(c->stream, db->id, argc);
+}
+
+void call_effect_argument(struct call *c, struct slice argument)
+{
+    stream_put_argument(c->stream, argument);
+}
+
 void call_effect_due(struct call *c, const struct db *db, struct slice key, int64_t due)
 {
     char text[NUMBER_INT64_SIZE];
@@ -83,6 +104,46 @@ void call_effect_due(struct call *c, const struct db *db, struct slice key, int6
 void call_effect_delete(struct call *c, const struct db *db, struct slice key)
 {
     CALL_EFFECT(c, db, SLICE("DEL"), key);
+}
+
+void call_effect_set(struct call *c, const struct db *db, struct slice key, struct slice value,
+                     int64_t due)
+{
+    if (c->stream == NULL)
+        return;
+    char text[NUMBER_INT64_SIZE];
+    const struct slice argv[] = {
+        SLICE("SET"), key, value, due == KEYREF_KEEP_DUE ? SLICE("KEEPTTL") : SLICE("PXAT"),
+        slice_of(text, number_format_int64(text, due))};
+    call_effect_put(c, db, argv,
+                    due == ENTRY_NO_EXPIRY   ? 3
+                    : due == KEYREF_KEEP_DUE ? 4
+                                             : 5);
+}
+
+void call_effect_restore(struct call *c, const struct db *db, struct slice key,
+                         const struct entry *e)
+{
+    if (c->stream == NULL)
+        return;
+    struct rdb_writer w;
+    rdb_writer_init(&w, 256, NULL, NULL);
+    rdb_dump(&w, e);
+    char due[NUMBER_INT64_SIZE], access[NUMBER_INT64_SIZE];
+    bool expires = entry_due(e) != ENTRY_NO_EXPIRY;
+    int64_t clock = c->ks->lfu ? entry_frequency(c->ks, e) : entry_idle_seconds(c->ks, e);
+    const struct slice argv[] = {
+        SLICE("RESTORE"),
+        key,
+        slice_of(due, number_format_int64(due, expires ? entry_due(e) : 0)),
+        slice_of(w.buffer, w.used),
+        SLICE("REPLACE"),
+        SLICE("ABSTTL"),
+        c->ks->lfu ? SLICE("FREQ") : SLICE("IDLETIME"),
+        slice_of(access, number_format_int64(access, clock))};
+    /* An idle time of nothing is what it has without being told. */
+    call_effect_put(c, db, argv, clock != 0 || c->ks->lfu ? 8 : 6);
+    rdb_writer_deinit(&w);
 }
 
 /* Whether the request's bytes are what encoding its arguments would give. The parser skips line feeds

@@ -137,9 +137,16 @@ static inline void call_effect(struct call *c, const struct db *db, const struct
         }                                                                                          \
     } while (0)
 void call_effect_group(struct call *c);
-/* PEXPIREAT of a key; DEL of it. */
+/* One effect of so many arguments, which follow one by one. Only while c->stream is not NULL. */
+void call_effect_begin(struct call *c, const struct db *db, uint64_t argc);
+void call_effect_argument(struct call *c, struct slice argument);
+/* PEXPIREAT of a key; DEL of it; SET of it, `due` as keyref_put takes it; all that is under it. */
 void call_effect_due(struct call *c, const struct db *db, struct slice key, int64_t due);
 void call_effect_delete(struct call *c, const struct db *db, struct slice key);
+void call_effect_set(struct call *c, const struct db *db, struct slice key, struct slice value,
+                     int64_t due);
+void call_effect_restore(struct call *c, const struct db *db, struct slice key,
+                         const struct entry *e);
 /* The command counted a change that need not be told of. */
 static inline void call_no_effect(struct call *c)
 {

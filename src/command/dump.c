@@ -121,12 +121,16 @@ void cmd_restore(struct call *c)
     if (due <= c->now_ms && !c->ks->lazy_expire_paused) {
         /* It has expired already: all that is left of the command is that the old key is gone. */
         rdb_drop_entry(loader, e);
-        if (replaced)
+        if (replaced) {
             call_changed(c, c->db, key, EVENT_GENERIC, "del", 1);
+            call_effect_delete(c, c->db, key);
+        }
     } else {
         set_access(c->ks, e, &o);
         keyref_give(&ref, e);
         call_changed(c, c->db, key, EVENT_GENERIC, "restore", 1);
+        /* Written anew: the payload may be of a version that not everybody reads. */
+        call_effect_restore(c, c->db, key, ref.entry);
     }
     rdb_loader_free(loader);
     reply_ok(c->reply);

@@ -65,9 +65,11 @@ static void expire_key(struct call *c, bool seconds, int64_t base)
     if (due <= c->now_ms) {
         keyref_delete(&ref);
         call_changed(c, c->db, ref.key, EVENT_GENERIC, "del", 1);
+        call_effect_delete(c, c->db, ref.key);
     } else {
         keyref_set_due(&ref, due);
         call_changed(c, c->db, ref.key, EVENT_GENERIC, "expire", 1);
+        call_effect_due(c, c->db, ref.key, due);
     }
     reply_int(c->reply, 1);
 }

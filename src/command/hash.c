@@ -134,6 +134,13 @@ void cmd_hgetdel(struct call *c)
         deleted += ref.entry && hash_delete(&ref, c->argv[i]);
     }
     fields_removed(c, &ref, deleted);
+    if (c->stream == NULL || deleted == 0)
+        return;
+    call_effect_begin(c, c->db, (uint64_t)count + 2);
+    call_effect_argument(c, SLICE("HDEL"));
+    call_effect_argument(c, ref.key);
+    for (int i = 4; i < c->argc; i++)
+        call_effect_argument(c, c->argv[i]);
 }
 
 /* True when the sum was stored; otherwise the error was replied. */
@@ -182,6 +189,7 @@ void cmd_hincrbyfloat(struct call *c)
                     "ERR hash value is not a float", "ERR increment would produce NaN or Infinity"))
         return;
     changed(c, &ref, is_new, "hincrbyfloat", 1);
+    CALL_EFFECT(c, c->db, SLICE("HSET"), ref.key, c->argv[2], digits);
     reply_bulk(c->reply, digits);
 }
 

@@ -5,6 +5,7 @@
 #include "type/list.h"
 
 #include "base/mem.h"
+#include "base/number.h"
 #include "command/call.h"
 #include "handlers.h"
 
@@ -174,8 +175,12 @@ void cmd_lmpop(struct call *c)
         uint64_t have = list_count(ref.entry);
         reply_array(c->reply, 2);
         reply_bulk(c->reply, ref.key);
-        reply_array(c->reply, (uint64_t)count < have ? (uint64_t)count : have);
-        pop_and_tell(c, &ref, end, (uint64_t)count);
+        uint64_t popped = (uint64_t)count < have ? (uint64_t)count : have;
+        reply_array(c->reply, popped);
+        pop_and_tell(c, &ref, end, popped);
+        char text[NUMBER_INT64_SIZE];
+        CALL_EFFECT(c, c->db, end == LIST_HEAD ? SLICE("LPOP") : SLICE("RPOP"), ref.key,
+                    slice_of(text, number_format_int64(text, (int64_t)popped)));
         return;
     }
     reply_null_array(c->reply);

@@ -89,6 +89,49 @@ void cmd_smove(struct call *c)
     reply_int(c->reply, 1);
 }
 
+/* Many members are told of in several effects, so that none is too long for who replays it. */
+#define POP_EFFECT_MAX 1024
+
+struct popped {
+    struct member_reply reply;
+    struct call *c;
+    struct slice key;
+    uint64_t left; /* members that no effect has told of */
+    uint64_t room; /* members that the effect begun still takes */
+};
+
+static void pop_item(void *ctx, const struct dict_item *item)
+{
+    struct popped *p = ctx;
+    member_reply_item(&p->reply, item);
+    if (p->left == 0)
+        return;
+    if (p->room == 0) {
+        p->room = p->left < POP_EFFECT_MAX ? p->left : POP_EFFECT_MAX;
+        call_effect_begin(p->c, p->c->db, p->room + 2);
+        call_effect_argument(p->c, SLICE("SREM"));
+        call_effect_argument(p->c, p->key);
+    }
+    call_effect_argument(p->c, item->key);
+    p->room--;
+    p->left--;
+}
+
+/* Reply `count` members, remove them, and tell of it. */
+static void pop_members(struct call *c, struct keyref *ref, uint64_t count)
+{
+    struct popped p = {.reply = {c->reply, MEMBER_KEYS}, .c = c, .key = ref->key};
+    if (count == set_count(ref->entry)) {
+        call_effect_delete(c, c->db, ref->key);
+    } else if (c->stream != NULL) {
+        p.left = count;
+        if (count > POP_EFFECT_MAX)
+            call_effect_group(c);
+    }
+    set_pop(ref, count, pop_item, &p);
+    members_removed(c, ref, "spop", count);
+}
+
 static void pop_one(struct call *c)
 {
     struct keyref ref;
@@ -98,9 +141,7 @@ static void pop_one(struct call *c)
         reply_null(c->reply);
         return;
     }
-    struct member_reply m = {c->reply, MEMBER_KEYS};
-    set_pop(&ref, 1, member_reply_item, &m);
-    members_removed(c, &ref, "spop", 1);
+    pop_members(c, &ref, 1);
 }
 
 void cmd_spop(struct call *c)
@@ -125,9 +166,7 @@ void cmd_spop(struct call *c)
     }
     uint64_t n = (uint64_t)count < set_count(ref.entry) ? (uint64_t)count : set_count(ref.entry);
     reply_set(c->reply, n);
-    struct member_reply m = {c->reply, MEMBER_KEYS};
-    set_pop(&ref, n, member_reply_item, &m);
-    members_removed(c, &ref, "spop", n);
+    pop_members(c, &ref, n);
 }
 
 /* ---- reading ---- */

@@ -369,6 +369,11 @@ static void store(struct sorter *s, uint64_t first, uint64_t count)
         if (!was_there)
             call_changed(c, c->db, ref.key, EVENT_NEW_KEY, "new", 0);
         call_changed(c, c->db, ref.key, EVENT_LIST, "sortstore", stored);
+        /* Elements of the same weight as text stand in the order in which they were found: in a set
+         * that is another one after a restart, and redis-server has one of its own for any of them.
+         */
+        if (s->args.by != NULL && s->args.alpha)
+            call_effect_restore(c, c->db, ref.key, ref.entry);
     } else if (was_there) {
         call_changed(c, c->db, ref.key, EVENT_GENERIC, "del", 1);
     }

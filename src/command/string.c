@@ -103,6 +103,7 @@ static void set_with_options(struct call *c)
         string_set_and_tell(c, &ref, c->argv[2], due);
         if (expires)
             call_changed(c, c->db, ref.key, EVENT_GENERIC, "expire", 0);
+        call_effect_set(c, c->db, ref.key, c->argv[2], due);
     }
     if (args.get)
         return;
@@ -144,6 +145,7 @@ static void set_expiring(struct call *c, enum expire_option unit)
     call_find_write_any(c, c->argv[1], &ref);
     string_set_and_tell(c, &ref, c->argv[3], due);
     call_changed(c, c->db, ref.key, EVENT_GENERIC, "expire", 0);
+    call_effect_set(c, c->db, ref.key, c->argv[3], due);
     reply_ok(c->reply);
 }
 
@@ -166,12 +168,14 @@ void cmd_getset(struct call *c)
         return;
     reply_string(c->reply, ref.entry);
     string_set_and_tell(c, &ref, c->argv[2], ENTRY_NO_EXPIRY);
+    call_effect_set(c, c->db, ref.key, c->argv[2], ENTRY_NO_EXPIRY);
 }
 
 static void delete_and_tell(struct call *c, struct keyref *ref)
 {
     keyref_delete(ref);
     call_changed(c, c->db, ref->key, EVENT_GENERIC, "del", 1);
+    call_effect_delete(c, c->db, ref->key);
 }
 
 void cmd_getdel(struct call *c)
@@ -212,10 +216,12 @@ void cmd_getex(struct call *c)
         } else {
             keyref_set_due(&ref, due);
             call_changed(c, c->db, ref.key, EVENT_GENERIC, "expire", 1);
+            call_effect_due(c, c->db, ref.key, due);
         }
     } else if (expire.option == EXPIRE_PERSIST && entry_due(ref.entry) != ENTRY_NO_EXPIRY) {
         keyref_set_due(&ref, ENTRY_NO_EXPIRY);
         call_changed(c, c->db, ref.key, EVENT_GENERIC, "persist", 1);
+        CALL_EFFECT(c, c->db, SLICE("PERSIST"), ref.key);
     }
 }
 

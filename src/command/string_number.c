@@ -77,5 +77,6 @@ void cmd_incrbyfloat(struct call *c)
     struct slice result = slice_of(text, number_format_long_double(text, value));
     string_set_bytes(&ref, result, KEYREF_KEEP_DUE);
     string_changed(c, ref.key, is_new, "incrbyfloat");
+    call_effect_set(c, c->db, ref.key, result, KEYREF_KEEP_DUE);
     reply_bulk(c->reply, result);
 }

@@ -99,6 +99,9 @@ void cmd_zmpop(struct call *c)
         reply_bulk(c->reply, ref.key);
         reply_array(c->reply, n);
         take(c, &ref, highest, n, true);
+        char text[NUMBER_INT64_SIZE];
+        CALL_EFFECT(c, c->db, highest ? SLICE("ZPOPMAX") : SLICE("ZPOPMIN"), ref.key,
+                    slice_of(text, number_format_int64(text, (int64_t)n)));
         return;
     }
     reply_null_array(c->reply);

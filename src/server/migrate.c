@@ -295,6 +295,7 @@ static void delete_key(struct call *c, struct slice key)
         return; /* it was named twice */
     keyref_delete(&ref);
     call_changed(c, c->db, key, EVENT_GENERIC, "del", 1);
+    call_effect_delete(c, c->db, key);
 }
 
 /* A status that is no error; anything else but those two is no answer to what was asked. */

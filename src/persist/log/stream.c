@@ -172,15 +172,19 @@ static void put_head(struct stream *s, char mark, size_t n)
     put(s, head, size);
 }
 
+void stream_put_argument(struct stream *s, struct slice argument)
+{
+    put_head(s, '$', argument.size);
+    if (argument.size != 0)
+        put(s, argument.data, argument.size);
+    put(s, "\r\n", 2);
+}
+
 static void put_request(struct stream *s, const struct slice *argv, int argc)
 {
     put_head(s, '*', (size_t)argc);
-    for (int i = 0; i < argc; i++) {
-        put_head(s, '$', argv[i].size);
-        if (argv[i].size != 0)
-            put(s, argv[i].data, argv[i].size);
-        put(s, "\r\n", 2);
-    }
+    for (int i = 0; i < argc; i++)
+        stream_put_argument(s, argv[i]);
 }
 
 static __attribute__((noinline)) void put_select(struct stream *s, int db)
@@ -209,6 +213,13 @@ void stream_append(struct stream *s, int db, const struct slice *argv, int argc)
     assert(argc > 0);
     prepare(s, db);
     put_request(s, argv, argc);
+}
+
+void stream_begin_append(struct stream *s, int db, uint64_t argc)
+{
+    assert(argc > 0);
+    prepare(s, db);
+    put_head(s, '*', argc);
 }
 
 void stream_append_request(struct stream *s, int db, struct slice request)

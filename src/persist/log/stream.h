@@ -43,6 +43,9 @@ void stream_select_again(struct stream *s);
 /* One effect: encoded, or, when the request came as RESP, its bytes as they came. */
 void stream_append(struct stream *s, int db, const struct slice *argv, int argc);
 void stream_append_request(struct stream *s, int db, struct slice request);
+/* An effect of `argc` arguments that are given one by one, each with stream_put_argument. */
+void stream_begin_append(struct stream *s, int db, uint64_t argc);
+void stream_put_argument(struct stream *s, struct slice argument);
 /* Groups may be nested: the outermost one counts. */
 void stream_begin_group(struct stream *s);
 void stream_end_group(struct stream *s);
