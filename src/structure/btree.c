@@ -485,7 +485,8 @@ void btree_remove(struct btree *t, struct epoch *e, struct btree_pos *pos)
     size_t live = btree_leaf_live(leaf);
     /* The leaves at the ends of a list are about to be emptied, or filled again: not worth a copy. */
     bool at_end = t->unordered && (pos->rank == 0 || pos->rank == t->count);
-    if (live <= leaf->size * 3U / 4 && leaf->size > 128 && !at_end)
+    /* Some room is left, so that the next insert does not enlarge it again. */
+    if (live <= leaf->size * 3U / 4 && !at_end && btree_leaf_class(live + live / 8) < leaf->size)
         leaf = path_rebuild_leaf(t, e, pos, live);
     if (index == leaf->count)
         pos_next_leaf(pos);

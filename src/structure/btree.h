@@ -4,7 +4,7 @@
  * as 8 order-preserving bytes, then the member; streams: items begin with the id) or by position
  * alone (lists). Every subtree's item count is known, so that ranks and positions cost O(log n).
  *
- * A leaf is a slotted block of at most 1 KiB, grown in steps of the allocator's classes:
+ * A leaf is a slotted block of at most 1 KiB, grown in steps:
  *
  *     +--------+------------------------------+------+--------------------------+
  *     | header | slots in order, 2 bytes each | free | items, from the end down |

@@ -33,19 +33,9 @@ static void cell_write(const struct btree_cell *cell, char *payload)
         memcpy(payload, cell->item.data, cell->item.size);
 }
 
-/* The allocator's classes: 64 bytes apart up to 512, then 128. */
-static uint16_t block_size(size_t live)
-{
-    assert(live <= BTREE_LEAF_MAX);
-    if (live <= 128)
-        return 128;
-    size_t step = live <= 512 ? 64 : 128;
-    return (uint16_t)((live + step - 1) & ~(step - 1));
-}
-
 struct btree_leaf *btree_leaf_new(size_t live, uint64_t birth)
 {
-    uint16_t size = block_size(live);
+    uint16_t size = btree_leaf_class(live);
     struct btree_leaf *leaf = mem_alloc(size);
     leaf->tag = btree_tag(birth, 0);
     leaf->size = size;

@@ -238,6 +238,17 @@ static inline void btree_leaf_prefetch(const struct btree_leaf *leaf)
         __builtin_prefetch((const char *)leaf + at);
 }
 
+/* The block size for so many bytes: 128, 192, 256, 384, 512, 768, 1024. Fewer steps than the
+ * allocator has, as partly empty slabs would cost more than those save (see dict_leaf_class). */
+static inline uint16_t btree_leaf_class(size_t live)
+{
+    assert(live <= BTREE_LEAF_MAX);
+    if (live <= 128)
+        return 128;
+    size_t step = live <= 256 ? 64 : live <= 512 ? 128 : 256;
+    return (uint16_t)((live + step - 1) & ~(step - 1));
+}
+
 /* Prepares an item: a large one gets its block here. */
 void btree_cell_init(struct btree_cell *cell, struct slice item, uint64_t birth);
 

@@ -125,7 +125,7 @@ static void check_birth(const struct check *c, uint64_t birth, uint64_t parent_b
 static void check_leaf(struct check *c, const struct btree_leaf *leaf)
 {
     CHECK(leaf->count > 0);
-    CHECK(leaf->size <= BTREE_LEAF_MAX && leaf->size == mem_good_size(leaf->size));
+    CHECK(leaf->size <= BTREE_LEAF_MAX && leaf->size == btree_leaf_class(leaf->size));
     CHECK(sizeof(*leaf) + leaf->count * sizeof(uint16_t) + leaf->heap <= leaf->size);
     size_t live = 0;
     bool large = false;
