@@ -289,7 +289,8 @@ void cmd_exec(struct call *c)
     call.request = slice_of(NULL, 0);
     reply_array(c->reply, t->count);
     uint64_t errors = c->reply->error_count;
-    struct stream *stream = c->stream;
+    /* A single command is one group, if it has to be, without that. */
+    struct stream *stream = t->count > 1 ? c->stream : NULL;
     if (stream != NULL)
         stream_begin_group(stream);
     for (struct queued_command *q = t->first; q != NULL; q = q->next) {

@@ -244,9 +244,15 @@ void stream_end_group(struct stream *s)
     s->in_group = false;
 }
 
+bool stream_in_group(const struct stream *s)
+{
+    return s->depth > 0;
+}
+
 void stream_publish(struct stream *s)
 {
-    assert(s->depth == 0);
+    if (s->depth > 0)
+        return;
     uint64_t end = stream_end(s);
     /* Mostly there is nothing new, and readers need not fetch the line again. */
     if (end != __atomic_load_n(&s->published, __ATOMIC_RELAXED))

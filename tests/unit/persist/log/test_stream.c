@@ -108,11 +108,15 @@ static void test_groups(void **state)
     stream_begin_group(s);
     stream_begin_group(s);
     stream_append(s, 3, incr, 2);
+    stream_publish(s);
+    assert_int_equal(stream_published(s), 0);
     stream_end_group(s);
+    assert_true(stream_in_group(s));
     stream_begin_append(s, 4, 2);
     stream_put_argument(s, SLICE("DEL"));
     stream_put_argument(s, SLICE("k"));
     stream_end_group(s);
+    assert_false(stream_in_group(s));
     stream_append(s, 4, incr, 2);
     stream_publish(s);
     drain(r, &got);
