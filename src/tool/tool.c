@@ -55,8 +55,9 @@ int tool_usage_error(const char *command, const char *format, ...)
     va_end(args);
     fprintf(stderr, "\n");
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
-        if (strcmp(commands[i].name, command) == 0)
-            fprintf(stderr, "usage: holdfast %s %s\n", command, commands[i].arguments);
+        const struct command *c = &commands[i];
+        if (strcmp(c->name, command) == 0)
+            fprintf(stderr, "usage: holdfast %s %s\n", c->name, c->arguments);
     }
     return TOOL_USAGE;
 }
