@@ -19,6 +19,10 @@ static const struct command commands[] = {
      "validate RDB files: every length, structure and checksum.\n"
      "Names the offset and the reason of the first damage"},
     {"info", tool_info, "FILE [--json]", "what an RDB file holds: header, fields, databases, counts, sizes"},
+    {"report", tool_report,
+     "FILE [--json] [--html OUT] [--top N] [--depth N] [--separator C]",
+     "memory by type, database, prefix, expiry and size, and the\n"
+     "biggest keys; as text, JSON or a page with charts"},
 };
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))

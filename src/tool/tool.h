@@ -39,5 +39,6 @@ int tool_finish_output(const char *command, int status);
 /* The subcommands. argv[0] is the first argument behind the name, argv[-1] the name. */
 int tool_check(int argc, char **argv);
 int tool_info(int argc, char **argv);
+int tool_report(int argc, char **argv);
 
 #endif
