@@ -6,15 +6,18 @@
  * Memory: a value at a time, and the set of keys that were seen, which is bounded. A file with more
  * keys than fit in it is gone over again for the rest, values passed over.
  */
+#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "base/number.h"
 #include "tool/format.h"
 #include "tool/input.h"
 #include "tool/keyset.h"
 #include "tool/tool.h"
 
-#define KEYSET_MEMORY (64 << 20)
+#define MEMORY_DEFAULT_MIB 64
+#define MEMORY_MOST_MIB (1 << 20)
 #define KEY_SHOWN 120
 
 struct check {
@@ -89,14 +92,14 @@ static void print_sound(const struct check *c)
     printf("\n");
 }
 
-static bool check_file(const char *path)
+static bool check_file(const char *path, size_t memory)
 {
     struct check c = {.first = true};
     if (!input_open(&c.in, path, "check")) {
         printf("%s: %s\n", path, c.in.err.message);
         return false;
     }
-    keyset_init(&c.seen, KEYSET_MEMORY, false);
+    keyset_init(&c.seen, memory, false);
     bool ok = pass(&c);
     while (ok && keyset_next_range(&c.seen)) {
         c.first = false;
@@ -121,12 +124,21 @@ static bool check_file(const char *path)
 
 int tool_check(int argc, char **argv)
 {
-    if (argc == 0)
+    static const struct option known[] = {{"memory", required_argument, NULL, 'm'}, {0}};
+    int64_t mib = MEMORY_DEFAULT_MIB;
+    int option, status = TOOL_OK;
+    while ((option = tool_next_option(argc, argv, known)) != -1) {
+        if (option != 'm')
+            return tool_usage_error("check", "an unknown option, or one without its value");
+        if (!number_parse_int64(slice_cstr(optarg), &mib) || mib < 0 || mib > MEMORY_MOST_MIB)
+            return tool_usage_error("check", "--memory takes a number of MiB");
+    }
+    int count = tool_argument_count(argc);
+    if (count == 0)
         return tool_usage_error("check", "which file?");
-    int status = TOOL_OK;
-    for (int i = 0; i < argc; i++) {
-        if (!check_file(argv[i]))
+    for (int i = 0; i < count; i++) {
+        if (!check_file(tool_argument(argv, i), (size_t)mib << 20))
             status = TOOL_FAILED;
     }
-    return status;
+    return tool_finish_output("check", status);
 }

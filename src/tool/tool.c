@@ -15,7 +15,7 @@ struct command {
 };
 
 static const struct command commands[] = {
-    {"check", tool_check, "FILE...",
+    {"check", tool_check, "FILE... [--memory MIB]",
      "validate RDB files: every length, structure and checksum.\n"
      "Names the offset and the reason of the first damage"},
     {"info", tool_info, "FILE [--json]", "what an RDB file holds: header, fields, databases, counts, sizes"},
@@ -23,6 +23,12 @@ static const struct command commands[] = {
      "FILE [--json] [--html OUT] [--top N] [--depth N] [--separator C]",
      "memory by type, database, prefix, expiry and size, and the\n"
      "biggest keys; as text, JSON or a page with charts"},
+    {"export", tool_export,
+     "FILE --format jsonl|resp|csv [--key PATTERN] [--db N] [--type T]",
+     "the keys as JSON lines, as commands for redis-cli --pipe, or\nas CSV, to standard output"},
+    {"diff", tool_diff, "OLD NEW [--json] [--values] [--memory MIB]",
+     "keys added, removed and changed from one file to another.\n"
+     "Exit status 0: none; 1: some; 2: trouble"},
 };
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))

@@ -40,5 +40,7 @@ int tool_finish_output(const char *command, int status);
 int tool_check(int argc, char **argv);
 int tool_info(int argc, char **argv);
 int tool_report(int argc, char **argv);
+int tool_export(int argc, char **argv);
+int tool_diff(int argc, char **argv);
 
 #endif

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * RESP commands that make the data anew on a server whose databases are empty, as `redis-cli --pipe`
+ * and any server take them. Collections are filled by several commands, none with more than
+ * BATCH_ELEMENTS elements or, if one element is not more by itself, BATCH_BYTES bytes. The expiry is
+ * set by PEXPIREAT behind the value: one that has passed removes the key.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "tool/export.h"
+#include "tool/value.h"
+
+#define BATCH_ELEMENTS 256
+#define BATCH_BYTES (128 * 1024)
+
+static void add_bulk(struct text *out, struct slice s)
+{
+    text_appendf(out, "$%zu\r\n", s.size);
+    text_append(out, s.data, s.size);
+    text_append_cstr(out, "\r\n");
+}
+
+static void begin_command(struct text *out, size_t count, const char *name)
+{
+    text_appendf(out, "*%zu\r\n", count);
+    add_bulk(out, slice_cstr(name));
+}
+
+/* The command that adds elements to a value of this type, with what has gathered in `body`. */
+static void add_batch(struct text *out, const struct entry *e, struct text *body, size_t *count)
+{
+    static const char *const names[ENTRY_TYPE_COUNT] = {[ENTRY_STRING] = "SET",
+                                                        [ENTRY_LIST] = "RPUSH",
+                                                        [ENTRY_SET] = "SADD",
+                                                        [ENTRY_ZSET] = "ZADD",
+                                                        [ENTRY_HASH] = "HSET"};
+    begin_command(out, *count + 2, names[entry_type(e)]);
+    add_bulk(out, entry_key(e));
+    text_append(out, body->data, body->size);
+    text_clear(body);
+    *count = 0;
+    export_flush(out, EXPORT_FLUSH_SIZE);
+}
+
+/* Adds the element's arguments; returns how many. */
+static size_t add_element(struct text *body, enum entry_type type, const struct value_element *element)
+{
+    if (type == ENTRY_ZSET) {
+        add_bulk(body, element->value);
+        add_bulk(body, element->field);
+        return 2;
+    }
+    if (type == ENTRY_HASH)
+        add_bulk(body, element->field);
+    add_bulk(body, element->value);
+    return type == ENTRY_HASH ? 2 : 1;
+}
+
+static void add(struct text *out, const struct export_key *key, int db_before)
+{
+    char number[24];
+    struct text body = {0};
+    struct value_iter it;
+    struct value_element element;
+    size_t count = 0;
+    if (key->db != db_before) {
+        begin_command(out, 2, "SELECT");
+        snprintf(number, sizeof(number), "%d", key->db);
+        add_bulk(out, slice_cstr(number));
+    }
+    value_iter_init(&it, key->e);
+    while (value_iter_next(&it, &element)) {
+        count += add_element(&body, entry_type(key->e), &element);
+        if (count >= BATCH_ELEMENTS || body.size >= BATCH_BYTES)
+            add_batch(out, key->e, &body, &count);
+    }
+    if (count > 0)
+        add_batch(out, key->e, &body, &count);
+    value_iter_deinit(&it);
+    if (entry_due(key->e) != ENTRY_NO_EXPIRY) {
+        begin_command(out, 3, "PEXPIREAT");
+        add_bulk(out, entry_key(key->e));
+        snprintf(number, sizeof(number), "%" PRId64, entry_due(key->e));
+        add_bulk(out, slice_cstr(number));
+    }
+    text_free(&body);
+}
+
+const struct export_format export_resp = {.name = "resp", .add = add};
