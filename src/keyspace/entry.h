@@ -163,7 +163,9 @@ static inline void entry_set_clock(struct entry *e, uint32_t clock)
     __atomic_store_n(&e->key_clock, word, __ATOMIC_RELAXED);
 }
 
-/* The size that was asked of the allocator. */
+/* Behind the last byte of the value field. */
+const char *entry_end(const struct entry *e);
+/* The size that was asked of the allocator. At least 9, so that every entry is aligned to 16 bytes. */
 size_t entry_size(const struct entry *e);
 /* The size of an entry with these properties. For roots value_size is the size of the root. */
 size_t entry_size_for(size_t key_size, bool expires, enum entry_encoding encoding,

@@ -43,9 +43,16 @@
 struct epoch_snapshot; /* one live snapshot's epoch and retired list */
 struct epoch_private;
 
+/* A mark is an epoch since which it is to be told what has changed, also when no snapshot is live:
+ * tables keep a bit for each item and mark (structure/table.h). There are two, so that changes since
+ * the last snapshot that is proven can still be told when the one that is being taken fails. */
+#define EPOCH_MARKS 2
+
 struct epoch {
     uint64_t now;
     uint64_t frozen;
+    uint64_t marks[EPOCH_MARKS]; /* 0: not set. Never the same epoch twice */
+    uint64_t marked;             /* bit i: marks[i] is set */
     struct epoch_private *priv;
 };
 
@@ -86,6 +93,19 @@ static inline bool epoch_owned(const struct epoch *e, uint64_t birth)
 static inline bool epoch_has_snapshot(const struct epoch *e)
 {
     return e->frozen != 0;
+}
+
+/* Whether changes have to be told to anyone: to a snapshot by copying, to a mark by its bits. */
+static inline bool epoch_is_watched(const struct epoch *e)
+{
+    return (e->frozen | e->marked) != 0;
+}
+
+/* Tell changes after the epoch `since`, which no mark has had yet; or (0) no longer. */
+static inline void epoch_set_mark(struct epoch *e, unsigned i, uint64_t since)
+{
+    e->marks[i] = since;
+    e->marked = (e->marked & ~(1ULL << i)) | (uint64_t)(since != 0) << i;
 }
 
 /* Take a snapshot: the caller keeps the roots. Constant time. */

@@ -27,12 +27,54 @@ static uint32_t bucket_distance(uint32_t from, uint32_t to, uint32_t buckets)
     return to >= from ? to - from : to + buckets - from;
 }
 
+/* Which of the bits for the marks say something in this segment. */
+static uint64_t marks_in_force(const struct epoch *e, const struct table_segment *s)
+{
+    uint64_t bits = 0;
+    for (unsigned i = 0; i < EPOCH_MARKS; i++)
+        bits |= (uint64_t)(s->since[i] == e->marks[i]) << i;
+    return bits & e->marked;
+}
+
+/* What goes with the items of a segment that is rebuilt. */
+struct kept {
+    bool owned;         /* the bits of the state */
+    uint64_t slot_bits; /* these of the bits for the marks */
+};
+
+static struct kept kept_of(const struct epoch *e, const struct table_segment *s)
+{
+    return (struct kept){epoch_owned(e, s->head.birth), slot_bits(marks_in_force(e, s))};
+}
+
 static void segment_move_item(struct table_segment *to, uint32_t meta, uint32_t q,
-                              const struct table_bucket *from, uint32_t i, bool keep_bit)
+                              const struct table_bucket *from, uint32_t i, struct kept keep)
 {
     uint32_t b, k;
-    uint64_t slot = slot_of(q, table_slot_item(from->slots[i]));
-    segment_add(to, meta, q, slot, keep_bit && (from->state >> i & 1), &b, &k);
+    uint64_t slot = slot_of(q, table_slot_item(from->slots[i])) | (from->slots[i] & keep.slot_bits);
+    segment_add(to, meta, q, slot, keep.owned && (from->state >> i & 1), &b, &k);
+}
+
+static __attribute__((noinline)) void clear_stale(const struct epoch *e, struct table_segment *s,
+                                                  uint32_t meta)
+{
+    uint64_t stale = slot_bits(e->marked & ~marks_in_force(e, s));
+    if (stale) {
+        for (uint32_t b = 0; b < table_meta_buckets(meta); b++) {
+            for (uint32_t i = 0; i < TABLE_BUCKET_SLOTS; i++)
+                s->buckets[b].slots[i] &= ~stale;
+        }
+    }
+    memcpy(s->since, e->marks, sizeof(s->since));
+}
+
+/* An owned segment's bits count from the marks as they are now. */
+static void segment_note_marks(const struct epoch *e, struct table_segment *s, uint32_t meta)
+{
+    static_assert(EPOCH_MARKS == 2, "both are compared");
+    uint64_t differs = (s->since[0] ^ e->marks[0]) | (s->since[1] ^ e->marks[1]);
+    if (__builtin_expect(differs != 0, 0))
+        clear_stale(e, s, meta);
 }
 
 /* Whether the only live snapshot has been read beyond this segment. */
@@ -57,15 +99,18 @@ static void adopt_segment(struct epoch *e, struct table_segment *s, uint32_t met
 static void own_segment(const struct table *t, struct epoch *e, struct trie_path *path,
                         uint64_t hash)
 {
-    if (!epoch_has_snapshot(e))
+    if (!epoch_is_watched(e))
         return;
     trie_word word = path->leaf;
     struct table_segment *s = segment_of(word);
-    if (epoch_owned(e, s->head.birth))
-        return;
     uint32_t meta = trie_meta_of(word);
+    if (epoch_owned(e, s->head.birth)) {
+        segment_note_marks(e, s, meta);
+        return;
+    }
     if (is_passed(t, s, hash)) {
         adopt_segment(e, s, meta);
+        segment_note_marks(e, s, meta);
         return;
     }
     struct table_segment *copy = mem_alloc(meta_bytes(meta));
@@ -73,6 +118,7 @@ static void own_segment(const struct table *t, struct epoch *e, struct trie_path
     copy->head.birth = e->now;
     for (uint32_t b = 0; b < table_meta_buckets(meta); b++)
         copy->buckets[b].state &= TABLE_PASSED;
+    segment_note_marks(e, copy, meta);
     trie_path_set(path, trie_leaf_word(copy, (uint16_t)meta));
     segment_retire(e, word);
 }
@@ -83,7 +129,7 @@ static void segment_resize(struct epoch *e, struct trie_path *path, uint32_t cla
     trie_word word = path->leaf;
     uint32_t meta = trie_meta_of(word), new_meta = (meta & ~7U) | class;
     const struct table_segment *old = segment_of(word);
-    bool keep = epoch_owned(e, old->head.birth);
+    struct kept keep = kept_of(e, old);
     struct table_segment *s = segment_new(e, class, old->head.depth, old->head.due);
     for (uint32_t b = 0; b < table_meta_buckets(meta); b++) {
         const struct table_bucket *bucket = &old->buckets[b];
@@ -121,7 +167,7 @@ static void segment_split(const struct table *t, struct epoch *e, struct trie_pa
     trie_word word = path->leaf;
     uint32_t meta = trie_meta_of(word);
     const struct table_segment *old = segment_of(word);
-    bool keep = epoch_owned(e, old->head.birth);
+    struct kept keep = kept_of(e, old);
     uint32_t depth = old->head.depth;
     if (depth == 64) {
         /* More than four hundred keys with one 64-bit hash: the hash function does not work. */
@@ -173,7 +219,7 @@ static void merge_items(struct epoch *e, struct table_segment *to, uint32_t to_m
 {
     uint32_t meta = trie_meta_of(from);
     const struct table_segment *old = segment_of(from);
-    bool keep = epoch_owned(e, old->head.birth);
+    struct kept keep = kept_of(e, old);
     bool upwards = table_meta_level(meta) != table_meta_level(to_meta);
     for (uint32_t b = 0; b < table_meta_buckets(meta); b++) {
         const struct table_bucket *bucket = &old->buckets[b];
@@ -234,16 +280,40 @@ void table_own(struct table *t, struct epoch *e, uint64_t hash, const void *item
     place->hash = hash;
 
     uint32_t meta = trie_meta_of(place->path.leaf);
-    const struct table_segment *s = segment_of(place->path.leaf);
+    struct table_segment *s = segment_of(place->path.leaf);
     uint32_t q = table_q(hash, table_meta_level(meta));
     uint64_t slot = slot_of(q, item);
     for (uint32_t at = table_home(q, meta);; at = bucket_after(at, table_meta_buckets(meta))) {
-        const struct table_bucket *bucket = &s->buckets[at];
+        struct table_bucket *bucket = &s->buckets[at];
         for (uint32_t f = table_match_tags(bucket, q & 0xff); f; f &= f - 1) {
             uint32_t i = (uint32_t)__builtin_ctz(f);
-            if (bucket->slots[i] == slot) {
+            if ((bucket->slots[i] & ~TABLE_MARK_BITS) == slot) {
                 place->bucket = at;
                 place->slot = i;
+                place->at_marks = (uint32_t)(e->marked & ~(bucket->slots[i] >> TABLE_NEW_SHIFT));
+                bucket->slots[i] |= e->marked;
+                return;
+            }
+        }
+        assert(bucket->state & TABLE_PASSED);
+    }
+}
+
+void table_note_change(struct table *t, const struct epoch *e, uint64_t hash, const void *item)
+{
+    assert(!epoch_has_snapshot(e));
+    trie_word word = trie_find(t->root, hash);
+    uint32_t meta = trie_meta_of(word);
+    struct table_segment *s = segment_of(word);
+    segment_note_marks(e, s, meta);
+    uint32_t q = table_q(hash, table_meta_level(meta));
+    uint64_t slot = slot_of(q, item);
+    for (uint32_t at = table_home(q, meta);; at = bucket_after(at, table_meta_buckets(meta))) {
+        struct table_bucket *bucket = &s->buckets[at];
+        for (uint32_t f = table_match_tags(bucket, q & 0xff); f; f &= f - 1) {
+            uint32_t i = (uint32_t)__builtin_ctz(f);
+            if ((bucket->slots[i] & ~TABLE_MARK_BITS) == slot) {
+                bucket->slots[i] |= e->marked;
                 return;
             }
         }
@@ -264,7 +334,8 @@ void table_replace(struct table *t, struct table_place *place, void *item)
 {
     (void)t;
     struct table_bucket *bucket = &segment_of(place->path.leaf)->buckets[place->bucket];
-    bucket->slots[place->slot] = slot_of(slot_q(bucket, place->slot), item);
+    bucket->slots[place->slot] =
+        slot_of(slot_q(bucket, place->slot), item) | (bucket->slots[place->slot] & TABLE_MARK_BITS);
     bucket->state |= (uint8_t)(1U << place->slot);
 }
 
@@ -302,8 +373,9 @@ void table_insert(struct table *t, struct epoch *e, uint64_t hash, void *item,
         meta = trie_meta_of(path->leaf);
     }
     uint32_t q = table_q(hash, table_meta_level(meta));
-    segment_add(segment_of(path->leaf), meta, q, slot_of(q, item), true, &place->bucket,
-                &place->slot);
+    segment_add(segment_of(path->leaf), meta, q, slot_of(q, item) | slot_bits(e->marked), true,
+                &place->bucket, &place->slot);
+    place->at_marks = 0;
     t->count++;
     table_note_due(t, place, t->type->due(item));
 }

@@ -15,7 +15,9 @@
  *     +------+------+ .. +------+-------+--------+--------+ .. +--------+
  *       1 byte each (0 = empty)  1 byte   8 bytes each
  *
- *     slot:  16 bits of the hash | 48 bits of address
+ *     slot:  16 bits of the hash | 48 bits of address, the low 4 of which are 0 there. Bits 0 and 1:
+ *            the item was put in or changed after mark 0 and 1 (structure/epoch.h); bits 2 and 3: it
+ *            was not there at mark 0 and 1
  *     state: bit i: the item in slot i was allocated after the segment was (it may be changed and
  *            freed in place as far as this segment is owned); bit 7: an item was put behind this
  *            bucket although its home is this one or one before
@@ -36,10 +38,17 @@
  * The state bits are what makes entries versioned without an epoch of their own: see DESIGN.md.
  * A segment that is copied for a snapshot starts with all bits clear; one that is rebuilt while it
  * is owned keeps them, as no live snapshot is as young as either.
+ *
+ * Marks. A segment's header says for each mark which epoch its bits count from (`since`). When the
+ * mark has been set anew the bits count for nothing, and are cleared before the first of them is set.
+ * So setting a mark costs nothing, and table_walk_changed passes over a segment that has not been
+ * changed since by a look at its header. The bits go with the items wherever a segment is copied,
+ * resized, split or merged; nothing of this touches births and what a snapshot sees.
  */
 #ifndef HF_STRUCTURE_TABLE_H
 #define HF_STRUCTURE_TABLE_H
 
+#include <assert.h>
 #include <string.h>
 
 #ifdef __SSE2__
@@ -90,7 +99,9 @@ struct table_bucket {
 struct table_segment {
     struct trie_leaf head;
     uint32_t count;
-    uint8_t unused[36];
+    uint32_t unused;
+    uint64_t since[EPOCH_MARKS]; /* what the items' bits for each mark count from */
+    uint64_t unused2[2];
     struct table_bucket buckets[];
 };
 
@@ -138,9 +149,14 @@ static inline uint32_t table_match_tags(const struct table_bucket *bucket, uint3
 #endif
 }
 
+/* A slot's bits for the marks. */
+#define TABLE_NEW_SHIFT EPOCH_MARKS
+#define TABLE_MARK_BITS 15ULL
+static_assert(TABLE_NEW_SHIFT + EPOCH_MARKS == 4, "items are aligned to 16 bytes");
+
 static inline void *table_slot_item(uint64_t slot)
 {
-    return (void *)(uintptr_t)(slot & 0x0000ffffffffffffULL);
+    return (void *)(uintptr_t)(slot & 0x0000fffffffffff0ULL);
 }
 
 /* Hints, to be given for a batch of hashes before the finds: first the bucket, then the item. */
@@ -212,12 +228,16 @@ struct table_place {
     struct trie_path path;
     uint64_t hash;
     uint32_t bucket, slot;
+    uint32_t at_marks; /* bit i: the item's key was there at mark i, and always since */
 };
 
 /* Before an item is changed in place, replaced, or removed: make its segment owned (copying it and
- * the pages above it where a snapshot sees them). `item` must be in the table. */
+ * the pages above it where a snapshot sees them) and note the change for the marks. `item` must be
+ * in the table. */
 void table_own(struct table *t, struct epoch *e, uint64_t hash, const void *item,
                struct table_place *place);
+/* What table_own comes to for an item that is changed in place while no snapshot is live. */
+void table_note_change(struct table *t, const struct epoch *e, uint64_t hash, const void *item);
 /* Whether the item itself may be changed and freed in place: false means that a live snapshot may
  * see it, so it has to be copied and the original retired (table_replace does that). */
 bool table_item_owned(const struct table *t, const struct epoch *e,
@@ -252,6 +272,12 @@ uint64_t table_scan(const struct table *t, uint64_t cursor, size_t want, size_t 
  * for a frozen table. */
 uint64_t table_walk(const struct table *t, uint64_t first, uint64_t last, size_t max_segments,
                     bool (*fn)(void *ctx, void *item), void *ctx, bool *done);
+
+/* The same for the items alone that were put in or changed after mark `mark`, which stood at `since`
+ * when the table was current. Costs a look at the header of each segment, and the items given. */
+uint64_t table_walk_changed(const struct table *t, unsigned mark, uint64_t since, uint64_t first,
+                            uint64_t last, size_t max_segments,
+                            bool (*fn)(void *ctx, void *item), void *ctx, bool *done);
 
 /* A random item: a random segment weighted by hash range, then a random filled slot; the bias of
  * the ranges is small. NULL when empty. r is a fresh random number. */

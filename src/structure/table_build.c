@@ -64,7 +64,7 @@ static trie_word build_segment(struct build *b, const struct table_pair *pairs, 
             continue;
         }
         uint32_t at, slot;
-        segment_add(s, meta, q, slot_of(q, item), true, &at, &slot);
+        segment_add(s, meta, q, slot_of(q, item) | slot_bits(b->e->marked), true, &at, &slot);
         if (pair->item & TABLE_PAIR_DUE) {
             int64_t due = b->type->due(item);
             if (due < s->head.due)

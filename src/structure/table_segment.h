@@ -65,12 +65,19 @@ static inline struct table_segment *segment_new(const struct epoch *e, uint32_t 
     struct table_segment *s = mem_alloc(CLASS_BYTES * (class + 1));
     memset(s, 0, CLASS_BYTES * (class + 1));
     s->head = (struct trie_leaf){.birth = e->now, .due = due, .depth = (uint8_t)depth};
+    memcpy(s->since, e->marks, sizeof(s->since));
     return s;
+}
+
+/* Of a slot: the bits that say for these marks that it was changed since and is new. */
+static inline uint64_t slot_bits(uint64_t marks)
+{
+    return marks | marks << TABLE_NEW_SHIFT;
 }
 
 static inline uint64_t slot_of(uint32_t q, const void *item)
 {
-    assert((uintptr_t)item >> 48 == 0);
+    assert((uintptr_t)item >> 48 == 0 && ((uintptr_t)item & TABLE_MARK_BITS) == 0);
     return (uint64_t)(q >> 8) << 48 | (uintptr_t)item;
 }
 

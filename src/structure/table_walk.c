@@ -142,6 +142,41 @@ uint64_t table_walk(const struct table *t, uint64_t first, uint64_t last, size_t
     return first;
 }
 
+uint64_t table_walk_changed(const struct table *t, unsigned mark, uint64_t since, uint64_t first,
+                            uint64_t last, size_t max_segments,
+                            bool (*fn)(void *ctx, void *item), void *ctx, bool *done)
+{
+    *done = false;
+    for (size_t n = 0; max_segments == 0 || n < max_segments; n++) {
+        uint64_t from, to;
+        trie_word word = trie_leaf_at(t->root, first, &from, &to);
+        if (word == 0) {
+            *done = true;
+            return last;
+        }
+        const struct table_segment *s = segment_of(word);
+        uint32_t buckets = s->since[mark] == since ? table_meta_buckets(trie_meta_of(word)) : 0;
+        bool whole = first == from && to <= last;
+        for (uint32_t b = 0; b < buckets; b++) {
+            for (uint32_t i = 0; i < TABLE_BUCKET_SLOTS; i++) {
+                uint64_t slot = s->buckets[b].slots[i];
+                if (!(slot >> mark & 1))
+                    continue;
+                void *item = table_slot_item(slot);
+                uint64_t hash = whole ? first : t->type->hash(item);
+                if (hash >= first && hash <= last && !fn(ctx, item))
+                    return first;
+            }
+        }
+        if (to >= last) {
+            *done = true;
+            return last;
+        }
+        first = to + 1;
+    }
+    return first;
+}
+
 /* --- random items ------------------------------------------------------------------------------
  */
 

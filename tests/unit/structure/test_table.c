@@ -69,6 +69,7 @@ struct item {
     uint32_t key, value;
     int64_t due;
     struct node *below;
+    uint64_t unused; /* items are aligned to 16 bytes, those in an array, too */
 };
 
 #define KIND_NODE ((enum epoch_kind)10)
@@ -146,6 +147,9 @@ struct model_item {
 
 struct model {
     uint64_t count;
+    uint64_t since[EPOCH_MARKS];          /* 0: the mark is not set */
+    bool changed[EPOCH_MARKS][KEYS];      /* put in or changed since */
+    bool kept[EPOCH_MARKS][KEYS];         /* there at the mark, and always since */
     struct model_item items[KEYS];
 };
 
@@ -194,6 +198,50 @@ static bool compare_item(void *arg, void *ptr)
     return !c->wrong;
 }
 
+struct change_comparison {
+    const struct model *model;
+    unsigned mark;
+    uint32_t count;
+    bool wrong;
+};
+
+static bool compare_change(void *arg, void *ptr)
+{
+    struct change_comparison *c = arg;
+    const struct item *item = ptr;
+    if (item->key >= KEYS || !c->model->items[item->key].there ||
+        !c->model->changed[c->mark][item->key])
+        c->wrong = true;
+    c->count++;
+    return !c->wrong;
+}
+
+/* What the table gives as changed after each mark is what was put in or changed, and is there. */
+static bool changes_equal(const struct table *t, const struct model *m, uint64_t split_at)
+{
+    for (unsigned mark = 0; mark < EPOCH_MARKS; mark++) {
+        if (m->since[mark] == 0)
+            continue;
+        struct change_comparison c = {.model = m, .mark = mark};
+        bool done = false;
+        uint64_t from = 0;
+        while (!done)
+            from = table_walk_changed(t, mark, m->since[mark], from, split_at, 3, compare_change,
+                                      &c, &done);
+        done = split_at == UINT64_MAX;
+        from = split_at + 1;
+        while (!done && !c.wrong)
+            from = table_walk_changed(t, mark, m->since[mark], from, UINT64_MAX, 0, compare_change,
+                                      &c, &done);
+        uint32_t expected = 0;
+        for (uint32_t key = 0; key < KEYS; key++)
+            expected += m->items[key].there && m->changed[mark][key];
+        if (c.wrong || c.count != expected)
+            return false;
+    }
+    return true;
+}
+
 /* Every key is given once, so equal counts and equal items mean equal contents. */
 static bool table_equals(const struct table *t, const struct model *m, uint64_t split_at)
 {
@@ -216,12 +264,35 @@ static void *view_reader(void *arg)
     uint64_t r = 1;
     do {
         r = mix(r + 12345);
-        if (!table_equals(&v->table, &v->model, r)) {
+        if (!table_equals(&v->table, &v->model, r) || !changes_equal(&v->table, &v->model, r)) {
             fprintf(stderr, "a snapshot changed under its reader; HF_SEED=%lu\n", seed);
             abort();
         }
     } while (!__atomic_load_n(&v->stop, __ATOMIC_RELAXED));
     return NULL;
+}
+
+/* Set a mark at what is there now, or take it back. */
+static void set_mark(unsigned mark, bool set)
+{
+    model.since[mark] = set ? epoch.now : 0;
+    epoch_set_mark(&epoch, mark, model.since[mark]);
+    memset(model.changed[mark], 0, sizeof(model.changed[mark]));
+    for (uint32_t key = 0; key < KEYS; key++)
+        model.kept[mark][key] = set && model.items[key].there;
+    epoch.now++;
+}
+
+static void note_change(uint32_t key)
+{
+    for (unsigned mark = 0; mark < EPOCH_MARKS; mark++)
+        model.changed[mark][key] = true;
+}
+
+static void check_kept(const struct table_place *place, uint32_t key)
+{
+    for (unsigned mark = 0; mark < EPOCH_MARKS; mark++)
+        assert_int_equal(place->at_marks >> mark & 1, model.kept[mark][key]);
 }
 
 static void view_take(struct view **slot, bool threaded)
@@ -245,6 +316,7 @@ static void view_drop(struct view **slot)
         pthread_join(v->thread, NULL);
     }
     assert_true(table_equals(&v->table, &v->model, random_next()));
+    assert_true(changes_equal(&v->table, &v->model, random_next()));
     epoch_snapshot_end(&epoch, v->snapshot);
     free(v);
     *slot = NULL;
@@ -287,12 +359,15 @@ static void insert(uint32_t key)
     struct table_place place;
     table_insert(&table, &epoch, key_hash(key), item, random_below(2) ? &place : NULL);
     model.count++;
+    note_change(key);
 }
 
 /* The item, changeable in place: as the keyspace does it. */
 static struct item *own(struct item *item, struct table_place *place)
 {
     table_own(&table, &epoch, key_hash(item->key), item, place);
+    check_kept(place, item->key);
+    note_change(item->key);
     if (table_item_owned(&table, &epoch, place))
         return item;
     struct item *copy = mem_alloc(sizeof(*copy));
@@ -307,7 +382,14 @@ static void change(uint32_t key)
 {
     struct table_place place;
     struct model_item *m = &model.items[key];
-    struct item *item = own(find(key), &place);
+    struct item *item = find(key);
+    if (m->chain_count == 0 && !epoch_has_snapshot(&epoch) && random_below(2)) {
+        table_note_change(&table, &epoch, key_hash(key), item);
+        note_change(key);
+        item->value = m->value = (uint32_t)random_next();
+        return;
+    }
+    item = own(item, &place);
     item->value = m->value = (uint32_t)random_next();
     if (m->chain_count) {
         /* Change a node of the chain, with those above it made owned. */
@@ -337,6 +419,9 @@ static void drop(uint32_t key)
     struct item *item = find(key);
     table_own(&table, &epoch, key_hash(key), item, &place);
     bool owned = table_item_owned(&table, &epoch, &place);
+    check_kept(&place, key);
+    for (unsigned mark = 0; mark < EPOCH_MARKS; mark++)
+        model.kept[mark][key] = false;
     table_remove(&table, &epoch, &place);
     if (item->below)
         epoch_retire_deep(&epoch, KIND_NODE, item->below, item->below->birth,
@@ -349,7 +434,9 @@ static void drop(uint32_t key)
 static void clear_all(void)
 {
     table_clear(&table, &epoch);
-    memset(&model, 0, sizeof(model));
+    memset(&model.items, 0, sizeof(model.items));
+    memset(&model.kept, 0, sizeof(model.kept));
+    model.count = 0;
     assert_int_equal(table.root, 0);
 }
 
@@ -396,9 +483,11 @@ static void one_operation(uint32_t keys, uint32_t bias, bool threads)
     } else if (what < 12) {
         if (*slot)
             view_drop(slot);
-    } else if (what < 13 && random_below(20) == 0) {
+    } else if (what < 15) {
+        set_mark(random_below(EPOCH_MARKS), random_below(4) > 0);
+    } else if (what < 16 && random_below(20) == 0) {
         clear_all();
-    } else if (what < 14 && random_below(4) == 0) {
+    } else if (what < 17 && random_below(4) == 0) {
         collect(random_below(8000));
     } else if (what < 300) {
         epoch_reclaim_step(&epoch, random_below(20));
@@ -430,6 +519,7 @@ static void run_model(uint32_t top_bits, uint32_t keys, bool threads, uint32_t o
         if (i % 1000 == 0) {
             table_check(&table, &epoch);
             assert_true(table_equals(&table, &model, random_next()));
+            assert_true(changes_equal(&table, &model, random_next()));
         }
     }
     /* Emptied in random order half of the time, so that segments merge down to none. */
