@@ -114,6 +114,8 @@ struct keyspace *keyspace_new(int db_count, bool with_reclaimer)
 void keyspace_free(struct keyspace *ks)
 {
     keyspace_flush(ks);
+    for (int i = 0; i < EPOCH_MARKS; i++)
+        changes_end(ks, i);
     epoch_reclaim_all(&ks->epoch);
     epoch_deinit(&ks->epoch);
     mem_free(ks->dbs);
@@ -145,6 +147,7 @@ uint64_t keyspace_random_below(struct keyspace *ks, uint64_t bound)
 void db_flush(struct db *db)
 {
     table_clear(&db->table, &db->ks->epoch);
+    changes_note_emptied(db);
     db->expires = 0;
     db->expire_cursor = 0;
     db->flush_count++;
@@ -160,6 +163,7 @@ void keyspace_swap(struct keyspace *ks, int a, int b)
 {
     if (a == b)
         return;
+    changes_lose(ks, "databases have been swapped since the last one");
     struct db *x = &ks->dbs[a], *y = &ks->dbs[b];
     struct table table = x->table;
     uint64_t expires = x->expires, cursor = x->expire_cursor;
@@ -261,12 +265,16 @@ static void retire_below(struct keyref *ref, const struct entry *e)
     }
 }
 
-/* Whether the entry itself may be changed: without a snapshot always. */
+/* Before the entry itself is changed: whether it may be. Without a snapshot always. */
 static bool entry_owned(struct keyref *ref)
 {
     struct epoch *epoch = &ref->db->ks->epoch;
-    if (!epoch_has_snapshot(epoch))
+    if (!epoch_is_watched(epoch))
         return true;
+    if (!epoch_has_snapshot(epoch)) {
+        table_note_change(&ref->db->table, epoch, ref->hash, ref->entry);
+        return true;
+    }
     struct table_place place;
     table_own(&ref->db->table, epoch, ref->hash, ref->entry, &place);
     return table_item_owned(&ref->db->table, epoch, &place);
@@ -314,8 +322,8 @@ static void set_due_in_block(struct entry *e, int64_t due, bool with_value)
     if (had != has) {
         struct slice key = entry_key(e);
         const char *from = e->body + (had ? 8 : 0);
-        size_t size = with_value ? entry_size(e) - (size_t)(from - (const char *)e)
-                                 : (size_t)(key.data + key.size - from);
+        const char *end = with_value ? entry_end(e) : key.data + key.size;
+        size_t size = (size_t)(end - from);
         memmove(e->body + (has ? 8 : 0), from, size);
         e->flags ^= ENTRY_EXPIRES;
     }
@@ -430,9 +438,9 @@ void keyref_set_due(struct keyref *ref, int64_t due)
     bool had = old->flags & ENTRY_EXPIRES, has = due != ENTRY_NO_EXPIRY;
     if (!had && !has)
         return;
-    size_t size = entry_size(old);
-    size_t new_size = size + (has ? 8 : 0) - (had ? 8 : 0);
-    if (same_class(size, new_size) && entry_owned(ref)) {
+    size_t new_size =
+        entry_size_for(entry_key(old).size, has, entry_encoding(old), old->value_size);
+    if (same_class(entry_size(old), new_size) && entry_owned(ref)) {
         set_due_in_block(old, due, true);
         if (has)
             note_due(ref, due);
@@ -440,7 +448,7 @@ void keyref_set_due(struct keyref *ref, int64_t due)
         struct entry *e = entry_alloc(new_size);
         memcpy(e, old, sizeof(*e));
         size_t from = had ? 8 : 0, to = has ? 8 : 0;
-        memcpy(e->body + to, old->body + from, size - sizeof(*e) - from);
+        memcpy(e->body + to, old->body + from, (size_t)(entry_end(old) - (old->body + from)));
         e->flags = (uint8_t)((old->flags & ~ENTRY_EXPIRES) | (has ? ENTRY_EXPIRES : 0));
         if (has)
             memcpy(e->body, &due, sizeof(due));
@@ -458,6 +466,8 @@ static bool unlink_entry(struct keyref *ref)
     struct table_place place;
     table_own(&db->table, epoch, ref->hash, ref->entry, &place);
     bool owned = table_item_owned(&db->table, epoch, &place);
+    if (__builtin_expect(place.at_marks != 0, 0))
+        changes_note_deleted(db, place.at_marks, ref->key);
     table_remove(&db->table, epoch, &place);
     if (ref->entry->flags & ENTRY_EXPIRES)
         db->expires--;

@@ -18,6 +18,7 @@
 #define HF_KEYSPACE_KEYSPACE_H
 
 #include "base/hash.h"
+#include "keyspace/changes.h"
 #include "keyspace/entry.h"
 #include "structure/epoch.h"
 #include "structure/table.h"
@@ -40,12 +41,14 @@ struct db {
     uint64_t expires;       /* keys with an expiry */
     uint64_t expire_cursor; /* where active expiry goes on */
     uint64_t flush_count;   /* adds one at every FLUSHDB, FLUSHALL, SWAPDB: for WATCH */
+    struct db_changes changes[EPOCH_MARKS];
 };
 
 struct keyspace {
     struct epoch epoch;
     struct db *dbs;
     int db_count;
+    struct change_mark marks[EPOCH_MARKS];
     struct encoding_limits limits;
     uint64_t string_size_max; /* proto-max-bulk-len: what APPEND and SETRANGE may make */
     int64_t now_ms;           /* wall clock, set by the executor before each command */
@@ -155,9 +158,11 @@ struct snapshot {
     struct epoch_snapshot *epoch;
     int db_count;
     int64_t taken_ms;
+    uint64_t marks[EPOCH_MARKS]; /* as they stood before it: see changes.h */
     struct snapshot_db {
         struct table table; /* read with table_walk, on any thread */
         uint64_t expires;
+        struct db_changes changes[EPOCH_MARKS];
         uint64_t walked; /* see snapshot_note_walked */
     } dbs[];
 };

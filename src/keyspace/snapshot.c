@@ -19,10 +19,12 @@ struct snapshot *snapshot_begin(struct keyspace *ks)
     struct snapshot *s = mem_alloc(size);
     s->db_count = ks->db_count;
     s->taken_ms = ks->now_ms;
+    memcpy(s->marks, ks->epoch.marks, sizeof(s->marks));
     bool only = !epoch_has_snapshot(&ks->epoch);
     forget_walkers(ks);
     for (int i = 0; i < ks->db_count; i++) {
         s->dbs[i] = (struct snapshot_db){.table = ks->dbs[i].table, .expires = ks->dbs[i].expires};
+        memcpy(s->dbs[i].changes, ks->dbs[i].changes, sizeof(s->dbs[i].changes));
         if (only)
             ks->dbs[i].table.walked = &s->dbs[i].walked;
     }
