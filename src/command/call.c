@@ -10,9 +10,16 @@
  * not have expired. Reads leave it to active expiry. */
 static __attribute__((noinline)) void miss(struct call *c, struct slice key)
 {
-    c->ks->miss_count++;
+    call_missed(c, key);
     if (c->stream != NULL && c->command->flags & COMMAND_WRITE)
         db_expire(c->db, key, call_hash(c, key));
+}
+
+void call_missed(struct call *c, struct slice key)
+{
+    c->ks->miss_count++;
+    if (c->ks->on_miss != NULL)
+        c->ks->on_miss(c->ks->on_miss_ctx, c->db, key);
 }
 
 static inline struct entry *find(struct call *c, struct slice key)

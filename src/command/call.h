@@ -73,6 +73,9 @@ static inline uint64_t call_hash(struct call *c, struct slice key)
     return key_hash(key);
 }
 
+/* Count a read of a key that is not there, and tell who wants to know. */
+void call_missed(struct call *c, struct slice key);
+
 /* Find a key to read and note the access and the hit or miss. *e is NULL when it is not there.
  * Returns false when it has another type: -WRONGTYPE was replied. */
 bool call_find(struct call *c, struct slice key, enum entry_type type, struct entry **e);
@@ -85,7 +88,7 @@ static inline struct entry *call_peek(struct call *c, struct slice key)
     if (e)
         c->ks->hit_count++;
     else
-        c->ks->miss_count++;
+        call_missed(c, key);
     return e;
 }
 /* Find a key to write. ref->entry is NULL when it is not there. False: -WRONGTYPE was replied. */
@@ -100,7 +103,8 @@ enum event_class {
     EVENT_SET,
     EVENT_HASH,
     EVENT_ZSET,
-    EVENT_NEW_KEY
+    EVENT_NEW_KEY,
+    EVENT_STREAM
 };
 
 /* To be called after each change of a key, once for each event that Redis would publish for it:

@@ -65,6 +65,9 @@ struct keyspace {
     /* Told of each key that expiry removes, before the entry goes. May be NULL. */
     void (*on_expire)(void *ctx, struct db *db, struct slice key);
     void *on_expire_ctx;
+    /* Told of reads of keys that are not there. NULL: nobody wants to know. */
+    void (*on_miss)(void *ctx, struct db *db, struct slice key);
+    void *on_miss_ctx;
 };
 
 struct keyspace *keyspace_new(int db_count, bool with_reclaimer);

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "command/table.h"
 #include "server/dispatch.h"
+#include "server/pubsub.h"
 #include "server/transaction.h"
 #include "type/member.h"
 
@@ -392,7 +393,13 @@ static void execute(struct server *s, struct batch *b)
         call.key_count = item->key_count;
         call.key_next = 0;
         call.no_touch = c->flags & CLIENT_NO_TOUCH;
+        s->executing = c;
         bool executed = dispatch(c, &call, item->command);
+        s->executing = NULL;
+        if (__builtin_expect(s->pushes_pending, 0)) {
+            s->pushes_pending = false;
+            pubsub_send_pending(c);
+        }
         if (__builtin_expect(!executed, 0)) {
             put_off(c, item);
             client_block(c);

@@ -11,6 +11,7 @@
 #include "command/table.h"
 #include "os/socket.h"
 #include "server/batch.h"
+#include "server/pubsub.h"
 #include "server/transaction.h"
 
 static void client_ready(struct loop_source *source, uint32_t events)
@@ -101,6 +102,8 @@ void client_close_after_reply(struct client *c)
 static void client_free(struct server *s, struct client *c)
 {
     transaction_discard(c);
+    pubsub_forget(c);
+    monitor_end(c);
     for (struct queued_command *q = c->put_off_first, *next; q != NULL; q = next) {
         next = q->next;
         mem_free(q);
@@ -190,8 +193,9 @@ void clients_write(struct server *s)
 
 enum client_class client_class(const struct client *c)
 {
-    (void)c;
-    return CLIENT_CLASS_NORMAL;
+    if (c->flags & CLIENT_PUBSUB)
+        return CLIENT_CLASS_PUBSUB;
+    return c->flags & CLIENT_MONITOR ? CLIENT_CLASS_REPLICA : CLIENT_CLASS_NORMAL;
 }
 
 bool client_check_output(struct client *c)
@@ -232,7 +236,8 @@ void clients_cron(struct server *s)
             break;
         struct client *next = c->next;
         if (!(c->flags & CLIENT_CLOSING) && client_check_output(c) &&
-            s->limits.timeout_seconds > 0 && !(c->flags & CLIENT_BLOCKED) &&
+            s->limits.timeout_seconds > 0 &&
+            !(c->flags & (CLIENT_BLOCKED | CLIENT_PUBSUB | CLIENT_MONITOR)) &&
             s->now_us - c->active_us > s->limits.timeout_seconds * 1000000) {
             log_verbose("Closing idle client");
             client_close(c);
@@ -267,7 +272,9 @@ static void describe_flags(const struct client *c, char out[16])
     static const struct {
         uint32_t flag;
         char letter;
-    } letters[] = {{CLIENT_MULTI, 'x'},
+    } letters[] = {{CLIENT_MONITOR, 'O'},
+                   {CLIENT_PUBSUB, 'P'},
+                   {CLIENT_MULTI, 'x'},
                    {CLIENT_BLOCKED, 'b'},
                    {CLIENT_DIRTY_CAS, 'd'},
                    {CLIENT_CLOSE_AFTER_REPLY, 'c'},
@@ -293,7 +300,7 @@ static const char *or_empty(const char *s)
 size_t client_memory(const struct client *c)
 {
     return sizeof(*c) + connection_input_memory(&c->io) + c->io.out.allocated +
-           transaction_memory(c);
+           transaction_memory(c) + pubsub_client_memory(c);
 }
 
 void client_describe(struct client *c, struct text *out)
@@ -314,11 +321,13 @@ void client_describe(struct client *c, struct text *out)
     size_t total = client_memory(c);
     int64_t now = c->server->now_us;
     text_appendf(out,
-                 "id=%llu addr=%s laddr=%s fd=%d name=%s age=%lld idle=%lld flags=%s db=%d sub=0 "
-                 "psub=0 ssub=0 multi=%d qbuf=%zu qbuf-free=%zu argv-mem=%zu multi-mem=%zu ",
+                 "id=%llu addr=%s laddr=%s fd=%d name=%s age=%lld idle=%lld flags=%s db=%d sub=%zu "
+                 "psub=%zu ssub=%zu multi=%d qbuf=%zu qbuf-free=%zu argv-mem=%zu multi-mem=%zu ",
                  (unsigned long long)c->id, client_peer(c), client_local(c), c->io.source.fd,
                  or_empty(c->name), (long long)((now - c->created_us) / 1000000),
                  (long long)((now - c->active_us) / 1000000), flags, c->db->id,
+                 pubsub_client_count(c, TOPIC_CHANNEL), pubsub_client_count(c, TOPIC_PATTERN),
+                 pubsub_client_count(c, TOPIC_SHARD),
                  c->flags & CLIENT_MULTI ? (int)transaction_count(c) : -1, window, room,
                  parser_memory(&c->io.parser), queued);
     text_appendf(out,
@@ -356,6 +365,8 @@ void client_set_text(char **place, struct slice text)
 void client_reset(struct client *c)
 {
     transaction_discard(c);
+    pubsub_forget(c);
+    monitor_end(c);
     c->db = &c->server->ks->dbs[0];
     c->reply.protocol = 2;
     client_set_text(&c->name, slice_of(NULL, 0));

@@ -30,7 +30,9 @@ enum client_flag {
     CLIENT_IN_INPUT = 1U << 13,   /* in the batch's queue of inputs */
     CLIENT_IN_TURN = 1U << 14,    /* was read from in this turn */
     CLIENT_IN_WRITE = 1U << 15,   /* in the list of those with output */
-    CLIENT_PROTOCOL_ERROR = 1U << 16
+    CLIENT_PROTOCOL_ERROR = 1U << 16,
+    CLIENT_PUBSUB = 1U << 17, /* subscribes to something */
+    CLIENT_MONITOR = 1U << 18
 };
 
 /* Nothing more of such a client is parsed or executed. */
@@ -38,9 +40,10 @@ enum client_flag {
 /* Dispatch looks closer. */
 #define CLIENT_ATTENTION                                                                           \
     (CLIENT_UNAUTHENTICATED | CLIENT_MULTI | CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP_NEXT |           \
-     CLIENT_REPLY_SKIP)
+     CLIENT_REPLY_SKIP | CLIENT_PUBSUB)
 
 struct queued_command;
+struct subscriber;
 struct transaction;
 struct watch;
 
@@ -58,6 +61,8 @@ struct client {
     const struct command *last_command;
     struct transaction *transaction; /* with CLIENT_MULTI */
     struct watch *watches;
+    struct subscriber *subscriber; /* NULL: it never subscribed */
+    struct client *next_monitor;
     struct queued_command *put_off_first, **put_off_last; /* while blocked: to be executed first */
     char *name, *lib_name, *lib_version; /* NULL: not set */
     char *peer, *local;                  /* made when first asked for */

@@ -12,12 +12,18 @@ static const char wrong_password[] =
 
 void cmd_ping(struct call *c)
 {
-    if (c->argc > 2)
+    if (c->argc > 2) {
         reply_error(c->reply, "ERR wrong number of arguments for 'ping' command");
-    else if (c->argc == 2)
+    } else if (c->client->flags & CLIENT_PUBSUB && c->reply->protocol == 2) {
+        /* It has to look like a message. */
+        reply_array(c->reply, 2);
+        reply_bulk_cstr(c->reply, "pong");
+        reply_bulk(c->reply, c->argc == 2 ? c->argv[1] : SLICE(""));
+    } else if (c->argc == 2) {
         reply_bulk(c->reply, c->argv[1]);
-    else
+    } else {
         reply_append(c->reply, SLICE("+PONG\r\n"));
+    }
 }
 
 void cmd_echo(struct call *c)

@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "handlers.h"
 #include "server/persistence.h"
+#include "server/pubsub.h"
 #include "server/transaction.h"
 
 /* How much of the arguments an error about an unknown command shows. */
@@ -135,6 +136,15 @@ static bool must_wait(const struct client *c, const struct command *command)
     return all_flags(c, command) & COMMAND_WRITE;
 }
 
+/* In RESP2 a client that subscribes to something gets messages and may do little else. */
+static bool is_for_subscribers(const struct command *command)
+{
+    command_handler *h = command->handler;
+    return h == cmd_ping || h == cmd_subscribe || h == cmd_unsubscribe || h == cmd_psubscribe ||
+           h == cmd_punsubscribe || h == cmd_ssubscribe || h == cmd_sunsubscribe || h == cmd_quit ||
+           h == cmd_reset;
+}
+
 static bool is_queued(const struct command *command)
 {
     command_handler *h = command->handler;
@@ -162,6 +172,16 @@ static bool dispatch_slowly(struct client *c, struct call *call, const struct co
     }
     if (c->flags & CLIENT_MULTI && command->flags & COMMAND_NO_MULTI) {
         reject(c, call, command, "ERR Command not allowed inside a transaction");
+        return true;
+    }
+    if (c->flags & CLIENT_PUBSUB && c->reply.protocol == 2 && !is_for_subscribers(command)) {
+        struct text refusal = {0};
+        text_appendf(&refusal,
+                     "ERR Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / "
+                     "RESET are allowed in this context",
+                     command->full_name);
+        reject(c, call, command, text_cstr(&refusal));
+        text_free(&refusal);
         return true;
     }
     if (s->loading && !(command->flags & COMMAND_LOADING)) {
@@ -201,6 +221,9 @@ static __attribute__((noinline)) void note_latency(struct command_stats *stats, 
     histogram_record(stats->latency, cycles, stats->calls <= LATENCY_ALL ? 1 : LATENCY_STEP);
 }
 
+/* What MONITOR does not show. */
+#define HIDDEN_FLAGS (COMMAND_SKIP_MONITOR | COMMAND_ADMIN)
+
 void dispatch_call(struct client *c, struct call *call, const struct command *command)
 {
     struct server *s = c->server;
@@ -217,6 +240,8 @@ void dispatch_call(struct client *c, struct call *call, const struct command *co
     if (__builtin_expect(stream != NULL, 0))
         call_end_effects(call, call->db,
                          call->ks->dirty != dirty && command->flags & COMMAND_WRITE);
+    if (__builtin_expect(s->clients.monitors != NULL, 0) && !(command->flags & HIDDEN_FLAGS))
+        monitor_feed(c, command, call->argv, call->argc, NULL);
     uint64_t took = server_cycles() - begin;
     stats->cycles += took;
     stats->calls++;

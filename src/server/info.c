@@ -12,6 +12,7 @@
 #include "server/config.h"
 #include "server/migrate.h"
 #include "server/persistence.h"
+#include "server/pubsub.h"
 
 void info_append_human(struct text *out, uint64_t bytes)
 {
@@ -229,8 +230,10 @@ static void stats_section(struct server *s, struct text *out)
                           "current_eviction_exceeded_time:0\r\n");
     number(out, "keyspace_hits", s->ks->hit_count);
     number(out, "keyspace_misses", s->ks->miss_count);
-    text_append_cstr(out, "pubsub_channels:0\r\npubsub_patterns:0\r\npubsubshard_channels:0\r\n"
-                          "latest_fork_usec:0\r\ntotal_forks:0\r\n");
+    number(out, "pubsub_channels", pubsub_topics(s->pubsub, TOPIC_CHANNEL));
+    number(out, "pubsub_patterns", pubsub_topics(s->pubsub, TOPIC_PATTERN));
+    number(out, "pubsubshard_channels", pubsub_topics(s->pubsub, TOPIC_SHARD));
+    text_append_cstr(out, "latest_fork_usec:0\r\ntotal_forks:0\r\n");
     number(out, "migrate_cached_sockets", migrate_cache_count(s->migrate));
     text_append_cstr(out, "slave_expires_tracked_keys:0\r\nactive_defrag_hits:0\r\n"
                           "active_defrag_misses:0\r\nactive_defrag_key_hits:0\r\n"

@@ -14,6 +14,7 @@
 #include "server/config.h"
 #include "server/migrate.h"
 #include "server/persistence.h"
+#include "server/pubsub.h"
 #include "server/transaction.h"
 
 #define CRON_MS 100
@@ -45,14 +46,21 @@ void server_set_loading(struct server *s, bool loading)
     server_update_attention(s);
 }
 
+/* By enum event_class. */
+static const int notify_bits[] = {
+    [EVENT_GENERIC] = NOTIFY_GENERIC, [EVENT_STRING] = NOTIFY_STRING, [EVENT_LIST] = NOTIFY_LIST,
+    [EVENT_SET] = NOTIFY_SET,         [EVENT_HASH] = NOTIFY_HASH,     [EVENT_ZSET] = NOTIFY_ZSET,
+    [EVENT_NEW_KEY] = NOTIFY_NEW,     [EVENT_STREAM] = NOTIFY_STREAM,
+};
+
 static void on_changed(struct call *c, struct db *db, struct slice key, int event_class,
                        const char *event)
 {
     struct server *s = c->server;
-    (void)event_class;
-    (void)event;
     if (s->watches->count != 0)
         watch_touch(s, db, key, call_hash(c, key));
+    if (s->limits.notify_events)
+        pubsub_notify(s, notify_bits[event_class], event, key, db->id);
 }
 
 static void on_expire(void *ctx, struct db *db, struct slice key)
@@ -63,6 +71,13 @@ static void on_expire(void *ctx, struct db *db, struct slice key)
         const struct slice effect[] = {SLICE("DEL"), key};
         stream_append(s->stream, db->id, effect, 2);
     }
+    if (s->limits.notify_events)
+        pubsub_notify(s, NOTIFY_EXPIRED, "expired", key, db->id);
+}
+
+static void on_miss(void *ctx, struct db *db, struct slice key)
+{
+    pubsub_notify(ctx, NOTIFY_KEY_MISS, "keymiss", key, db->id);
 }
 
 /* What stands in the table of limits is read for each request: it must not be looked for. */
@@ -102,6 +117,8 @@ void server_apply_config(struct server *s)
     s->ks->lfu_log_factor = (int32_t)c->lfu_log_factor;
     s->ks->lfu_decay_minutes = (int32_t)c->lfu_decay_time;
     s->hooks.wanted = s->watches->count != 0 || l->notify_events;
+    s->ks->on_miss = c->notify & NOTIFY_KEY_MISS ? on_miss : NULL;
+    s->ks->on_miss_ctx = s;
     /* Clients that the system has no descriptors for would be refused without a word. */
     size_t have = descriptor_limit_raise((size_t)l->maxclients + DESCRIPTORS_RESERVED);
     if (have < l->maxclients + DESCRIPTORS_RESERVED && have > DESCRIPTORS_RESERVED) {
@@ -303,6 +320,7 @@ struct server *server_new(struct config *config)
     s->listeners = listeners_new(s->loop, on_accept, s);
     s->batch = batch_new();
     s->watches = watch_table_new();
+    s->pubsub = pubsub_new();
     s->migrate = migrate_cache_new();
     s->hooks.changed = on_changed;
     s->clients.write_last = &s->clients.write_first;
@@ -332,6 +350,7 @@ void server_free(struct server *s)
     loop_free(s->loop);
     batch_free(s->batch);
     watch_table_free(s->watches);
+    pubsub_free(s->pubsub);
     migrate_cache_free(s->migrate);
     s->ks->on_expire = NULL;
     keyspace_free(s->ks);

@@ -33,6 +33,7 @@ struct histogram;
 struct migrate_cache;
 struct persistence;
 struct stream;
+struct pubsub;
 struct watch_table;
 
 enum client_class { CLIENT_CLASS_NORMAL, CLIENT_CLASS_REPLICA, CLIENT_CLASS_PUBSUB, CLIENT_CLASSES };
@@ -63,6 +64,7 @@ struct server_clients {
     uint64_t next_id;
     struct client *closing;    /* to be freed at the end of the turn */
     struct client *write_first, **write_last; /* have output to be written at the end of the turn */
+    struct client *monitors;   /* MONITOR */
     size_t blocked_count;      /* postponed by CLIENT PAUSE */
     struct client *cron_next;  /* where clients_cron goes on */
 };
@@ -120,6 +122,9 @@ struct server {
     struct batch *batch;
     struct watch_table *watches;
     struct stream *stream; /* effects: persist/log/stream.h; NULL while nobody wants them */
+    struct pubsub *pubsub;
+    struct client *executing; /* whose command this is; NULL between commands */
+    bool pushes_pending;      /* it was sent messages meanwhile */
     struct persistence *persistence; /* data on disk: server/persistence.h */
     struct migrate_cache *migrate; /* connections that MIGRATE has made: server/migrate.h */
     struct call_hooks hooks;
