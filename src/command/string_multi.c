@@ -105,7 +105,8 @@ void cmd_msetex(struct call *c)
         return;
     }
     set_all(c, pairs, count, due);
-    call_effect_group(c);
+    if (count > 1)
+        call_effect_group(c);
     for (int64_t i = 0; i < count; i++)
         call_effect_set(c, c->db, pairs[2 * i], pairs[2 * i + 1], due);
     for (int64_t i = 0; expires && i < count; i++)
