@@ -9,13 +9,16 @@
 #include "tool/format.h"
 
 #define REDRAW_MS 100
+/* A file of this size takes long enough to be shown at once. */
+#define LARGE (16 << 20)
 #define BAR_WIDTH 24
 
 void progress_begin(struct progress *p, const char *label, const char *path, uint64_t total)
 {
     *p = (struct progress){.label = label, .path = path, .total = total};
     p->enabled = label && total > 0 && os_is_terminal(2);
-    p->begun_ms = p->drawn_ms = clock_monotonic_us() / 1000;
+    p->begun_ms = clock_monotonic_us() / 1000;
+    p->drawn_ms = total < LARGE ? p->begun_ms : p->begun_ms - REDRAW_MS;
 }
 
 static void draw(struct progress *p, uint64_t done, int64_t now_ms)

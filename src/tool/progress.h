@@ -23,7 +23,7 @@ struct progress {
 
 /* label NULL: no progress is shown. */
 void progress_begin(struct progress *p, const char *label, const char *path, uint64_t total);
-/* Draws again when the last time is a tenth of a second ago. */
+/* Draws when the last time is a tenth of a second ago; of a large file at once. */
 void progress_update(struct progress *p, uint64_t done);
 /* Wipes the line away: to be called before anything else is printed. It may be drawn again. */
 void progress_end(struct progress *p);

@@ -17,7 +17,7 @@ def commands(keys=4000, seed=7, now_ms=NOW_MS):
         return bytes(rng.choices(b"abcdefghijklmnopqrstuvwxyz     ", k=n))
 
     for i in range(keys):
-        out.append(("HSET", f"user:{i}:profile", "name", text(12), "mail", f"u{i}@example.org", "seen", now_ms + i, "about", text(80)))
+        out.append(("HSET", f"user:{i}:profile", "name", text(12), "mail", f"u{i}@example.org", "seen", now_ms + i, "about", text(60)))
         if i % 3 == 0:
             out.append(("SET", f"session:{rng.randbytes(10).hex()}", text(220), "PXAT", now_ms + rng.randrange(DAY)))
         if i % 5 == 0:

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""holdfast check and holdfast info."""
+import json
+import sys
+
+import pytest
+
+import harness
+from tool import run_in_memory, run
+
+sys.path.insert(0, str(harness.ROOT / "tests/persist"))
+from rdb_bytes import File, listpack, string  # noqa: E402
+
+
+@pytest.mark.parametrize("kind", ["redis", "holdfast"])
+def test_sound_files(files, kind):
+    """What redis-server and Holdfast have written is sound, and counted right."""
+    keys = len(files["contents"]) - 1
+    out, _ = run("check", files[kind])
+    assert f": sound, RDB version 10, {keys} keys\n".encode() in out
+    info = json.loads(run("info", files[kind], "--json")[0])
+    assert info["keys"] == keys and info["checksum"] is True and info["rdb_version"] == 10
+    assert {d["db"]: d["keys"] for d in info["databases"]} == {0: 320, 1: 17, 9: 15, 15: 12}
+    assert info["databases"][0]["types"]["string"]["keys"] == 312
+    assert sum(d["expires"] for d in info["databases"]) == sum(1 for at, v in files["contents"].items() if at != "digest" and v[1] > 0)
+    assert dict(info["fields"])["redis-ver"].startswith("7.")
+    text = run("info", files[kind])[0].decode()
+    assert f"\nkeys: {keys}\n" in text and "\ndb9: keys=15," in text
+
+
+def test_damage_at_random_offsets(files, tmp_path, rng):
+    """One wrong byte anywhere, or a cut: never called sound, always an offset, never a crash."""
+    good = files["redis"].read_bytes()
+    for i in range(25):
+        at = rng.randrange(9, len(good))
+        bad = good[:at] if i % 5 == 0 else good[:at] + bytes([good[at] ^ (1 << rng.randrange(8))]) + good[at + 1:]
+        path = tmp_path / "bad.rdb"
+        path.write_bytes(bad)
+        out, _ = run("check", path, status=1)
+        assert out.startswith(f"{path}: offset ".encode()) and b"keys before it are sound" in out, (at, out)
+
+
+def test_damage_names_offset_and_key(tmp_path):
+    """The offset of the damage, the key that it is in, and where the key's record begins."""
+    f = File(10).select(0).key(0, b"good", string(b"v"))
+    begins = len(f.data)
+    f.key(17, b"bad key", string(listpack([b"a", b"not a score"])))
+    path = tmp_path / "bad.rdb"
+    path.write_bytes(f.end())
+    out = run("check", path, status=1)[0].decode()
+    assert "a score is not a number" in out or "holds no sorted set" in out
+    assert f"(in key bad key of database 0, whose record begins at offset {begins}); 1 keys before it" in out
+
+
+TWICE = File(10).select(0).key(0, b"k", string(b"1")).select(1).key(0, b"k", string(b"1"))
+
+
+def test_keys_twice(tmp_path):
+    """A key may be in two databases, but not two times in one; also when the set of keys does not fit in memory."""
+    path = tmp_path / "twice.rdb"
+    path.write_bytes(File(10).raw(TWICE.data[9:]).end())
+    run("check", path)
+    path.write_bytes(File(10).raw(TWICE.data[9:]).key(0, b"k", string(b"2")).end())
+    assert b"a key occurs twice in database 1" in run("check", path, status=1)[0]
+    keys = [b"key %d" % i for i in range(20000)]
+    body = b"".join(b"\0" + string(k) + string(b"v") for k in keys)
+    path.write_bytes(File(10).select(0).raw(body).end())
+    assert b"20000 keys" in run("check", "--memory", 0, path)[0]
+    for twice in (keys[0], keys[9999], keys[19999]):
+        path.write_bytes(File(10).select(0).raw(body).key(0, twice, string(b"v")).end())
+        out = run("check", "--memory=0", path, status=1)[0]
+        assert b"a key occurs twice" in out and twice in out
+
+
+def test_several_files_and_what_is_none(files, tmp_path):
+    """Each file has its line; one that is damaged, missing or something else makes the status 1."""
+    other = tmp_path / "other"
+    other.write_bytes(b"this is no RDB file at all")
+    out, _ = run("check", files["redis"], other, tmp_path / "missing", status=1)
+    lines = out.decode().splitlines()
+    assert len(lines) == 3 and "sound" in lines[0] and "not an RDB file" in lines[1] and "No such file" in lines[2]
+    for path in (other, tmp_path / "missing"):
+        for command in (["info"], ["report"], ["export", "--format", "jsonl"]):
+            assert str(path).encode() in run(*command, path, status=1)[1]
+        assert str(path).encode() in run("diff", path, files["redis"], status=2)[1]
+
+
+def test_old_encodings(tmp_path):
+    """Values in encodings of every age are passed over, and read, alike."""
+    from test_rdb_versions import version_1_to_6, version_10
+    for f in (version_1_to_6(1), version_1_to_6(6), version_10()):
+        path = tmp_path / f"v{f.version}.rdb"
+        path.write_bytes(f.end())
+        run("check", path)
+        keys = json.loads(run("info", "--json", path)[0])["keys"]
+        assert keys == json.loads(run("report", "--json", path)[0])["total"]["keys"] > 0
+
+
+def test_wrong_arguments(files):
+    """They are refused with status 2 and a line on how it is used."""
+    for args in ([], ["nothing"], ["check"], ["info"], ["info", "a", "b"], ["report", "--top", "x", "f"],
+                 ["report", "--html"], ["export", files["redis"]], ["export", "--format", "xml", "f"],
+                 ["export", "--format", "csv", "--type", "tree", "f"], ["diff", "a"], ["check", "--fast", "f"]):
+        assert b"usage: holdfast" in run(*args, status=2)[1]
+    assert b"usage: holdfast" in run("--help")[0] and run("--version")[0].startswith(b"holdfast ")
+
+
+def test_progress_only_on_a_terminal(files):
+    """On a terminal the progress is drawn and wiped away; in a pipe there is none of it."""
+    import os
+    import pty
+    import subprocess
+    assert run("check", files["redis"])[1] == b""
+    master, slave = pty.openpty()
+    big = files["redis"].parent / "big.rdb"
+    big.write_bytes(File(10).select(0).key(0, b"big", string(bytes(20 << 20))).raw(b"\xff" + bytes(8)).data)
+    process = subprocess.Popen([str(harness.BUILD / "holdfast"), "check", str(big)], stdout=subprocess.PIPE, stderr=slave)
+    out = process.communicate(timeout=120)[0]
+    os.close(slave)
+    drawn = b""
+    while True:
+        try:
+            piece = os.read(master, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        drawn += piece
+    os.close(master)
+    assert process.returncode == 0 and b" 1 keys" in out, (out, drawn[-500:])
+    assert b" %  " in drawn and b" left\x1b[K" in drawn and drawn.endswith(b"\r\x1b[K"), drawn[-300:]
+
+
+def test_constant_memory(tmp_path):
+    """A file of 60 MB takes less than 40 MB, whatever is asked of it."""
+    path = tmp_path / "large.rdb"
+    value = bytes(range(256)) * 4
+    with open(path, "wb") as f:
+        f.write(File(10).select(0).data)
+        for i in range(60000):
+            f.write(b"\0" + string(b"part%d:key:%d" % (i % 50000, i)) + string(value + b"%d" % i))
+        f.write(b"\xff" + bytes(8))
+    assert path.stat().st_size > 60e6
+    for args in (["check"], ["info"], ["report"], ["report", "--json"], ["export", "--format", "jsonl"],
+                 ["export", "--format", "resp"], ["export", "--format", "csv"], ["diff", path]):
+        run_in_memory(40 << 20, *args, path)
+
+
+def test_the_limit_of_memory_is_one(tmp_path):
+    """The limit that the test above sets is real: a value that is larger than it cannot be read."""
+    path = tmp_path / "one.rdb"
+    path.write_bytes(File(10).select(0).key(0, b"k", string(bytes(50 << 20))).raw(b"\xff" + bytes(8)).data)
+    run("check", path, plain=True)
+    with pytest.raises(AssertionError):
+        run_in_memory(40 << 20, "check", path)
