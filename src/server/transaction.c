@@ -301,8 +301,9 @@ void cmd_exec(struct call *c)
         call.key_count = call.key_next = 0;
         dispatch_call(client, &call, q->command);
     }
-    /* One that began among the commands (CONFIG SET appendonly yes) has no group to end. */
-    if (stream != NULL && stream == c->server->stream)
+    /* Among the commands may be CONFIG SET appendonly: a stream that began there has no group to end,
+     * even if it lies where the old one was. */
+    if (stream != NULL && stream == c->server->stream && stream_in_group(stream))
         stream_end_group(stream);
     /* An error inside is not EXEC's own. */
     c->reply->error_count = errors;
