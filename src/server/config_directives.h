@@ -141,22 +141,22 @@ BOOL(lazyexpire_nested_arbitrary_keys, "lazyexpire-nested-arbitrary-keys", NULL,
 
 /* latency */
 INT(commandlog_large_reply_max_len, "commandlog-large-reply-max-len", NULL, 128, 0, INT64_MAX,
-    LIVE | INERT)
+    LIVE)
 INT(commandlog_large_request_max_len, "commandlog-large-request-max-len", NULL, 128, 0, INT64_MAX,
-    LIVE | INERT)
+    LIVE)
 INT(commandlog_reply_larger_than, "commandlog-reply-larger-than", NULL, 1048576, -1, INT64_MAX,
-    LIVE | INERT)
+    LIVE)
 INT(commandlog_request_larger_than, "commandlog-request-larger-than", NULL, 1048576, -1,
-    INT64_MAX, LIVE | INERT)
-INT(latency_monitor_threshold, "latency-monitor-threshold", NULL, 0, 0, INT64_MAX, LIVE | INERT)
+    INT64_MAX, LIVE)
+INT(latency_monitor_threshold, "latency-monitor-threshold", NULL, 0, 0, INT64_MAX, LIVE)
 BOOL(latency_tracking, "latency-tracking", NULL, true, LIVE)
-INT(slowlog_entry_max_argc, "slowlog-entry-max-argc", NULL, 32, 2, INT32_MAX, LIVE | INERT)
+INT(slowlog_entry_max_argc, "slowlog-entry-max-argc", NULL, 32, 2, INT32_MAX, LIVE)
 INT(slowlog_entry_max_string_len, "slowlog-entry-max-string-len", NULL, 128, 1, INT64_MAX,
-    LIVE | INERT)
+    LIVE)
 INT(slowlog_log_slower_than, "slowlog-log-slower-than", "commandlog-execution-slower-than", 10000,
-    -1, INT64_MAX, LIVE | INERT)
+    -1, INT64_MAX, LIVE)
 INT(slowlog_max_len, "slowlog-max-len", "commandlog-slow-execution-max-len", 128, 0, INT64_MAX,
-    LIVE | INERT)
+    LIVE)
 
 /* memory */
 INT(active_defrag_cycle_max, "active-defrag-cycle-max", NULL, 25, 1, 99, LIVE | INERT)

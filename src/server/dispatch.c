@@ -10,6 +10,7 @@
 #include "handlers.h"
 #include "server/persistence.h"
 #include "server/pubsub.h"
+#include "server/slowlog.h"
 #include "server/transaction.h"
 
 /* How much of the arguments an error about an unknown command shows. */
@@ -221,6 +222,59 @@ static __attribute__((noinline)) void note_latency(struct command_stats *stats, 
     histogram_record(stats->latency, cycles, stats->calls <= LATENCY_ALL ? 1 : LATENCY_STEP);
 }
 
+bool dispatch_is_secret(const struct command *command, const struct slice *argv, int i)
+{
+    static const char *const directives[] = {"requirepass", "masterauth", "primaryauth", "masteruser",
+                                             "primaryuser", "tls-key-file-pass",
+                                             "tls-client-key-file-pass"};
+    if (command == NULL)
+        return false;
+    if (command->handler == cmd_auth)
+        return i > 0;
+    for (int at = 1; command->handler == cmd_hello && at < i; at++) {
+        if (slice_is(argv[at], "auth"))
+            return i <= at + 2;
+    }
+    for (size_t d = 0; command->handler == cmd_config_set && i > 2 && d < sizeof(directives) / sizeof(directives[0]); d++) {
+        if (slice_is(argv[i - 1], directives[d]))
+            return true;
+    }
+    return false;
+}
+
+/* It took long enough for one of the logs or the latency monitor. */
+static __attribute__((noinline)) void note_slow(struct client *c, const struct call *call,
+                                                const struct command *command, uint64_t cycles)
+{
+    struct server *s = c->server;
+    uint64_t us = server_cycles_us(s, cycles);
+    if (!(command->flags & COMMAND_SKIP_SLOWLOG))
+        command_log_note(c, command, COMMAND_LOG_SLOW, call->argv, call->argc, us);
+    latency_note(s, command->flags & COMMAND_FAST ? "fast-command" : "command", (int64_t)us);
+}
+
+/* The request did not come in one piece, or the reply has begun another block of output: either may
+ * be large. */
+static __attribute__((noinline)) void note_large(struct client *c, const struct call *call,
+                                                 const struct command *command, size_t output)
+{
+    size_t request = call->request.size;
+    if (request == 0) {
+        for (int i = 0; i < call->argc; i++)
+            request += call->argv[i].size;
+    }
+    size_t now = outbuf_size(&c->io.out);
+    if (command->flags & COMMAND_SKIP_SLOWLOG)
+        return;
+    command_log_note(c, command, COMMAND_LOG_REQUEST, call->argv, call->argc, request);
+    if (now > output)
+        command_log_note(c, command, COMMAND_LOG_REPLY, call->argv, call->argc, now - output);
+}
+
+/* Requests from this size on are looked at for COMMANDLOG, as are those that are not in one piece
+ * (their size is 0, less 1 a large number). */
+#define LARGE_REQUEST (16 * 1024)
+
 /* What MONITOR does not show. */
 #define HIDDEN_FLAGS (COMMAND_SKIP_MONITOR | COMMAND_ADMIN)
 
@@ -229,6 +283,8 @@ void dispatch_call(struct client *c, struct call *call, const struct command *co
     struct server *s = c->server;
     struct command_stats *stats = &s->stats.commands[command->id];
     uint64_t errors = call->reply->error_count;
+    const struct outbuf_block *block = c->io.out.last;
+    size_t output = outbuf_size(&c->io.out);
     uint64_t begin = server_cycles();
     uint64_t dirty = call->ks->dirty;
     struct stream *stream = s->stream;
@@ -243,6 +299,12 @@ void dispatch_call(struct client *c, struct call *call, const struct command *co
     if (__builtin_expect(s->clients.monitors != NULL, 0) && !(command->flags & HIDDEN_FLAGS))
         monitor_feed(c, command, call->argv, call->argc, NULL);
     uint64_t took = server_cycles() - begin;
+    if (__builtin_expect(took >= s->slow_cycles, 0))
+        note_slow(c, call, command, took);
+    if (__builtin_expect(c->io.out.last != block || call->request.size - 1 >= LARGE_REQUEST ||
+                             s->log_small,
+                         0))
+        note_large(c, call, command, output);
     stats->cycles += took;
     stats->calls++;
     if ((stats->calls <= LATENCY_ALL || stats->calls % LATENCY_STEP == 0) &&

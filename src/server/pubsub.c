@@ -11,6 +11,7 @@
 #include "command/table.h"
 #include "handlers.h"
 #include "server/config.h"
+#include "server/dispatch.h"
 
 #define CHAINS_FIRST 64
 
@@ -597,20 +598,6 @@ void monitor_end(struct client *c)
     c->flags &= ~(uint32_t)CLIENT_MONITOR;
 }
 
-/* Whether the argument is a password or may be one. */
-static bool is_secret(const struct command *command, const struct slice *argv, int argc, int i)
-{
-    if (command->handler == cmd_auth)
-        return i > 0;
-    if (command->handler != cmd_hello)
-        return false;
-    for (int at = 1; at < argc && at < i; at++) {
-        if (slice_is(argv[at], "auth"))
-            return i <= at + 2;
-    }
-    return false;
-}
-
 static void append_quoted(struct text *line, struct slice s)
 {
     text_append(line, "\"", 1);
@@ -644,7 +631,7 @@ void monitor_feed(struct client *c, const struct command *command, const struct 
         text_appendf(&line, "%s]", source != NULL ? source : client_peer(c));
     for (int i = 0; i < argc; i++) {
         text_append(&line, " ", 1);
-        append_quoted(&line, is_secret(command, argv, argc, i) ? SLICE("(redacted)") : argv[i]);
+        append_quoted(&line, dispatch_is_secret(command, argv, i) ? SLICE("(redacted)") : argv[i]);
     }
     text_append(&line, "\r\n", 2);
     for (struct client *m = s->clients.monitors; m != NULL; m = m->next_monitor) {

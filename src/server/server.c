@@ -15,6 +15,7 @@
 #include "server/migrate.h"
 #include "server/persistence.h"
 #include "server/pubsub.h"
+#include "server/slowlog.h"
 #include "server/transaction.h"
 
 #define CRON_MS 100
@@ -117,6 +118,7 @@ void server_apply_config(struct server *s)
     s->ks->lfu_log_factor = (int32_t)c->lfu_log_factor;
     s->ks->lfu_decay_minutes = (int32_t)c->lfu_decay_time;
     s->hooks.wanted = s->watches->count != 0 || l->notify_events;
+    slowlog_update(s);
     s->ks->on_miss = c->notify & NOTIFY_KEY_MISS ? on_miss : NULL;
     s->ks->on_miss_ctx = s;
     /* Clients that the system has no descriptors for would be refused without a word. */
@@ -265,6 +267,8 @@ static int64_t cron(void *ctx)
     s->cron_count++;
     sample_rates(s);
     clients_cron(s);
+    if (s->cron_count % 100 == 1)
+        slowlog_update(s);
     if (s->cron_count % 10 == 0)
         mem_note_peak();
     migrate_cache_cron(s->migrate, s->now_us);
@@ -321,6 +325,8 @@ struct server *server_new(struct config *config)
     s->batch = batch_new();
     s->watches = watch_table_new();
     s->pubsub = pubsub_new();
+    s->command_logs = command_log_new();
+    s->latency = latency_monitor_new();
     s->migrate = migrate_cache_new();
     s->hooks.changed = on_changed;
     s->clients.write_last = &s->clients.write_first;
@@ -351,6 +357,8 @@ void server_free(struct server *s)
     batch_free(s->batch);
     watch_table_free(s->watches);
     pubsub_free(s->pubsub);
+    command_log_free(s->command_logs);
+    latency_monitor_free(s->latency);
     migrate_cache_free(s->migrate);
     s->ks->on_expire = NULL;
     keyspace_free(s->ks);

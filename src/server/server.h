@@ -34,6 +34,8 @@ struct migrate_cache;
 struct persistence;
 struct stream;
 struct pubsub;
+struct command_log;
+struct latency_monitor;
 struct watch_table;
 
 enum client_class { CLIENT_CLASS_NORMAL, CLIENT_CLASS_REPLICA, CLIENT_CLASS_PUBSUB, CLIENT_CLASSES };
@@ -123,6 +125,10 @@ struct server {
     struct watch_table *watches;
     struct stream *stream; /* effects: persist/log/stream.h; NULL while nobody wants them */
     struct pubsub *pubsub;
+    struct command_log *command_logs; /* server/slowlog.h */
+    struct latency_monitor *latency;
+    uint64_t slow_cycles; /* a command that takes as long is looked at closely */
+    bool log_small;       /* COMMANDLOG wants to know of requests and replies of any size */
     struct client *executing; /* whose command this is; NULL between commands */
     bool pushes_pending;      /* it was sent messages meanwhile */
     struct persistence *persistence; /* data on disk: server/persistence.h */
