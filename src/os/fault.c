@@ -106,6 +106,8 @@ int os_fault_before(enum os_op op, size_t *allowed)
         if (n == plan.nth || (plan.sticky && n > plan.nth)) {
             if (plan.cut_power) {
                 cut = true;
+            } else if (plan.garble) {
+                result = op == OS_OP_WRITE ? OS_FAULT_GARBLE : 0;
             } else {
                 result = plan.os_errno;
                 if (plan.shorten && allowed)

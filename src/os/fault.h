@@ -48,6 +48,7 @@ struct os_fault_plan {
     bool sticky;     /* all later calls of the operation fail too */
     bool cut_power;  /* the power goes before this call is carried out */
     bool shorten;    /* a write carries out half of its bytes before it fails */
+    bool garble;     /* a write succeeds, but one bit of what reaches the disk is wrong */
 };
 
 void os_fault_set(const struct os_fault_plan *plan); /* copies it; NULL: none. Resets the counts. */
@@ -64,7 +65,9 @@ void os_fault_forget(void);
 /* For the layer itself. */
 
 extern int os_fault_active;
-/* Called before an operation while active. Returns 0 to go on or the errno to fail with;
+/* A write is to write something else: see os_fault_before. */
+#define OS_FAULT_GARBLE (-1)
+/* Called before an operation while active. Returns 0 to go on, OS_FAULT_GARBLE, or the errno to fail with;
  * *allowed (may be NULL) is lowered for a write that is carried out in part. */
 int os_fault_before(enum os_op op, size_t *allowed);
 /* Told after success, while active. */

@@ -83,14 +83,25 @@ static bool write_all(struct os_file *f, int64_t offset, const void *data, size_
         size_t allowed = size;
         int fault = before(OS_OP_WRITE, &allowed);
         ssize_t n = 0;
+        char *wrong = NULL;
+        if (fault == OS_FAULT_GARBLE) {
+            fault = 0;
+            wrong = mem_dup(p, size);
+            wrong[size / 2] ^= 1;
+        }
+        const char *from = wrong ? wrong : p;
         if (!fault || allowed < size) { /* a failing call may have done a part */
             uint64_t at = (uint64_t)offset;
             if (offset < 0 && faults_active())
                 at = write_position(f);
-            n = offset < 0 ? write(f->fd, p, allowed) : pwrite(f->fd, p, allowed, (off_t)offset);
+            n = offset < 0 ? write(f->fd, from, allowed)
+                           : pwrite(f->fd, from, allowed, (off_t)offset);
             if (n > 0 && faults_active())
-                os_fault_note_write(f->fd, at, p, (size_t)n);
+                os_fault_note_write(f->fd, at, from, (size_t)n);
         }
+        int saved = errno;
+        mem_free(wrong);
+        errno = saved;
         if (fault)
             return error_set_errno(err, fault, "cannot write to %s", f->path);
         if (n < 0) {
@@ -175,7 +186,7 @@ bool os_file_truncate(struct os_file *f, uint64_t size, struct error *err)
 bool os_file_reserve(struct os_file *f, uint64_t offset, uint64_t size, struct error *err)
 {
     int fault = before(OS_OP_WRITE, NULL);
-    if (fault)
+    if (fault > 0)
         return error_set_errno(err, fault, "cannot reserve space for %s", f->path);
     if (fallocate(f->fd, FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size) == 0)
         return true;

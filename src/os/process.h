@@ -36,6 +36,7 @@ void os_cpu_times(struct os_cpu_times *times);
 /* "Linux 6.1.0 x86_64" */
 void os_system_name(char *out, size_t size);
 uint64_t os_total_memory(void);
+int os_processor_count(void); /* that this process may run on; at least 1 */
 int os_process_id(void);
 /* The path of the running program; "" when it cannot be told. */
 void os_program_path(char *out, size_t size);

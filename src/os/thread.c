@@ -65,18 +65,24 @@ struct thread_scheduling {
 
 /* All of it is a wish: a system that does not grant it runs the thread as it runs the others. While
  * it competes it asks for short time slices (since Linux 6.12), as others wait for their end. */
-static void set_yielding(struct os_polite *p, bool yielding)
+static void set_scheduling(bool yielding, int nice)
 {
     struct thread_scheduling how = {.size = sizeof(how),
                                     .policy = yielding ? SCHED_IDLE : SCHED_OTHER,
-                                    .nice = yielding ? 0 : COMPETING_NICE,
+                                    .nice = nice,
                                     .slice_ns = COMPETING_SLICE_NS};
-    p->yielding = yielding;
     syscall(SYS_sched_setattr, 0, &how, 0);
+}
+
+static void set_yielding(struct os_polite *p, bool yielding)
+{
+    p->yielding = yielding;
+    set_scheduling(yielding, yielding ? 0 : COMPETING_NICE);
 }
 
 void os_polite_begin(struct os_polite *p)
 {
+    p->ended = false;
     p->wall_us = clock_monotonic_us();
     p->cpu_us = cpu_us();
     set_yielding(p, true);
@@ -85,7 +91,7 @@ void os_polite_begin(struct os_polite *p)
 void os_polite_check(struct os_polite *p)
 {
     int64_t wall = clock_monotonic_us();
-    if (wall - p->wall_us < POLITE_INTERVAL_US)
+    if (p->ended || wall - p->wall_us < POLITE_INTERVAL_US)
         return;
     int64_t cpu = cpu_us();
     bool starved = (double)(cpu - p->cpu_us) < POLITE_LEAST_SHARE * (double)(wall - p->wall_us);
@@ -95,4 +101,13 @@ void os_polite_check(struct os_polite *p)
         set_yielding(p, yielding);
     p->wall_us = wall;
     p->cpu_us = cpu;
+}
+
+void os_polite_end(struct os_polite *p)
+{
+    if (p->ended)
+        return;
+    p->ended = true;
+    p->yielding = false;
+    set_scheduling(false, 0);
 }

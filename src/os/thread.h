@@ -23,10 +23,13 @@ bool os_thread_start(pthread_t *thread, const char *name, void (*run)(void *arg)
 struct os_polite {
     int64_t wall_us, cpu_us; /* at the last look */
     bool yielding;
+    bool ended;
 };
 #define POLITE_INTERVAL_US 100000
 #define POLITE_LEAST_SHARE 0.15
 void os_polite_begin(struct os_polite *p);
 void os_polite_check(struct os_polite *p); /* to be called every few milliseconds of work or less */
+/* Compete like any other thread from now on, as far as the system allows it. */
+void os_polite_end(struct os_polite *p);
 
 #endif

@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The saver: writes the keyspace to an RDB file, from a snapshot, on a thread of its own. Nothing
- * forks and the executor does not wait, but for saver_save, which is SAVE.
+ * The saver: what BGSAVE, SAVE, the schedule and INFO know of the saves of the keyspace to its RDB
+ * file. The work is a save job's (persist/save_job.h); here is the one that is called
+ * "the background save", what became of the last ones, and how many changes are not yet in a file.
  *
- *     IDLE --saver_begin--> RUNNING --thread ends--> FINISHED --saver_poll--> IDLE
+ *     IDLE --saver_begin--> RUNNING --job ends--> FINISHED --saver_poll--> IDLE
  *
- * saver_begin takes a snapshot in constant time and starts the thread, which walks the frozen
- * tables, writes a temporary file beside the target, syncs it, renames it over the target and syncs
- * the directory, in that order: the last good file is there until the new one is. When anything
- * fails the temporary file is removed and the target is as it was. saver_poll, called by the
- * executor when it is woken and in its cron, takes the result and releases the snapshot.
+ * Other jobs (the rewrite of the log, backups) run beside it and do not concern it.
  *
- * All functions are the executor's, but for what the thread does by itself.
+ * All functions are the executor's.
  */
 #ifndef HF_PERSIST_SAVER_H
 #define HF_PERSIST_SAVER_H
@@ -22,7 +19,7 @@
 
 struct saver;
 
-/* wake is called on the saver's thread when it has finished, to make the executor call saver_poll. */
+/* wake is called on a thread of the job's when it has finished, to make the executor call saver_poll. */
 struct saver *saver_new(struct keyspace *ks, void (*wake)(void *ctx), void *ctx);
 /* Waits for a running save to stop: it is cancelled first. */
 void saver_free(struct saver *s);
@@ -42,17 +39,21 @@ bool saver_wait(struct saver *s);
 /* For INFO, LASTSAVE and the schedule. */
 struct saver_status {
     bool running;
-    bool last_ok;           /* no background save has failed since the last save that succeeded */
+    bool last_ok;           /* no background save has failed, but by being cancelled, since the
+                                 last save that succeeded */
     char last_error[256];   /* of the last save of either kind; empty if it succeeded */
     int64_t last_save_s;    /* wall clock of the last success, or of saver_new; seconds */
     int64_t last_attempt_s; /* of the last background save begun; 0: none */
     int64_t last_duration_s; /* of the last background save; -1: none has ended */
     int64_t started_s;      /* of the running one; 0 if none */
     uint64_t saves;         /* that succeeded since start */
-    uint64_t keys_done, keys_total, bytes_done; /* of the running one */
-    size_t held_bytes;      /* kept in memory for its snapshot alone */
-    size_t last_held_bytes; /* at the end of the last one */
-    uint64_t last_size;     /* bytes of the last file written */
+    struct save_progress progress; /* of the running one; zeros, eta_ms -1, if none */
+    /* Of the last one that succeeded, of either kind. */
+    struct save_result last;
+    int64_t last_verified_s; /* wall clock; 0: none was verified since start */
+    size_t last_held_bytes;  /* the most that the last one held, however it ended */
+    int64_t busy_us;         /* spent in saves of either kind since saver_new, the running one too */
+    int64_t age_us;          /* since saver_new */
 };
 void saver_get_status(const struct saver *s, struct saver_status *status);
 /* Called when the keyspace was loaded from a file just now: counts as a save. */

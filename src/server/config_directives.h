@@ -268,11 +268,16 @@ BOOL(no_appendfsync_on_rewrite, "no-appendfsync-on-rewrite", NULL, false, LIVE |
 STRING(preload_file, "preload-file", NULL, "", FIXED | INERT)
 BOOL(rdb_del_sync_files, "rdb-del-sync-files", NULL, false, LIVE | INERT)
 INT(rdb_key_save_delay, "rdb-key-save-delay", NULL, 0, INT32_MIN, INT32_MAX, LIVE | HIDDEN)
+INT(rdb_format_version, "rdb-format-version", NULL, 10, 7, 12, LIVE)
 BOOL(rdb_save_incremental_fsync, "rdb-save-incremental-fsync", NULL, true, LIVE)
+BOOL(rdb_verify, "rdb-verify", NULL, true, LIVE)
 ENUM(rdb_version_check, "rdb-version-check", NULL, "strict relaxed", 0, LIVE | INERT)
 BOOL(rdbchecksum, "rdbchecksum", NULL, true, FIXED)
 BOOL(rdbcompression, "rdbcompression", NULL, true, LIVE)
 ENUM(sanitize_dump_payload, "sanitize-dump-payload", NULL, "no yes clients", 0, LIVE | INERT)
+PERCENT(snapshot_memory_limit, "snapshot-memory-limit", NULL, -100, LIVE)
+MEMORY(snapshot_rate_limit, "snapshot-rate-limit", NULL, 0, 0, INT64_MAX, LIVE)
+INT(snapshot_threads, "snapshot-threads", NULL, 0, 0, 128, LIVE)
 BOOL(stop_writes_on_bgsave_error, "stop-writes-on-bgsave-error", NULL, true, LIVE)
 
 /* replication */

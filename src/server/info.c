@@ -169,18 +169,53 @@ static void loading_fields(const struct server *s, struct text *out)
     text_appendf(out, "loading_eta_seconds:%lld\r\n", (long long)eta);
 }
 
+/* What Redis does not tell: how the running save gets on, and what the last one came to. */
+static void snapshot_fields(const struct saver_status *st, struct text *out)
+{
+    const struct save_progress *sp = &st->progress;
+    const struct save_result *last = &st->last;
+    uint64_t keys_left = sp->keys_total - sp->keys_done;
+    uint64_t bytes_left =
+        sp->bytes_estimated > sp->bytes_done ? sp->bytes_estimated - sp->bytes_done : 0;
+    text_appendf(out, "snapshot_current_phase:%s\r\n",
+                 !st->running ? "none" : sp->verifying ? "verify" : "write");
+    text_appendf(out, "snapshot_current_keys_done:%llu\r\nsnapshot_current_keys_left:%llu\r\n",
+                 (unsigned long long)sp->keys_done, (unsigned long long)keys_left);
+    text_appendf(out, "snapshot_current_bytes_done:%llu\r\nsnapshot_current_bytes_left:%llu\r\n",
+                 (unsigned long long)sp->bytes_done, (unsigned long long)bytes_left);
+    text_appendf(out, "snapshot_current_eta_ms:%lld\r\nsnapshot_current_held_bytes:%zu\r\n",
+                 (long long)sp->eta_ms, sp->held_bytes);
+    text_appendf(out, "snapshot_version:%llu\r\nsnapshot_last_error:%s\r\n",
+                 (unsigned long long)st->saves, st->last_error);
+    text_appendf(out, "snapshot_last_keys:%llu\r\nsnapshot_last_file_size:%llu\r\n",
+                 (unsigned long long)last->keys, (unsigned long long)last->file_size);
+    text_appendf(out, "snapshot_last_data_size:%llu\r\nsnapshot_last_overhead_size:%lld\r\n",
+                 (unsigned long long)last->data_size,
+                 (long long)last->file_size - (long long)last->data_size);
+    text_appendf(out, "snapshot_last_write_ms:%lld\r\nsnapshot_last_sync_ms:%lld\r\n",
+                 (long long)last->serialise_us / 1000, (long long)last->sync_us / 1000);
+    text_appendf(out, "snapshot_last_verify_ms:%lld\r\nsnapshot_last_total_ms:%lld\r\n",
+                 (long long)last->verify_us / 1000, (long long)last->total_us / 1000);
+    text_appendf(out, "snapshot_last_held_bytes_most:%zu\r\nsnapshot_last_sha256:%s\r\n",
+                 last->held_bytes_most, last->sha256);
+    text_appendf(out, "snapshot_last_verified_time:%lld\r\n", (long long)st->last_verified_s);
+    text_appendf(out, "snapshot_time_share_percent:%.4f\r\n",
+                 st->age_us > 0 ? 100 * (double)st->busy_us / (double)st->age_us : 0);
+}
+
 static void persistence_section(struct server *s, struct text *out)
 {
     const struct persistence *p = s->persistence;
     struct saver_status st;
     saver_get_status(p->saver, &st);
-    double percent = st.keys_total ? 100 * (double)st.keys_done / (double)st.keys_total : 0;
+    const struct save_progress *sp = &st.progress;
+    double percent = sp->keys_total ? 100 * (double)sp->keys_done / (double)sp->keys_total : 0;
     text_appendf(out, "loading:%d\r\nasync_loading:0\r\n", s->loading);
     text_appendf(out, "current_cow_peak:%zu\r\ncurrent_cow_size:%zu\r\ncurrent_cow_size_age:0\r\n",
-                 st.held_bytes, st.held_bytes);
+                 sp->held_bytes, sp->held_bytes);
     text_appendf(out, "current_fork_perc:%.2f\r\n", percent);
     text_appendf(out, "current_save_keys_processed:%llu\r\ncurrent_save_keys_total:%llu\r\n",
-                 (unsigned long long)st.keys_done, (unsigned long long)st.keys_total);
+                 (unsigned long long)sp->keys_done, (unsigned long long)sp->keys_total);
     text_appendf(out, "rdb_changes_since_last_save:%llu\r\nrdb_bgsave_in_progress:%d\r\n",
                  (unsigned long long)s->ks->dirty, st.running);
     text_appendf(out, "rdb_last_save_time:%lld\r\nrdb_last_bgsave_status:%s\r\n",
@@ -198,6 +233,7 @@ static void persistence_section(struct server *s, struct text *out)
                           "aof_rewrites:0\r\naof_rewrites_consecutive_failures:0\r\n"
                           "aof_last_write_status:ok\r\naof_last_cow_size:0\r\n"
                           "module_fork_in_progress:0\r\nmodule_fork_last_cow_size:0\r\n");
+    snapshot_fields(&st, out);
     if (s->loading)
         loading_fields(s, out);
 }

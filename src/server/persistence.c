@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "os/process.h"
 #include "persist/load.h"
 #include "server/config.h"
 
@@ -13,14 +14,40 @@
 /* After a save that failed the schedule waits so long before it tries again. */
 #define RETRY_SECONDS 5
 
+/* Below this much held memory nothing hurries or is given up, however little data there is. */
+#define MEMORY_LIMIT_FLOOR (64 << 20)
+
+/* One core is left to the executor. */
+static int snapshot_threads(const struct config *c)
+{
+    int cores = os_processor_count();
+    if (c->snapshot_threads > 0)
+        return (int)c->snapshot_threads;
+    return cores > 1 ? cores - 1 : 1;
+}
+
+/* A share is one of maxmemory if there is one, else of what is in use now. */
+static uint64_t snapshot_memory_limit(const struct config *c)
+{
+    if (c->snapshot_memory_limit >= 0)
+        return (uint64_t)c->snapshot_memory_limit;
+    uint64_t whole = c->maxmemory > 0 ? (uint64_t)c->maxmemory : mem_used();
+    uint64_t limit = whole / 100 * (uint64_t)-c->snapshot_memory_limit;
+    return limit > MEMORY_LIMIT_FLOOR ? limit : MEMORY_LIMIT_FLOOR;
+}
+
 void persistence_options(const struct server *s, struct save_options *options)
 {
     const struct config *c = s->config;
     *options = (struct save_options){
-        .version = RDB_VERSION_DEFAULT,
+        .version = (int)c->rdb_format_version,
         .compress = c->rdbcompression,
         .checksum = c->rdbchecksum,
         .incremental_sync = c->rdb_save_incremental_fsync,
+        .verify = c->rdb_verify,
+        .threads = snapshot_threads(c),
+        .rate_limit = (uint64_t)c->snapshot_rate_limit,
+        .memory_limit = snapshot_memory_limit(c),
         .clock = RDB_CLOCK_NONE,
         .key_delay_us = c->rdb_key_save_delay,
     };

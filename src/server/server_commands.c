@@ -100,8 +100,27 @@ void cmd_save(struct call *c)
         reply_errorf(c->reply, "ERR %s", err.message);
 }
 
+static void cancel_bgsave(struct call *c)
+{
+    struct persistence *p = c->server->persistence;
+    if (saver_running(p->saver)) {
+        log_notice("Background saving is cancelled, as the user asked for");
+        saver_cancel(p->saver);
+        reply_simple(c->reply, "Background saving cancelled");
+    } else if (p->scheduled) {
+        p->scheduled = false;
+        reply_simple(c->reply, "Scheduled background saving cancelled");
+    } else {
+        reply_error(c->reply, "ERR Background saving is currently not in progress or scheduled");
+    }
+}
+
 void cmd_bgsave(struct call *c)
 {
+    if (c->argc == 2 && slice_is(c->argv[1], "cancel")) {
+        cancel_bgsave(c);
+        return;
+    }
     if (c->argc > 2 || (c->argc == 2 && !slice_is(c->argv[1], "schedule"))) {
         reply_syntax_error(c->reply);
         return;

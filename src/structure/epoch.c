@@ -164,7 +164,8 @@ static void batch_add(struct batch *b, struct record r)
     }
     c->records[c->count++] = r;
     b->count++;
-    b->bytes += record_bytes(r);
+    /* Who reports on a snapshot may read it on another thread. */
+    __atomic_store_n(&b->bytes, b->bytes + record_bytes(r), __ATOMIC_RELAXED);
 }
 
 static struct record batch_pop(struct batch *b)
@@ -463,7 +464,7 @@ uint64_t epoch_snapshot_epoch(const struct epoch_snapshot *s)
 
 size_t epoch_snapshot_held_bytes(const struct epoch_snapshot *s)
 {
-    return s->held->bytes;
+    return __atomic_load_n(&s->held->bytes, __ATOMIC_RELAXED);
 }
 
 size_t epoch_snapshot_held_count(const struct epoch_snapshot *s)

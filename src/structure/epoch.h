@@ -112,7 +112,7 @@ static inline void epoch_set_mark(struct epoch *e, unsigned i, uint64_t since)
 struct epoch_snapshot *epoch_snapshot_begin(struct epoch *e);
 uint64_t epoch_snapshot_epoch(const struct epoch_snapshot *s);
 /* Bytes and nodes that are kept for this snapshot alone or for it and older ones. A subtree counts
- * as one node, its bytes are estimated from its weight. */
+ * as one node, its bytes are estimated from its weight. The bytes may be asked for on any thread. */
 size_t epoch_snapshot_held_bytes(const struct epoch_snapshot *s);
 size_t epoch_snapshot_held_count(const struct epoch_snapshot *s);
 /* Release, in any order of snapshots. Constant time: the retired list becomes work for

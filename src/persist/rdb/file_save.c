@@ -17,6 +17,14 @@ static void write_aux_int(struct rdb_writer *w, const char *name, int64_t value)
     rdb_write_int(w, value);
 }
 
+void rdb_save_aux(struct rdb_writer *w, const char *name, struct slice value)
+{
+    rdb_write_u8(w, RDB_OP_AUX);
+    rdb_write_string(w, slice_cstr(name));
+    rdb_write_length(w, value.size);
+    rdb_write_bytes(w, value.data, value.size);
+}
+
 void rdb_save_header(struct rdb_writer *w, int64_t now_ms, size_t used_memory)
 {
     char magic[16];
@@ -46,7 +54,9 @@ void rdb_save_entry(struct rdb_writer *w, const struct entry *e, enum rdb_clock 
         rdb_write_u8(w, RDB_OP_EXPIRE_MS);
         rdb_write_le64(w, (uint64_t)entry_due(e));
     }
-    if (clock == RDB_CLOCK_LRU) {
+    if (w->version < 9) {
+        /* No opcodes for it. */
+    } else if (clock == RDB_CLOCK_LRU) {
         rdb_write_u8(w, RDB_OP_IDLE);
         rdb_write_length(w, (lru_now - entry_clock(e)) & 0xffffff);
     } else if (clock == RDB_CLOCK_LFU) {

@@ -18,6 +18,12 @@
 
 #define RDB_VERSION_READ_MAX 12
 #define RDB_VERSION_DEFAULT 10
+/* The first that has AUX fields, on which the index stands. */
+#define RDB_VERSION_WRITE_MIN 7
+#define RDB_VERSION_WRITE_MAX 12
+
+/* The value of the last AUX field before EOF, "hf-index", is of this size: docs/formats.md. */
+#define RDB_INDEX_SIZE 32
 
 enum rdb_opcode {
     RDB_OP_SLOT_INFO = 244,
@@ -77,6 +83,14 @@ bool rdb_load_value(struct rdb_reader *r, uint8_t type, struct slice key, int64_
 /* Free an entry that was built and is not wanted. */
 void rdb_drop_entry(struct rdb_loader *l, struct entry *e);
 
+/* Read a value and prove that it can be decoded, without building it; the types that this server
+ * does not write are built with l, and dropped. */
+bool rdb_check_value(struct rdb_reader *r, uint8_t type, struct rdb_loader *l);
+
+/* The lowest version that can express the entry; no entry needs more than RDB_VERSION_NEEDED_MOST. */
+#define RDB_VERSION_NEEDED_MOST 8
+int rdb_version_needed(const struct entry *e);
+
 /* The type code that an entry is written as, and its value. Reads only: any thread, frozen entries. */
 uint8_t rdb_type_of(const struct entry *e, int version);
 void rdb_save_value(struct rdb_writer *w, const struct entry *e);
@@ -86,6 +100,8 @@ void rdb_save_value(struct rdb_writer *w, const struct entry *e);
 enum rdb_clock { RDB_CLOCK_NONE, RDB_CLOCK_LRU, RDB_CLOCK_LFU };
 
 void rdb_save_header(struct rdb_writer *w, int64_t now_ms, size_t used_memory);
+/* An AUX field whose value is written as it stands. Redis skips those that it does not know. */
+void rdb_save_aux(struct rdb_writer *w, const char *name, struct slice value);
 void rdb_save_select(struct rdb_writer *w, int db, uint64_t keys, uint64_t expires);
 /* clock: whether the time since the last access (from lru_now) or the frequency is written too. */
 void rdb_save_entry(struct rdb_writer *w, const struct entry *e, enum rdb_clock clock,

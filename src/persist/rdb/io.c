@@ -358,7 +358,21 @@ void rdb_write_double(struct rdb_writer *w, double v)
 {
     uint64_t bits;
     memcpy(&bits, &v, sizeof(bits));
+    w->data_size += sizeof(bits);
     rdb_write_le64(w, bits);
+}
+
+void rdb_write_text_double(struct rdb_writer *w, double v)
+{
+    char text[NUMBER_DOUBLE_SIZE];
+    w->data_size += sizeof(v);
+    if (isinf(v)) {
+        rdb_write_u8(w, v > 0 ? 254 : 255);
+        return;
+    }
+    size_t size = number_format_double(text, v);
+    rdb_write_u8(w, (uint8_t)size);
+    rdb_write_bytes(w, text, size);
 }
 
 void rdb_write_length(struct rdb_writer *w, uint64_t v)
@@ -427,6 +441,7 @@ static bool write_compressed(struct rdb_writer *w, struct slice s)
 void rdb_write_string(struct rdb_writer *w, struct slice s)
 {
     int64_t number;
+    w->data_size += s.size;
     if (s.size <= 11 && number_parse_int64(s, &number) && write_short_int(w, number))
         return;
     if (w->compress && s.size > 20 && write_compressed(w, s))

@@ -93,7 +93,9 @@ struct rdb_writer {
     size_t used, capacity;
     uint64_t crc;     /* of what was flushed */
     uint64_t written; /* bytes flushed */
-    /* Take the buffer's bytes. NULL: the buffer grows and holds everything. */
+    uint64_t data_size; /* bytes of strings and scores, before integers were packed and LZF */
+    /* Take the buffer's bytes; it may put another buffer of the same capacity in the place of w->buffer,
+     * and keep this one. NULL: the buffer grows and holds everything. */
     bool (*flush)(void *ctx, const void *data, size_t size);
     void *ctx;
     bool failed;   /* a flush failed: everything after does nothing */
@@ -114,6 +116,7 @@ void rdb_write_bytes(struct rdb_writer *w, const void *data, size_t size);
 void rdb_write_u8(struct rdb_writer *w, uint8_t v);
 void rdb_write_le64(struct rdb_writer *w, uint64_t v);
 void rdb_write_double(struct rdb_writer *w, double v);
+void rdb_write_text_double(struct rdb_writer *w, double v); /* the old form */
 void rdb_write_length(struct rdb_writer *w, uint64_t v);
 void rdb_write_string(struct rdb_writer *w, struct slice s);
 void rdb_write_int(struct rdb_writer *w, int64_t v); /* an integer as a string */

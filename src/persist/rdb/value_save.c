@@ -17,19 +17,45 @@
 enum { NODE_PLAIN = 1, NODE_PACKED = 2 };
 #define NODE_SIZE 8192
 
+int rdb_version_needed(const struct entry *e)
+{
+    /* Lengths of more than 32 bits came with version 8. */
+    uint64_t length = 0;
+    switch (entry_type(e)) {
+    case ENTRY_STRING:
+        length = string_size(e);
+        break;
+    case ENTRY_LIST:
+        length = list_count(e);
+        break;
+    case ENTRY_SET:
+    case ENTRY_HASH:
+        length = member_count(e);
+        break;
+    case ENTRY_ZSET:
+        length = zset_count(e);
+        break;
+    default:
+        break;
+    }
+    return length > UINT32_MAX ? 8 : 1;
+}
+
 uint8_t rdb_type_of(const struct entry *e, int version)
 {
-    bool listpack = entry_encoding(e) == ENTRY_LISTPACK;
+    /* Before version 10 there were no listpacks in files: everything goes element by element then, as
+     * all versions can read it. */
+    bool listpack = entry_encoding(e) == ENTRY_LISTPACK && version >= 10;
     switch (entry_type(e)) {
     case ENTRY_LIST:
-        return RDB_LIST_QUICKLIST_2;
+        return version >= 10 ? RDB_LIST_QUICKLIST_2 : RDB_LIST;
     case ENTRY_SET:
         if (entry_encoding(e) == ENTRY_INTSET)
             return RDB_SET_INTSET;
         /* Redis 7.0, whose version is 10, does not know sets in listpacks. */
         return listpack && version >= 11 ? RDB_SET_LISTPACK : RDB_SET;
     case ENTRY_ZSET:
-        return listpack ? RDB_ZSET_LISTPACK : RDB_ZSET_2;
+        return listpack ? RDB_ZSET_LISTPACK : version >= 8 ? RDB_ZSET_2 : RDB_ZSET;
     case ENTRY_HASH:
         return listpack ? RDB_HASH_LISTPACK : RDB_HASH;
     default:
@@ -130,6 +156,16 @@ static void save_list(struct rdb_writer *w, const struct entry *e)
     walk_nodes(w, e);
 }
 
+static void save_elements(struct rdb_writer *w, const struct entry *e)
+{
+    struct list_iter it;
+    struct slice item;
+    rdb_write_length(w, list_count(e));
+    list_iter_init(&it, e, 0, false);
+    while (list_iter_next(&it, &item))
+        rdb_write_string(w, item);
+}
+
 static void save_members(struct rdb_writer *w, const struct entry *e, bool with_values)
 {
     struct member_iter it;
@@ -153,7 +189,10 @@ static void save_zset(struct rdb_writer *w, const struct entry *e)
     zset_iter_init(&it, e, count - 1, true);
     while (zset_iter_next(&it, &item)) {
         rdb_write_string(w, item.member);
-        rdb_write_double(w, item.score);
+        if (w->version >= 8)
+            rdb_write_double(w, item.score);
+        else
+            rdb_write_text_double(w, item.score);
     }
 }
 
@@ -166,12 +205,16 @@ void rdb_save_value(struct rdb_writer *w, const struct entry *e)
     case RDB_LIST_QUICKLIST_2:
         save_list(w, e);
         break;
+    case RDB_LIST:
+        save_elements(w, e);
+        break;
     case RDB_SET:
         save_members(w, e, false);
         break;
     case RDB_HASH:
         save_members(w, e, true);
         break;
+    case RDB_ZSET:
     case RDB_ZSET_2:
         save_zset(w, e);
         break;

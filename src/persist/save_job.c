@@ -1,0 +1,503 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * A job's threads: the manager, which watches the memory that the snapshot holds and waits for the
+ * others; the writer, which makes all calls on the file; the workers of the pipe and the helpers of
+ * the verification. The manager does not yield to anyone, so that the executor, which joins it, never
+ * waits for a thread that only runs when nobody else does.
+ *
+ * The order of the steps that make a file durable is all in write_and_prove.
+ */
+#include "persist/save_job.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/crc.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "os/file.h"
+#include "os/process.h"
+#include "os/thread.h"
+#include "persist/save_pipe.h"
+#include "persist/save_verify.h"
+
+/* With incremental_sync the disk begins to write after so many bytes, so that the sync at the end has
+ * little left to do and other writers of the disk are not held up by one long flush; what lies further
+ * back is on the disk by then, and leaves the page cache. */
+#define WRITEBACK_STEP (4U << 20)
+#define CACHE_KEPT (32U << 20)
+#define WATCH_INTERVAL_MS 20
+#define META_BUFFER (64 * 1024)
+
+struct save_job {
+    struct keyspace *ks; /* only used by the executor */
+    struct snapshot *snapshot;
+    struct save_options options;
+    uint32_t lru_now;
+    size_t used_memory;
+    uint64_t keys_total;
+    char temporary[300];
+    bool background; /* its threads yield to the executor */
+    void (*wake)(void *ctx);
+    void *wake_ctx;
+    pthread_t manager;
+    bool joined;
+
+    /* The writer's, until it has ended. */
+    struct os_file file;
+    struct os_polite polite;
+    struct save_written written;
+    size_t chunk_capacity;
+    uint64_t crc, writeback_from, forgotten;
+    struct error err;
+    bool ok;
+    int64_t begin_us, serialised_us, synced_us, end_us;
+    char sha256[65];
+
+    pthread_mutex_t lock; /* of writer_ended alone */
+    pthread_cond_t changed;
+    bool writer_ended;
+
+    /* Atomic. */
+    struct save_counters counters;
+    uint64_t bytes_done, verified_bytes;
+    size_t held_most;
+    bool cancelled, too_much_held, ended;
+};
+
+static bool is_stopped(const struct save_job *j)
+{
+    return __atomic_load_n(&j->counters.stop, __ATOMIC_RELAXED);
+}
+
+static bool stopped_error(const struct save_job *j, struct error *err)
+{
+    if (__atomic_load_n(&j->too_much_held, __ATOMIC_RELAXED))
+        return error_set(err, ERROR_TOO_LARGE,
+                         "the save was given up: its snapshot held more than the %llu bytes of "
+                         "snapshot-memory-limit",
+                         (unsigned long long)j->options.memory_limit);
+    return error_set(err, ERROR_CANCELLED, "the save was cancelled");
+}
+
+/* What the chosen version cannot express ---------------------------------------------------------- */
+
+struct refused {
+    int version;
+    uint64_t count;
+    int needed;
+    const struct save_job *job;
+    char names[96]; /* the first of them */
+};
+
+static bool look_at(void *ctx, void *item)
+{
+    struct refused *f = ctx;
+    const struct entry *e = item;
+    int needed = rdb_version_needed(e);
+    if (needed > f->version) {
+        struct slice key = entry_key(e);
+        if (f->count++ < 3) {
+            size_t used = strlen(f->names);
+            snprintf(f->names + used, sizeof(f->names) - used, "%s'%.*s'", used ? ", " : "",
+                     key.size < 24 ? (int)key.size : 24, key.data);
+        }
+        if (needed > f->needed)
+            f->needed = needed;
+    }
+    return !is_stopped(f->job);
+}
+
+/* Before the file is touched: version 10 and later take everything that there is. */
+static bool can_be_expressed(struct save_job *j)
+{
+    struct refused f = {.version = j->options.version, .job = j};
+    if (f.version >= RDB_VERSION_NEEDED_MOST)
+        return true;
+    for (int i = 0; i < j->snapshot->db_count; i++) {
+        bool done = j->snapshot->dbs[i].table.count == 0;
+        for (uint64_t next = 0; !done && !is_stopped(j);) {
+            next = table_walk(&j->snapshot->dbs[i].table, next, UINT64_MAX, 16, look_at, &f, &done);
+            if (j->background)
+                os_polite_check(&j->polite);
+        }
+    }
+    if (is_stopped(j))
+        return stopped_error(j, &j->err);
+    if (f.count)
+        return error_set(&j->err, ERROR_UNSUPPORTED,
+                         "rdb-format-version %d cannot express %llu keys, which need version %d: %s%s",
+                         f.version, (unsigned long long)f.count, f.needed, f.names,
+                         f.count > 3 ? ", ..." : "");
+    return true;
+}
+
+/* Writing ---------------------------------------------------------------------------------------- */
+
+static void write_back(struct save_job *j)
+{
+    uint64_t size = j->written.size;
+    if (!j->options.incremental_sync || size - j->writeback_from < WRITEBACK_STEP)
+        return;
+    os_file_start_writeback(&j->file, j->writeback_from, size - j->writeback_from);
+    j->writeback_from = size;
+    if (size > j->forgotten + CACHE_KEPT + WRITEBACK_STEP) {
+        os_file_forget_cache(&j->file, j->forgotten, size - CACHE_KEPT - j->forgotten);
+        j->forgotten = size - CACHE_KEPT;
+    }
+}
+
+static bool write_bytes(struct save_job *j, const void *data, size_t size)
+{
+    if (is_stopped(j))
+        return stopped_error(j, &j->err);
+    if (!os_file_write(&j->file, data, size, &j->err))
+        return false;
+    j->written.size += size;
+    __atomic_store_n(&j->bytes_done, j->written.size, __ATOMIC_RELAXED);
+    write_back(j);
+    return true;
+}
+
+static bool flush_meta(void *ctx, const void *data, size_t size)
+{
+    return write_bytes(ctx, data, size);
+}
+
+/* For what stands before and after the records; its checksum goes on from that of what is written. */
+static void begin_meta(struct save_job *j, struct rdb_writer *w)
+{
+    rdb_writer_init(w, META_BUFFER, flush_meta, j);
+    w->version = j->options.version;
+    w->crc = j->crc;
+}
+
+static bool end_meta(struct save_job *j, struct rdb_writer *w, bool ok)
+{
+    ok = ok && rdb_writer_flush(w);
+    j->crc = w->crc;
+    rdb_writer_deinit(w);
+    return ok;
+}
+
+static bool write_header(struct save_job *j)
+{
+    struct rdb_writer w;
+    begin_meta(j, &w);
+    rdb_save_header(&w, j->snapshot->taken_ms, j->used_memory);
+    for (int i = 0; i < j->options.aux_count; i++)
+        rdb_save_aux(&w, j->options.aux[i].name, slice_cstr(j->options.aux[i].value));
+    bool ok = end_meta(j, &w, true);
+    j->written.chunks_begin = j->written.chunks_end = j->written.size;
+    return ok;
+}
+
+static void add_chunk(struct save_job *j, const struct save_chunk *chunk)
+{
+    struct save_written *f = &j->written;
+    if (f->chunk_count == j->chunk_capacity) {
+        j->chunk_capacity = j->chunk_capacity ? j->chunk_capacity * 2 : 64;
+        f->chunks = mem_realloc(f->chunks, j->chunk_capacity * sizeof(*f->chunks));
+    }
+    f->chunks[f->chunk_count++] = *chunk;
+}
+
+static bool write_block(struct save_job *j, const struct save_block *b, struct save_chunk *chunk)
+{
+    if (chunk->size == 0)
+        chunk->offset = j->written.size;
+    if (!write_bytes(j, b->data, b->used))
+        return false;
+    j->crc = crc64_combine(j->crc, b->crc, b->used);
+    chunk->crc = crc64_combine(chunk->crc, b->crc, b->used);
+    chunk->size += b->used;
+    if (b->ends_chunk) {
+        chunk->db = b->db;
+        chunk->keys = b->chunk_keys;
+        add_chunk(j, chunk);
+        *chunk = (struct save_chunk){0};
+    }
+    return true;
+}
+
+static bool write_records(struct save_job *j)
+{
+    struct save_pipe *pipe;
+    struct save_chunk chunk = {0};
+    struct save_pace pace;
+    size_t per_key = j->keys_total ? j->used_memory / j->keys_total : 1;
+    if (!save_pipe_start(&pipe, j->snapshot, &j->options, j->lru_now, per_key, j->background,
+                         &j->counters, &j->err))
+        return false;
+    bool ok = true;
+    save_pace_begin(&pace);
+    struct save_block *b;
+    while (ok && (b = save_pipe_next(pipe)) != NULL) {
+        ok = write_block(j, b, &chunk);
+        uint64_t size = b->used;
+        save_pipe_give_back(pipe, b);
+        save_pace_wait(&pace, j->options.rate_limit, size, &j->counters);
+        if (j->background)
+            os_polite_check(&j->polite);
+    }
+    if (ok && is_stopped(j))
+        ok = stopped_error(j, &j->err);
+    if (!ok)
+        __atomic_store_n(&j->counters.stop, true, __ATOMIC_RELAXED);
+    save_pipe_free(pipe);
+    j->written.chunks_end = j->written.size;
+    return ok;
+}
+
+/* The index, EOF and the checksum: docs/formats.md. */
+static bool write_end(struct save_job *j)
+{
+    struct rdb_writer w;
+    char text[96];
+    begin_meta(j, &w);
+    uint64_t index = j->written.size;
+    for (size_t i = 0; i < j->written.chunk_count && !w.failed; i++) {
+        const struct save_chunk *c = &j->written.chunks[i];
+        int n = snprintf(text, sizeof(text), "%d %llu %llu", c->db, (unsigned long long)c->offset,
+                         (unsigned long long)c->keys);
+        rdb_save_aux(&w, "hf-chunk", slice_of(text, (size_t)n));
+    }
+    snprintf(text, sizeof(text), "%llu %zu", (unsigned long long)index, j->written.chunk_count);
+    size_t used = strlen(text);
+    memset(text + used, ' ', RDB_INDEX_SIZE > used ? RDB_INDEX_SIZE - used : 0);
+    rdb_save_aux(&w, "hf-index", slice_of(text, RDB_INDEX_SIZE));
+    return end_meta(j, &w, rdb_save_end(&w, j->options.checksum));
+}
+
+static bool write_file(struct save_job *j)
+{
+    bool ok = write_header(j) && write_records(j) && write_end(j);
+    j->serialised_us = clock_monotonic_us();
+    return ok;
+}
+
+/* The whole of a durable write: the temporary file is written, synced and proven before it gets the
+ * name, and the name is synced. Until the rename the target is as it was. */
+static bool write_and_prove(struct save_job *j)
+{
+    struct error ignored;
+    char dir[sizeof(j->options.path)];
+    os_path_dir(j->options.path, dir, sizeof(dir));
+    if (!can_be_expressed(j) ||
+        !os_file_open(&j->file, j->temporary, OS_OPEN_CREATE_EXCLUSIVE, &j->err))
+        return false;
+    j->written.file = &j->file;
+    bool ok = write_file(j) && os_file_sync(&j->file, &j->err);
+    j->synced_us = clock_monotonic_us();
+    if (ok && j->options.incremental_sync)
+        os_file_forget_cache(&j->file, 0, j->written.size);
+    if (ok && j->options.verify)
+        ok = save_verify(&j->written, &j->options, j->background ? &j->polite : NULL, &j->counters,
+                         &j->verified_bytes, j->sha256, &j->err);
+    if (!ok && j->err.code == ERROR_CANCELLED)
+        stopped_error(j, &j->err);
+    if (!os_file_close(&j->file, ok ? &j->err : &ignored))
+        ok = false;
+    if (!ok || !os_rename(j->temporary, j->options.path, &j->err)) {
+        os_unlink(j->temporary, &ignored);
+        return false;
+    }
+    return os_dir_sync(dir, &j->err);
+}
+
+/* The threads ------------------------------------------------------------------------------------- */
+
+static void writer_main(void *arg)
+{
+    struct save_job *j = arg;
+    if (j->background)
+        os_polite_begin(&j->polite);
+    j->ok = write_and_prove(j);
+    pthread_mutex_lock(&j->lock);
+    j->writer_ended = true;
+    pthread_cond_signal(&j->changed);
+    pthread_mutex_unlock(&j->lock);
+}
+
+/* Half of the limit makes the job hurry, all of it ends it. */
+static void watch_memory(struct save_job *j)
+{
+    size_t held = epoch_snapshot_held_bytes(j->snapshot->epoch);
+    uint64_t limit = j->options.memory_limit;
+    if (held > j->held_most)
+        __atomic_store_n(&j->held_most, held, __ATOMIC_RELAXED);
+    if (limit == 0 || held <= limit / 2)
+        return;
+    if (!__atomic_exchange_n(&j->counters.hurry, true, __ATOMIC_RELAXED))
+        log_warning("A snapshot holds %zu bytes, more than half of snapshot-memory-limit: the save "
+                    "hurries", held);
+    if (held > limit) {
+        __atomic_store_n(&j->too_much_held, true, __ATOMIC_RELAXED);
+        __atomic_store_n(&j->counters.stop, true, __ATOMIC_RELAXED);
+    }
+}
+
+static void wait_for_writer(struct save_job *j)
+{
+    pthread_mutex_lock(&j->lock);
+    while (!j->writer_ended) {
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += WATCH_INTERVAL_MS * 1000000;
+        if (until.tv_nsec >= 1000000000) {
+            until.tv_sec++;
+            until.tv_nsec -= 1000000000;
+        }
+        pthread_cond_timedwait(&j->changed, &j->lock, &until);
+        watch_memory(j);
+    }
+    pthread_mutex_unlock(&j->lock);
+}
+
+static void manage(struct save_job *j)
+{
+    pthread_t writer;
+    if (os_thread_start(&writer, "hf-save", writer_main, j, &j->err)) {
+        wait_for_writer(j);
+        pthread_join(writer, NULL);
+    }
+    j->end_us = clock_monotonic_us();
+    __atomic_store_n(&j->ended, true, __ATOMIC_RELEASE);
+}
+
+static void manager_main(void *arg)
+{
+    struct save_job *j = arg;
+    manage(j);
+    /* The job is still there: save_job_finish joins this thread. */
+    if (j->wake)
+        j->wake(j->wake_ctx);
+}
+
+/* The executor's ---------------------------------------------------------------------------------- */
+
+static struct save_job *job_new(struct keyspace *ks, struct snapshot *snapshot,
+                                const struct save_options *options)
+{
+    static unsigned sequence;
+    struct save_job *j = mem_zalloc(sizeof(*j));
+    j->ks = ks;
+    j->snapshot = snapshot;
+    j->options = *options;
+    j->file = (struct os_file)OS_FILE_CLOSED;
+    j->begin_us = clock_monotonic_us();
+    if (j->options.threads < 1)
+        j->options.threads = 1;
+    if (j->options.version == 0)
+        j->options.version = RDB_VERSION_DEFAULT;
+    char dir[sizeof(options->path)];
+    os_path_dir(options->path, dir, sizeof(dir));
+    snprintf(j->temporary, sizeof(j->temporary), "%s/temp-%d-%u.rdb", dir, (int)getpid(), ++sequence);
+    j->lru_now = ks->lru_clock;
+    j->used_memory = mem_used();
+    for (int i = 0; i < snapshot->db_count; i++)
+        j->keys_total += snapshot->dbs[i].table.count;
+    pthread_mutex_init(&j->lock, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&j->changed, &attr);
+    pthread_condattr_destroy(&attr);
+    return j;
+}
+
+static void job_free(struct save_job *j)
+{
+    snapshot_end(j->ks, j->snapshot);
+    pthread_cond_destroy(&j->changed);
+    pthread_mutex_destroy(&j->lock);
+    mem_free(j->written.chunks);
+    mem_free(j);
+}
+
+struct save_job *save_job_start(struct keyspace *ks, struct snapshot *snapshot,
+                                const struct save_options *options, void (*wake)(void *ctx),
+                                void *ctx, struct error *err)
+{
+    struct save_job *j = job_new(ks, snapshot, options);
+    j->background = true;
+    j->wake = wake;
+    j->wake_ctx = ctx;
+    if (!os_thread_start(&j->manager, "hf-save-watch", manager_main, j, err)) {
+        job_free(j);
+        return NULL;
+    }
+    return j;
+}
+
+struct save_job *save_job_run(struct keyspace *ks, struct snapshot *snapshot,
+                              const struct save_options *options)
+{
+    struct save_job *j = job_new(ks, snapshot, options);
+    j->joined = true;
+    manage(j);
+    return j;
+}
+
+void save_job_cancel(struct save_job *j)
+{
+    __atomic_store_n(&j->cancelled, true, __ATOMIC_RELAXED);
+    __atomic_store_n(&j->counters.stop, true, __ATOMIC_RELAXED);
+}
+
+bool save_job_ended(const struct save_job *j)
+{
+    return __atomic_load_n(&j->ended, __ATOMIC_ACQUIRE);
+}
+
+void save_job_progress(const struct save_job *j, struct save_progress *p)
+{
+    *p = (struct save_progress){
+        .keys_done = __atomic_load_n(&j->counters.keys_done, __ATOMIC_RELAXED),
+        .keys_total = j->keys_total,
+        .bytes_done = __atomic_load_n(&j->bytes_done, __ATOMIC_RELAXED),
+        .eta_ms = -1,
+        .held_bytes = epoch_snapshot_held_bytes(j->snapshot->epoch),
+    };
+    uint64_t verified = __atomic_load_n(&j->verified_bytes, __ATOMIC_RELAXED);
+    p->verifying = verified > 0;
+    if (p->keys_done == 0)
+        return;
+    double keys_share = (double)p->keys_done / (double)p->keys_total;
+    p->bytes_estimated = (uint64_t)((double)p->bytes_done / keys_share);
+    if (p->bytes_estimated == 0)
+        return;
+    /* Reading again is taken to last as long as writing, until it is known better. */
+    double elapsed = (double)(clock_monotonic_us() - j->begin_us);
+    double read_share = (double)verified / (double)p->bytes_estimated;
+    double share = j->options.verify ? (keys_share + read_share) / 2 : keys_share;
+    p->eta_ms = share < 1 ? (int64_t)(elapsed * (1 - share) / share / 1000) : 0;
+}
+
+bool save_job_finish(struct save_job *j, struct save_result *result, struct error *err)
+{
+    if (!j->joined)
+        pthread_join(j->manager, NULL);
+    bool ok = j->ok;
+    if (!ok)
+        *err = j->err;
+    size_t held = epoch_snapshot_held_bytes(j->snapshot->epoch);
+    *result = (struct save_result){
+        .keys = j->keys_total,
+        .file_size = j->written.size,
+        .data_size = j->counters.data_bytes,
+        .serialise_us = j->serialised_us - j->begin_us,
+        .sync_us = j->synced_us - j->serialised_us,
+        .verify_us = j->end_us - j->synced_us,
+        .total_us = j->end_us - j->begin_us,
+        .held_bytes_most = held > j->held_most ? held : j->held_most,
+    };
+    snprintf(result->sha256, sizeof(result->sha256), "%s", j->sha256);
+    job_free(j);
+    return ok;
+}

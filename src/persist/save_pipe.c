@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Everything of the pipe is guarded by its lock, but for what a worker does to the blocks that it
+ * holds and the counters. Nobody who must not wait takes the lock: the executor sets `stop`, which
+ * those who wait look at every WAIT_MS.
+ */
+#include "persist/save_pipe.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <time.h>
+
+#include "base/mem.h"
+#include "os/process.h"
+#include "os/thread.h"
+
+#define WAIT_MS 20
+/* What a task should come to, by the estimated size of a key: half a chunk, as estimates err. */
+#define TASK_BYTES (SAVE_CHUNK_BYTES / 2)
+#define TASK_BITS_MAX 20
+#define BLOCKS_PER_WORKER 3
+#define TASKS_PER_WORKER 4
+
+struct task {
+    struct save_block *first, *last;
+    bool done; /* no more blocks come */
+    int db;
+    uint64_t end; /* the last hash of its range */
+};
+
+struct worker {
+    struct save_pipe *pipe;
+    pthread_t thread;
+    struct rdb_writer writer;
+    struct save_block *block; /* whose data is the writer's buffer */
+    struct os_polite polite;
+    uint64_t task;
+    int db;
+    bool in_chunk;
+    uint64_t chunk_start, chunk_keys; /* start: what the writer had written */
+    uint64_t keys;                    /* not yet in the counters */
+    uint64_t data_size;               /* of the writer, as of the last report */
+};
+
+struct save_pipe {
+    struct snapshot *snapshot;
+    const struct save_options *options;
+    struct save_counters *counters;
+    uint32_t lru_now;
+    bool polite;
+
+    pthread_mutex_t lock;
+    pthread_cond_t for_workers, for_writer;
+    struct task *ring; /* of the tasks from `head` on, `window` of them */
+    uint64_t window, head, next, count;
+    int *bits;         /* of each database: 1 << bits tasks; -1: it is empty */
+    int next_db;       /* where `next` is */
+    uint64_t next_in_db;
+    struct save_block *pool;
+    size_t pool_count;
+    struct worker *workers;
+    int worker_count;
+    struct save_block **blocks; /* all of them, to free them */
+    size_t block_count;
+};
+
+static bool is_stopped(const struct save_pipe *p)
+{
+    return __atomic_load_n(&p->counters->stop, __ATOMIC_RELAXED);
+}
+
+static void wait_for(struct save_pipe *p, pthread_cond_t *cond)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += WAIT_MS * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    pthread_cond_timedwait(cond, &p->lock, &until);
+}
+
+/* Blocks ---------------------------------------------------------------------------------------- */
+
+/* An empty block for the worker; NULL when the save is to stop. */
+static struct save_block *take_block(struct worker *w)
+{
+    struct save_pipe *p = w->pipe;
+    struct save_block *b = NULL;
+    pthread_mutex_lock(&p->lock);
+    while (!is_stopped(p) && p->pool_count <= (w->task == p->head ? 0 : 1))
+        wait_for(p, &p->for_workers);
+    if (!is_stopped(p)) {
+        b = p->pool;
+        p->pool = b->next;
+        p->pool_count--;
+        *b = (struct save_block){.data = b->data};
+    }
+    pthread_mutex_unlock(&p->lock);
+    return b;
+}
+
+void save_pipe_give_back(struct save_pipe *p, struct save_block *b)
+{
+    pthread_mutex_lock(&p->lock);
+    b->next = p->pool;
+    p->pool = b;
+    p->pool_count++;
+    pthread_cond_broadcast(&p->for_workers);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void hand_over(struct worker *w)
+{
+    struct save_pipe *p = w->pipe;
+    pthread_mutex_lock(&p->lock);
+    struct task *t = &p->ring[w->task % p->window];
+    if (t->last)
+        t->last->next = w->block;
+    else
+        t->first = w->block;
+    t->last = w->block;
+    if (w->task == p->head)
+        pthread_cond_signal(&p->for_writer);
+    pthread_mutex_unlock(&p->lock);
+}
+
+/* The writer's flush: its buffer goes to the pipe, and an empty one comes into its place. */
+static bool flush_block(void *ctx, const void *data, size_t size)
+{
+    struct worker *w = ctx;
+    assert(data == w->block->data);
+    (void)data;
+    w->block->used = size;
+    w->block->crc = w->writer.crc;
+    w->writer.crc = 0;
+    hand_over(w);
+    w->block = take_block(w);
+    w->writer.buffer = w->block ? w->block->data : NULL;
+    if (!w->block)
+        w->writer.capacity = 0;
+    return w->block != NULL;
+}
+
+/* Tasks ----------------------------------------------------------------------------------------- */
+
+static uint64_t range_first(int bits, uint64_t n)
+{
+    return bits ? n << (64 - bits) : 0;
+}
+
+static uint64_t range_last(int bits, uint64_t n)
+{
+    return bits ? (n << (64 - bits)) | UINT64_MAX >> bits : UINT64_MAX;
+}
+
+/* False: there is none left, or the save is to stop. */
+static bool take_task(struct worker *w, uint64_t *first, uint64_t *last)
+{
+    struct save_pipe *p = w->pipe;
+    pthread_mutex_lock(&p->lock);
+    while (!is_stopped(p) && p->next < p->count && p->next - p->head >= p->window)
+        wait_for(p, &p->for_workers);
+    bool found = !is_stopped(p) && p->next < p->count;
+    if (found) {
+        while (p->bits[p->next_db] < 0 || p->next_in_db >> p->bits[p->next_db] != 0) {
+            p->next_db++;
+            p->next_in_db = 0;
+        }
+        w->task = p->next++;
+        w->db = p->next_db;
+        int bits = p->bits[w->db];
+        *first = range_first(bits, p->next_in_db);
+        *last = range_last(bits, p->next_in_db);
+        p->next_in_db++;
+        p->ring[w->task % p->window] = (struct task){.db = w->db, .end = *last};
+    }
+    pthread_mutex_unlock(&p->lock);
+    return found;
+}
+
+static void end_task(struct worker *w)
+{
+    struct save_pipe *p = w->pipe;
+    pthread_mutex_lock(&p->lock);
+    p->ring[w->task % p->window].done = true;
+    if (w->task == p->head)
+        pthread_cond_signal(&p->for_writer);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static uint64_t written(const struct worker *w)
+{
+    return w->writer.written + w->writer.used;
+}
+
+static void begin_chunk(struct worker *w)
+{
+    const struct snapshot_db *db = &w->pipe->snapshot->dbs[w->db];
+    w->in_chunk = true;
+    w->chunk_start = written(w);
+    w->chunk_keys = 0;
+    /* The numbers are of the whole database: who reads the file in one go makes room once. */
+    rdb_save_select(&w->writer, w->db, db->table.count, db->expires);
+}
+
+static void end_chunk(struct worker *w)
+{
+    if (w->block) {
+        w->block->ends_chunk = true;
+        w->block->db = w->db;
+        w->block->chunk_keys = w->chunk_keys;
+    }
+    w->in_chunk = false;
+    rdb_writer_flush(&w->writer);
+}
+
+static void report(struct worker *w)
+{
+    struct save_counters *c = w->pipe->counters;
+    __atomic_fetch_add(&c->keys_done, w->keys, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&c->data_bytes, w->writer.data_size - w->data_size, __ATOMIC_RELAXED);
+    w->data_size = w->writer.data_size;
+    w->keys = 0;
+}
+
+static void delay(struct worker *w)
+{
+    int64_t us = w->pipe->options->key_delay_us;
+    report(w);
+    if (us > 0)
+        os_sleep_us(us);
+    else if (w->chunk_keys % (uint64_t)-us == 0)
+        os_sleep_us(1);
+}
+
+static bool save_item(void *ctx, void *item)
+{
+    struct worker *w = ctx;
+    const struct save_options *o = w->pipe->options;
+    if (!w->in_chunk)
+        begin_chunk(w);
+    rdb_save_entry(&w->writer, item, o->clock, w->pipe->lru_now);
+    w->chunk_keys++;
+    w->keys++;
+    if (__builtin_expect(o->key_delay_us != 0, 0)) {
+        delay(w);
+        return !w->writer.failed && !is_stopped(w->pipe);
+    }
+    return !w->writer.failed;
+}
+
+static void run_task(struct worker *w, uint64_t first, uint64_t last)
+{
+    struct save_pipe *p = w->pipe;
+    const struct table *table = &p->snapshot->dbs[w->db].table;
+    bool done = false;
+    while (!done && !w->writer.failed && !is_stopped(p)) {
+        first = table_walk(table, first, last, 1, save_item, w, &done);
+        report(w);
+        if (w->in_chunk && written(w) - w->chunk_start >= SAVE_CHUNK_BYTES)
+            end_chunk(w);
+        if (p->polite) {
+            if (__atomic_load_n(&p->counters->hurry, __ATOMIC_RELAXED))
+                os_polite_end(&w->polite);
+            else
+                os_polite_check(&w->polite);
+        }
+    }
+    if (w->in_chunk)
+        end_chunk(w);
+}
+
+static void worker_main(void *arg)
+{
+    struct worker *w = arg;
+    uint64_t first, last;
+    if (w->pipe->polite)
+        os_polite_begin(&w->polite);
+    while (take_task(w, &first, &last)) {
+        run_task(w, first, last);
+        end_task(w);
+    }
+}
+
+struct save_block *save_pipe_next(struct save_pipe *p)
+{
+    struct save_block *b = NULL;
+    pthread_mutex_lock(&p->lock);
+    while (!is_stopped(p) && p->head < p->count) {
+        struct task *t = &p->ring[p->head % p->window];
+        if (p->head < p->next && t->first) {
+            b = t->first;
+            t->first = b->next;
+            if (!t->first)
+                t->last = NULL;
+            break;
+        }
+        if (p->head < p->next && t->done) {
+            /* All before its end has been read, by all workers. */
+            snapshot_note_walked(p->snapshot, t->db, t->end);
+            p->head++;
+            pthread_cond_broadcast(&p->for_workers);
+            continue;
+        }
+        wait_for(p, &p->for_writer);
+    }
+    pthread_mutex_unlock(&p->lock);
+    return b;
+}
+
+/* The pipe as a whole --------------------------------------------------------------------------- */
+
+static void plan(struct save_pipe *p, size_t bytes_per_key)
+{
+    uint64_t keys_per_task = TASK_BYTES / (bytes_per_key ? bytes_per_key : 1) + 1;
+    p->bits = mem_alloc((size_t)p->snapshot->db_count * sizeof(*p->bits));
+    for (int i = 0; i < p->snapshot->db_count; i++) {
+        uint64_t keys = p->snapshot->dbs[i].table.count;
+        p->bits[i] = -1;
+        if (keys == 0)
+            continue;
+        p->bits[i] = 0;
+        while (p->bits[i] < TASK_BITS_MAX && keys >> p->bits[i] > keys_per_task)
+            p->bits[i]++;
+        p->count += 1ULL << p->bits[i];
+    }
+}
+
+static struct save_block *new_block(struct save_pipe *p)
+{
+    struct save_block *b = mem_zalloc(sizeof(*b));
+    b->data = mem_alloc(SAVE_BLOCK_BYTES);
+    p->blocks[p->block_count++] = b;
+    return b;
+}
+
+static void start_workers(struct save_pipe *p, int wanted, struct error *err)
+{
+    p->workers = mem_zalloc((size_t)wanted * sizeof(*p->workers));
+    for (int i = 0; i < wanted; i++) {
+        struct worker *w = &p->workers[i];
+        w->pipe = p;
+        w->block = new_block(p);
+        rdb_writer_init(&w->writer, 1, flush_block, w);
+        mem_free(w->writer.buffer);
+        w->writer.buffer = w->block->data;
+        w->writer.capacity = SAVE_BLOCK_BYTES;
+        w->writer.compress = p->options->compress;
+        w->writer.version = p->options->version;
+        p->worker_count++;
+        if (!os_thread_start(&w->thread, "hf-snapshot", worker_main, w, err)) {
+            /* Fewer will do. */
+            p->worker_count--;
+            mem_free(w->writer.lzf);
+            return;
+        }
+    }
+}
+
+bool save_pipe_start(struct save_pipe **result, struct snapshot *snapshot,
+                     const struct save_options *options, uint32_t lru_now, size_t bytes_per_key,
+                     bool polite, struct save_counters *counters, struct error *err)
+{
+    struct save_pipe *p = mem_zalloc(sizeof(*p));
+    p->snapshot = snapshot;
+    p->options = options;
+    p->counters = counters;
+    p->lru_now = lru_now;
+    p->polite = polite;
+    plan(p, bytes_per_key);
+    uint64_t wanted = (uint64_t)options->threads;
+    if (wanted > p->count)
+        wanted = p->count ? p->count : 1;
+
+    p->window = wanted * TASKS_PER_WORKER;
+    p->ring = mem_zalloc(p->window * sizeof(*p->ring));
+    size_t pool = wanted * BLOCKS_PER_WORKER + 1;
+    p->blocks = mem_alloc((wanted + pool) * sizeof(struct save_block *));
+    while (p->pool_count < pool) {
+        struct save_block *b = new_block(p);
+        b->next = p->pool;
+        p->pool = b;
+        p->pool_count++;
+    }
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&p->for_workers, &attr);
+    pthread_cond_init(&p->for_writer, &attr);
+    pthread_condattr_destroy(&attr);
+    start_workers(p, (int)wanted, err);
+    if (p->worker_count == 0) {
+        save_pipe_free(p);
+        return false;
+    }
+    *result = p;
+    return true;
+}
+
+void save_pipe_free(struct save_pipe *p)
+{
+    for (int i = 0; i < p->worker_count; i++) {
+        pthread_join(p->workers[i].thread, NULL);
+        mem_free(p->workers[i].writer.lzf);
+    }
+    for (size_t i = 0; i < p->block_count; i++) {
+        mem_free(p->blocks[i]->data);
+        mem_free(p->blocks[i]);
+    }
+    pthread_cond_destroy(&p->for_workers);
+    pthread_cond_destroy(&p->for_writer);
+    pthread_mutex_destroy(&p->lock);
+    mem_free(p->workers);
+    mem_free(p->blocks);
+    mem_free(p->ring);
+    mem_free(p->bits);
+    mem_free(p);
+}
