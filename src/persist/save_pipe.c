@@ -56,12 +56,12 @@ struct save_pipe {
     int *bits;         /* of each database: 1 << bits tasks; -1: it is empty */
     int next_db;       /* where `next` is */
     uint64_t next_in_db;
-    struct save_block *pool;
-    size_t pool_count;
+    struct save_block *pool; /* those that were used before and are free */
+    size_t pool_count;       /* free ones, those not yet made included */
     struct worker *workers;
     int worker_count;
-    struct save_block **blocks; /* all of them, to free them */
-    size_t block_count;
+    struct save_block *blocks; /* all of them */
+    size_t made_count;
 };
 
 static bool is_stopped(const struct save_pipe *p)
@@ -93,11 +93,16 @@ static struct save_block *take_block(struct worker *w)
         wait_for(p, &p->for_workers);
     if (!is_stopped(p)) {
         b = p->pool;
-        p->pool = b->next;
+        if (b)
+            p->pool = b->next;
+        else
+            b = &p->blocks[p->made_count++];
         p->pool_count--;
         *b = (struct save_block){.data = b->data};
     }
     pthread_mutex_unlock(&p->lock);
+    if (b && !b->data)
+        b->data = mem_alloc(SAVE_BLOCK_BYTES);
     return b;
 }
 
@@ -328,21 +333,14 @@ static void plan(struct save_pipe *p, size_t bytes_per_key)
     }
 }
 
-static struct save_block *new_block(struct save_pipe *p)
-{
-    struct save_block *b = mem_zalloc(sizeof(*b));
-    b->data = mem_alloc(SAVE_BLOCK_BYTES);
-    p->blocks[p->block_count++] = b;
-    return b;
-}
-
 static void start_workers(struct save_pipe *p, int wanted, struct error *err)
 {
     p->workers = mem_zalloc((size_t)wanted * sizeof(*p->workers));
     for (int i = 0; i < wanted; i++) {
         struct worker *w = &p->workers[i];
         w->pipe = p;
-        w->block = new_block(p);
+        w->block = &p->blocks[p->made_count++];
+        w->block->data = mem_alloc(SAVE_BLOCK_BYTES);
         rdb_writer_init(&w->writer, 1, flush_block, w);
         mem_free(w->writer.buffer);
         w->writer.buffer = w->block->data;
@@ -376,14 +374,8 @@ bool save_pipe_start(struct save_pipe **result, struct snapshot *snapshot,
 
     p->window = wanted * TASKS_PER_WORKER;
     p->ring = mem_zalloc(p->window * sizeof(*p->ring));
-    size_t pool = wanted * BLOCKS_PER_WORKER + 1;
-    p->blocks = mem_alloc((wanted + pool) * sizeof(struct save_block *));
-    while (p->pool_count < pool) {
-        struct save_block *b = new_block(p);
-        b->next = p->pool;
-        p->pool = b;
-        p->pool_count++;
-    }
+    p->pool_count = wanted * BLOCKS_PER_WORKER + 1;
+    p->blocks = mem_zalloc((wanted + p->pool_count) * sizeof(*p->blocks));
     pthread_mutex_init(&p->lock, NULL);
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
@@ -406,10 +398,8 @@ void save_pipe_free(struct save_pipe *p)
         pthread_join(p->workers[i].thread, NULL);
         mem_free(p->workers[i].writer.lzf);
     }
-    for (size_t i = 0; i < p->block_count; i++) {
-        mem_free(p->blocks[i]->data);
-        mem_free(p->blocks[i]);
-    }
+    for (size_t i = 0; i < p->made_count; i++)
+        mem_free(p->blocks[i].data);
     pthread_cond_destroy(&p->for_workers);
     pthread_cond_destroy(&p->for_writer);
     pthread_mutex_destroy(&p->lock);

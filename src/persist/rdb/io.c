@@ -28,7 +28,7 @@ void rdb_reader_init_stream(struct rdb_reader *r, uint64_t size,
                             void *ctx, struct error *err)
 {
     *r = (struct rdb_reader){.size = size, .fill = fill, .ctx = ctx, .err = err};
-    r->capacity = READ_BUFFER;
+    r->capacity = size < READ_BUFFER ? (size_t)size + 1 : READ_BUFFER;
     r->buffer = mem_alloc(r->capacity);
     r->cur = r->end = r->summed = r->buffer;
 }
