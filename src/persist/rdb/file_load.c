@@ -1,217 +1,128 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "persist/rdb/format.h"
-
-#include <stdlib.h>
-#include <string.h>
-
-#include "base/mem.h"
+#include "base/clock.h"
 #include "base/number.h"
+#include "os/process.h"
+#include "persist/rdb/record.h"
 
-#define PROGRESS_KEYS 4096
+/* How often the clock is looked at, and how long is loaded at most before progress is told. */
+#define PROGRESS_KEYS 64
+#define PROGRESS_INTERVAL_US 2000
 
-/* What precedes a key's type. */
-struct key_facts {
-    int64_t due;
-    uint64_t idle;
-    int freq;
-    bool has_idle;
-};
-
-struct load {
-    struct rdb_reader *r;
-    struct keyspace *ks;
-    const struct rdb_load_options *options;
-    struct rdb_load_stats *stats;
-    struct rdb_loader *loader;
-    struct db *db;
-    struct key_facts facts;
-    uint64_t records;
-};
-
-static const struct key_facts no_facts = {.due = ENTRY_NO_EXPIRY, .freq = -1};
-
-static bool load_aux(struct load *l)
+bool rdb_build_entry(struct rdb_reader *r, const struct rdb_record *record, struct rdb_loader *l,
+                     const struct rdb_load_options *options, bool lfu, struct rdb_load_stats *stats,
+                     struct entry **e)
 {
-    struct rdb_string name, value;
-    char copy[32];
-    if (!rdb_read_string(l->r, &name))
+    if (!rdb_load_value(r, record->type, record->key, record->due, l, e))
         return false;
-    size_t n = name.bytes.size < sizeof(copy) ? name.bytes.size : sizeof(copy);
-    memcpy(copy, name.bytes.data, n);
-    if (!rdb_read_string(l->r, &value))
-        return false;
+    if (!*e) {
+        stats->empty++;
+        return true;
+    }
+    if (options->drop_expired && record->due <= options->now_ms) {
+        rdb_drop_entry(l, *e);
+        *e = NULL;
+        stats->expired++;
+        return true;
+    }
+    if (lfu && record->frequency >= 0)
+        entry_set_clock(*e, (uint32_t)record->frequency);
+    else if (!lfu && record->has_idle)
+        entry_set_clock(*e, (options->lru_now - (uint32_t)record->idle) & 0xffffff);
+    else if (!lfu)
+        entry_set_clock(*e, options->lru_now);
+    stats->keys++;
+    return true;
+}
+
+void rdb_note_aux(const struct rdb_record *record, struct rdb_load_stats *stats)
+{
+    /* Fields that are not known are there to be skipped. */
     int64_t number;
-    if (slice_equal(slice_of(copy, n), SLICE("ctime")) && number_parse_int64(value.bytes, &number) &&
-        number >= 0 && number < INT64_MAX / 1000)
-        l->stats->created_ms = number * 1000;
-    return true; /* Fields that are not known are there to be skipped. */
+    if (slice_equal(record->key, SLICE("ctime")) &&
+        number_parse_int64(record->value.bytes, &number) && number >= 0 &&
+        number < INT64_MAX / 1000)
+        stats->created_ms = number * 1000;
 }
 
-static bool read_plain_length(struct rdb_reader *r, uint64_t *v)
+bool rdb_check_db(struct rdb_reader *r, int db, int db_count)
 {
-    bool special;
-    if (!rdb_read_length(r, v, &special))
-        return false;
-    return special ? rdb_fail(r, ERROR_CORRUPT, "a length is expected") : true;
+    return db < db_count ||
+           rdb_fail(r, ERROR_INVALID, "the file has a database %d, but only %d are configured", db,
+                    db_count);
 }
 
-static bool select_db(struct load *l)
+void rdb_delay_key(const struct rdb_load_options *options, uint64_t keys)
 {
-    uint64_t id;
-    if (!read_plain_length(l->r, &id))
+    int64_t us = options->key_delay_us;
+    if (us > 0)
+        os_sleep_us(us);
+    else if (us < 0 && keys % (uint64_t)-us == 0)
+        os_sleep_us(1);
+}
+
+static bool load_key(struct rdb_records *it, const struct rdb_record *record, struct keyspace *ks,
+                     struct rdb_loader *loader, const struct rdb_load_options *options,
+                     struct rdb_load_stats *stats)
+{
+    struct entry *e;
+    if (!rdb_build_entry(it->r, record, loader, options, ks->lfu, stats, &e))
         return false;
-    if (id >= (uint64_t)l->ks->db_count)
-        return rdb_fail(l->r, ERROR_INVALID,
-                        "the file has a database %llu, but only %d are configured",
-                        (unsigned long long)id, l->ks->db_count);
-    l->db = &l->ks->dbs[id];
+    if (!e)
+        return true;
+    struct db *db = &ks->dbs[record->db];
+    uint64_t hash = key_hash(record->key);
+    if (table_find(&db->table, hash, record->key.data, record->key.size)) {
+        rdb_drop_entry(loader, e);
+        return rdb_fail(it->r, ERROR_CORRUPT, "a key occurs twice in database %d", db->id);
+    }
+    db_insert(db, hash, e);
     return true;
 }
 
-static bool load_key(struct load *l, uint8_t type)
-{
-    struct rdb_string text;
-    if (!rdb_read_string(l->r, &text))
-        return false;
-    /* The value is read next, and may move the buffer that the key stands in. */
-    char small[256], *heap = NULL;
-    struct slice key = text.bytes;
-    if (key.size <= sizeof(small)) {
-        memcpy(small, key.data, key.size);
-        key.data = small;
-    } else {
-        heap = mem_dup(key.data, key.size);
-        key.data = heap;
-    }
-    struct entry *e = NULL;
-    bool ok = rdb_load_value(l->r, type, key, l->facts.due, l->loader, &e);
-    if (ok && !e) {
-        l->stats->empty++;
-    } else if (ok && l->options->drop_expired && l->facts.due <= l->options->now_ms) {
-        rdb_drop_entry(l->loader, e);
-        l->stats->expired++;
-    } else if (ok) {
-        uint64_t hash = key_hash(key);
-        if (table_find(&l->db->table, hash, key.data, key.size)) {
-            rdb_drop_entry(l->loader, e);
-            ok = rdb_fail(l->r, ERROR_CORRUPT, "a key occurs twice in database %d", l->db->id);
-        } else {
-            if (l->ks->lfu && l->facts.freq >= 0)
-                entry_set_clock(e, (uint32_t)l->facts.freq);
-            else if (!l->ks->lfu && l->facts.has_idle)
-                entry_set_clock(e, (l->options->lru_now - (uint32_t)l->facts.idle) & 0xffffff);
-            else if (!l->ks->lfu)
-                entry_set_clock(e, l->options->lru_now);
-            db_insert(l->db, hash, e);
-            l->stats->keys++;
-        }
-    }
-    mem_free(heap);
-    l->facts = no_facts;
-    return ok;
-}
+struct pace {
+    const struct rdb_load_options *options;
+    uint64_t keys;
+    int64_t told_us;
+};
 
-/* One record. *ended is set at the end marker. */
-static bool load_record(struct load *l, bool *ended)
+/* Tell the progress and wait where that was asked for. */
+static bool after_key(struct pace *p, struct rdb_reader *r)
 {
-    struct rdb_reader *r = l->r;
-    uint8_t code;
-    uint32_t seconds;
-    uint64_t v;
-    if (!rdb_read_u8(r, &code))
-        return false;
-    switch (code) {
-    case RDB_OP_EOF:
-        *ended = true;
+    const struct rdb_load_options *o = p->options;
+    p->keys++;
+    rdb_delay_key(o, p->keys);
+    if (!o->progress || (o->key_delay_us == 0 && p->keys % PROGRESS_KEYS != 0))
         return true;
-    case RDB_OP_AUX:
-        return load_aux(l);
-    case RDB_OP_SELECTDB:
-        return select_db(l);
-    case RDB_OP_RESIZEDB:
-        return read_plain_length(r, &v) && read_plain_length(r, &v);
-    case RDB_OP_SLOT_INFO:
-        return read_plain_length(r, &v) && read_plain_length(r, &v) && read_plain_length(r, &v);
-    case RDB_OP_EXPIRE:
-        if (!rdb_read_le32(r, &seconds))
-            return false;
-        l->facts.due = (int64_t)(int32_t)seconds * 1000;
+    int64_t now = clock_monotonic_us();
+    if (now - p->told_us < PROGRESS_INTERVAL_US)
         return true;
-    case RDB_OP_EXPIRE_MS:
-        if (!rdb_read_le64(r, &v))
-            return false;
-        l->facts.due = (int64_t)v;
-        return true;
-    case RDB_OP_IDLE:
-        l->facts.has_idle = true;
-        return read_plain_length(r, &l->facts.idle);
-    case RDB_OP_FREQ: {
-        uint8_t freq;
-        if (!rdb_read_u8(r, &freq))
-            return false;
-        l->facts.freq = freq;
-        return true;
-    }
-    case RDB_OP_FUNCTION2:
-    case RDB_OP_FUNCTION_PRE_GA:
-        return rdb_fail(r, ERROR_UNSUPPORTED, "the file holds functions, which are not supported");
-    case RDB_OP_MODULE_AUX:
-        return rdb_fail(r, ERROR_UNSUPPORTED, "the file holds a module's data");
-    default:
-        return load_key(l, code);
-    }
-}
-
-static bool load_header(struct rdb_reader *r, int *version)
-{
-    const unsigned char *p;
-    if (!rdb_read_bytes(r, 9, &p))
-        return false;
-    uint64_t v;
-    char digits[5] = {0};
-    memcpy(digits, p + 5, 4);
-    if (memcmp(p, "REDIS", 5) != 0)
-        return rdb_fail(r, ERROR_CORRUPT, "this is not an RDB file");
-    for (int i = 0; i < 4; i++) {
-        if (digits[i] < '0' || digits[i] > '9')
-            return rdb_fail(r, ERROR_CORRUPT, "the version is not a number");
-    }
-    v = strtoul(digits, NULL, 10);
-    if (v < 1 || v > RDB_VERSION_READ_MAX)
-        return rdb_fail(r, ERROR_UNSUPPORTED, "RDB version %d; this server reads 1 to %d", (int)v,
-                        RDB_VERSION_READ_MAX);
-    *version = (int)v;
-    return true;
-}
-
-static bool check_sum(struct rdb_reader *r)
-{
-    uint64_t computed = rdb_reader_crc(r), stored;
-    if (!rdb_read_le64(r, &stored))
-        return false;
-    if (stored != 0 && stored != computed)
-        return rdb_fail(r, ERROR_CORRUPT, "the checksum is %016llx but should be %016llx",
-                        (unsigned long long)computed, (unsigned long long)stored);
-    return true;
+    p->told_us = now;
+    o->progress(o->progress_ctx, rdb_reader_offset(r), r->size);
+    return !o->cancel || !*o->cancel || rdb_fail(r, ERROR_CANCELLED, "the load was cancelled");
 }
 
 bool rdb_load_all(struct rdb_reader *r, struct keyspace *ks, const struct rdb_load_options *options,
                   struct rdb_load_stats *stats)
 {
-    struct load l = {.r = r, .ks = ks, .options = options, .stats = stats, .db = &ks->dbs[0],
-                     .facts = no_facts};
+    struct rdb_records it;
+    struct rdb_record record;
+    struct pace pace = {.options = options};
     *stats = (struct rdb_load_stats){0};
-    if (!load_header(r, &stats->version))
-        return false;
-    l.loader = rdb_loader_new(&ks->epoch, &ks->limits);
-    bool ok = true, ended = false;
-    while (ok && !ended) {
-        ok = load_record(&l, &ended);
-        if (++l.records % PROGRESS_KEYS == 0 && options->progress)
-            options->progress(options->progress_ctx, rdb_reader_offset(r), r->size);
+    struct rdb_loader *loader = rdb_loader_new(&ks->epoch, &ks->limits);
+    bool ok = rdb_records_begin(&it, r);
+    it.verify = options->checksum;
+    stats->version = it.version;
+    while (ok && (ok = rdb_records_next(&it, &record)) && record.kind != RDB_RECORD_END) {
+        if (record.kind == RDB_RECORD_KEY) {
+            ok = rdb_check_db(r, record.db, ks->db_count) &&
+                 load_key(&it, &record, ks, loader, options, stats) && after_key(&pace, r);
+        } else if (record.kind == RDB_RECORD_SELECT) {
+            ok = rdb_check_db(r, record.db, ks->db_count);
+        } else if (record.kind == RDB_RECORD_AUX) {
+            rdb_note_aux(&record, stats);
+        }
     }
-    if (ok && stats->version >= 5 && options->checksum)
-        ok = check_sum(r);
-    rdb_loader_free(l.loader);
+    rdb_records_end(&it);
+    rdb_loader_free(loader);
     return ok;
 }

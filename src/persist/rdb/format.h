@@ -113,6 +113,8 @@ struct rdb_load_stats {
     uint64_t keys, expired, empty;
     int version;
     int64_t created_ms; /* of the "ctime" field; 0: unknown */
+    int threads;        /* that built the entries; 0: the caller alone */
+    bool indexed;       /* by the file's own chunk index */
 };
 
 struct rdb_load_options {
@@ -120,9 +122,19 @@ struct rdb_load_options {
     bool drop_expired;
     bool checksum;        /* compare it (rdbchecksum) */
     uint32_t lru_now;     /* for idle times */
-    /* Called now and then with the bytes read so far. May be NULL. */
+    /* Called now and then, by the thread that loads, with the bytes read so far; stats->keys is up to
+     * date then. May be NULL. */
     void (*progress)(void *ctx, uint64_t done, uint64_t size);
     void *progress_ctx;
+    int64_t key_delay_us; /* wait so long after each key (for tests); -n: 1 us after each n keys */
+    /* For persist/load.h, which passes the work to so many threads. 0: none, the caller loads. */
+    int threads;
+    uint64_t threads_min_size; /* no threads for files of less bytes */
+    /* While threads load: wait for at most so many ms, or until woken by `wake`, which is called by
+     * one of the threads; then progress is told. May be NULL. */
+    void (*wait)(void *ctx, int ms);
+    void (*wake)(void *ctx);
+    const bool *cancel; /* set by what the callbacks do: give the load up. May be NULL */
 };
 
 /* Read a whole file's bytes into the keyspace, whose databases should be empty. On failure what was

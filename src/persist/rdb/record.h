@@ -65,6 +65,18 @@ void rdb_records_end(struct rdb_records *it);
  * looked at. Needs no memory however large it is. */
 bool rdb_skip_value(struct rdb_reader *r, uint8_t type);
 
+/* Build the entry of a key as a load wants it, with its clock. *e is NULL for what is not kept: an
+ * empty collection, an expired key where they are dropped. Counts it in `stats`. */
+bool rdb_build_entry(struct rdb_reader *r, const struct rdb_record *record, struct rdb_loader *l,
+                     const struct rdb_load_options *options, bool lfu, struct rdb_load_stats *stats,
+                     struct entry **e);
+/* Take over what a field says about the file. */
+void rdb_note_aux(const struct rdb_record *record, struct rdb_load_stats *stats);
+/* Refuses a database beyond what is configured. */
+bool rdb_check_db(struct rdb_reader *r, int db, int db_count);
+/* Wait as key_delay_us says, after the key of this number. */
+void rdb_delay_key(const struct rdb_load_options *options, uint64_t keys);
+
 /* What a type code holds; ENTRY_TYPE_COUNT for what is not known or not supported. */
 enum entry_type rdb_entry_type(uint8_t type);
 

@@ -1,0 +1,573 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/crc.h"
+#include "base/mem.h"
+#include "persist/load.h"
+#include "persist/load_index.h"
+#include "type/digest.h"
+
+#define DATABASES 4
+#define NOW_MS 1000000
+
+static uint64_t seed, random_state;
+static char dir[64], path[128];
+
+static uint64_t random_next(void)
+{
+    uint64_t z = (random_state += 0x9e3779b97f4a7c15ULL);
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
+    return z ^ z >> 31;
+}
+
+static uint64_t below(uint64_t bound)
+{
+    return random_next() % bound;
+}
+
+/* --- files -------------------------------------------------------------------------------------
+ */
+
+struct chunk {
+    int db;
+    uint64_t offset, keys;
+};
+
+#define CHUNKS 256
+struct file {
+    struct rdb_writer w;
+    struct chunk chunks[CHUNKS];
+    int chunk_count;
+    uint64_t index_offset;
+    bool short_names;
+};
+
+static void write_text(struct rdb_writer *w, const char *prefix, uint64_t number, size_t size)
+{
+    static char text[1 << 20];
+    int n = snprintf(text, sizeof(text), "%s:%llu:", prefix, (unsigned long long)number);
+    if ((size_t)n < size)
+        memset(text + n, 'x', size - (size_t)n);
+    rdb_write_string(w, slice_of(text, (size_t)n < size ? size : (size_t)n));
+}
+
+/* One key of a random type, sometimes with an expiry. `large`: as large as a part of the file. */
+static void write_key(struct file *f, uint64_t number, bool large)
+{
+    static const uint8_t types[] = {RDB_STRING, RDB_STRING, RDB_STRING,   RDB_LIST,
+                                    RDB_SET,    RDB_HASH,   RDB_ZSET_2};
+    struct rdb_writer *w = &f->w;
+    if (below(4) == 0) {
+        rdb_write_u8(w, RDB_OP_EXPIRE_MS);
+        rdb_write_le64(w, NOW_MS - 500000 + below(1000000));
+    }
+    if (below(8) == 0) {
+        rdb_write_u8(w, RDB_OP_IDLE);
+        rdb_write_length(w, below(1000));
+    }
+    uint8_t type = types[below(sizeof(types))];
+    uint64_t count = below(10) == 0 ? below(600) + 1 : below(20) + 1;
+    if (large)
+        count = 35000;
+    rdb_write_u8(w, type);
+    write_text(w, "key", number, !f->short_names && below(20) == 0 ? below(1000) : 0);
+    if (type == RDB_STRING) {
+        write_text(w, "value", below(1000), large ? 900000 : below(10) == 0 ? below(9000) : below(60));
+        return;
+    }
+    rdb_write_length(w, count);
+    for (uint64_t i = 0; i < count; i++) {
+        write_text(w, "member", i, below(20));
+        if (type == RDB_HASH)
+            write_text(w, "v", below(100), below(20));
+        if (type == RDB_ZSET_2)
+            rdb_write_double(w, (double)below(1000) / 7);
+    }
+}
+
+static void file_begin(struct file *f)
+{
+    bool short_names = f->short_names;
+    *f = (struct file){.short_names = short_names};
+    rdb_writer_init(&f->w, 1 << 16, NULL, NULL);
+    rdb_save_header(&f->w, 123456000, 0);
+}
+
+static void begin_chunk(struct file *f, int db)
+{
+    f->chunks[f->chunk_count++] = (struct chunk){.db = db, .offset = f->w.used};
+    rdb_save_select(&f->w, db, 0, 0);
+}
+
+static void add_key(struct file *f, uint64_t number, bool large)
+{
+    write_key(f, number, large);
+    f->chunks[f->chunk_count - 1].keys++;
+}
+
+static void write_aux(struct file *f, const char *name, const char *value)
+{
+    rdb_write_u8(&f->w, RDB_OP_AUX);
+    rdb_write_string(&f->w, slice_cstr(name));
+    rdb_write_length(&f->w, strlen(value));
+    rdb_write_bytes(&f->w, value, strlen(value));
+}
+
+static void write_index(struct file *f)
+{
+    char text[64];
+    f->index_offset = f->w.used;
+    for (int i = 0; i < f->chunk_count; i++) {
+        const struct chunk *c = &f->chunks[i];
+        snprintf(text, sizeof(text), "%d %llu %llu", c->db, (unsigned long long)c->offset,
+                 (unsigned long long)c->keys);
+        write_aux(f, "hf-chunk", text);
+    }
+    char last[33];
+    snprintf(text, sizeof(text), "%llu %d", (unsigned long long)f->index_offset, f->chunk_count);
+    snprintf(last, sizeof(last), "%-32s", text);
+    write_aux(f, "hf-index", last);
+}
+
+/* Not synced: nothing here is about losing power. */
+static void put_file(const void *data, size_t size)
+{
+    FILE *out = fopen(path, "w");
+    assert_non_null(out);
+    assert_int_equal(fwrite(data, 1, size, out), size);
+    assert_int_equal(fclose(out), 0);
+}
+
+/* The end, and into the file. */
+static void file_end(struct file *f)
+{
+    rdb_save_end(&f->w, true);
+    put_file(f->w.buffer, f->w.used);
+}
+
+static void make_file(struct file *f, bool indexed, uint64_t keys, bool large)
+{
+    file_begin(f);
+    uint64_t number = 0;
+    int chunks = indexed ? 1 + (int)below(20) : DATABASES;
+    for (int c = 0; c < chunks; c++) {
+        begin_chunk(f, c * DATABASES / chunks);
+        for (uint64_t i = 0; i < keys / (uint64_t)chunks; i++)
+            add_key(f, number++, large && below(keys) < 2);
+    }
+    if (indexed)
+        write_index(f);
+    file_end(f);
+}
+
+/* --- loading and comparing ---------------------------------------------------------------------
+ */
+
+struct outcome {
+    bool ok;
+    struct rdb_load_stats stats;
+    struct error err;
+    struct digest digest;
+    uint64_t keys, expires;
+};
+
+static bool note_expiry(void *ctx, void *item)
+{
+    *(uint64_t *)ctx += entry_due(item) != ENTRY_NO_EXPIRY;
+    return true;
+}
+
+static struct rdb_load_options options_for(int threads)
+{
+    return (struct rdb_load_options){
+        .now_ms = NOW_MS, .checksum = true, .lru_now = 5000, .threads = threads};
+}
+
+static struct outcome load_with(const struct rdb_load_options *options)
+{
+    struct outcome o = {.ok = false};
+    struct keyspace *ks = keyspace_new(DATABASES, true);
+    ks->now_ms = NOW_MS - 900000;
+    ks->epoch.now = 3; /* as after some snapshots: the births must be of this epoch */
+    o.ok = load_rdb_file(ks, path, options, &o.stats, &o.err);
+    for (int i = 0; i < DATABASES; i++) {
+        const struct db *db = &ks->dbs[i];
+        uint64_t expires = 0;
+        bool done;
+        table_check(&db->table, &ks->epoch);
+        table_walk(&db->table, 0, UINT64_MAX, 0, note_expiry, &expires, &done);
+        assert_int_equal(expires, db->expires);
+        o.expires += expires;
+        o.keys += db->table.count;
+    }
+    assert_int_equal(o.keys, o.ok ? o.stats.keys : 0);
+    digest_keyspace(&o.digest, ks);
+    /* What was loaded lives on: a snapshot, and writes under it. */
+    struct snapshot *s = snapshot_begin(ks);
+    keyspace_flush(ks);
+    snapshot_end(ks, s);
+    keyspace_free(ks);
+    return o;
+}
+
+static struct outcome load_by(int threads)
+{
+    struct rdb_load_options options = options_for(threads);
+    return load_with(&options);
+}
+
+static void assert_same(const struct outcome *a, const struct outcome *b)
+{
+    if (a->ok != b->ok)
+        fail_msg("one was loaded and one was not: %s", a->ok ? b->err.message : a->err.message);
+    if (!a->ok) {
+        assert_string_equal(a->err.message, b->err.message);
+        assert_int_equal(a->err.code, b->err.code);
+        return;
+    }
+    assert_memory_equal(&a->digest, &b->digest, sizeof(a->digest));
+    assert_int_equal(a->keys, b->keys);
+    assert_int_equal(a->expires, b->expires);
+    assert_int_equal(a->stats.expired, b->stats.expired);
+    assert_int_equal(a->stats.empty, b->stats.empty);
+    assert_int_equal(a->stats.version, b->stats.version);
+    assert_int_equal(a->stats.created_ms, b->stats.created_ms);
+}
+
+/* Files with an index and without are loaded by threads as they are by none, expired keys dropped or
+ * not. */
+static void test_equal(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 8; i++) {
+        bool indexed = i % 2;
+        struct file f = {.short_names = false};
+        make_file(&f, indexed, i < 2 ? below(5) : 200 + below(3000), i >= 6);
+        for (int drop = 0; drop < 2; drop++) {
+            struct rdb_load_options options = options_for(0);
+            options.drop_expired = drop;
+            struct outcome plain = load_with(&options);
+            assert_true(plain.ok);
+            assert_int_equal(plain.stats.threads, 0);
+            for (int threads = 1; threads <= 4; threads += 1 + (int)below(2)) {
+                options.threads = threads;
+                struct outcome o = load_with(&options);
+                assert_same(&plain, &o);
+                assert_int_equal(o.stats.indexed, indexed);
+                assert_int_equal(o.stats.threads, indexed ? threads : threads + 1);
+            }
+        }
+        rdb_writer_deinit(&f.w);
+    }
+}
+
+/* Puts bytes that were changed into the file, with the checksum that they now should have. */
+static void write_again(struct file *f, size_t size, bool sum)
+{
+    if (sum && size == f->w.used)
+        bytes_put_le(f->w.buffer + size - 8, crc64(0, f->w.buffer, size - 8), 8);
+    put_file(f->w.buffer, size);
+}
+
+/* A file that is damaged anywhere gives the same error, or the same data, as it does by one thread:
+ * bytes that were changed, with and without a checksum that tells, and files cut short. */
+static void test_damage(void **state)
+{
+    (void)state;
+    int refused = 0;
+    for (int i = 0; i < 40; i++) {
+        struct file f = {.short_names = false};
+        make_file(&f, i % 2, 300, false);
+        size_t size = f.w.used;
+        int kind = (int)below(3);
+        if (kind == 2)
+            size = below(size);
+        for (uint64_t n = 1 + below(3); kind < 2 && n > 0; n--)
+            f.w.buffer[below(size)] ^= (char)(1U << below(8));
+        write_again(&f, size, kind == 1);
+        struct outcome plain = load_by(0), o = load_by(1 + (int)below(4));
+        assert_same(&plain, &o);
+        refused += !o.ok;
+        rdb_writer_deinit(&f.w);
+    }
+    assert_true(refused > 5);
+}
+
+/* An index that lies is not believed: the file is loaded as if it had none. */
+static void test_index_lies(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 50; i++) {
+        struct file f = {.short_names = false};
+        file_begin(&f);
+        uint64_t number = 0;
+        for (int c = 0; c < 6; c++) {
+            begin_chunk(&f, c / 2);
+            for (int k = 0; k < 50; k++)
+                add_key(&f, number++, false);
+        }
+        struct chunk *c = &f.chunks[below(6)];
+        switch (i % 10) {
+        case 0:
+            c->keys += below(2) ? 1 : -1ULL;
+            break;
+        case 1:
+            c->db = c->db == 3 ? 0 : 3;
+            break;
+        case 2:
+            c->offset += 1 + below(200);
+            break;
+        case 3:
+            c->offset -= 1 + below(100);
+            break;
+        case 4: /* one is missing */
+            memmove(c, c + 1, (size_t)(&f.chunks[f.chunk_count] - (c + 1)) * sizeof(*c));
+            f.chunk_count--;
+            break;
+        case 5: /* one is there twice */
+            f.chunks[f.chunk_count++] = f.chunks[0];
+            break;
+        case 6: /* no field of a chunk follows */
+            f.chunk_count = 0;
+            break;
+        case 7:
+            c->db = 70000;
+            break;
+        case 8:
+            c->offset = 1ULL << 60;
+            break;
+        case 9: /* two exchanged their places */
+            f.chunks[5] = f.chunks[0];
+            f.chunks[0] = f.chunks[1];
+            break;
+        }
+        write_index(&f);
+        file_end(&f);
+        struct outcome plain = load_by(0), o = load_by(2);
+        assert_true(plain.ok);
+        assert_int_equal(plain.keys, 300);
+        assert_same(&plain, &o);
+        assert_false(o.stats.indexed && o.stats.threads > 0);
+        rdb_writer_deinit(&f.w);
+    }
+}
+
+/* Numbers in the index's last field that are no place in the file. */
+static void test_index_field(void **state)
+{
+    (void)state;
+    static const char *const values[] = {
+        "0 5",  "-1 5", "99999999999 1",          "9223372036854775807 1", "100",
+        "10 x", "",     "100 9223372036854775807", "100 -3",               "18446744073709551615 1"};
+    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+        struct file f = {.short_names = false};
+        file_begin(&f);
+        begin_chunk(&f, 0);
+        for (uint64_t k = 0; k < 100; k++)
+            add_key(&f, k, false);
+        char text[33];
+        snprintf(text, sizeof(text), "%-32s", values[i]);
+        write_aux(&f, "hf-index", text);
+        file_end(&f);
+        struct outcome plain = load_by(0), o = load_by(2);
+        assert_true(plain.ok);
+        assert_same(&plain, &o);
+        assert_false(o.stats.indexed);
+        rdb_writer_deinit(&f.w);
+    }
+}
+
+/* A key that is there twice is refused, wherever the two stand, with the offset. */
+static void test_twice(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 12; i++) {
+        struct file f = {.short_names = false};
+        bool indexed = i % 2;
+        uint64_t keys = 10 + below(2000), first = below(keys), second = first;
+        while (second == first)
+            second = below(keys);
+        file_begin(&f);
+        begin_chunk(&f, 1);
+        for (uint64_t k = 0; k < keys; k++) {
+            if (indexed && k % 100 == 99)
+                begin_chunk(&f, 1);
+            rdb_write_u8(&f.w, RDB_STRING);
+            write_text(&f.w, "key", k == second ? first : k, 0);
+            write_text(&f.w, "v", k, 0);
+            f.chunks[f.chunk_count - 1].keys++;
+        }
+        if (indexed)
+            write_index(&f);
+        file_end(&f);
+        struct outcome plain = load_by(0), o = load_by(1 + (int)below(3));
+        assert_false(plain.ok);
+        assert_non_null(strstr(plain.err.message, "a key occurs twice in database 1"));
+        assert_non_null(strstr(plain.err.message, "offset "));
+        assert_same(&plain, &o);
+        rdb_writer_deinit(&f.w);
+    }
+}
+
+struct watcher {
+    bool cancel;
+    uint64_t done, size, calls, waits, woken;
+    int cancel_after;
+};
+
+static void on_progress(void *ctx, uint64_t done, uint64_t size)
+{
+    struct watcher *w = ctx;
+    assert_true(done >= w->done && done <= size);
+    w->done = done;
+    w->size = size;
+    if (++w->calls == (uint64_t)w->cancel_after)
+        w->cancel = true;
+}
+
+static void on_wait(void *ctx, int ms)
+{
+    struct watcher *w = ctx;
+    w->waits++;
+    usleep((unsigned)ms * 50);
+}
+
+static void on_wake(void *ctx)
+{
+    struct watcher *w = ctx;
+    __atomic_fetch_add(&w->woken, 1, __ATOMIC_RELAXED);
+}
+
+/* Progress grows and never passes the size, the end wakes whoever waits, and a load that is given
+ * up leaves nothing. */
+static void test_progress(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 8; i++) {
+        struct file f = {.short_names = false};
+        struct watcher w = {.cancel_after = i / 4 ? 2 : -1};
+        make_file(&f, i % 2, 200, false);
+        struct rdb_load_options options = options_for(i % 4 < 2 ? 2 : 0);
+        options.progress = on_progress;
+        options.progress_ctx = &w;
+        options.wait = on_wait;
+        options.wake = on_wake;
+        options.cancel = &w.cancel;
+        options.key_delay_us = 50;
+        struct outcome o = load_with(&options);
+        assert_int_equal(o.ok, w.cancel_after < 0);
+        if (!o.ok)
+            assert_int_equal(o.err.code, ERROR_CANCELLED);
+        assert_int_equal(w.size, f.w.used);
+        assert_true(w.calls > 1);
+        assert_int_equal(w.woken, options.threads > 0 ? 1 : 0);
+        rdb_writer_deinit(&f.w);
+    }
+}
+
+/* Merging: either all keys are new, or those that are there give way; else nothing changes. */
+static void test_merge(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 6; i++) {
+        struct error err;
+        struct file f = {.short_names = true};
+        struct rdb_load_options options = options_for(2);
+        struct rdb_load_stats stats;
+        struct keyspace *ks = keyspace_new(DATABASES, true);
+        make_file(&f, true, 500, false);
+        assert_true(load_rdb_file(ks, path, &options, &stats, &err));
+        struct digest all = {{0}}, now = {{0}};
+        digest_keyspace(&all, ks);
+
+        /* Half of the keys gone: loading the others again must refuse, or replace them. */
+        uint64_t kept = 0;
+        for (uint64_t k = 0; k < 500; k++) {
+            char text[40];
+            int n = snprintf(text, sizeof(text), "key:%llu:", (unsigned long long)k);
+            struct slice key = slice_of(text, (size_t)n);
+            for (int db = 0; db < DATABASES; db++) {
+                struct keyref ref = {.db = &ks->dbs[db], .key = key, .hash = key_hash(key)};
+                ref.entry = table_find(&ref.db->table, ref.hash, key.data, key.size);
+                if (ref.entry && (i < 2 || k % 2))
+                    keyref_delete(&ref);
+                else
+                    kept += ref.entry != NULL;
+            }
+        }
+        struct snapshot *s = i % 2 ? snapshot_begin(ks) : NULL;
+        struct digest before = {{0}};
+        digest_keyspace(&before, ks);
+        for (int replace = 0; replace < 2; replace++) {
+            struct keyspace *beside = load_beside(ks);
+            assert_true(load_rdb_file(beside, path, &options, &stats, &err));
+            bool ok = load_merge(ks, beside, replace, &err);
+            assert_int_equal(ok, replace || kept == 0);
+            keyspace_free(beside);
+            now = (struct digest){{0}};
+            digest_keyspace(&now, ks);
+            assert_memory_equal(&now, ok ? &all : &before, sizeof(now));
+            if (!ok)
+                assert_int_equal(err.code, ERROR_EXISTS);
+            for (int db = 0; db < DATABASES; db++)
+                table_check(&ks->dbs[db].table, &ks->epoch);
+        }
+        assert_int_equal(kept > 0, i >= 2);
+        if (s)
+            snapshot_end(ks, s);
+        keyspace_free(ks);
+        rdb_writer_deinit(&f.w);
+    }
+}
+
+static int begin_test(void **state)
+{
+    (void)state;
+    random_state = seed;
+    printf("  HF_SEED=%lu\n", seed);
+    return 0;
+}
+
+static int make_dir(void **state)
+{
+    (void)state;
+    snprintf(dir, sizeof(dir), "/tmp/hf-test-load-XXXXXX");
+    if (!mkdtemp(dir))
+        return -1;
+    snprintf(path, sizeof(path), "%s/dump.rdb", dir);
+    return 0;
+}
+
+static int remove_dir(void **state)
+{
+    (void)state;
+    unlink(path);
+    return rmdir(dir);
+}
+
+int main(void)
+{
+    const char *given = getenv("HF_SEED");
+    seed = given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_equal, begin_test),
+        cmocka_unit_test_setup(test_damage, begin_test),
+        cmocka_unit_test_setup(test_index_lies, begin_test),
+        cmocka_unit_test_setup(test_index_field, begin_test),
+        cmocka_unit_test_setup(test_twice, begin_test),
+        cmocka_unit_test_setup(test_progress, begin_test),
+        cmocka_unit_test_setup(test_merge, begin_test),
+    };
+    return cmocka_run_group_tests(tests, make_dir, remove_dir);
+}
