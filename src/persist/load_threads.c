@@ -638,7 +638,7 @@ static void work(struct builder *b, bool scans)
     mem_free(b->scratch);
 
     void (*wake)(void *) = job->options->wake;
-    void *ctx = job->options->progress_ctx;
+    void *ctx = job->options->wait_ctx;
     pthread_mutex_lock(&job->lock);
     bool last = --job->working == 0;
     job->finished = last;
@@ -731,7 +731,7 @@ static void wait_for_threads(struct job *job, struct rdb_load_stats *stats)
 {
     while (!is_finished(job)) {
         if (job->options->wait)
-            job->options->wait(job->options->progress_ctx, WAIT_MS);
+            job->options->wait(job->options->wait_ctx, WAIT_MS);
         tell_progress(job, stats);
     }
     for (int i = 0; i < job->builder_count; i++)

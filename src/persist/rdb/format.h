@@ -132,8 +132,9 @@ struct rdb_load_options {
     uint64_t threads_min_size; /* no threads for files of less bytes */
     /* While threads load: wait for at most so many ms, or until woken by `wake`, which is called by
      * one of the threads; then progress is told. May be NULL. */
-    void (*wait)(void *ctx, int ms);
-    void (*wake)(void *ctx);
+    void (*wait)(void *wait_ctx, int ms);
+    void (*wake)(void *wait_ctx);
+    void *wait_ctx;
     const bool *cancel; /* set by what the callbacks do: give the load up. May be NULL */
 };
 

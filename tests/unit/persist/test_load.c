@@ -136,7 +136,7 @@ static void write_index(struct file *f)
     }
     char last[33];
     snprintf(text, sizeof(text), "%llu %d", (unsigned long long)f->index_offset, f->chunk_count);
-    snprintf(last, sizeof(last), "%-32s", text);
+    snprintf(last, sizeof(last), "%-32.32s", text);
     write_aux(f, "hf-index", last);
 }
 
@@ -377,7 +377,7 @@ static void test_index_field(void **state)
         for (uint64_t k = 0; k < 100; k++)
             add_key(&f, k, false);
         char text[33];
-        snprintf(text, sizeof(text), "%-32s", values[i]);
+        snprintf(text, sizeof(text), "%-32.32s", values[i]);
         write_aux(&f, "hf-index", text);
         file_end(&f);
         struct outcome plain = load_by(0), o = load_by(2);
@@ -463,6 +463,7 @@ static void test_progress(void **state)
         options.progress_ctx = &w;
         options.wait = on_wait;
         options.wake = on_wake;
+        options.wait_ctx = &w;
         options.cancel = &w.cancel;
         options.key_delay_us = 50;
         struct outcome o = load_with(&options);
