@@ -328,7 +328,7 @@ static void build_sections(struct collect *c)
     add_databases(c, &s[REPORT_DATABASES]);
     s[REPORT_PREFIXES] = (struct report_section){.id = "prefixes", .title = "Prefixes"};
     text_appendf(&s[REPORT_PREFIXES].names,
-                 "Of names whose parts are separated by %c. An asterisk stands for ids: numbers, and "
+                 "The parts of names are separated by \"%c\". An asterisk stands for ids: numbers, and "
                  "long hexadecimal names.",
                  r->separator ? r->separator : ' ');
     s[REPORT_PREFIXES].note = s[REPORT_PREFIXES].names.data;

@@ -17,6 +17,8 @@
 #define BAR_FIGURES 140
 #define BAR_STEP 28
 #define BARS_MOST 15
+/* So many databases fit beside the types, chart and table. */
+#define FEW 4
 /* Widths of charts, in the units of their view boxes: about the pixels that they get, so that text
  * has one size in all of them. */
 #define WIDE 1076
@@ -363,7 +365,10 @@ void report_build_html(const struct report *r, struct text *out)
     text_append_cstr(out, "</section>\n");
     begin_section(out, &s[REPORT_DATABASES]);
     add_bars(out, r, &s[REPORT_DATABASES], NARROW, BAR_NAMES / 4);
-    add_folded_table(out, r, &s[REPORT_DATABASES]);
+    if (s[REPORT_DATABASES].count <= FEW)
+        add_table(out, r, &s[REPORT_DATABASES], false);
+    else
+        add_folded_table(out, r, &s[REPORT_DATABASES]);
     text_append_cstr(out, "</section></div>\n");
     add_prefixes(out, r);
     for (int i = REPORT_EXPIRY; i <= REPORT_SIZES; i++) {

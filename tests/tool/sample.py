@@ -9,7 +9,7 @@ HOSTILE = (b"<script>document.title='owned'</script>", b'"><img src=x onerror="d
 DAY = 86400 * 1000
 
 
-def commands(keys=4000, seed=7, now_ms=NOW_MS):
+def commands(keys=4000, seed=7, now_ms=NOW_MS, hostile=HOSTILE):
     rng = random.Random(seed)
     out = []
 
@@ -35,7 +35,7 @@ def commands(keys=4000, seed=7, now_ms=NOW_MS):
     out.append(("SET", "report:yearly", rng.randbytes(400000)))
     for i in range(300):
         out.append(("INCRBY", f"counter:{i}", i))
-    out.extend(("SET", key, "x" * 300) for key in HOSTILE)
+    out.extend(("SET", key, "x" * 300) for key in hostile)
     out.append(("SELECT", 1))
     out.extend(("SET", f"flag:{i}", i % 2) for i in range(400))
     out.append(("SELECT", 4))

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "persist/rdb/record.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/hash.h"
+
+#define RECORDS                                                                                    \
+    "REDIS0010"                                                                                    \
+    "\xfa\x05" "ctime" "\xc0\x07"                       /* a field whose value is a number */      \
+    "\xfe\x03"                                          /* database 3 */                           \
+    "\xfb\x03\x01"                                      /* three keys, one with an expiry */       \
+    "\xfc\x10\0\0\0\0\0\0\0" "\xf8\x05" "\x00\x01" "a" "\x02" "vv" /* at offset 24 */              \
+    "\xf9\x09" "\x04\x01" "h" "\x01" "\x01" "f" "\xc1\x01\x02"     /* at offset 40 */              \
+    "\x12\x01" "l" "\x01\x01\x03" "xyz"                 /* at offset 50: a quicklist of one */
+
+/* Every kind of record, in order, with what it says; values are passed over. */
+static void test_records(void **state)
+{
+    (void)state;
+    static const char bytes[] = RECORDS "\xff\0\0\0\0\0\0\0\0";
+    struct error err;
+    struct rdb_reader r;
+    struct rdb_records it;
+    struct rdb_record record;
+    rdb_reader_init_memory(&r, bytes, sizeof(bytes) - 1, &err);
+    assert_true(rdb_records_begin(&it, &r));
+    assert_int_equal(it.version, 10);
+    assert_true(rdb_records_next(&it, &record));
+    assert_int_equal(record.kind, RDB_RECORD_AUX);
+    assert_true(slice_equal(record.key, SLICE("ctime")) && slice_equal(record.value.bytes, SLICE("7")));
+    assert_true(rdb_records_next(&it, &record));
+    assert_int_equal(record.kind, RDB_RECORD_SELECT);
+    assert_int_equal(record.db, 3);
+    assert_true(rdb_records_next(&it, &record));
+    assert_int_equal(record.kind, RDB_RECORD_RESIZE);
+    assert_int_equal(record.keys, 3);
+    assert_int_equal(record.expires, 1);
+
+    assert_true(rdb_records_next(&it, &record));
+    assert_int_equal(record.kind, RDB_RECORD_KEY);
+    uint64_t offset = record.offset;
+    assert_true(slice_equal(record.key, SLICE("a")) && record.db == 3 && record.type == RDB_STRING);
+    assert_true(record.due == 16 && record.has_idle && record.idle == 5 && record.frequency == -1);
+    assert_true(rdb_skip_value(&r, record.type));
+    assert_true(rdb_records_next(&it, &record));
+    assert_true(slice_equal(record.key, SLICE("h")) && record.type == RDB_HASH);
+    assert_true(record.due == ENTRY_NO_EXPIRY && !record.has_idle && record.frequency == 9);
+    assert_true(rdb_skip_value(&r, record.type));
+    assert_true(rdb_records_next(&it, &record));
+    assert_true(slice_equal(record.key, SLICE("l")) && rdb_entry_type(record.type) == ENTRY_LIST);
+    assert_true(rdb_skip_value(&r, record.type));
+    assert_true(rdb_records_next(&it, &record));
+    assert_int_equal(record.kind, RDB_RECORD_END);
+    assert_false(record.summed);
+    rdb_records_end(&it);
+    rdb_reader_deinit(&r);
+
+    /* One key again, at its offset. */
+    rdb_reader_init_memory(&r, bytes + offset, sizeof(bytes) - 1 - offset, &err);
+    rdb_records_resume(&it, &r, 10, 3);
+    assert_true(rdb_records_next(&it, &record));
+    assert_true(slice_equal(record.key, SLICE("a")) && record.due == 16 && record.db == 3);
+    rdb_records_end(&it);
+    rdb_reader_deinit(&r);
+}
+
+/* A file that ends anywhere too early is refused, also where values are only passed over. */
+static void test_cuts(void **state)
+{
+    (void)state;
+    static const char bytes[] = RECORDS "\xff\0\0\0\0\0\0\0\0";
+    for (size_t size = 0; size < sizeof(bytes) - 1; size++) {
+        struct error err;
+        struct rdb_reader r;
+        struct rdb_records it;
+        struct rdb_record record = {0};
+        rdb_reader_init_memory(&r, bytes, size, &err);
+        bool ok = rdb_records_begin(&it, &r);
+        while (ok && record.kind != RDB_RECORD_END) {
+            ok = rdb_records_next(&it, &record);
+            if (ok && record.kind == RDB_RECORD_KEY)
+                ok = rdb_skip_value(&r, record.type);
+        }
+        assert_false(ok);
+        assert_non_null(strstr(err.message, "offset "));
+        rdb_records_end(&it);
+        rdb_reader_deinit(&r);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_records),
+        cmocka_unit_test(test_cuts),
+    };
+    hash_key_init(NULL);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
