@@ -8,7 +8,9 @@
 #include "base/mem.h"
 #include "os/process.h"
 #include "persist/load.h"
+#include "os/file.h"
 #include "server/config.h"
+#include "server/replay.h"
 
 #define SCHEDULE_INTERVAL_MS 100
 /* After a save that failed the schedule waits so long before it tries again. */
@@ -127,6 +129,7 @@ void persistence_init(struct server *s)
 void persistence_deinit(struct server *s)
 {
     saver_free(s->persistence->saver);
+    manifest_free(&s->persistence->recovered.manifest);
     mem_free(s->persistence);
     s->persistence = NULL;
 }
@@ -139,12 +142,10 @@ static void on_progress(void *ctx, uint64_t done, uint64_t size)
     server_serve_while_busy(p->server);
 }
 
-bool persistence_load(struct server *s, struct error *err)
+static bool load_snapshot(struct server *s, struct error *err)
 {
     struct persistence *p = s->persistence;
     const char *path = s->config->dbfilename;
-    saver_clean_temporary(path);
-    server_update_clock(s);
     struct rdb_load_options options = {
         .now_ms = s->ks->now_ms,
         .drop_expired = true,
@@ -155,11 +156,7 @@ bool persistence_load(struct server *s, struct error *err)
     };
     struct rdb_load_stats stats = {0};
     int64_t begin_us = clock_monotonic_us();
-    p->loading_start_s = s->ks->now_ms / 1000;
-    server_set_loading(s, true);
     bool ok = load_rdb_file(s->ks, path, &options, &stats, err);
-    server_set_loading(s, false);
-    server_update_clock(s);
     if (!ok) {
         if (err->code != ERROR_NOT_FOUND)
             return false;
@@ -175,6 +172,42 @@ bool persistence_load(struct server *s, struct error *err)
                (unsigned long long)stats.keys, (unsigned long long)stats.expired, path,
                stats.version, (double)(clock_monotonic_us() - begin_us) / 1e6);
     return true;
+}
+
+static bool load_log(struct server *s, struct error *err)
+{
+    struct persistence *p = s->persistence;
+    struct recovery_result *r = &p->recovered;
+    if (!replay_log(s, r, err))
+        return false;
+    p->loaded_keys = r->rdb_keys;
+    p->loaded_expired = r->rdb_expired;
+    saver_note_loaded(p->saver);
+    return true;
+}
+
+bool persistence_load(struct server *s, struct error *err)
+{
+    struct config *c = s->config;
+    saver_clean_temporary(c->dbfilename);
+    server_update_clock(s);
+    s->persistence->loading_start_s = s->ks->now_ms / 1000;
+    if (!c->appendonly) {
+        if (c->recover_until[0] != '\0')
+            return error_set(err, ERROR_INVALID, "recover-until needs a log: appendonly is no");
+        if (os_path_exists(c->appenddirname))
+            log_warning("There is a log in %s, but appendonly is no: it is not looked at, and falls "
+                        "behind",
+                        c->appenddirname);
+    }
+    server_set_loading(s, true);
+    bool ok = c->appendonly ? load_log(s, err) : load_snapshot(s, err);
+    server_set_loading(s, false);
+    server_update_clock(s);
+    /* For this start alone: not to be written to a file by CONFIG REWRITE. */
+    if (ok)
+        c->recover_until[0] = '\0';
+    return ok;
 }
 
 bool persistence_save(struct server *s, struct error *err)

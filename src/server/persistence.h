@@ -9,6 +9,7 @@
 #ifndef HF_SERVER_PERSISTENCE_H
 #define HF_SERVER_PERSISTENCE_H
 
+#include "persist/log/recovery.h"
 #include "persist/saver.h"
 #include "server/server.h"
 
@@ -20,6 +21,7 @@ struct persistence {
     uint64_t loaded_keys, loaded_expired; /* at the start */
     int64_t loading_start_s;              /* wall clock */
     uint64_t loading_done, loading_size;  /* bytes */
+    struct recovery_result recovered;     /* where the log goes on; zeros without appendonly */
 };
 
 /* Sets s->persistence, and a timer that looks after the schedule. */
@@ -30,8 +32,8 @@ void persistence_deinit(struct server *s);
 /* Work out anew whether writes are refused: after a save, and when the configuration was changed. */
 void persistence_update(struct persistence *p);
 
-/* Load the configured file, if there is one. Clients are answered meanwhile, with -LOADING. False: the
- * file is there and cannot be loaded whole; the keyspace is empty. */
+/* With appendonly load the log (server/replay.h), else the configured RDB file, if there is one.
+ * Clients are answered meanwhile, with -LOADING. False: it cannot be loaded whole. */
 bool persistence_load(struct server *s, struct error *err);
 
 /* The options that a save has by the configuration. */

@@ -55,6 +55,7 @@ struct recovery_options {
     struct recovery_until until;
     struct rdb_load_options rdb; /* progress and progress_ctx are recovery's own */
     int64_t now_ms;              /* for the names of what is kept */
+    const char *new_history;     /* 40 hex digits, for when the old one does not go on */
     /* Execute the first `count` commands of a batch but those marked `control`. */
     bool (*execute)(void *ctx, const struct log_batch *b, size_t count, struct error *err);
     /* Bytes read of all files together; called several times a second. */
@@ -71,7 +72,8 @@ struct recovery_result {
     enum recovery_source source;
     struct manifest manifest; /* as on disk; to be freed */
     uint64_t lsn;
-    char history[ANNOTATION_HISTORY + 1]; /* "": unknown, a new one is to be made */
+    /* The old one if the log was closed in order, else new_history: replicas may have seen more. */
+    char history[ANNOTATION_HISTORY + 1];
     uint32_t crc;  /* the last of the log */
     int64_t ms;    /* of the last group, or when the snapshot was made; 0: unknown */
     bool closed;   /* the log was closed in order: nothing behind `lsn` has ever been */

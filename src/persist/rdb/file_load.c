@@ -42,6 +42,12 @@ void rdb_note_aux(const struct rdb_record *record, struct rdb_load_stats *stats)
         number_parse_int64(record->value.bytes, &number) && number >= 0 &&
         number < INT64_MAX / 1000)
         stats->created_ms = number * 1000;
+    else if (slice_equal(record->key, SLICE("repl-offset")) &&
+             number_parse_int64(record->value.bytes, &number) && number >= 0)
+        stats->repl_offset = number;
+    else if (slice_equal(record->key, SLICE("repl-id")) &&
+             record->value.bytes.size == sizeof(stats->repl_id) - 1)
+        memcpy(stats->repl_id, record->value.bytes.data, record->value.bytes.size);
 }
 
 bool rdb_check_db(struct rdb_reader *r, int db, int db_count)

@@ -115,6 +115,10 @@ struct rdb_load_stats {
     int64_t created_ms; /* of the "ctime" field; 0: unknown */
     int threads;        /* that built the entries; 0: the caller alone */
     bool indexed;       /* by the file's own chunk index */
+    /* Of the fields "repl-id" and "repl-offset": the history and LSN that the file is of. Redis has
+     * them in some files, Holdfast in those that belong to a log; "": unknown. */
+    char repl_id[41];
+    int64_t repl_offset;
 };
 
 struct rdb_load_options {

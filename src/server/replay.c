@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "server/replay.h"
+
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/number.h"
+#include "command/table.h"
+#include "handlers.h"
+#include "server/client.h"
+#include "server/config.h"
+#include "server/persistence.h"
+
+/* Commands whose keys are looked up ahead together. */
+#define STAGE 64
+#define REPORT_US 5000000
+/* The LFU clock counts minutes modulo 2^16: this long is once around. */
+#define LFU_ROUND_MS ((int64_t)65536 * 60000)
+
+struct replay {
+    struct server *server;
+    struct client client; /* nobody's: what handlers look at, and where replies go to be dropped */
+    int64_t now_ms;       /* by the wall, when the load began */
+    int64_t begun_us, reported_us;
+    uint64_t errors; /* commands that were refused by their handlers */
+    char first_error[160];
+};
+
+/* One command made ready. */
+struct item {
+    const struct command *command;
+    const struct slice *argv;
+    uint64_t offset;
+    struct call_key key;
+    int argc;
+    bool has_key;
+};
+
+/* While commands of the past are executed nothing is expired: a key that has expired since was there
+ * when they came, and the DEL that ended it is in the log, too. So time stands still at a moment of
+ * 1970, before any expiry that there can be; one that gives the LFU clock what it is now. */
+static void stop_time(struct replay *r)
+{
+    struct keyspace *ks = r->server->ks;
+    ks->now_ms = r->now_ms % LFU_ROUND_MS;
+    ks->lazy_expire_paused = true;
+}
+
+static void go_on_in_time(struct replay *r)
+{
+    r->server->ks->lazy_expire_paused = false;
+    server_update_clock(r->server);
+}
+
+/* A time in the command is relative to now: only the log of a very old server, or one edited by
+ * hand, has such. */
+static bool is_relative(const struct item *item)
+{
+    command_handler *h = item->command->handler;
+    if (h == cmd_expire || h == cmd_pexpire || h == cmd_setex || h == cmd_psetex)
+        return true;
+    if (h != cmd_set && h != cmd_getex)
+        return false;
+    for (int i = h == cmd_set ? 3 : 2; i + 1 < item->argc; i++) {
+        if (slice_is(item->argv[i], "ex") || slice_is(item->argv[i], "px"))
+            return true;
+    }
+    return false;
+}
+
+static bool select_db(struct replay *r, const struct item *item, struct error *err)
+{
+    int64_t id;
+    struct keyspace *ks = r->server->ks;
+    if (item->argc != 2 || !number_parse_int64(item->argv[1], &id) || id < 0 || id >= ks->db_count)
+        return error_set(err, ERROR_INVALID,
+                         "offset %llu: SELECT of a database that is not configured (databases %d)",
+                         (unsigned long long)item->offset, ks->db_count);
+    r->client.db = &ks->dbs[id];
+    return true;
+}
+
+static bool find_command(const struct log_batch *b, const struct log_command *c,
+                         const struct item *before, struct item *item, struct error *err)
+{
+    item->argv = b->args + c->first_arg;
+    item->argc = (int)c->argc;
+    item->offset = c->offset;
+    item->has_key = false;
+    struct slice name = item->argv[0];
+    /* Logs have the same command many times over. */
+    if (before != NULL && slice_equal(before->argv[0], name))
+        item->command = before->command;
+    else
+        item->command = command_find(name);
+    const struct command *command = item->command;
+    if (command != NULL && command->subcommand_count > 0 && item->argc > 1)
+        item->command = command = command_find_sub(command, item->argv[1]);
+    if (command == NULL || command->handler == NULL)
+        return error_set(err, ERROR_UNSUPPORTED,
+                         "offset %llu: the command '%.*s' is not known to this server",
+                         (unsigned long long)c->offset, (int)(name.size < 64 ? name.size : 64),
+                         name.data);
+    if (command->arity > 0 ? item->argc != command->arity : item->argc < -command->arity)
+        return error_set(err, ERROR_CORRUPT,
+                         "offset %llu: '%s' with a wrong number of arguments",
+                         (unsigned long long)c->offset, command->full_name);
+    return true;
+}
+
+static void prefetch_bucket(const struct replay *r, struct item *item)
+{
+    int first = item->command->first_key;
+    if (first <= 0 || first >= item->argc)
+        return;
+    struct slice key = item->argv[first];
+    item->key = (struct call_key){key.data, key_hash(key)};
+    item->has_key = true;
+    table_prefetch_bucket(&r->client.db->table, item->key.hash);
+}
+
+static void execute_one(struct replay *r, const struct item *item)
+{
+    struct server *s = r->server;
+    struct client *client = &r->client;
+    struct call call = {
+        .ks = s->ks,
+        .db = client->db,
+        .reply = &client->reply,
+        .command = item->command,
+        .argv = item->argv,
+        .argc = item->argc,
+        .now_ms = s->ks->now_ms,
+        .keys = &item->key,
+        .key_count = item->has_key,
+        .client = client,
+        .server = s,
+    };
+    if (__builtin_expect(is_relative(item), 0))
+        call.now_ms = r->now_ms;
+    uint64_t errors = client->reply.error_count;
+    item->command->handler(&call);
+    if (__builtin_expect(client->reply.error_count != errors, 0) && r->errors++ == 0)
+        snprintf(r->first_error, sizeof(r->first_error), "'%s' at offset %llu: %s",
+                 item->command->full_name, (unsigned long long)item->offset,
+                 client->reply.last_error);
+}
+
+/* Up to a SELECT, which decides where the keys of what follows are. Returns how many. */
+static size_t prepare(struct replay *r, const struct log_batch *b, size_t at, size_t count,
+                      struct item items[STAGE], int *n, struct error *err)
+{
+    size_t i = at;
+    *n = 0;
+    for (; i < count && *n < STAGE; i++) {
+        const struct log_command *c = &b->commands[i];
+        if (c->control)
+            continue;
+        struct item *item = &items[*n];
+        if (!find_command(b, c, *n > 0 ? item - 1 : NULL, item, err))
+            return 0;
+        if (item->command->handler == cmd_select) {
+            if (*n > 0)
+                break;
+            if (!select_db(r, item, err))
+                return 0;
+            continue;
+        }
+        /* Whatever else somebody has put there: only what writes has an effect. */
+        if (!(item->command->flags & COMMAND_WRITE))
+            continue;
+        prefetch_bucket(r, item);
+        ++*n;
+    }
+    return i - at;
+}
+
+static bool execute(void *ctx, const struct log_batch *b, size_t count, struct error *err)
+{
+    struct replay *r = ctx;
+    struct item items[STAGE];
+    for (size_t at = 0; at < count;) {
+        int n;
+        size_t done = prepare(r, b, at, count, items, &n, err);
+        if (done == 0)
+            return false;
+        for (int i = 0; i < n; i++) {
+            const struct entry *e = NULL;
+            if (items[i].has_key)
+                e = table_prefetch_item(&r->client.db->table, items[i].key.hash);
+            if (e != NULL)
+                __builtin_prefetch((const char *)e + 64);
+        }
+        for (int i = 0; i < n; i++)
+            execute_one(r, &items[i]);
+        outbuf_clear(r->client.reply.out);
+        at += done;
+    }
+    return true;
+}
+
+static void on_progress(void *ctx, uint64_t done, uint64_t size)
+{
+    struct replay *r = ctx;
+    struct persistence *p = r->server->persistence;
+    p->loading_done = done;
+    p->loading_size = size;
+    server_serve_while_busy(r->server);
+    stop_time(r);
+    int64_t now_us = clock_monotonic_us();
+    if (now_us - r->reported_us < REPORT_US || done == 0)
+        return;
+    r->reported_us = now_us;
+    double seconds = (double)(now_us - r->begun_us) / 1e6;
+    log_notice("Loading: %.1f %% of %llu bytes, about %.0f seconds left",
+               100.0 * (double)done / (double)size, (unsigned long long)size,
+               seconds * (double)(size - done) / (double)done);
+}
+
+static bool save_base(void *ctx, const char *path, uint64_t lsn, const char *history,
+                      struct error *err)
+{
+    struct replay *r = ctx;
+    struct server *s = r->server;
+    struct save_options options;
+    go_on_in_time(r);
+    persistence_options(s, &options);
+    snprintf(options.path, sizeof(options.path), "%s", path);
+    options.aux_count = 2;
+    snprintf(options.aux[0].name, sizeof(options.aux[0].name), "repl-id");
+    snprintf(options.aux[0].value, sizeof(options.aux[0].value), "%s", history);
+    snprintf(options.aux[1].name, sizeof(options.aux[1].name), "repl-offset");
+    snprintf(options.aux[1].value, sizeof(options.aux[1].value), "%llu", (unsigned long long)lsn);
+    saver_clean_temporary(path);
+    return saver_save(s->persistence->saver, &options, err);
+}
+
+static void make_client(struct replay *r)
+{
+    struct client *c = &r->client;
+    c->server = r->server;
+    c->db = &r->server->ks->dbs[0];
+    c->reply.out = &c->discarded;
+    c->reply.protocol = 2;
+    c->reply.muted = true;
+}
+
+bool replay_log(struct server *s, struct recovery_result *result, struct error *err)
+{
+    const struct config *c = s->config;
+    struct recovery_options options = {
+        .directory = c->appenddirname,
+        .filename = c->appendfilename,
+        .rdb_path = c->dbfilename,
+        .cut_torn = c->aof_load_truncated,
+        .fall_back = c->recovery_fallback == FALLBACK_SNAPSHOT,
+        .now_ms = s->ks->now_ms,
+        .new_history = s->run_id,
+        .rdb = {.now_ms = s->ks->now_ms, .checksum = c->rdbchecksum, .lru_now = s->ks->lru_clock},
+        .execute = execute,
+        .progress = on_progress,
+        .save_base = save_base,
+    };
+    if (c->recover_until[0] != '\0' &&
+        !recovery_parse_until(slice_cstr(c->recover_until), &options.until))
+        return error_set(err, ERROR_INVALID,
+                         "recover-until: '%s' is no LSN, milliseconds or date (2026-11-21T17:00:00)",
+                         c->recover_until);
+    struct replay *r = mem_zalloc(sizeof(*r));
+    options.ctx = r;
+    r->server = s;
+    r->now_ms = s->ks->now_ms;
+    r->begun_us = r->reported_us = clock_monotonic_us();
+    make_client(r);
+    uint64_t hits = s->ks->hit_count, misses = s->ks->miss_count;
+    stop_time(r);
+    bool ok = recovery_run(s->ks, &options, result, err);
+    go_on_in_time(r);
+    s->ks->hit_count = hits;
+    s->ks->miss_count = misses;
+    if (ok && r->errors > 0)
+        log_warning("%llu commands of the log were answered by an error (first: %s): they have "
+                    "changed nothing",
+                    (unsigned long long)r->errors, r->first_error);
+    if (ok && result->commands > 0)
+        log_notice("Replayed %llu commands in %.3f seconds", (unsigned long long)result->commands,
+                   (double)(clock_monotonic_us() - r->begun_us) / 1e6);
+    outbuf_clear(&r->client.discarded);
+    mem_free(r);
+    return ok;
+}
