@@ -121,13 +121,13 @@ static inline enum step read_count(struct fill *f, size_t *at, char first, uint6
         if (__builtin_expect(v > max, 0))
             return bad(f, *at, "a count that is too large");
     }
-    if (__builtin_expect(end - p < 2, 0)) {
-        if (p < end && *p != '\r')
-            return bad(f, (size_t)(p - f->b->bytes), "a digit is expected");
-        return more(f, 0);
-    }
-    if (__builtin_expect(p == digits || p[0] != '\r' || p[1] != '\n', 0))
+    /* The offset is that of the very byte: zeros from there on are a torn tail. */
+    if (p < end && __builtin_expect(p == digits || *p != '\r', 0))
         return bad(f, (size_t)(p - f->b->bytes), "a digit is expected");
+    if (__builtin_expect(end - p < 2, 0))
+        return more(f, 0);
+    if (__builtin_expect(p[1] != '\n', 0))
+        return bad(f, (size_t)(p + 1 - f->b->bytes), "the end of the line is expected");
     *at = (size_t)(p + 2 - f->b->bytes);
     *out = v;
     return STEP_OK;
@@ -141,7 +141,7 @@ static enum step read_command(struct fill *f)
     uint64_t argc = 0, size = 0;
     enum step step = read_count(f, &at, '*', ARGS_MAX, &argc);
     if (step == STEP_OK && argc == 0)
-        step = bad(f, at, "a command without arguments");
+        step = bad(f, f->at, "a command without arguments");
     for (uint64_t i = 0; step == STEP_OK && i < argc; i++) {
         step = read_count(f, &at, '$', ARGUMENT_MAX, &size);
         if (step != STEP_OK)
@@ -155,7 +155,8 @@ static enum step read_command(struct fill *f)
             break;
         }
         if (__builtin_expect(b->bytes[at + size] != '\r' || b->bytes[at + size + 1] != '\n', 0)) {
-            step = bad(f, at + size, "the end of an argument is expected");
+            step = bad(f, at + size + (b->bytes[at + size] == '\r'),
+                       "the end of an argument is expected");
             break;
         }
         push_arg(b, at, size);
@@ -205,8 +206,12 @@ static enum step read_line(struct fill *f, size_t max, struct slice *line)
     size_t left = b->size - f->at;
     const char *p = b->bytes + f->at;
     const char *newline = memchr(p, '\n', left < max ? left : max);
-    if (newline == NULL)
+    if (newline == NULL) {
+        const char *nul = memchr(p, '\0', left < max ? left : max);
+        if (nul != NULL)
+            return bad(f, (size_t)(nul - b->bytes), "a NUL byte in a line");
         return left < max ? more(f, 0) : bad(f, f->at, "a line that is too long");
+    }
     *line = slice_of(p, (size_t)(newline + 1 - p));
     return STEP_OK;
 }
@@ -468,7 +473,7 @@ static bool is_zero_from(struct log_reader *r, uint64_t offset, bool *zero, stru
     char *buffer = mem_alloc(SCAN_SIZE);
     size_t got = 1;
     bool ok = true;
-    *zero = true;
+    *zero = offset < r->status.size;
     for (; *zero && offset < r->status.size; offset += got) {
         ok = os_file_read_at(&r->file, offset, buffer, SCAN_SIZE, &got, err);
         if (!ok || got == 0)
