@@ -819,6 +819,10 @@ static void sum_stats(const struct job *job, struct rdb_load_stats *stats)
         stats->empty += s->empty;
         if (s->created_ms)
             stats->created_ms = s->created_ms;
+        if (s->repl_id[0])
+            memcpy(stats->repl_id, s->repl_id, sizeof(stats->repl_id));
+        if (s->repl_offset)
+            stats->repl_offset = s->repl_offset;
     }
     stats->threads = job->builder_count;
 }
