@@ -83,9 +83,13 @@ enum connection_result connection_read(struct connection *c, struct read_arena *
     ssize_t n;
     *count = 0;
     if (big != NULL && big_room != 0) {
+        if (room > CONNECTION_READ_AHEAD)
+            room = CONNECTION_READ_AHEAD;
         struct iovec vectors[2] = {{big, big_room}, {to, room}};
         n = socket_readv(c->source.fd, vectors, 2);
     } else {
+        if (c->after_big && room > CONNECTION_READ_AHEAD)
+            room = CONNECTION_READ_AHEAD;
         n = socket_read(c->source.fd, to, room);
         big_room = 0;
     }
@@ -101,6 +105,7 @@ enum connection_result connection_read(struct connection *c, struct read_arena *
     size_t to_big = *count < big_room ? *count : big_room;
     if (to_big != 0)
         parser_big_filled(&c->parser, to_big);
+    c->after_big = to_big != 0;
     c->end += *count - to_big;
     if (c->data == arena->data + arena->used && c->data != c->own) {
         /* The next connection reads behind it, from a new cache line on. */

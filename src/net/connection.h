@@ -22,6 +22,9 @@
 /* How much is read at once, at most, and the least room that makes reading worth its while. */
 #define CONNECTION_READ_MAX (64 * 1024)
 #define CONNECTION_READ_MIN (16 * 1024)
+/* Behind a big argument the next one is expected: little is read before its length is known, as what
+ * was read of it has to be copied to its place. */
+#define CONNECTION_READ_AHEAD (4 * 1024)
 /* Leftovers up to this size are moved to the arena when more is read. */
 #define CONNECTION_MOVE_MAX (4 * 1024)
 
@@ -52,6 +55,7 @@ struct connection {
     char *own;
     size_t own_size;
     struct parser parser;
+    bool after_big; /* the last read was into a big argument */
     /* Output. */
     struct outbuf out;
     bool write_blocked; /* the socket took no more: EPOLLOUT is waited for */
