@@ -6,7 +6,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "command/table.h"
+#include "server/config.h"
 #include "server/dispatch.h"
+#include "server/memory_limit.h"
 #include "server/pubsub.h"
 #include "server/transaction.h"
 #include "type/member.h"
@@ -21,6 +23,9 @@
 #define ARENA_SIZE (512 * 1024)
 /* Room for the arguments of a batch, besides those of one more command. */
 #define ARGS_MAX 2048
+/* With maxmemory the memory in use is looked at before every so many commands, and before those with
+ * big arguments. */
+#define MEMORY_CHECK 8
 /* More output than this is written at once, as long as it is in the cache. */
 #define WRITE_EARLY (64 * 1024)
 
@@ -376,6 +381,8 @@ static void execute(struct server *s, struct batch *b)
     for (int i = 0; i < b->count; i++) {
         struct item *item = &b->items[i];
         struct client *c = item->client;
+        if (s->config->maxmemory != 0 && (i % MEMORY_CHECK == 0 || item->kept))
+            memory_limit_check(s);
         if (__builtin_expect(c->flags & CLIENT_STOPPED, 0)) {
             if ((c->flags & CLIENT_STOPPED) == CLIENT_BLOCKED)
                 put_off(c, item);

@@ -183,14 +183,14 @@ BOOL(lazyfree_lazy_user_del, "lazyfree-lazy-user-del", NULL, false, LIVE)
 BOOL(lazyfree_lazy_user_flush, "lazyfree-lazy-user-flush", NULL, false, LIVE)
 INT(lfu_decay_time, "lfu-decay-time", NULL, 1, 0, INT32_MAX, LIVE)
 INT(lfu_log_factor, "lfu-log-factor", NULL, 10, 0, INT32_MAX, LIVE)
-MEMORY(maxmemory, "maxmemory", NULL, 0, 0, INT64_MAX, LIVE | INERT)
-PERCENT(maxmemory_clients, "maxmemory-clients", NULL, 0, LIVE | INERT)
-INT(maxmemory_eviction_tenacity, "maxmemory-eviction-tenacity", NULL, 10, 0, 100, LIVE | INERT)
+MEMORY(maxmemory, "maxmemory", NULL, 0, 0, INT64_MAX, LIVE)
+PERCENT(maxmemory_clients, "maxmemory-clients", NULL, 0, LIVE)
+INT(maxmemory_eviction_tenacity, "maxmemory-eviction-tenacity", NULL, 10, 0, 100, LIVE)
 ENUM(maxmemory_policy, "maxmemory-policy", NULL,
      "volatile-lru volatile-lfu volatile-random volatile-ttl allkeys-lru allkeys-lfu "
      "allkeys-random noeviction",
      POLICY_NOEVICTION, LIVE)
-INT(maxmemory_samples, "maxmemory-samples", NULL, 5, 1, 64, LIVE | INERT)
+INT(maxmemory_samples, "maxmemory-samples", NULL, 5, 1, 64, LIVE)
 ENUM(oom_score_adj, "oom-score-adj", NULL, "no yes relative absolute", 0, LIVE | INERT)
 INT(tracking_table_max_keys, "tracking-table-max-keys", NULL, 1000000, 0, INT64_MAX, LIVE | INERT)
 

@@ -199,6 +199,10 @@ static bool dispatch_slowly(struct client *c, struct call *call, const struct co
                "about the RDB error.");
         return true;
     }
+    if (s->out_of_memory && all_flags(c, command) & COMMAND_DENYOOM) {
+        reject(c, call, command, "OOM command not allowed when used memory > 'maxmemory'.");
+        return true;
+    }
     if (must_wait(c, command))
         return false;
     if (c->flags & CLIENT_MULTI && is_queued(command)) {

@@ -261,9 +261,10 @@ static void stats_section(struct server *s, struct text *out)
     text_append_cstr(out, "sync_full:0\r\nsync_partial_ok:0\r\nsync_partial_err:0\r\n");
     number(out, "expired_keys", s->ks->expired_count);
     text_append_cstr(out, "expired_stale_perc:0.00\r\nexpired_time_cap_reached_count:0\r\n"
-                          "expire_cycle_cpu_milliseconds:0\r\nevicted_keys:0\r\n"
-                          "evicted_clients:0\r\ntotal_eviction_exceeded_time:0\r\n"
+                          "expire_cycle_cpu_milliseconds:0\r\ntotal_eviction_exceeded_time:0\r\n"
                           "current_eviction_exceeded_time:0\r\n");
+    number(out, "evicted_keys", s->stats.evicted_keys);
+    number(out, "evicted_clients", s->stats.evicted_clients);
     number(out, "keyspace_hits", s->ks->hit_count);
     number(out, "keyspace_misses", s->ks->miss_count);
     number(out, "pubsub_channels", pubsub_topics(s->pubsub, TOPIC_CHANNEL));

@@ -9,9 +9,11 @@
 #include "base/mem.h"
 #include "command/table.h"
 #include "persist/log/stream.h"
+#include "keyspace/evict.h"
 #include "server/batch.h"
 #include "server/client.h"
 #include "server/config.h"
+#include "server/memory_limit.h"
 #include "server/migrate.h"
 #include "server/persistence.h"
 #include "server/pubsub.h"
@@ -37,7 +39,7 @@ void server_update_clock(struct server *s)
 
 void server_update_attention(struct server *s)
 {
-    s->attention = s->loading || s->pause.until_ms != 0 ||
+    s->attention = s->loading || s->out_of_memory || s->pause.until_ms != 0 ||
                    (s->persistence != NULL && s->persistence->refuse_writes);
 }
 
@@ -119,6 +121,8 @@ void server_apply_config(struct server *s)
     s->ks->lfu_decay_minutes = (int32_t)c->lfu_decay_time;
     s->hooks.wanted = s->watches->count != 0 || l->notify_events;
     slowlog_update(s);
+    evictor_reset(s->evictor);
+    memory_limit_check(s);
     s->ks->on_miss = c->notify & NOTIFY_KEY_MISS ? on_miss : NULL;
     s->ks->on_miss_ctx = s;
     /* Clients that the system has no descriptors for would be refused without a word. */
@@ -267,6 +271,8 @@ static int64_t cron(void *ctx)
     s->cron_count++;
     sample_rates(s);
     clients_cron(s);
+    memory_limit_check(s);
+    memory_limit_clients(s);
     if (s->cron_count % 100 == 1)
         slowlog_update(s);
     if (s->cron_count % 10 == 0)
@@ -325,6 +331,7 @@ struct server *server_new(struct config *config)
     s->batch = batch_new();
     s->watches = watch_table_new();
     s->pubsub = pubsub_new();
+    s->evictor = evictor_new();
     s->command_logs = command_log_new();
     s->latency = latency_monitor_new();
     s->migrate = migrate_cache_new();
@@ -357,6 +364,7 @@ void server_free(struct server *s)
     batch_free(s->batch);
     watch_table_free(s->watches);
     pubsub_free(s->pubsub);
+    evictor_free(s->evictor);
     command_log_free(s->command_logs);
     latency_monitor_free(s->latency);
     migrate_cache_free(s->migrate);

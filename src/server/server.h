@@ -34,6 +34,7 @@ struct migrate_cache;
 struct persistence;
 struct stream;
 struct pubsub;
+struct evictor;
 struct command_log;
 struct latency_monitor;
 struct watch_table;
@@ -98,6 +99,7 @@ struct server_stats {
     uint64_t reads, writes; /* socket calls */
     uint64_t query_buffer_closed, output_buffer_closed; /* clients closed by these limits */
     uint64_t unauthenticated_errors;
+    uint64_t evicted_keys, evicted_clients;
     uint64_t error_replies;
     uint64_t protocol_errors;
     struct command_stats *commands; /* command_count of them, by command->id */
@@ -125,6 +127,8 @@ struct server {
     struct watch_table *watches;
     struct stream *stream; /* effects: persist/log/stream.h; NULL while nobody wants them */
     struct pubsub *pubsub;
+    struct evictor *evictor; /* for maxmemory: server/memory_limit.h */
+    bool out_of_memory, evict_timer_set;
     struct command_log *command_logs; /* server/slowlog.h */
     struct latency_monitor *latency;
     uint64_t slow_cycles; /* a command that takes as long is looked at closely */

@@ -467,6 +467,19 @@ size_t epoch_snapshot_held_bytes(const struct epoch_snapshot *s)
     return __atomic_load_n(&s->held->bytes, __ATOMIC_RELAXED);
 }
 
+size_t epoch_held_bytes(const struct epoch *e)
+{
+    size_t sum = 0;
+    for (const struct epoch_snapshot *s = e->priv->newest; s != NULL; s = s->older)
+        sum += epoch_snapshot_held_bytes(s);
+    return sum;
+}
+
+size_t epoch_reclaiming_count(const struct epoch *e)
+{
+    return __atomic_load_n(&e->priv->thread_pending, __ATOMIC_ACQUIRE);
+}
+
 size_t epoch_snapshot_held_count(const struct epoch_snapshot *s)
 {
     return s->held->count;

@@ -115,6 +115,10 @@ uint64_t epoch_snapshot_epoch(const struct epoch_snapshot *s);
  * as one node, its bytes are estimated from its weight. The bytes may be asked for on any thread. */
 size_t epoch_snapshot_held_bytes(const struct epoch_snapshot *s);
 size_t epoch_snapshot_held_count(const struct epoch_snapshot *s);
+/* The sum over all live snapshots. */
+size_t epoch_held_bytes(const struct epoch *e);
+/* Subtrees that the reclaimer has yet to free. */
+size_t epoch_reclaiming_count(const struct epoch *e);
 /* Release, in any order of snapshots. Constant time: the retired list becomes work for
  * epoch_reclaim_step, or goes to the reclaimer thread whole when no older snapshot is live. */
 void epoch_snapshot_end(struct epoch *e, struct epoch_snapshot *s);
