@@ -3,6 +3,9 @@
  * holdfast check: are these files sound? Every value is decoded as the server would, the checksum
  * is compared, and no key may occur twice. What is accepted here the server loads.
  *
+ * The index of chunks in a file of Holdfast is compared with what the chunks are. A wrong one loses
+ * nothing, as a server that finds it wrong reads the file without it: that is said, and no damage.
+ *
  * Memory: a value at a time, and the set of keys that were seen, which is bounded. A file with more
  * keys than fit in it is gone over again for the rest, values passed over.
  */
@@ -11,6 +14,7 @@
 #include <stdio.h>
 
 #include "base/number.h"
+#include "persist/load_index.h"
 #include "tool/format.h"
 #include "tool/input.h"
 #include "tool/keyset.h"
@@ -26,7 +30,32 @@ struct check {
     struct keyset seen;
     uint64_t keys;
     bool first; /* the pass that decodes the values */
+    struct load_index index;
+    bool has_index, index_wrong;
+    uint64_t chunk;      /* of the index: those before it were begun */
+    uint64_t chunk_keys; /* found in the one before it */
 };
+
+/* Compare with the index what is found while the records are gone through in order. */
+static void follow_index(struct check *c)
+{
+    const struct rdb_record *r = &c->record;
+    const struct load_chunk *next = &c->index.chunks[c->chunk];
+    bool more = c->chunk < c->index.count, began = c->chunk > 0;
+    if (more && r->offset >= next->offset) {
+        bool ended_right = !began || c->chunk_keys == next[-1].keys;
+        if (r->offset != next->offset || r->kind != RDB_RECORD_SELECT || r->db != next->db || !ended_right)
+            c->index_wrong = true;
+        c->chunk++;
+        c->chunk_keys = 0;
+    }
+    if (r->kind == RDB_RECORD_KEY) {
+        c->chunk_keys++;
+        c->index_wrong |= c->chunk == 0 || r->db != c->index.chunks[c->chunk - 1].db;
+    }
+    if (r->kind == RDB_RECORD_END)
+        c->index_wrong |= more || (began && c->chunk_keys != next[-1].keys);
+}
 
 static bool note_key(struct check *c)
 {
@@ -61,6 +90,8 @@ static bool pass(struct check *c)
         c->record.kind = RDB_RECORD_AUX;
         if (!input_next(&c->in, &c->record))
             return false;
+        if (c->first && c->has_index)
+            follow_index(c);
         if (c->record.kind == RDB_RECORD_KEY && !check_key(c))
             return false;
     } while (c->record.kind != RDB_RECORD_END);
@@ -86,6 +117,10 @@ static void print_sound(const struct check *c)
     uint64_t end = input_offset(&c->in);
     printf("%s: sound, RDB version %d, %" PRIu64 " keys%s", c->in.path, c->in.records.version,
            c->keys, c->record.summed ? "" : ", without a checksum");
+    if (c->has_index && !c->index_wrong)
+        printf(", %" PRIu64 " chunks", c->index.count);
+    if (c->index_wrong)
+        printf("; its index of chunks is wrong, so that it is loaded by one thread");
     if (end < c->in.size)
         printf("; %" PRIu64 " bytes behind the end, at offset %" PRIu64 ", belong to something else",
                c->in.size - end, end);
@@ -99,24 +134,20 @@ static bool check_file(const char *path, size_t memory)
         printf("%s: %s\n", path, c.in.err.message);
         return false;
     }
+    struct error no_index;
+    c.has_index = load_index_read(&c.index, &c.in.file, c.in.size, &no_index);
     keyset_init(&c.seen, memory, false);
     bool ok = pass(&c);
     while (ok && keyset_next_range(&c.seen)) {
         c.first = false;
-        input_close(&c.in);
-        ok = input_open(&c.in, path, "check for keys that occur twice in");
-        if (!ok) {
-            printf("%s: %s\n", path, c.in.err.message);
-            keyset_free(&c.seen);
-            return false;
-        }
-        ok = pass(&c);
+        ok = input_rewind(&c.in, "check for keys that occur twice in") && pass(&c);
     }
     progress_end(&c.in.progress);
     if (ok)
         print_sound(&c);
     else
         print_damage(&c);
+    load_index_deinit(&c.index);
     keyset_free(&c.seen);
     input_close(&c.in);
     return ok;

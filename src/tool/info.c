@@ -13,6 +13,8 @@
 #include "tool/tool.h"
 
 #define FIELD_SHOWN 200
+/* Nobody has so many; a damaged file must not make the table of them grow without bound. */
+#define DATABASES_MOST 1024
 
 struct counts {
     int db;
@@ -27,14 +29,18 @@ struct info {
     struct counts *dbs;
     size_t db_count;
     bool summed;
+    uint64_t chunks; /* of Holdfast's index, whose fields are not shown one by one */
 };
 
+/* NULL: there are too many. */
 static struct counts *counts_of(struct info *info, int db)
 {
     for (size_t i = info->db_count; i-- > 0;) {
         if (info->dbs[i].db == db)
             return &info->dbs[i];
     }
+    if (info->db_count == DATABASES_MOST)
+        return NULL;
     info->dbs = mem_realloc(info->dbs, (info->db_count + 1) * sizeof(*info->dbs));
     info->dbs[info->db_count] = (struct counts){.db = db};
     return &info->dbs[info->db_count++];
@@ -43,6 +49,12 @@ static struct counts *counts_of(struct info *info, int db)
 static void add_field(struct info *info, const struct rdb_record *record)
 {
     struct text *t = &info->fields;
+    if (slice_equal(record->key, SLICE("hf-chunk"))) {
+        info->chunks++;
+        return;
+    }
+    if (slice_equal(record->key, SLICE("hf-index")))
+        return;
     if (info->json) {
         text_append_cstr(t, info->has_field ? ",[" : "[");
         text_append_json(t, record->key);
@@ -64,6 +76,8 @@ static bool add_key(struct info *info, const struct rdb_record *record)
     if (!input_skip(&info->in, record))
         return false;
     struct counts *c = counts_of(info, record->db);
+    if (!c)
+        return rdb_fail(&info->in.reader, ERROR_UNSUPPORTED, "more than %d databases", DATABASES_MOST);
     enum entry_type type = rdb_entry_type(record->type);
     uint64_t bytes = input_offset(&info->in) - record->offset;
     c->keys++;
@@ -99,9 +113,10 @@ static uint64_t total_keys(const struct info *info)
 
 static void print_text(const struct info *info)
 {
-    printf("file: %s\nsize_bytes: %" PRIu64 "\nrdb_version: %d\nchecksum: %s\nkeys: %" PRIu64 "\n%s",
+    printf("file: %s\nsize_bytes: %" PRIu64 "\nrdb_version: %d\nchecksum: %s\nchunks: %" PRIu64 "\nkeys: %" PRIu64
+           "\n%s",
            info->in.path, info->in.size, info->in.records.version, info->summed ? "yes" : "no",
-           total_keys(info), text_cstr(&info->fields));
+           info->chunks, total_keys(info), text_cstr(&info->fields));
     for (size_t i = 0; i < info->db_count; i++) {
         const struct counts *c = &info->dbs[i];
         printf("db%d: keys=%" PRIu64 ",expires=%" PRIu64 ",bytes=%" PRIu64, c->db, c->keys, c->expires,
@@ -118,10 +133,10 @@ static void print_json(const struct info *info)
 {
     struct text t = {0};
     text_append_json(&t, slice_cstr(info->in.path));
-    printf("{\"file\":%s,\"size_bytes\":%" PRIu64 ",\"rdb_version\":%d,\"checksum\":%s,\"keys\":%" PRIu64
-           ",\"fields\":[%s],\"databases\":[",
+    printf("{\"file\":%s,\"size_bytes\":%" PRIu64 ",\"rdb_version\":%d,\"checksum\":%s,\"chunks\":%" PRIu64
+           ",\"keys\":%" PRIu64 ",\"fields\":[%s],\"databases\":[",
            text_cstr(&t), info->in.size, info->in.records.version, info->summed ? "true" : "false",
-           total_keys(info), text_cstr(&info->fields));
+           info->chunks, total_keys(info), text_cstr(&info->fields));
     text_free(&t);
     for (size_t i = 0; i < info->db_count; i++) {
         const struct counts *c = &info->dbs[i];

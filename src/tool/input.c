@@ -74,13 +74,27 @@ uint64_t input_offset(const struct input *in)
     return rdb_reader_offset(&in->reader);
 }
 
-void input_seek(struct input *in, uint64_t offset, int db)
+/* A fresh reader whose first byte is that at `offset`. */
+static void read_from(struct input *in, uint64_t offset)
 {
-    int version = in->records.version;
     rdb_records_end(&in->records);
     rdb_reader_deinit(&in->reader);
     rdb_reader_init_stream(&in->reader, in->size, fill, in, &in->err);
     in->reader.offset = in->position = offset;
+}
+
+bool input_rewind(struct input *in, const char *label)
+{
+    progress_end(&in->progress);
+    progress_begin(&in->progress, label, in->path, in->size);
+    read_from(in, 0);
+    return rdb_records_begin(&in->records, &in->reader);
+}
+
+void input_seek(struct input *in, uint64_t offset, int db)
+{
+    int version = in->records.version;
+    read_from(in, offset);
     rdb_records_resume(&in->records, &in->reader, version, db);
 }
 

@@ -38,6 +38,8 @@ bool input_skip(struct input *in, const struct rdb_record *record);
 /* Bytes read so far: behind a value, where it ends. */
 uint64_t input_offset(const struct input *in);
 
+/* Begin again with the first record. */
+bool input_rewind(struct input *in, const char *label);
 /* Stand before the record at `offset`, which an earlier pass has found, in database `db`. */
 void input_seek(struct input *in, uint64_t offset, int db);
 

@@ -17,6 +17,7 @@
  * kept free (docs/architecture.md). */
 #define TABLE_BYTES_PER_KEY 12
 #define SEPARATOR_SAMPLE 5000
+/* Nobody has so many; a damaged file must not make the report grow without bound. */
 #define DATABASES_MOST 1024
 #define ENCODINGS_MOST 32
 #define TOP_DEFAULT 20
@@ -93,15 +94,15 @@ static void note_field(struct report *r, const struct rdb_record *record)
                  (int)(value.size < 40 ? value.size : 40), value.data);
 }
 
+/* NULL: there are too many. */
 static struct tally *database_of(struct collect *c, int db)
 {
     for (size_t i = c->db_count; i-- > 0;) {
         if (c->dbs[i].db == db)
             return &c->dbs[i].tally;
     }
-    /* Nobody has so many; a damaged file must not make the report grow without bound. */
     if (c->db_count == DATABASES_MOST)
-        return &c->dbs[DATABASES_MOST - 1].tally;
+        return NULL;
     c->dbs = mem_realloc(c->dbs, (c->db_count + 1) * sizeof(*c->dbs));
     c->dbs[c->db_count] = (struct database){.db = db};
     return &c->dbs[c->db_count++].tally;
@@ -160,8 +161,11 @@ static void note_big(struct collect *c, const struct rdb_record *record, const s
     r->biggest_count++;
 }
 
-static void tally_key(struct collect *c, const struct rdb_record *record, const struct entry *e)
+static bool tally_key(struct collect *c, const struct rdb_record *record, const struct entry *e)
 {
+    struct tally *database = database_of(c, record->db);
+    if (!database)
+        return rdb_fail(&c->in.reader, ERROR_UNSUPPORTED, "more than %d databases", DATABASES_MOST);
     const char *encoding = type_encoding_name(e, &c->in.ks->limits);
     struct tally t = {.keys = 1,
                       .elements = value_count(e),
@@ -169,7 +173,7 @@ static void tally_key(struct collect *c, const struct rdb_record *record, const 
                       .bytes = input_offset(&c->in) - record->offset};
     tally_add(&c->report->total, &t);
     tally_add(&c->types[entry_type(e)], &t);
-    tally_add(database_of(c, record->db), &t);
+    tally_add(database, &t);
     tally_add(encoding_of(c, entry_type(e), encoding), &t);
     tally_add(ttl_of(c, record->due), &t);
     tally_add(size_of(c, t.memory), &t);
@@ -177,6 +181,7 @@ static void tally_key(struct collect *c, const struct rdb_record *record, const 
         tally_add(&c->report->expiring, &t);
     prefixes_add(&c->prefixes, record->key, &t);
     note_big(c, record, e, encoding, &t);
+    return true;
 }
 
 static bool collect_all(struct collect *c)
@@ -195,9 +200,10 @@ static bool collect_all(struct collect *c)
             continue;
         if (!input_load(&c->in, &record, &e))
             return false;
-        if (e)
-            tally_key(c, &record, e);
+        bool ok = !e || tally_key(c, &record, e);
         input_drop(&c->in, e);
+        if (!ok)
+            return false;
     } while (record.kind != RDB_RECORD_END);
     return true;
 }

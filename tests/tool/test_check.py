@@ -9,7 +9,7 @@ import harness
 from tool import run_in_memory, run
 
 sys.path.insert(0, str(harness.ROOT / "tests/persist"))
-from rdb_bytes import File, listpack, string  # noqa: E402
+from rdb_bytes import File, length, listpack, string  # noqa: E402
 
 
 @pytest.mark.parametrize("kind", ["redis", "holdfast"])
@@ -17,9 +17,10 @@ def test_sound_files(files, kind):
     """What redis-server and Holdfast have written is sound, and counted right."""
     keys = len(files["contents"]) - 1
     out, _ = run("check", files[kind])
-    assert f": sound, RDB version 10, {keys} keys\n".encode() in out
+    assert f": sound, RDB version 10, {keys} keys{', 4 chunks' if kind == 'holdfast' else ''}\n".encode() in out
     info = json.loads(run("info", files[kind], "--json")[0])
     assert info["keys"] == keys and info["checksum"] is True and info["rdb_version"] == 10
+    assert info["chunks"] == (4 if kind == "holdfast" else 0) and "hf-chunk" not in dict(info["fields"])
     assert {d["db"]: d["keys"] for d in info["databases"]} == {0: 320, 1: 17, 9: 15, 15: 12}
     assert info["databases"][0]["types"]["string"]["keys"] == 312
     assert sum(d["expires"] for d in info["databases"]) == sum(1 for at, v in files["contents"].items() if at != "digest" and v[1] > 0)
@@ -72,6 +73,19 @@ def test_keys_twice(tmp_path):
         assert b"a key occurs twice" in out and twice in out
 
 
+def test_index_of_chunks(files, tmp_path):
+    """An index that says something else than the file is told, and is no damage: servers then do without it."""
+    good = files["holdfast"].read_bytes()
+    offset = int(good[good.rindex(b"hf-index") + 9:].split()[0])
+    value = good[offset:].split(b"hf-chunk")[2][1:]
+    text = value[:value.index(b"\xfa")]
+    db, begins, keys = map(int, text.split())
+    path = tmp_path / "index.rdb"
+    path.write_bytes(good[:offset] + good[offset:-8].replace(text, b"%d %d %d" % (db, begins, keys + 1)) + bytes(8))
+    out, _ = run("check", path)
+    assert b"its index of chunks is wrong" in out and b"sound" in out
+
+
 def test_several_files_and_what_is_none(files, tmp_path):
     """Each file has its line; one that is damaged, missing or something else makes the status 1."""
     other = tmp_path / "other"
@@ -94,6 +108,19 @@ def test_old_encodings(tmp_path):
         run("check", path)
         keys = json.loads(run("info", "--json", path)[0])["keys"]
         assert keys == json.loads(run("report", "--json", path)[0])["total"]["keys"] > 0
+
+
+def test_no_end_of_databases(tmp_path):
+    """A file that names databases without end does not make the tool grow; 1024 are counted."""
+    path = tmp_path / "dbs.rdb"
+    body = b"".join(b"\xfe" + length(i) + b"\0" + string(b"k") + string(b"v") for i in range(1025))
+    path.write_bytes(File(10).raw(body).end())
+    assert b"1025 keys" in run("check", path)[0]
+    for command in ("info", "report"):
+        assert b"more than 1024 databases" in run(command, path, status=1)[1]
+    path.write_bytes(File(10).raw(body[:-len(b"\xfe\x44\x00\0\1k\1v")]).end())
+    for command in ("info", "report"):
+        assert json.loads(run(command, "--json", path)[0])["databases"][0]["keys"] == 1
 
 
 def test_wrong_arguments(files):
