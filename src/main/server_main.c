@@ -17,6 +17,7 @@
 #include "os/log_file.h"
 #include "os/process.h"
 #include "server/config.h"
+#include "server/durability.h"
 #include "server/persistence.h"
 #include "server/server.h"
 
@@ -127,6 +128,13 @@ static int serve(struct config *config)
     if (!loaded) {
         log_warning("The data could not be loaded: %s", err.message);
         log_warning("Nothing was changed on disk. Repair or move the file away, then start again");
+        goto done;
+    }
+    const struct recovery_result *found = &s->persistence->recovered;
+    const struct durability_position at = {
+        .manifest = &found->manifest, .lsn = found->lsn, .chain = found->crc, .history = found->history};
+    if (config->appendonly && !durability_start(s, &at, &err)) {
+        log_warning("The log could not be started: %s", err.message);
         goto done;
     }
     config->apply_ctx = s;

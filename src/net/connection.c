@@ -141,15 +141,20 @@ size_t connection_input_memory(const struct connection *c)
     return c->own_size + parser_memory(&c->parser);
 }
 
-enum connection_result connection_write(struct connection *c, size_t *count)
+enum connection_result connection_write(struct connection *c, size_t limit, size_t *count)
 {
     *count = 0;
-    while (!outbuf_is_empty(&c->out)) {
+    while (*count < limit && !outbuf_is_empty(&c->out)) {
         struct iovec vectors[VECTORS_MAX];
         int used = outbuf_vectors(&c->out, vectors, VECTORS_MAX);
-        size_t size = 0;
-        for (int i = 0; i < used; i++)
+        size_t size = 0, left = limit - *count;
+        for (int i = 0; i < used; i++) {
+            if (vectors[i].iov_len >= left - size) {
+                vectors[i].iov_len = left - size;
+                used = i + 1;
+            }
             size += vectors[i].iov_len;
+        }
         ssize_t n = used == 1
                         ? socket_write(c->source.fd, vectors[0].iov_base, vectors[0].iov_len)
                         : socket_writev(c->source.fd, vectors, used);

@@ -93,8 +93,8 @@ static inline void connection_set_window(struct connection *c, const struct pars
     c->end = c->start + w->size;
 }
 
-/* Write pending output until all is written or the socket takes no more; then EPOLLOUT is waited
- * for. *count is the number of bytes. */
-enum connection_result connection_write(struct connection *c, size_t *count);
+/* Write pending output, `limit` bytes of it at most, until all is written or the socket takes no more;
+ * then EPOLLOUT is waited for. *count is the number of bytes. */
+enum connection_result connection_write(struct connection *c, size_t limit, size_t *count);
 
 #endif

@@ -8,6 +8,8 @@
 #include "command/table.h"
 #include "server/config.h"
 #include "server/dispatch.h"
+#include "server/durability.h"
+#include "server/hold.h"
 #include "server/memory_limit.h"
 #include "server/pubsub.h"
 #include "server/transaction.h"
@@ -401,7 +403,9 @@ static void execute(struct server *s, struct batch *b)
         call.key_next = 0;
         call.no_touch = c->flags & CLIENT_NO_TOUCH;
         s->executing = c;
-        bool executed = dispatch(c, &call, item->command);
+        bool executed = __builtin_expect(s->hold_replies, 0)
+                            ? hold_dispatch(c, &call, item->command)
+                            : dispatch(c, &call, item->command);
         s->executing = NULL;
         if (__builtin_expect(s->pushes_pending, 0)) {
             s->pushes_pending = false;
@@ -433,6 +437,8 @@ void batch_run(struct server *s)
         execute(s, b);
     }
     b->running = false;
+    if (s->stream != NULL)
+        durability_publish(s);
 }
 
 bool batch_is_running(const struct batch *b)

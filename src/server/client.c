@@ -11,6 +11,7 @@
 #include "command/table.h"
 #include "os/socket.h"
 #include "server/batch.h"
+#include "server/hold.h"
 #include "server/pubsub.h"
 #include "server/transaction.h"
 
@@ -101,6 +102,7 @@ void client_close_after_reply(struct client *c)
 
 static void client_free(struct server *s, struct client *c)
 {
+    hold_forget(c);
     transaction_discard(c);
     pubsub_forget(c);
     monitor_end(c);
@@ -154,10 +156,10 @@ void client_want_write(struct client *c)
 void client_write(struct client *c)
 {
     struct server *s = c->server;
-    size_t count;
-    if (!outbuf_is_empty(&c->io.out)) {
+    size_t count, limit = hold_writable(c);
+    if (limit != 0 && !outbuf_is_empty(&c->io.out)) {
         s->stats.writes++;
-        switch (connection_write(&c->io, &count)) {
+        switch (connection_write(&c->io, limit, &count)) {
         case CONNECTION_OK:
             c->soft_limit_since_us = 0;
             break;

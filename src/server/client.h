@@ -42,6 +42,7 @@ enum client_flag {
     (CLIENT_UNAUTHENTICATED | CLIENT_MULTI | CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP_NEXT |           \
      CLIENT_REPLY_SKIP | CLIENT_PUBSUB)
 
+struct held;
 struct queued_command;
 struct subscriber;
 struct transaction;
@@ -68,6 +69,7 @@ struct client {
     char *peer, *local;                  /* made when first asked for */
     int64_t created_us, active_us;       /* monotonic */
     int64_t soft_limit_since_us;         /* output above the soft limit; 0: it is not */
+    struct held *held;                   /* replies that wait for the log: server/hold.h */
     struct outbuf discarded;             /* where replies go that CLIENT REPLY suppresses */
     uint64_t input_bytes, output_bytes, commands;
 };

@@ -10,6 +10,7 @@
 #include "handlers.h"
 #include "server/access.h"
 #include "server/config.h"
+#include "server/durability.h"
 #include "server/persistence.h"
 #include "server/server.h"
 
@@ -62,6 +63,8 @@ static bool apply(void *ctx, const struct config *config, const char *name, stru
                                  : "Failed to bind to specified addresses.");
         }
     }
+    if (strcmp(name, "appendonly") == 0 && config->appendonly && !durability_may_start(s, err))
+        return false;
     log_set_level((enum log_level)config->loglevel);
     log_set_format((enum log_format)config->log_format,
                    (enum log_time)config->log_timestamp_format);

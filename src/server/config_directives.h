@@ -242,12 +242,12 @@ INT(aof_load_corrupt_tail_max_size, "aof-load-corrupt-tail-max-size", NULL, 0, 0
 BOOL(aof_load_truncated, "aof-load-truncated", NULL, true, LIVE)
 STRING(aof_rewrite_cpulist, "aof-rewrite-cpulist", "aof_rewrite_cpulist", "", FIXED | INERT)
 BOOL(aof_rewrite_incremental_fsync, "aof-rewrite-incremental-fsync", NULL, true, LIVE | INERT)
-BOOL(aof_timestamp_enabled, "aof-timestamp-enabled", NULL, false, LIVE | INERT)
+BOOL(aof_timestamp_enabled, "aof-timestamp-enabled", NULL, false, LIVE)
 BOOL(aof_use_rdb_preamble, "aof-use-rdb-preamble", NULL, true, LIVE | INERT)
-STRING(appenddirname, "appenddirname", NULL, "appendonlydir", FIXED | INERT)
-STRING(appendfilename, "appendfilename", NULL, "appendonly.aof", FIXED | INERT)
-ENUM(appendfsync, "appendfsync", NULL, "everysec always no", FSYNC_EVERYSEC, LIVE | INERT)
-BOOL(appendonly, "appendonly", NULL, false, LIVE | INERT)
+STRING(appenddirname, "appenddirname", NULL, "appendonlydir", FIXED)
+STRING(appendfilename, "appendfilename", NULL, "appendonly.aof", FIXED)
+ENUM(appendfsync, "appendfsync", NULL, "everysec always no", FSYNC_EVERYSEC, LIVE)
+BOOL(appendonly, "appendonly", NULL, false, LIVE)
 MEMORY(auto_aof_rewrite_min_size, "auto-aof-rewrite-min-size", NULL, 67108864, 0, INT64_MAX,
        LIVE | INERT)
 INT(auto_aof_rewrite_percentage, "auto-aof-rewrite-percentage", NULL, 100, 0, INT32_MAX,
@@ -264,7 +264,8 @@ INT(hash_rdb_load_template_disassembly_threshold, "hash-rdb-load-template-disass
 INT(key_load_delay, "key-load-delay", NULL, 0, INT32_MIN, INT32_MAX, LIVE | HIDDEN | INERT)
 INT(loading_process_events_interval_bytes, "loading-process-events-interval-bytes", NULL, 524288,
     1024, INT32_MAX, LIVE | HIDDEN | INERT)
-BOOL(no_appendfsync_on_rewrite, "no-appendfsync-on-rewrite", NULL, false, LIVE | INERT)
+MEMORY(log_buffer_limit, "log-buffer-limit", NULL, 268435456, 1048576, INT64_MAX, LIVE)
+BOOL(no_appendfsync_on_rewrite, "no-appendfsync-on-rewrite", NULL, false, LIVE)
 STRING(preload_file, "preload-file", NULL, "", FIXED | INERT)
 BOOL(rdb_del_sync_files, "rdb-del-sync-files", NULL, false, LIVE | INERT)
 INT(rdb_key_save_delay, "rdb-key-save-delay", NULL, 0, INT32_MIN, INT32_MAX, LIVE | HIDDEN)

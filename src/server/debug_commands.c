@@ -203,7 +203,7 @@ static void debug_reload(struct call *c)
         return;
     }
     keyspace_flush(c->ks);
-    if (!persistence_load(c->server, &err)) {
+    if (!persistence_load_snapshot(c->server, &err)) {
         log_warning("DEBUG RELOAD: %s", err.message);
         reply_error(c->reply, "ERR Error trying to load the RDB dump, check server logs.");
         return;

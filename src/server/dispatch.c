@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "handlers.h"
+#include "server/durability.h"
 #include "server/persistence.h"
 #include "server/pubsub.h"
 #include "server/slowlog.h"
@@ -126,15 +127,14 @@ static uint32_t all_flags(const struct client *c, const struct command *command)
     return flags;
 }
 
-/* CLIENT PAUSE: whether this command has to wait. */
+/* CLIENT PAUSE, and a log that cannot keep up: whether this command has to wait. */
 static bool must_wait(const struct client *c, const struct command *command)
 {
     const struct server_pause *pause = &c->server->pause;
-    if (pause->until_ms == 0)
-        return false;
-    if (pause->all)
+    bool paused = pause->until_ms != 0;
+    if (paused && pause->all)
         return true;
-    return all_flags(c, command) & COMMAND_WRITE;
+    return (paused || c->server->durability->slow_down) && all_flags(c, command) & COMMAND_WRITE;
 }
 
 /* In RESP2 a client that subscribes to something gets messages and may do little else. */
@@ -197,6 +197,11 @@ static bool dispatch_slowly(struct client *c, struct call *call, const struct co
                "instance is configured to report errors during writes if RDB snapshotting fails "
                "(stop-writes-on-bgsave-error option). Please check the Redis logs for details "
                "about the RDB error.");
+        return true;
+    }
+    if (s->durability->refusal != NULL &&
+        (all_flags(c, command) & COMMAND_WRITE || command->handler == cmd_ping)) {
+        reject(c, call, command, s->durability->refusal);
         return true;
     }
     if (s->out_of_memory && all_flags(c, command) & COMMAND_DENYOOM) {
@@ -297,9 +302,11 @@ void dispatch_call(struct client *c, struct call *call, const struct command *co
     command->handler(call);
     /* Only commands that are flagged so count changes of their own: EXEC's are its commands', SAVE's
      * the counter's return to zero. */
-    if (__builtin_expect(stream != NULL, 0))
-        call_end_effects(call, call->db,
-                         call->ks->dirty != dirty && command->flags & COMMAND_WRITE);
+    if (__builtin_expect(stream != NULL, 0)) {
+        bool changed = call->ks->dirty != dirty && command->flags & COMMAND_WRITE;
+        call_end_effects(call, call->db, changed);
+        s->effects += changed;
+    }
     if (__builtin_expect(s->clients.monitors != NULL, 0) && !(command->flags & HIDDEN_FLAGS))
         monitor_feed(c, command, call->argv, call->argc, NULL);
     uint64_t took = server_cycles() - begin;

@@ -10,6 +10,7 @@
 #include "os/process.h"
 #include "server/client.h"
 #include "server/config.h"
+#include "server/durability.h"
 #include "server/migrate.h"
 #include "server/persistence.h"
 #include "server/pubsub.h"
@@ -227,12 +228,7 @@ static void persistence_section(struct server *s, struct text *out)
                  st.last_held_bytes);
     text_appendf(out, "rdb_last_load_keys_expired:%llu\r\nrdb_last_load_keys_loaded:%llu\r\n",
                  (unsigned long long)p->loaded_expired, (unsigned long long)p->loaded_keys);
-    text_append_cstr(out, "aof_enabled:0\r\naof_rewrite_in_progress:0\r\n"
-                          "aof_rewrite_scheduled:0\r\naof_last_rewrite_time_sec:-1\r\n"
-                          "aof_current_rewrite_time_sec:-1\r\naof_last_bgrewrite_status:ok\r\n"
-                          "aof_rewrites:0\r\naof_rewrites_consecutive_failures:0\r\n"
-                          "aof_last_write_status:ok\r\naof_last_cow_size:0\r\n"
-                          "module_fork_in_progress:0\r\nmodule_fork_last_cow_size:0\r\n");
+    durability_info(s, out);
     snapshot_fields(&st, out);
     if (s->loading)
         loading_fields(s, out);

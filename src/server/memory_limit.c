@@ -7,6 +7,7 @@
 #include "persist/log/stream.h"
 #include "server/client.h"
 #include "server/config.h"
+#include "server/hold.h"
 #include "server/pubsub.h"
 #include "server/slowlog.h"
 #include "server/transaction.h"
@@ -33,6 +34,8 @@ static void on_evict(void *ctx, struct db *db, struct slice key)
     s->ks->dirty++;
     if (s->watches->count != 0)
         watch_touch(s, db, key, key_hash(key));
+    if (s->hold_replies)
+        hold_note_change(s->hold, db, key_hash(key));
     if (s->stream != NULL) {
         const struct slice effect[] = {SLICE("DEL"), key};
         stream_append(s->stream, db->id, effect, 2);

@@ -166,6 +166,7 @@ static bool load_snapshot(struct server *s, struct error *err)
     }
     p->loaded_keys = stats.keys;
     p->loaded_expired = stats.expired;
+    p->loading_us = clock_monotonic_us() - begin_us;
     s->ks->dirty = 0;
     saver_note_loaded(p->saver);
     log_notice("Loaded %llu keys (%llu had expired) from '%s', RDB version %d, in %.3f seconds",
@@ -178,12 +179,24 @@ static bool load_log(struct server *s, struct error *err)
 {
     struct persistence *p = s->persistence;
     struct recovery_result *r = &p->recovered;
+    int64_t begin_us = clock_monotonic_us();
     if (!replay_log(s, r, err))
         return false;
+    p->loading_us = clock_monotonic_us() - begin_us;
     p->loaded_keys = r->rdb_keys;
     p->loaded_expired = r->rdb_expired;
     saver_note_loaded(p->saver);
     return true;
+}
+
+bool persistence_load_snapshot(struct server *s, struct error *err)
+{
+    server_update_clock(s);
+    server_set_loading(s, true);
+    bool ok = load_snapshot(s, err);
+    server_set_loading(s, false);
+    server_update_clock(s);
+    return ok;
 }
 
 bool persistence_load(struct server *s, struct error *err)

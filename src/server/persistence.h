@@ -22,6 +22,7 @@ struct persistence {
     int64_t loading_start_s;              /* wall clock */
     uint64_t loading_done, loading_size;  /* bytes */
     struct recovery_result recovered;     /* where the log goes on; zeros without appendonly */
+    int64_t loading_us;                   /* how long it took; 0: nothing was loaded */
 };
 
 /* Sets s->persistence, and a timer that looks after the schedule. */
@@ -35,6 +36,8 @@ void persistence_update(struct persistence *p);
 /* With appendonly load the log (server/replay.h), else the configured RDB file, if there is one.
  * Clients are answered meanwhile, with -LOADING. False: it cannot be loaded whole. */
 bool persistence_load(struct server *s, struct error *err);
+/* The RDB file, whether there is a log or not: DEBUG RELOAD. */
+bool persistence_load_snapshot(struct server *s, struct error *err);
 
 /* The options that a save has by the configuration. */
 void persistence_options(const struct server *s, struct save_options *options);

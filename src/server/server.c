@@ -13,6 +13,8 @@
 #include "server/batch.h"
 #include "server/client.h"
 #include "server/config.h"
+#include "server/durability.h"
+#include "server/hold.h"
 #include "server/memory_limit.h"
 #include "server/migrate.h"
 #include "server/persistence.h"
@@ -40,7 +42,13 @@ void server_update_clock(struct server *s)
 void server_update_attention(struct server *s)
 {
     s->attention = s->loading || s->out_of_memory || s->pause.until_ms != 0 ||
-                   (s->persistence != NULL && s->persistence->refuse_writes);
+                   (s->persistence != NULL && s->persistence->refuse_writes) ||
+                   durability_attention(s);
+}
+
+void server_update_hooks(struct server *s)
+{
+    s->hooks.wanted = s->watches->count != 0 || s->limits.notify_events || s->hold_replies;
 }
 
 void server_set_loading(struct server *s, bool loading)
@@ -64,12 +72,16 @@ static void on_changed(struct call *c, struct db *db, struct slice key, int even
         watch_touch(s, db, key, call_hash(c, key));
     if (s->limits.notify_events)
         pubsub_notify(s, notify_bits[event_class], event, key, db->id);
+    if (s->hold_replies)
+        hold_note_change(s->hold, db, call_hash(c, key));
 }
 
 static void on_expire(void *ctx, struct db *db, struct slice key)
 {
     struct server *s = ctx;
     watch_touch_expired(s, db, key);
+    if (s->hold_replies)
+        hold_note_change(s->hold, db, key_hash(key));
     if (s->stream != NULL) {
         const struct slice effect[] = {SLICE("DEL"), key};
         stream_append(s->stream, db->id, effect, 2);
@@ -119,7 +131,9 @@ void server_apply_config(struct server *s)
         c->maxmemory_policy == POLICY_VOLATILE_LFU || c->maxmemory_policy == POLICY_ALLKEYS_LFU;
     s->ks->lfu_log_factor = (int32_t)c->lfu_log_factor;
     s->ks->lfu_decay_minutes = (int32_t)c->lfu_decay_time;
-    s->hooks.wanted = s->watches->count != 0 || l->notify_events;
+    server_update_hooks(s);
+    if (s->durability != NULL)
+        durability_apply_config(s);
     slowlog_update(s);
     evictor_reset(s->evictor);
     memory_limit_check(s);
@@ -336,6 +350,8 @@ struct server *server_new(struct config *config)
     s->latency = latency_monitor_new();
     s->migrate = migrate_cache_new();
     s->hooks.changed = on_changed;
+    s->hold = hold_new(s);
+    durability_init(s);
     s->clients.write_last = &s->clients.write_first;
     s->stats.commands = mem_zalloc((size_t)command_count * sizeof(*s->stats.commands));
     server_update_clock(s);
@@ -359,6 +375,8 @@ void server_free(struct server *s)
         client_close(c);
     }
     clients_free_closing(s);
+    durability_deinit(s);
+    hold_free(s->hold);
     listeners_free(s->listeners);
     loop_free(s->loop);
     batch_free(s->batch);

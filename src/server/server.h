@@ -8,7 +8,8 @@
  *
  * Files: server.c (start, cron, stop), client.c (connections and their state), batch.c (reading,
  * parsing, prefetching and executing in batches), dispatch.c (what is checked before a command
- * runs, and counted after), transaction.c (MULTI, WATCH).
+ * runs, and counted after), transaction.c (MULTI, WATCH), durability.c (the log and its errors), hold.c
+ * (replies that wait for it).
  */
 #ifndef HF_SERVER_SERVER_H
 #define HF_SERVER_SERVER_H
@@ -29,7 +30,9 @@
 struct batch;
 struct client;
 struct config;
+struct durability;
 struct histogram;
+struct hold;
 struct migrate_cache;
 struct persistence;
 struct stream;
@@ -135,6 +138,10 @@ struct server {
     bool log_small;       /* COMMANDLOG wants to know of requests and replies of any size */
     struct client *executing; /* whose command this is; NULL between commands */
     bool pushes_pending;      /* it was sent messages meanwhile */
+    uint64_t effects; /* commands that had one, while there is a stream */
+    struct durability *durability; /* the log: server/durability.h */
+    struct hold *hold;   /* replies that wait for it: server/hold.h */
+    bool hold_replies;   /* they do */
     struct persistence *persistence; /* data on disk: server/persistence.h */
     struct migrate_cache *migrate; /* connections that MIGRATE has made: server/migrate.h */
     struct call_hooks hooks;
@@ -198,5 +205,7 @@ void server_unpause(struct server *s);
 
 /* Recompute s->attention. */
 void server_update_attention(struct server *s);
+/* Recompute s->hooks.wanted. */
+void server_update_hooks(struct server *s);
 
 #endif

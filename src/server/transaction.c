@@ -5,6 +5,7 @@
 #include "handlers.h"
 #include "persist/log/stream.h"
 #include "server/dispatch.h"
+#include "server/hold.h"
 
 struct transaction {
     struct queued_command *first, **last;
@@ -161,7 +162,7 @@ static void watch_add(struct client *c, struct slice key, uint64_t hash)
     c->watches = w;
     link_watch(t, w);
     t->count++;
-    s->hooks.wanted = true;
+    server_update_hooks(s);
 }
 
 void watch_forget_all(struct client *c)
@@ -178,7 +179,7 @@ void watch_forget_all(struct client *c)
         s->watches->count--;
     }
     c->watches = NULL;
-    s->hooks.wanted = s->watches->count != 0 || s->limits.notify_events;
+    server_update_hooks(s);
 }
 
 void watch_touch(struct server *s, const struct db *db, struct slice key, uint64_t hash)
@@ -300,6 +301,8 @@ void cmd_exec(struct call *c)
         call.keys = NULL;
         call.key_count = call.key_next = 0;
         dispatch_call(client, &call, q->command);
+        if (c->server->hold_replies)
+            hold_note_call(c->server, &call, q->command);
     }
     /* Among the commands may be CONFIG SET appendonly: a stream that began there has no group to end,
      * even if it lies where the old one was. */

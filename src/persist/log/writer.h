@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The writer: the thread that brings the stream of effects to disk, and the only one that touches
+ * the files of the log while the server runs. The executor appends to the stream and never waits.
+ *
+ *     executor: append, stream_publish, writer_published ──┐        ┌─> wake: writer_written_lsn,
+ *                                                          v        │         writer_durable_lsn
+ *     writer:   sleep ── take what has gathered ── write ── sync ───┘
+ *
+ * What has gathered while the last sync ran is one commit group: `group` line, effects, `commit`
+ * line (persist/log/annotation.h), written in one piece where it is small. With ALWAYS each group is
+ * synced before the next is begun. With EVERYSEC a sync begins half a second after the first byte
+ * that it covers was published, so that nothing is at risk for longer than a second while the disk
+ * syncs in less than the other half. With NO the system writes out when it likes.
+ *
+ * LSNs. written: the group was given to the system; it survives the end of the process. durable: it
+ * was synced; it survives the end of the machine. Both move by whole groups.
+ *
+ * Files. A file is named in the manifest before anything that was promised can depend on it, in this
+ * order: create exclusively, header line, sync, sync the directory, write the manifest, append. A
+ * file that was begun without a manifest is provisional: effects are written and synced to it, but
+ * durable does not move until writer_name has named it. Such requests are carried out by the thread,
+ * one at a time, and wake the executor when they are done:
+ *
+ *     writer_begin   go on in a new file at an LSN; what was open before is left as it is
+ *     writer_rotate  write and sync what is published now, `close` line, go on in a new file there
+ *     writer_name    write a manifest (and then remove its history files)
+ *     writer_close   write and sync what is published now, `close` line, no file any more
+ *
+ * Errors.
+ *   - No space: nothing is lost and nothing is given up. The group is written again, at the same
+ *     place, as soon as there is room; meanwhile the state is FULL, and the server takes no more
+ *     writes. Space is reserved ahead so that this is known before it is used up.
+ *   - Anything else: the state is FAILED, for good. The file is closed and never written or synced
+ *     again, as nobody knows what of it is on disk. writer_begin starts anew.
+ *
+ * Threads. All functions are the executor's but for the two LSNs, which anybody may read. wake is
+ * called on the writer's thread, once until writer_awake.
+ */
+#ifndef HF_PERSIST_LOG_WRITER_H
+#define HF_PERSIST_LOG_WRITER_H
+
+#include "base/error.h"
+#include "base/histogram.h"
+#include "persist/log/annotation.h"
+#include "persist/log/manifest.h"
+#include "persist/log/stream.h"
+
+/* In the order of the words of `appendfsync`. */
+enum writer_sync { WRITER_EVERYSEC, WRITER_ALWAYS, WRITER_NO };
+
+enum writer_state {
+    WRITER_IDLE, /* no file */
+    WRITER_OPEN,
+    WRITER_FULL, /* as OPEN, but there is no room for more */
+    WRITER_FAILED
+};
+
+struct writer_options {
+    const char *directory; /* of the log's files; must exist when a file is begun */
+    const char *filename;  /* what the files' names, and the manifest's, begin with */
+    enum writer_sync sync;
+    bool timestamps;       /* `#TS:` lines, as Redis writes them */
+    void (*wake)(void *ctx);
+    void *ctx;
+};
+
+struct writer;
+
+/* The stream must outlive the writer. NULL: the thread could not be started. */
+struct writer *writer_new(struct stream *stream, const struct writer_options *options,
+                          struct error *err);
+/* Stops the thread as it is: writer_close first if the log shall end in order. */
+void writer_free(struct writer *w);
+
+/* A request. None may be under way: see writer_busy. */
+struct writer_begin {
+    const char *name; /* of the new file */
+    uint64_t lsn;     /* published already, and not below the first that can be read */
+    uint32_t chain;   /* the last crc of the file before; 0: none */
+    char history[ANNOTATION_HISTORY + 1];
+    const struct manifest *manifest; /* to be written before anything; NULL: provisional */
+};
+/* Everything here is copied. */
+void writer_begin(struct writer *w, const struct writer_begin *begin);
+void writer_rotate(struct writer *w, const char *name, const struct manifest *manifest);
+void writer_name(struct writer *w, const struct manifest *manifest);
+void writer_close(struct writer *w);
+
+bool writer_busy(const struct writer *w);
+/* How the last request went; err is filled in if it failed. Waits if it is under way. */
+bool writer_wait(struct writer *w, struct error *err);
+
+/* The executor has published: the thread is woken if it sleeps, and has to be. */
+void writer_published(struct writer *w, int64_t now_us);
+/* Have all that is published written, and synced whatever the policy, and wait for it. False: it
+ * was not possible. */
+bool writer_flush(struct writer *w, int64_t timeout_ms);
+/* The executor has been woken, and looks at what there is: the next news wake it again. */
+void writer_awake(struct writer *w);
+
+/* While set, news of what is written and durable wake the executor under every policy; otherwise only
+ * ALWAYS does, as somebody waits for it. */
+void writer_set_eager(struct writer *w, bool eager);
+void writer_set_sync(struct writer *w, enum writer_sync sync);
+void writer_set_timestamps(struct writer *w, bool timestamps);
+
+uint64_t writer_written_lsn(const struct writer *w);
+uint64_t writer_durable_lsn(const struct writer *w);
+/* When the first byte that is not durable was published, by the monotonic clock; 0: all is. */
+int64_t writer_at_risk_since_us(const struct writer *w);
+enum writer_state writer_state(const struct writer *w);
+
+struct writer_stats {
+    uint64_t file_size;    /* of the open file, up to the last group */
+    uint32_t chain;        /* the last crc in it */
+    uint64_t groups, writes, syncs, bytes;
+    uint64_t slow_syncs;   /* that took longer than a second */
+    int64_t busy_us;       /* spent in write and sync */
+    bool syncing;          /* right now */
+    struct error error;    /* of FULL and FAILED */
+    /* In microseconds. commit: from publishing to durable. */
+    struct histogram write, sync, commit;
+};
+void writer_get_stats(const struct writer *w, struct writer_stats *stats);
+
+#endif

@@ -1,0 +1,585 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "server/durability.h"
+
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "os/file.h"
+#include "persist/log/stream.h"
+#include "server/client.h"
+#include "server/config.h"
+#include "server/hold.h"
+#include "server/persistence.h"
+
+#define TIMER_MS 100
+/* After a failure the next try follows in a second, then in twice the time, up to a minute. */
+#define PAUSE_FIRST_US 1000000
+#define PAUSE_MOST_US 60000000
+/* With `everysec` writers wait while something is at risk for longer than this. */
+#define AT_RISK_MOST_US 1000000
+/* Between two counts of commands. */
+#define COUNT_INTERVAL_US 2000
+
+#define PATH_SIZE sizeof(((struct os_file *)0)->path)
+
+static void step(struct durability *d);
+
+/* ---- what dispatch is told ---- */
+
+bool durability_attention(const struct server *s)
+{
+    const struct durability *d = s->durability;
+    return d != NULL && (d->refusal != NULL || d->slow_down);
+}
+
+static void set_refusal(struct durability *d, const char *why)
+{
+    d->refusal = NULL;
+    if (why != NULL) {
+        snprintf(d->refusal_text, sizeof(d->refusal_text),
+                 "MISCONF Errors writing to the AOF file: %.200s", why);
+        d->refusal = d->refusal_text;
+    }
+    server_update_attention(d->server);
+}
+
+static void set_slow_down(struct durability *d, bool slow_down)
+{
+    struct server *s = d->server;
+    if (d->slow_down == slow_down)
+        return;
+    d->slow_down = slow_down;
+    writer_set_eager(d->writer, slow_down);
+    server_update_attention(s);
+    if (slow_down) {
+        d->slow_downs++;
+        return;
+    }
+    for (struct client *c = s->clients.first; c != NULL; c = c->next)
+        client_unblock(c);
+}
+
+/* Published and not yet where the policy wants it. */
+static uint64_t waiting_bytes(const struct durability *d)
+{
+    uint64_t end = stream_published(d->server->stream);
+    uint64_t at = d->server->config->appendfsync == FSYNC_ALWAYS ? writer_durable_lsn(d->writer)
+                                                                 : writer_written_lsn(d->writer);
+    return end > at ? end - at : 0;
+}
+
+static void check_pace(struct durability *d)
+{
+    if (d->state != DURABILITY_ON || d->refusal != NULL) {
+        if (d->writer != NULL)
+            set_slow_down(d, false);
+        return;
+    }
+    const struct config *c = d->server->config;
+    uint64_t limit = (uint64_t)c->log_buffer_limit;
+    uint64_t waiting = waiting_bytes(d);
+    bool late = false;
+    if (c->appendfsync == FSYNC_EVERYSEC) {
+        int64_t since = writer_at_risk_since_us(d->writer);
+        late = since != 0 && d->server->now_us - since > AT_RISK_MOST_US;
+    }
+    set_slow_down(d, late || waiting > (d->slow_down ? limit / 2 : limit));
+}
+
+static void update_holding(struct durability *d)
+{
+    struct hold *hold = d->server->hold;
+    bool wanted = (d->state == DURABILITY_ON || d->state == DURABILITY_FAILED) &&
+                  d->server->config->appendfsync == FSYNC_ALWAYS;
+    if (wanted) {
+        hold_release(hold, writer_durable_lsn(d->writer));
+        hold_begin(hold);
+    } else {
+        hold_end(hold);
+    }
+}
+
+static void set_state(struct durability *d, enum durability_state state)
+{
+    d->state = state;
+    update_holding(d);
+    check_pace(d);
+}
+
+/* ---- feeding ---- */
+
+static void note_count(struct durability *d, uint64_t lsn, int64_t now_us)
+{
+    if (now_us - d->counted_us < COUNT_INTERVAL_US)
+        return;
+    d->counted_us = now_us;
+    if (d->count_end - d->count_first == DURABILITY_COUNTS)
+        d->count_first++;
+    d->counts[d->count_end++ % DURABILITY_COUNTS] =
+        (struct effect_count){lsn, d->server->effects};
+}
+
+void durability_publish(struct server *s)
+{
+    struct durability *d = s->durability;
+    uint64_t before = stream_published(s->stream);
+    stream_publish(s->stream);
+    uint64_t end = stream_published(s->stream);
+    if (end == before)
+        return;
+    writer_published(d->writer, s->now_us);
+    stream_trim(s->stream);
+    note_count(d, end, s->now_us);
+    check_pace(d);
+}
+
+/* ---- the wake-up, and the timer ---- */
+
+static void on_awake(void *ctx)
+{
+    struct durability *d = ctx;
+    if (d->writer == NULL)
+        return;
+    writer_awake(d->writer);
+    hold_release(d->server->hold, writer_durable_lsn(d->writer));
+    step(d);
+    check_pace(d);
+}
+
+/* On the writer's or the saver's thread. */
+static void wake(void *ctx)
+{
+    struct durability *d = ctx;
+    loop_post(d->server->loop, on_awake, d);
+}
+
+static int64_t on_timer(void *ctx)
+{
+    struct durability *d = ctx;
+    if (d->writer != NULL) {
+        hold_release(d->server->hold, writer_durable_lsn(d->writer));
+        stream_trim(d->server->stream);
+    }
+    step(d);
+    if (d->writer != NULL)
+        check_pace(d);
+    return TIMER_MS;
+}
+
+/* ---- generations ---- */
+
+static const char *directory(const struct durability *d)
+{
+    return d->server->config->appenddirname;
+}
+
+static bool file_path(const struct durability *d, const char *name, char path[PATH_SIZE])
+{
+    int n = snprintf(path, PATH_SIZE, "%s/%s", directory(d), name);
+    return n > 0 && (size_t)n < PATH_SIZE;
+}
+
+static uint64_t file_size(const struct durability *d, const char *name)
+{
+    struct os_file f;
+    struct error ignored;
+    uint64_t size = 0;
+    char path[PATH_SIZE];
+    if (!file_path(d, name, path) || !os_file_open(&f, path, OS_OPEN_READ, &ignored))
+        return 0;
+    os_file_size(&f, &size, &ignored);
+    os_file_close(&f, &ignored);
+    return size;
+}
+
+/* A name that no file has: one may have been left by a try that failed. */
+static struct manifest_file *add_incremental(const struct durability *d, struct manifest *m)
+{
+    for (;;) {
+        char path[PATH_SIZE];
+        struct manifest_file *f = manifest_add_incremental(m, d->server->config->appendfilename);
+        if (!file_path(d, f->name, path) || !os_path_exists(path))
+            return f;
+        f->type = MANIFEST_HISTORY;
+        manifest_drop_history(m);
+    }
+}
+
+static void generation_failed(struct durability *d, const struct error *err)
+{
+    struct generation *g = &d->generation;
+    log_warning("A new base of the log could not be made: %s", err->message);
+    g->failed = true;
+    g->last_ok = false;
+}
+
+/* Nothing of it is under way any more. */
+static void generation_end(struct durability *d)
+{
+    struct generation *g = &d->generation;
+    int64_t now = clock_monotonic_us();
+    g->running = false;
+    g->count++;
+    g->last_seconds = (now - g->begun_us) / 1000000;
+    manifest_free(&g->manifest);
+    if (g->failed) {
+        g->failures++;
+        g->retry_us = now + g->pause_us;
+        g->pause_us = g->pause_us * 2 < PAUSE_MOST_US ? g->pause_us * 2 : PAUSE_MOST_US;
+        return;
+    }
+    g->failures = 0;
+    g->last_ok = true;
+    g->pause_us = PAUSE_FIRST_US;
+}
+
+static bool begin_save(struct durability *d, const char *name, struct error *err)
+{
+    struct save_options options;
+    persistence_options(d->server, &options);
+    options.key_delay_us = 0;
+    if (!file_path(d, name, options.path))
+        return error_set(err, ERROR_INVALID, "the path is too long: %.100s", name);
+    return saver_begin(d->saver, &options, err);
+}
+
+static void generation_begin(struct durability *d)
+{
+    struct server *s = d->server;
+    struct generation *g = &d->generation;
+    struct error err = {0};
+    g->running = true;
+    g->failed = g->saving = g->beginning = g->naming = false;
+    g->begun_us = clock_monotonic_us();
+    manifest_copy(&g->manifest, &d->manifest);
+    const struct manifest_file *base =
+        manifest_add_base(&g->manifest, s->config->appendfilename, true);
+    char *base_name = mem_dup(base->name, strlen(base->name));
+    const struct manifest_file *file = add_incremental(d, &g->manifest);
+    manifest_retire_before(&g->manifest, file->seq);
+    g->lsn = stream_published(s->stream);
+    /* Numbers that were given out are not used again, whatever becomes of this. */
+    d->manifest.base_seq = g->manifest.base_seq;
+    d->manifest.incremental_seq = g->manifest.incremental_seq;
+    stream_select_again(s->stream);
+    if (!os_dir_create(directory(d), &err) || !begin_save(d, base_name, &err)) {
+        generation_failed(d, &err);
+    } else {
+        g->saving = g->beginning = true;
+        struct writer_begin begin = {.name = file->name, .lsn = g->lsn};
+        memcpy(begin.history, d->history, sizeof(begin.history));
+        writer_begin(d->writer, &begin);
+    }
+    mem_free(base_name);
+    if (g->failed)
+        generation_end(d);
+}
+
+/* Both parts have ended. */
+static void generation_go_on(struct durability *d)
+{
+    struct generation *g = &d->generation;
+    if (g->naming || g->failed) {
+        bool named = g->naming && !g->failed;
+        if (named) {
+            manifest_free(&d->manifest);
+            d->manifest = g->manifest;
+            g->manifest = (struct manifest){0};
+            manifest_drop_history(&d->manifest);
+            d->base_size = file_size(d, manifest_base(&d->manifest)->name);
+            d->old_size = 0;
+        }
+        generation_end(d);
+        if (named) {
+            log_notice("The log is on: it begins at LSN %llu", (unsigned long long)g->lsn);
+            hold_fail(d->server->hold, NULL);
+            set_refusal(d, NULL);
+            set_state(d, DURABILITY_ON);
+        }
+        return;
+    }
+    g->naming = true;
+    writer_name(d->writer, &g->manifest);
+}
+
+static void generation_step(struct durability *d)
+{
+    struct generation *g = &d->generation;
+    struct error err = {0};
+    struct saver_status status;
+    if (g->saving && saver_poll(d->saver)) {
+        g->saving = false;
+        saver_get_status(d->saver, &status);
+        if (!status.last_ok) {
+            error_set(&err, ERROR_SYSTEM, "%s", status.last_error);
+            generation_failed(d, &err);
+        }
+    }
+    if ((g->beginning || g->naming) && !writer_busy(d->writer)) {
+        if (!writer_wait(d->writer, &err))
+            generation_failed(d, &err);
+        else if (g->beginning && writer_state(d->writer) == WRITER_FAILED)
+            g->failed = true;
+        g->beginning = false;
+        if (g->naming) {
+            generation_go_on(d);
+            return;
+        }
+    }
+    if (!g->saving && !g->beginning && !g->naming)
+        generation_go_on(d);
+}
+
+/* ---- states ---- */
+
+static bool new_writer(struct durability *d, struct error *err)
+{
+    const struct config *c = d->server->config;
+    struct writer_options options = {.directory = c->appenddirname,
+                                     .filename = c->appendfilename,
+                                     .sync = (enum writer_sync)c->appendfsync,
+                                     .timestamps = c->aof_timestamp_enabled,
+                                     .wake = wake,
+                                     .ctx = d};
+    struct server *s = d->server;
+    s->stream = stream_new(d->lsn);
+    d->writer = writer_new(s->stream, &options, err);
+    if (d->writer == NULL) {
+        stream_free(s->stream);
+        s->stream = NULL;
+        return false;
+    }
+    d->started_us = clock_monotonic_us();
+    d->first_lsn = d->lsn;
+    d->first_effects = s->effects;
+    d->count_first = d->count_end = 0;
+    d->generation.pause_us = PAUSE_FIRST_US;
+    d->generation.retry_us = 0;
+    return true;
+}
+
+static void drop_writer(struct durability *d)
+{
+    struct server *s = d->server;
+    set_slow_down(d, false);
+    d->lsn = stream_published(s->stream);
+    hold_release(s->hold, d->lsn);
+    d->state = DURABILITY_OFF;
+    hold_end(s->hold);
+    hold_fail(s->hold, NULL);
+    set_refusal(d, NULL);
+    writer_free(d->writer);
+    d->writer = NULL;
+    stream_free(s->stream);
+    s->stream = NULL;
+}
+
+static void switch_on(struct durability *d)
+{
+    struct error err = {0};
+    if (!new_writer(d, &err)) {
+        log_warning("The log could not be started: %s", err.message);
+        return;
+    }
+    set_state(d, DURABILITY_STARTING);
+}
+
+static void switch_off(struct durability *d)
+{
+    struct generation *g = &d->generation;
+    if (g->running) {
+        /* What was under way is ended first. */
+        saver_cancel(d->saver);
+        return;
+    }
+    if (writer_busy(d->writer))
+        return;
+    if (d->state == DURABILITY_ON) {
+        writer_close(d->writer);
+        set_state(d, DURABILITY_CLOSING);
+        return;
+    }
+    log_notice("The log is off");
+    drop_writer(d);
+}
+
+static void fail(struct durability *d)
+{
+    struct writer_stats *stats = mem_alloc(sizeof(*stats));
+    writer_get_stats(d->writer, stats);
+    d->failure = stats->error;
+    mem_free(stats);
+    hold_release(d->server->hold, writer_durable_lsn(d->writer));
+    log_warning("Writes are refused until a new base and a new log are on disk: %s",
+                d->failure.message);
+    set_refusal(d, d->failure.message);
+    set_state(d, DURABILITY_FAILED);
+    d->generation.retry_us = clock_monotonic_us() + d->generation.pause_us;
+    hold_fail(d->server->hold, d->failure.message);
+}
+
+static void watch_writer(struct durability *d)
+{
+    enum writer_state state = writer_state(d->writer);
+    if (state == WRITER_FAILED) {
+        fail(d);
+    } else if (state == WRITER_FULL && d->refusal == NULL) {
+        struct writer_stats *stats = mem_alloc(sizeof(*stats));
+        writer_get_stats(d->writer, stats);
+        set_refusal(d, stats->error.message);
+        mem_free(stats);
+        check_pace(d);
+    } else if (state == WRITER_OPEN && d->refusal != NULL) {
+        set_refusal(d, NULL);
+    }
+}
+
+/* Whatever there is to do now. Outside of any command. */
+static void step(struct durability *d)
+{
+    struct error err = {0};
+    if (d->server->loading)
+        return;
+    if (d->generation.running)
+        generation_step(d);
+    bool wanted = d->wanted;
+    switch (d->state) {
+    case DURABILITY_OFF:
+        if (wanted)
+            switch_on(d);
+        break;
+    case DURABILITY_CLOSING:
+        if (writer_busy(d->writer))
+            break;
+        if (!writer_wait(d->writer, &err)) {
+            log_warning("The log could not be closed: %s", err.message);
+            hold_fail(d->server->hold, err.message);
+        }
+        log_notice("The log is off");
+        drop_writer(d);
+        break;
+    case DURABILITY_ON:
+        watch_writer(d);
+        if (!wanted)
+            switch_off(d);
+        break;
+    case DURABILITY_STARTING:
+    case DURABILITY_FAILED:
+        if (!wanted)
+            switch_off(d);
+        else if (!d->generation.running && clock_monotonic_us() >= d->generation.retry_us &&
+                 !writer_busy(d->writer))
+            generation_begin(d);
+        break;
+    }
+}
+
+void durability_apply_config(struct server *s)
+{
+    struct durability *d = s->durability;
+    const struct config *c = s->config;
+    d->wanted = c->appendonly;
+    if (d->writer == NULL)
+        return;
+    writer_set_sync(d->writer, (enum writer_sync)c->appendfsync);
+    writer_set_timestamps(d->writer, c->aof_timestamp_enabled);
+    update_holding(d);
+}
+
+/* ---- start and end ---- */
+
+void durability_init(struct server *s)
+{
+    struct durability *d = mem_zalloc(sizeof(*d));
+    d->server = s;
+    s->durability = d;
+    d->generation.last_ok = true;
+    d->generation.last_seconds = -1;
+    memcpy(d->history, s->run_id, sizeof(d->history));
+    d->saver = saver_new(s->ks, wake, d);
+    loop_add_timer(s->loop, TIMER_MS, on_timer, d);
+    if (!manifest_read(&d->manifest, s->config->appenddirname, s->config->appendfilename,
+                       &d->manifest_error) &&
+        d->manifest_error.code == ERROR_NOT_FOUND)
+        d->manifest_error = (struct error){0};
+}
+
+bool durability_may_start(const struct server *s, struct error *err)
+{
+    const struct durability *d = s->durability;
+    if (d->writer != NULL || d->manifest_error.code == ERROR_NONE)
+        return true;
+    *err = d->manifest_error;
+    return false;
+}
+
+bool durability_start(struct server *s, const struct durability_position *at, struct error *err)
+{
+    struct durability *d = s->durability;
+    d->wanted = true;
+    d->lsn = at->lsn;
+    if (at->history != NULL && at->history[0] != '\0')
+        snprintf(d->history, sizeof(d->history), "%s", at->history);
+    manifest_free(&d->manifest);
+    manifest_copy(&d->manifest, at->manifest);
+    const struct manifest_file *file = add_incremental(d, &d->manifest);
+    if (!new_writer(d, err))
+        return false;
+    struct writer_begin begin = {
+        .name = file->name, .lsn = at->lsn, .chain = at->chain, .manifest = &d->manifest};
+    memcpy(begin.history, d->history, sizeof(begin.history));
+    writer_begin(d->writer, &begin);
+    if (!writer_wait(d->writer, err)) {
+        drop_writer(d);
+        return false;
+    }
+    for (size_t i = 0; i < d->manifest.count; i++) {
+        const struct manifest_file *f = &d->manifest.files[i];
+        if (f->type == MANIFEST_BASE)
+            d->base_size = file_size(d, f->name);
+        else if (f->type == MANIFEST_INCREMENTAL && f != file)
+            d->old_size += file_size(d, f->name);
+    }
+    set_state(d, DURABILITY_ON);
+    return true;
+}
+
+bool durability_finish(struct server *s, struct error *err)
+{
+    struct durability *d = s->durability;
+    if (d->writer == NULL)
+        return true;
+    stream_publish(s->stream);
+    writer_published(d->writer, s->now_us);
+    struct error ignored;
+    writer_wait(d->writer, &ignored);
+    bool ok = true;
+    if (d->state == DURABILITY_ON) {
+        writer_close(d->writer);
+        ok = writer_wait(d->writer, err);
+    } else if (d->state == DURABILITY_FAILED) {
+        *err = d->failure;
+        ok = false;
+    }
+    if (ok)
+        hold_release(s->hold, writer_durable_lsn(d->writer));
+    return ok;
+}
+
+void durability_deinit(struct server *s)
+{
+    struct durability *d = s->durability;
+    struct error err = {0};
+    if (!durability_finish(s, &err))
+        log_warning("The log could not be ended in order: %s", err.message);
+    saver_free(d->saver);
+    if (d->writer != NULL)
+        drop_writer(d);
+    manifest_free(&d->manifest);
+    manifest_free(&d->generation.manifest);
+    mem_free(d);
+    s->durability = NULL;
+}

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The log as the server has it: started and ended by the configuration, fed once a turn, and what
+ * follows when its disk is slow, full or broken. The files are the writer's (persist/log/writer.h);
+ * replies that wait for it are server/hold.h's.
+ *
+ *     OFF ──appendonly yes──> STARTING ──base and file named──> ON ──appendonly no──> CLOSING ──> OFF
+ *                                ^ │                             │
+ *                                └─┘ it failed: again, later     │ the disk failed
+ *                                                                v
+ *                                                        FAILED ──new base and new file──> ON
+ *
+ * A generation is a base (an RDB file of a snapshot at LSN n) and an incremental file that begins at
+ * n, named together in the manifest once both are on disk. STARTING and FAILED make one, and try
+ * again with growing pauses until it works; at the start of the server recovery has made the base.
+ *
+ *   STARTING   writes are taken and go to the new file, but nothing is promised yet
+ *   ON         with `always` replies are held until they are durable
+ *   FAILED     what waited was answered by errors, writes are refused, reads go on
+ *
+ * When the disk is full the state stays ON, writes are refused until there is room, and nothing is lost.
+ *
+ * Clients that write are put off (slow_down) while more than log-buffer-limit bytes wait for the disk,
+ * and with `everysec` while something is not durable for longer than a second: the disk's pace
+ * becomes theirs, and what a crash can take stays bounded.
+ *
+ * Owned by the executor.
+ */
+#ifndef HF_SERVER_DURABILITY_H
+#define HF_SERVER_DURABILITY_H
+
+#include "persist/log/writer.h"
+#include "persist/saver.h"
+#include "server/server.h"
+
+enum durability_state {
+    DURABILITY_OFF,
+    DURABILITY_STARTING,
+    DURABILITY_ON,
+    DURABILITY_CLOSING,
+    DURABILITY_FAILED
+};
+
+/* A generation being made. */
+struct generation {
+    bool running;
+    bool saving, beginning, naming; /* what is under way of it */
+    bool failed;
+    struct manifest manifest; /* as it will be */
+    uint64_t lsn;
+    int64_t retry_us; /* not before then */
+    int64_t pause_us; /* to the next try when this one fails */
+    int64_t begun_us;
+    uint64_t count, failures;   /* ended since start; failed since the last success */
+    int64_t last_seconds;       /* how long the last one took; -1: there was none */
+    bool last_ok;
+};
+
+/* How many commands had been logged when the stream was at an LSN: one every few milliseconds. */
+#define DURABILITY_COUNTS 1024
+struct effect_count {
+    uint64_t lsn, effects;
+};
+
+struct durability {
+    struct server *server;
+    enum durability_state state;
+    bool wanted; /* appendonly, as last seen */
+    /* Why writes (and PING) are refused: an error reply; NULL: they are not. */
+    const char *refusal;
+    bool slow_down; /* writes are put off */
+    struct writer *writer; /* NULL: OFF */
+    struct saver *saver;
+    char history[ANNOTATION_HISTORY + 1];
+    uint64_t lsn;             /* while OFF: where the stream would go on */
+    struct manifest manifest; /* as on disk */
+    struct error manifest_error; /* it is there, but cannot be read */
+    struct generation generation;
+    uint64_t base_size, old_size; /* bytes: of the base; of the incrementals before the open one */
+    uint64_t slow_downs;
+    int64_t started_us;       /* the time that shares are shares of */
+    uint64_t first_lsn, first_effects;
+    struct effect_count counts[DURABILITY_COUNTS]; /* a ring: [count_first, count_end) */
+    uint64_t count_first, count_end;
+    int64_t counted_us;
+    struct error failure;  /* of FAILED */
+    char refusal_text[256];
+};
+
+/* Sets s->durability: OFF. */
+void durability_init(struct server *s);
+/* Ends the log in order if it runs. */
+void durability_deinit(struct server *s);
+
+/* Where a log goes on at the start of the server. */
+struct durability_position {
+    const struct manifest *manifest; /* as on disk: recovery has seen to it that it has a base */
+    uint64_t lsn;
+    uint32_t chain;       /* the crc of the last line of the last file; 0: none */
+    const char *history;  /* "": make a new one */
+};
+/* Before anything is served: the executor waits. On return the log is ON. False: err says why. */
+bool durability_start(struct server *s, const struct durability_position *at, struct error *err);
+
+/* Whether CONFIG SET appendonly yes can work: not beside a manifest that cannot be read. */
+bool durability_may_start(const struct server *s, struct error *err);
+/* Publish what the commands of this turn have done. Outside of any group. */
+void durability_publish(struct server *s);
+/* The configuration may have changed. */
+void durability_apply_config(struct server *s);
+/* Before the process ends: everything is written and synced, and the log closed. False: it could not
+ * be; err says why. */
+bool durability_finish(struct server *s, struct error *err);
+
+/* Whether dispatch has to look at refusal and slow_down. */
+bool durability_attention(const struct server *s);
+
+/* The fields of INFO persistence about the log. */
+struct text;
+void durability_info(struct server *s, struct text *out);
+
+#endif
