@@ -271,6 +271,12 @@ bool os_path_exists(const char *path)
     return stat(path, &st) == 0;
 }
 
+bool os_path_is_dir(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
 bool os_disk_free(const char *path, uint64_t *free_bytes, struct error *err)
 {
     struct statvfs st;

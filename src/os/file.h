@@ -69,6 +69,7 @@ bool os_dir_sync(const char *path, struct error *err);
 bool os_dir_list(const char *path, void (*fn)(void *ctx, const char *name), void *ctx,
                  struct error *err);
 bool os_path_exists(const char *path);
+bool os_path_is_dir(const char *path);
 bool os_disk_free(const char *path, uint64_t *free_bytes, struct error *err);
 
 /* The directory part of a path ("." if there is none) into out. */

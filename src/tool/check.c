@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * holdfast check: are these files sound? Every value is decoded as the server would, the checksum
+ * holdfast check: are these files sound? (Directories: check_log.c.) Every value is decoded as the server would, the checksum
  * is compared, and no key may occur twice. What is accepted here the server loads.
  *
  * The index of chunks in a file of Holdfast is compared with what the chunks are. A wrong one loses
@@ -18,6 +18,7 @@
 #include "tool/format.h"
 #include "tool/input.h"
 #include "tool/keyset.h"
+#include "tool/log_dir.h"
 #include "tool/tool.h"
 
 #define MEMORY_DEFAULT_MIB 64
@@ -127,7 +128,7 @@ static void print_sound(const struct check *c)
     printf("\n");
 }
 
-static bool check_file(const char *path, size_t memory)
+bool check_rdb_file(const char *path, size_t memory, uint64_t *end)
 {
     struct check c = {.first = true};
     if (!input_open(&c.in, path, "check")) {
@@ -143,6 +144,8 @@ static bool check_file(const char *path, size_t memory)
         ok = input_rewind(&c.in, "check for keys that occur twice in") && pass(&c);
     }
     progress_end(&c.in.progress);
+    if (ok && end != NULL)
+        *end = input_offset(&c.in);
     if (ok)
         print_sound(&c);
     else
@@ -166,9 +169,12 @@ int tool_check(int argc, char **argv)
     }
     int count = tool_argument_count(argc);
     if (count == 0)
-        return tool_usage_error("check", "which file?");
+        return tool_usage_error("check", "which file or directory?");
     for (int i = 0; i < count; i++) {
-        if (!check_file(tool_argument(argv, i), (size_t)mib << 20))
+        const char *path = tool_argument(argv, i);
+        size_t memory = (size_t)mib << 20;
+        if (!(os_path_is_dir(path) ? check_log_dir(path, memory)
+                                   : check_rdb_file(path, memory, NULL)))
             status = TOOL_FAILED;
     }
     return tool_finish_output("check", status);

@@ -15,9 +15,15 @@ struct command {
 };
 
 static const struct command commands[] = {
-    {"check", tool_check, "FILE... [--memory MIB]",
-     "validate RDB files: every length, structure and checksum.\n"
+    {"check", tool_check, "FILE|DIR... [--memory MIB]",
+     "validate RDB files, and whole logs (a data directory or its\n"
+     "appendonlydir): every length, structure and checksum.\n"
      "Names the offset and the reason of the first damage"},
+    {"repair", tool_repair, "DIR [--yes]",
+     "say how a damaged log could be made to start again, and what\n"
+     "is lost by it; with --yes do it. What is cut off is kept"},
+    {"log", tool_log, "DIR [--key PATTERN] [--from LSN|TIME] [--to LSN|TIME]",
+     "the commands of a log, each with its LSN and time"},
     {"info", tool_info, "FILE [--json]", "what an RDB file holds: header, fields, databases, counts, sizes"},
     {"report", tool_report,
      "FILE [--json] [--html OUT] [--top N] [--depth N] [--separator C]",

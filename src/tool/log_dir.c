@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "tool/log_dir.h"
+
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "os/file.h"
+
+#define SUFFIX ".manifest"
+#define OLD_NAME "appendonly.aof"
+
+struct search {
+    char filename[256];
+    size_t count;
+};
+
+static void note_manifest(void *ctx, const char *name)
+{
+    struct search *s = ctx;
+    size_t n = strlen(name), suffix = strlen(SUFFIX);
+    if (n <= suffix || n >= sizeof(s->filename) || strcmp(name + n - suffix, SUFFIX) != 0)
+        return;
+    s->count++;
+    snprintf(s->filename, sizeof(s->filename), "%.*s", (int)(n - suffix), name);
+}
+
+/* Whether the directory holds one manifest. */
+static bool find_manifest(struct log_dir *d, const char *path, struct error *err)
+{
+    struct search s = {0};
+    if (!os_dir_list(path, note_manifest, &s, err))
+        return false;
+    if (s.count > 1)
+        return error_set(err, ERROR_INVALID, "%s holds %zu manifests", path, s.count);
+    if (s.count == 0)
+        return error_set(err, ERROR_NOT_FOUND, "there is no manifest of a log in %s", path);
+    snprintf(d->directory, sizeof(d->directory), "%s", path);
+    memcpy(d->filename, s.filename, sizeof(d->filename));
+    return true;
+}
+
+static bool open_single(struct log_dir *d, const char *path)
+{
+    char file[512];
+    snprintf(file, sizeof(file), "%s/%s", path, OLD_NAME);
+    if (!os_path_exists(file))
+        return false;
+    snprintf(d->directory, sizeof(d->directory), "%s", path);
+    snprintf(d->filename, sizeof(d->filename), "%s", OLD_NAME);
+    d->single = true;
+    d->manifest.files = mem_alloc(sizeof(*d->manifest.files));
+    d->manifest.files[0] =
+        (struct manifest_file){mem_dup(OLD_NAME, strlen(OLD_NAME)), 1, MANIFEST_BASE};
+    d->manifest.count = 1;
+    return true;
+}
+
+bool log_dir_open(struct log_dir *d, const char *path, struct error *err)
+{
+    char below[512];
+    struct error first;
+    *d = (struct log_dir){0};
+    if (strlen(path) + sizeof("/appendonlydir") > sizeof(d->directory))
+        return error_set(err, ERROR_INVALID, "the path is too long: %.100s...", path);
+    snprintf(below, sizeof(below), "%s/appendonlydir", path);
+    bool found = find_manifest(d, path, &first);
+    if (!found && first.code == ERROR_NOT_FOUND)
+        found = find_manifest(d, below, err);
+    if (found)
+        return manifest_read(&d->manifest, d->directory, d->filename, err);
+    if (first.code == ERROR_NOT_FOUND && open_single(d, path))
+        return true;
+    *err = first;
+    return false;
+}
+
+void log_dir_close(struct log_dir *d)
+{
+    manifest_free(&d->manifest);
+}
+
+const struct manifest_file *log_dir_file(const struct log_dir *d, size_t index)
+{
+    for (size_t i = 0; i < d->manifest.count; i++) {
+        if (d->manifest.files[i].type != MANIFEST_HISTORY && index-- == 0)
+            return &d->manifest.files[i];
+    }
+    return NULL;
+}
+
+bool log_dir_path(const struct log_dir *d, const struct manifest_file *f, char out[512],
+                  struct error *err)
+{
+    int n = snprintf(out, 512, "%s/%s", d->directory, f->name);
+    if (n >= 0 && n < 256)
+        return true;
+    return error_set(err, ERROR_INVALID, "the path is too long: %.100s...", d->directory);
+}
+
+enum log_read log_dir_read(const char *path, uint64_t offset, const struct log_position *start,
+                           void (*batch)(void *ctx, const struct log_batch *b), void *ctx,
+                           struct log_status *status, struct error *err)
+{
+    struct log_batch b;
+    enum log_read result;
+    *status = (struct log_status){0};
+    struct log_reader *r = log_reader_open(path, offset, start, err);
+    if (r == NULL)
+        return LOG_READ_FAILED;
+    log_batch_init(&b);
+    while ((result = log_reader_next(r, &b, err)) == LOG_READ_GROUPS) {
+        if (batch != NULL)
+            batch(ctx, &b);
+    }
+    *status = *log_reader_status(r);
+    log_reader_close(r);
+    log_batch_free(&b);
+    return result;
+}
