@@ -134,7 +134,8 @@ struct config_error {
 void config_init(struct config *c); /* the defaults */
 void config_deinit(struct config *c);
 
-/* As redis-server takes its arguments (argv[0] is the program): [FILE] [--name value ...] [-]. */
+/* As redis-server takes its arguments (argv[0] is the program): [FILE] [--name value ...] [-]. Without
+ * a FILE or - appendonly is yes unless an argument says otherwise. */
 bool config_load_args(struct config *c, int argc, char **argv, struct config_error *err);
 /* A whole configuration as text. `source` is for messages. */
 bool config_load_text(struct config *c, const char *source, struct slice text,

@@ -227,6 +227,10 @@ bool config_load_args(struct config *c, int argc, char **argv, struct config_err
         }
     }
     options_to_text(argc, argv, first, &from_stdin, &options);
+    /* Who has configured nothing wants to keep the data. Redis's default holds as soon as there is a
+     * configuration. */
+    if (c->file == NULL && !from_stdin)
+        c->appendonly = true;
     if (ok && from_stdin) {
         struct text input = {0};
         struct error read_error = {0};

@@ -202,6 +202,8 @@ static void test_args(void **state)
     assert_true(LOAD_ARGS("--port", "7000", "--save", "900", "1", "--list-max-listpack-size", "-3",
                           "--timeout 5", "--requirepass", "--x y\"z"));
     assert_int_equal(config.port, 7000);
+    /* Who has no file keeps a log, unless told otherwise. */
+    assert_true(config.appendonly);
     assert_string_equal(value_of("save"), "900 1");
     assert_int_equal(config.list_max_listpack_size, -3);
     assert_int_equal(config.timeout, 5);
@@ -210,6 +212,8 @@ static void test_args(void **state)
     assert_string_equal(value_of("save"), "");
     assert_int_equal(config.port, 7001);
     assert_true(LOAD_ARGS("--save"));
+    assert_true(LOAD_ARGS("--appendonly", "no"));
+    assert_false(config.appendonly);
     assert_false(LOAD_ARGS("--port"));
     assert_string_equal(failure.source, "command line");
     assert_string_equal(failure.reason, "wrong number of arguments");
