@@ -668,7 +668,6 @@ static bool start_threads(struct job *job, bool scans, struct error *err)
         job->builders[i].job = job;
         job->builders[i].dbs = mem_zalloc((size_t)job->ks->db_count * sizeof(struct db_pairs *));
     }
-    job->builder_count = wanted;
     pthread_mutex_lock(&job->lock);
     for (; started < wanted; started++) {
         bool first_scans = scans && started == 0;
@@ -685,12 +684,10 @@ static bool start_threads(struct job *job, bool scans, struct error *err)
         job->err = *err;
     }
     job->workers = started - scans;
-    pthread_mutex_unlock(&job->lock);
-    for (int i = started; i < wanted; i++) {
+    for (int i = started; i < wanted; i++)
         mem_free(job->builders[i].dbs);
-        job->builders[i].dbs = NULL;
-    }
     job->builder_count = started;
+    pthread_mutex_unlock(&job->lock);
     return enough;
 }
 

@@ -261,7 +261,8 @@ INT(hash_rdb_load_min_template_entries, "hash-rdb-load-min-template-entries", NU
     INT64_MAX, LIVE | INERT)
 INT(hash_rdb_load_template_disassembly_threshold, "hash-rdb-load-template-disassembly-threshold",
     NULL, 0, 0, INT64_MAX, LIVE | INERT)
-INT(key_load_delay, "key-load-delay", NULL, 0, INT32_MIN, INT32_MAX, LIVE | HIDDEN | INERT)
+INT(key_load_delay, "key-load-delay", NULL, 0, INT32_MIN, INT32_MAX, LIVE | HIDDEN)
+INT(load_threads, "load-threads", NULL, 0, 0, 128, LIVE)
 INT(loading_process_events_interval_bytes, "loading-process-events-interval-bytes", NULL, 524288,
     1024, INT32_MAX, LIVE | HIDDEN | INERT)
 MEMORY(log_buffer_limit, "log-buffer-limit", NULL, 268435456, 1048576, INT64_MAX, LIVE)

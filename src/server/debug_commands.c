@@ -38,8 +38,9 @@ static void debug_help(struct call *c)
         "    Create string keys <prefix>:<number> (\"key\") with values of a size.",
         "QUICKLIST-PACKED-THRESHOLD <size>",
         "    Accepted for tests that set it; lists have no nodes of that kind here.",
-        "RELOAD [NOSAVE]",
-        "    Save the data (or not), forget it, and load it from the file.",
+        "RELOAD [NOSAVE] [NOFLUSH] [MERGE]",
+        "    Save the data (or not), forget it (or not), and load it from the file. With MERGE a key",
+        "    that is in memory, too, is taken from the file; else it is refused.",
         "SET-ACTIVE-EXPIRE <0|1>",
         "    Whether keys that are due are removed without being asked for.",
         "SLEEP <seconds>",
@@ -185,13 +186,19 @@ static void debug_set_active_expire(struct call *c)
 
 static void debug_reload(struct call *c)
 {
-    bool save = true;
+    bool save = true, flush = true, merge = false;
     for (int i = 2; i < c->argc; i++) {
-        if (!slice_is(c->argv[i], "nosave")) {
-            reply_error(c->reply, "ERR DEBUG RELOAD only supports the NOSAVE option.");
+        if (slice_is(c->argv[i], "nosave")) {
+            save = false;
+        } else if (slice_is(c->argv[i], "noflush")) {
+            flush = false;
+        } else if (slice_is(c->argv[i], "merge")) {
+            merge = true;
+        } else {
+            reply_error(c->reply,
+                        "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.");
             return;
         }
-        save = false;
     }
     struct error err = {0};
     if (saver_running(c->server->persistence->saver)) {
@@ -202,8 +209,7 @@ static void debug_reload(struct call *c)
         reply_errorf(c->reply, "ERR %s", err.message);
         return;
     }
-    keyspace_flush(c->ks);
-    if (!persistence_load_snapshot(c->server, &err)) {
+    if (!loading_reload(c->server, flush, merge, &err)) {
         log_warning("DEBUG RELOAD: %s", err.message);
         reply_error(c->reply, "ERR Error trying to load the RDB dump, check server logs.");
         return;

@@ -43,8 +43,8 @@ static double start_seconds(const struct durability *d, uint64_t bytes)
 {
     const struct persistence *p = d->server->persistence;
     double rate = LOAD_BYTES_A_SECOND;
-    if (p != NULL && p->loading_us > 100000)
-        rate = (double)p->loading_size * 1e6 / (double)p->loading_us;
+    if (p != NULL && p->loading.took_us > 100000)
+        rate = (double)p->loading.size * 1e6 / (double)p->loading.took_us;
     return (double)bytes / (rate > 1 ? rate : 1);
 }
 

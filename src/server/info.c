@@ -158,16 +158,15 @@ static void memory_section(struct server *s, struct text *out)
 
 static void loading_fields(const struct server *s, struct text *out)
 {
-    const struct persistence *p = s->persistence;
-    double share = p->loading_size ? (double)p->loading_done / (double)p->loading_size : 0;
-    int64_t elapsed = clock_wall_ms() / 1000 - p->loading_start_s;
-    double eta = share > 0 ? (double)elapsed / share - (double)elapsed : 1;
-    text_appendf(out, "loading_start_time:%lld\r\n", (long long)p->loading_start_s);
+    const struct loading *l = &s->persistence->loading;
+    double share = l->size ? (double)l->done / (double)l->size : 0;
+    text_appendf(out, "loading_start_time:%lld\r\n", (long long)l->start_s);
     text_appendf(out, "loading_total_bytes:%llu\r\nloading_rdb_used_mem:0\r\n",
-                 (unsigned long long)p->loading_size);
+                 (unsigned long long)l->size);
     text_appendf(out, "loading_loaded_bytes:%llu\r\nloading_loaded_perc:%.2f\r\n",
-                 (unsigned long long)p->loading_done, 100 * share);
-    text_appendf(out, "loading_eta_seconds:%lld\r\n", (long long)eta);
+                 (unsigned long long)l->done, 100 * share);
+    text_appendf(out, "loading_eta_seconds:%lld\r\nloading_loaded_keys:%llu\r\n",
+                 (long long)loading_eta_s(l), (unsigned long long)l->keys);
 }
 
 /* What Redis does not tell: how the running save gets on, and what the last one came to. */

@@ -6,9 +6,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "os/process.h"
-#include "persist/load.h"
 #include "os/file.h"
+#include "os/process.h"
 #include "server/config.h"
 #include "server/replay.h"
 
@@ -134,44 +133,21 @@ void persistence_deinit(struct server *s)
     s->persistence = NULL;
 }
 
-static void on_progress(void *ctx, uint64_t done, uint64_t size)
-{
-    struct persistence *p = ctx;
-    p->loading_done = done;
-    p->loading_size = size;
-    server_serve_while_busy(p->server);
-}
-
 static bool load_snapshot(struct server *s, struct error *err)
 {
     struct persistence *p = s->persistence;
-    const char *path = s->config->dbfilename;
-    struct rdb_load_options options = {
-        .now_ms = s->ks->now_ms,
-        .drop_expired = true,
-        .checksum = s->config->rdbchecksum,
-        .lru_now = s->ks->lru_clock,
-        .progress = on_progress,
-        .progress_ctx = p,
-    };
-    struct rdb_load_stats stats = {0};
-    int64_t begin_us = clock_monotonic_us();
-    bool ok = load_rdb_file(s->ks, path, &options, &stats, err);
+    struct rdb_load_stats stats;
+    bool ok = loading_load_file(s, s->ks, &stats, err);
     if (!ok) {
         if (err->code != ERROR_NOT_FOUND)
             return false;
-        log_notice("No data to load: there is no '%s'", path);
+        log_notice("No data to load: there is no '%s'", s->config->dbfilename);
         *err = (struct error){0};
         return true;
     }
     p->loaded_keys = stats.keys;
     p->loaded_expired = stats.expired;
-    p->loading_us = clock_monotonic_us() - begin_us;
-    s->ks->dirty = 0;
     saver_note_loaded(p->saver);
-    log_notice("Loaded %llu keys (%llu had expired) from '%s', RDB version %d, in %.3f seconds",
-               (unsigned long long)stats.keys, (unsigned long long)stats.expired, path,
-               stats.version, (double)(clock_monotonic_us() - begin_us) / 1e6);
     return true;
 }
 
@@ -179,32 +155,18 @@ static bool load_log(struct server *s, struct error *err)
 {
     struct persistence *p = s->persistence;
     struct recovery_result *r = &p->recovered;
-    int64_t begin_us = clock_monotonic_us();
     if (!replay_log(s, r, err))
         return false;
-    p->loading_us = clock_monotonic_us() - begin_us;
     p->loaded_keys = r->rdb_keys;
     p->loaded_expired = r->rdb_expired;
     saver_note_loaded(p->saver);
     return true;
 }
 
-bool persistence_load_snapshot(struct server *s, struct error *err)
-{
-    server_update_clock(s);
-    server_set_loading(s, true);
-    bool ok = load_snapshot(s, err);
-    server_set_loading(s, false);
-    server_update_clock(s);
-    return ok;
-}
-
 bool persistence_load(struct server *s, struct error *err)
 {
     struct config *c = s->config;
     saver_clean_temporary(c->dbfilename);
-    server_update_clock(s);
-    s->persistence->loading_start_s = s->ks->now_ms / 1000;
     if (!c->appendonly) {
         if (c->recover_until[0] != '\0')
             return error_set(err, ERROR_INVALID, "recover-until needs a log: appendonly is no");
@@ -213,10 +175,13 @@ bool persistence_load(struct server *s, struct error *err)
                         "behind",
                         c->appenddirname);
     }
-    server_set_loading(s, true);
+    loading_begin(s);
     bool ok = c->appendonly ? load_log(s, err) : load_snapshot(s, err);
-    server_set_loading(s, false);
-    server_update_clock(s);
+    loading_end(s);
+    if (!ok && err->code == ERROR_CANCELLED && s->stopping) {
+        log_notice("The data was not loaded: the server is to stop");
+        return true;
+    }
     /* For this start alone: not to be written to a file by CONFIG REWRITE. */
     if (ok)
         c->recover_until[0] = '\0';

@@ -11,6 +11,7 @@
 
 #include "persist/log/recovery.h"
 #include "persist/saver.h"
+#include "server/loading.h"
 #include "server/server.h"
 
 struct persistence {
@@ -19,10 +20,8 @@ struct persistence {
     bool scheduled;      /* begin a background save as soon as none runs */
     bool refuse_writes;  /* the last save failed and stop-writes-on-bgsave-error is set */
     uint64_t loaded_keys, loaded_expired; /* at the start */
-    int64_t loading_start_s;              /* wall clock */
-    uint64_t loading_done, loading_size;  /* bytes */
     struct recovery_result recovered;     /* where the log goes on; zeros without appendonly */
-    int64_t loading_us;                   /* how long it took; 0: nothing was loaded */
+    struct loading loading;
 };
 
 /* Sets s->persistence, and a timer that looks after the schedule. */
@@ -34,10 +33,9 @@ void persistence_deinit(struct server *s);
 void persistence_update(struct persistence *p);
 
 /* With appendonly load the log (server/replay.h), else the configured RDB file, if there is one.
- * Clients are answered meanwhile, with -LOADING. False: it cannot be loaded whole. */
+ * Clients are answered meanwhile, with -LOADING. False: it cannot be loaded whole. True when the
+ * server was told to stop meanwhile (server.stopping): the keyspace is empty then. */
 bool persistence_load(struct server *s, struct error *err);
-/* The RDB file, whether there is a log or not: DEBUG RELOAD. */
-bool persistence_load_snapshot(struct server *s, struct error *err);
 
 /* The options that a save has by the configuration. */
 void persistence_options(const struct server *s, struct save_options *options);

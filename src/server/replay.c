@@ -14,7 +14,6 @@
 
 /* Commands whose keys are looked up ahead together. */
 #define STAGE 64
-#define REPORT_US 5000000
 /* The LFU clock counts minutes modulo 2^16: this long is once around. */
 #define LFU_ROUND_MS ((int64_t)65536 * 60000)
 
@@ -22,7 +21,7 @@ struct replay {
     struct server *server;
     struct client client; /* nobody's: what handlers look at, and where replies go to be dropped */
     int64_t now_ms;       /* by the wall, when the load began */
-    int64_t begun_us, reported_us;
+    int64_t begun_us;
     uint64_t errors; /* commands that were refused by their handlers */
     char first_error[160];
 };
@@ -203,19 +202,8 @@ static bool execute(void *ctx, const struct log_batch *b, size_t count, struct e
 static void on_progress(void *ctx, uint64_t done, uint64_t size)
 {
     struct replay *r = ctx;
-    struct persistence *p = r->server->persistence;
-    p->loading_done = done;
-    p->loading_size = size;
-    server_serve_while_busy(r->server);
+    loading_tell(r->server, done, size, 0);
     stop_time(r);
-    int64_t now_us = clock_monotonic_us();
-    if (now_us - r->reported_us < REPORT_US || done == 0)
-        return;
-    r->reported_us = now_us;
-    double seconds = (double)(now_us - r->begun_us) / 1e6;
-    log_notice("Loading: %.1f %% of %llu bytes, about %.0f seconds left",
-               100.0 * (double)done / (double)size, (unsigned long long)size,
-               seconds * (double)(size - done) / (double)done);
 }
 
 static bool save_base(void *ctx, const char *path, uint64_t lsn, const char *history,
@@ -257,11 +245,11 @@ bool replay_log(struct server *s, struct recovery_result *result, struct error *
         .fall_back = c->recovery_fallback == FALLBACK_SNAPSHOT,
         .now_ms = s->ks->now_ms,
         .new_history = s->run_id,
-        .rdb = {.now_ms = s->ks->now_ms, .checksum = c->rdbchecksum, .lru_now = s->ks->lru_clock},
         .execute = execute,
         .progress = on_progress,
         .save_base = save_base,
     };
+    loading_options(s, &options.rdb, NULL);
     if (c->recover_until[0] != '\0' &&
         !recovery_parse_until(slice_cstr(c->recover_until), &options.until))
         return error_set(err, ERROR_INVALID,
@@ -271,7 +259,7 @@ bool replay_log(struct server *s, struct recovery_result *result, struct error *
     options.ctx = r;
     r->server = s;
     r->now_ms = s->ks->now_ms;
-    r->begun_us = r->reported_us = clock_monotonic_us();
+    r->begun_us = clock_monotonic_us();
     make_client(r);
     uint64_t hits = s->ks->hit_count, misses = s->ks->miss_count;
     stop_time(r);

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "command/table.h"
+#include "os/process.h"
 #include "persist/log/stream.h"
 #include "keyspace/evict.h"
 #include "server/batch.h"
@@ -453,11 +454,13 @@ void server_stop(struct server *s, int exit_status)
     s->exit_status = exit_status;
 }
 
-void server_serve_while_busy(struct server *s)
+void server_serve_while_busy(struct server *s, int wait_ms)
 {
     /* Inside a batch nothing can be served: its clients are in the middle of theirs. */
     if (!batch_is_running(s->batch))
-        loop_turn(s->loop, 0);
+        loop_turn(s->loop, wait_ms);
+    else if (wait_ms > 0)
+        os_sleep_us(1000);
 }
 
 uint64_t server_cycles_us(const struct server *s, uint64_t cycles)

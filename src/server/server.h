@@ -187,8 +187,9 @@ int server_run(struct server *s);
 void server_stop(struct server *s, int exit_status);
 /* Take over what the configuration says now. To be called after every change of it. */
 void server_apply_config(struct server *s);
-/* Serve clients once while something long runs in this thread (loading): they get -LOADING. */
-void server_serve_while_busy(struct server *s);
+/* Serve clients once while something long runs in this thread (loading): they get -LOADING. Waits
+ * for something to do for so many ms at most, 0: does not wait. */
+void server_serve_while_busy(struct server *s, int wait_ms);
 void server_set_loading(struct server *s, bool loading);
 /* Set the clocks of keyspace and server to now. */
 void server_update_clock(struct server *s);

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""While the server loads: what clients are told, and how far it is. And DEBUG RELOAD."""
+import time
+
+import pytest
+import redis
+
+import data
+from harness import Server
+
+KEYS = 1500
+
+
+def make_file(tmp_path, kind="holdfast"):
+    with Server(kind, directory=tmp_path) as server:
+        pipe = server.client().pipeline(transaction=False)
+        for i in range(KEYS):
+            pipe.set(f"key:{i}", "v" * 100)
+        pipe.execute()
+        server.client().save()
+
+
+def start_slowly(tmp_path, **options):
+    """A server that takes some seconds to load the file."""
+    options = {"key-load-delay": "1000", **options}
+    server = Server(directory=tmp_path, options=options, wait=False)
+    end = time.monotonic() + 60
+    while True:
+        try:
+            assert server.client().ping()
+            return server
+        except redis.exceptions.BusyLoadingError:
+            return server
+        except redis.exceptions.ConnectionError:
+            assert time.monotonic() < end, "the server does not listen"
+            time.sleep(0.02)
+
+
+# Keys are refused with -LOADING, INFO is answered and its fields advance, by the plain way and by
+# threads, with an index and without; in the end everything is there.
+@pytest.mark.parametrize("kind,threads", [("holdfast", "0"), ("holdfast", "1"), ("redis", "1")])
+def test_progress(tmp_path, kind, threads):
+    make_file(tmp_path, kind)
+    server = start_slowly(tmp_path, **{"load-threads": threads})
+    client = server.client()
+    seen, refused = [], 0
+    while True:
+        info = client.info("persistence")
+        if not info["loading"]:
+            break
+        assert info["async_loading"] == 0
+        assert info["loading_start_time"] > 1e9
+        assert info["loading_loaded_bytes"] <= info["loading_total_bytes"]
+        assert info["loading_eta_seconds"] >= 0
+        if info["loading_total_bytes"]:
+            assert info["loading_total_bytes"] == (tmp_path / "dump.rdb").stat().st_size
+            seen.append((info["loading_loaded_bytes"], info["loading_loaded_perc"]))
+        try:
+            client.get("key:1")
+        except redis.exceptions.BusyLoadingError:
+            refused += 1
+        time.sleep(0.05)
+    assert refused > 1 and len(set(seen)) > 1
+    assert seen == sorted(seen)
+    assert client.dbsize() == KEYS
+    info = client.info("persistence")
+    assert info["rdb_last_load_keys_loaded"] == KEYS
+    assert "loading_start_time" not in info
+    server.terminate()
+    assert f"Loaded {KEYS} keys" in server.text()
+
+
+# SHUTDOWN ends a server that is loading at once, and the file stays as it is.
+@pytest.mark.parametrize("threads", ["0", "1"])
+def test_shutdown_while_loading(tmp_path, threads):
+    make_file(tmp_path)
+    before = (tmp_path / "dump.rdb").read_bytes()
+    server = start_slowly(tmp_path, **{"load-threads": threads, "key-load-delay": "20000",
+                                       "save": "3600 1"})
+    raw = server.raw()
+    raw.send(raw.encode(("SHUTDOWN", "NOSAVE")))
+    assert server.process.wait(30) == 0
+    server.terminate()
+    assert (tmp_path / "dump.rdb").read_bytes() == before
+
+
+# The same data, whichever way it was loaded: Holdfast's file and redis-server's, with threads and
+# without.
+@pytest.mark.parametrize("kind", ["holdfast", "redis"])
+def test_threads_load_the_same(tmp_path, kind):
+    with Server(kind, directory=tmp_path) as server:
+        data.fill(server.raw())
+        held = data.contents(server.raw())
+        server.client().save()
+    for threads in ("0", "1", "4"):
+        with Server(directory=tmp_path, options={"load-threads": threads}) as again:
+            data.assert_same(held, data.contents(again.raw()))
+
+
+# DEBUG RELOAD: forgets and loads; NOFLUSH refuses keys that are there and changes nothing; with MERGE
+# they are taken from the file, and the others stay.
+def test_debug_reload(tmp_path):
+    with Server(directory=tmp_path, options={"enable-debug-command": "yes"}) as server:
+        c = server.client()
+        c.set("a", "saved")
+        c.rpush("b", 1, 2, 3)
+        c.execute_command("DEBUG", "RELOAD")
+        assert c.get("a") == b"saved" and c.lrange("b", 0, -1) == [b"1", b"2", b"3"]
+        c.set("a", "changed")
+        c.set("c", "only in memory")
+        with pytest.raises(redis.exceptions.ResponseError, match="Error trying to load the RDB"):
+            c.execute_command("DEBUG", "RELOAD", "NOSAVE", "NOFLUSH")
+        assert c.get("a") == b"changed" and c.dbsize() == 3
+        c.execute_command("DEBUG", "RELOAD", "NOSAVE", "NOFLUSH", "MERGE")
+        assert c.get("a") == b"saved" and c.get("c") == b"only in memory" and c.dbsize() == 3
+        c.delete("a", "b")
+        c.execute_command("DEBUG", "RELOAD", "NOSAVE", "NOFLUSH")
+        assert c.get("a") == b"saved" and c.dbsize() == 3
+        c.execute_command("DEBUG", "RELOAD", "NOSAVE")
+        assert c.dbsize() == 2 and not c.exists("c")
+        with pytest.raises(redis.exceptions.ResponseError,
+                           match="only supports the MERGE, NOFLUSH and NOSAVE options"):
+            c.execute_command("DEBUG", "RELOAD", "OTHER")
