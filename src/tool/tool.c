@@ -115,8 +115,13 @@ int tool_run(int argc, char **argv)
         return TOOL_OK;
     }
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
-        if (strcmp(commands[i].name, name) == 0)
-            return commands[i].run(argc - 2, argv + 2);
+        if (strcmp(commands[i].name, name) != 0)
+            continue;
+        if (argc == 3 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0)) {
+            print_summary(stdout, &commands[i]);
+            return TOOL_OK;
+        }
+        return commands[i].run(argc - 2, argv + 2);
     }
     print_usage(stderr);
     return TOOL_USAGE;

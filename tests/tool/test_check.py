@@ -129,6 +129,7 @@ def test_wrong_arguments(files):
                  ["report", "--html"], ["export", files["redis"]], ["export", "--format", "xml", "f"],
                  ["export", "--format", "csv", "--type", "tree", "f"], ["diff", "a"], ["check", "--fast", "f"]):
         assert b"usage: holdfast" in run(*args, status=2)[1]
+    assert b"diff OLD NEW" in run("diff", "--help")[0] and b"report FILE" not in run("diff", "--help")[0]
     assert b"usage: holdfast" in run("--help")[0] and run("--version")[0].startswith(b"holdfast ")
 
 

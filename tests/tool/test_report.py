@@ -120,7 +120,8 @@ def test_page_in_a_browser(shop, report, tmp_path):
     assert run("report", "--html", page, "--top", "1000", shop)[0] == b""
     source = page.read_text()
     assert not re.search(r"<script|<link|<img|<iframe|url\(|@import", source)
-    dom, log = browse(page, "--dump-dom")
+    picture = tmp_path / "report.png"
+    dom, log = browse(page, "--dump-dom", f"--screenshot={picture}", "--window-size=1200,1400")
     assert "CONSOLE" not in log, log
     assert "<script" not in dom and "<img" not in dom and "onerror" not in re.sub(r">[^<]*<", "><", dom)
     title = re.search(r"<title>([^<]*)", dom).group(1)
@@ -138,7 +139,5 @@ def test_page_in_a_browser(shop, report, tmp_path):
         # The terminal's form of a name that begins with a quote is in quotes.
         assert name in text or name.replace('"', '\\"') in text, name
     assert f"{report['total']['keys']:,}" in text and "Memory in Holdfast" in text
-    picture = tmp_path / "report.png"
-    browse(page, f"--screenshot={picture}", "--window-size=1200,2900")
     bytes_of = picture.read_bytes()
     assert bytes_of[:8] == b"\x89PNG\r\n\x1a\n" and len(bytes_of) > 50000
