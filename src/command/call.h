@@ -17,6 +17,7 @@ struct call;
 struct client;
 struct server;
 struct command;
+struct parser_pieces;
 
 /* What is to be told of changes. `wanted` is false while nobody watches a key or listens to events:
  * then `changed` is not called. */
@@ -51,6 +52,9 @@ struct call {
     /* The request's bytes as they came, from the array's head to the last argument's CR LF. Empty
      * when they do not stand in one piece (inline commands, big arguments, queued commands). */
     struct slice request;
+    /* The value of a SET without options that came in pieces: argv has no more of it than the first
+     * piece then. NULL mostly. */
+    struct parser_pieces *pieces;
     struct client *client;
     struct server *server;
 };

@@ -5,6 +5,11 @@
 #include "command/expire_args.h"
 #include "command/string_common.h"
 #include "handlers.h"
+#include "resp/parser.h"
+
+static_assert(PARSER_PIECE_HEAD == ROPE_HEAD && PARSER_PIECE == ROPE_CHUNK,
+              "what the parser reads in pieces becomes a rope as it is");
+static_assert(PARSER_BIG_MIN > ENTRY_EMBED_MAX, "and is one by its size");
 
 void cmd_get(struct call *c)
 {
@@ -121,7 +126,13 @@ void cmd_set(struct call *c)
     }
     struct keyref ref;
     call_find_write_any(c, c->argv[1], &ref);
-    string_set_and_tell(c, &ref, c->argv[2], ENTRY_NO_EXPIRY);
+    if (__builtin_expect(c->pieces != NULL, 0)) {
+        bool is_new = ref.entry == NULL;
+        string_set_blocks(&ref, c->pieces->blocks, c->pieces->size, ENTRY_NO_EXPIRY);
+        string_changed(c, ref.key, is_new, "set");
+    } else {
+        string_set_and_tell(c, &ref, c->argv[2], ENTRY_NO_EXPIRY);
+    }
     reply_ok(c->reply);
 }
 

@@ -79,19 +79,22 @@ enum connection_result connection_read(struct connection *c, struct read_arena *
     size_t room = make_room(c, arena);
     char *to = c->data + c->end;
     size_t big_room = 0;
-    char *big = parser_big_room(&c->parser, &big_room);
+    struct iovec vectors[VECTORS_MAX + 1];
+    int used = parser_big_rooms(&c->parser, vectors, VECTORS_MAX);
     ssize_t n;
     *count = 0;
-    if (big != NULL && big_room != 0) {
+    if (used != 0) {
         if (room > CONNECTION_READ_AHEAD)
             room = CONNECTION_READ_AHEAD;
-        struct iovec vectors[2] = {{big, big_room}, {to, room}};
-        n = socket_readv(c->source.fd, vectors, 2);
+        for (int i = 0; i < used; i++)
+            big_room += vectors[i].iov_len;
+        vectors[used] = (struct iovec){to, room};
+        /* The window comes behind the argument's end only. */
+        n = socket_readv(c->source.fd, vectors, used + (used < VECTORS_MAX));
     } else {
         if (c->after_big && room > CONNECTION_READ_AHEAD)
             room = CONNECTION_READ_AHEAD;
         n = socket_read(c->source.fd, to, room);
-        big_room = 0;
     }
     if (n <= 0) {
         enum connection_result result = n == 0            ? CONNECTION_END

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <stdio.h>
+#include <sys/uio.h>
 
 #include "base/mem.h"
 #include "base/number.h"
@@ -23,7 +24,7 @@
 enum stage { STAGE_BETWEEN, STAGE_ARGUMENTS, STAGE_HELD, STAGE_FAILED };
 
 struct big {
-    char *data;
+    char *data;  /* NULL: in pieces */
     size_t size; /* with the CR LF behind the bytes */
     size_t filled;
 };
@@ -40,6 +41,7 @@ struct parser_state {
     int big_count;
     size_t big_bytes;
     bool big_open;
+    struct parser_pieces pieces; /* no blocks: none */
     char error[64];
 };
 
@@ -52,6 +54,14 @@ static struct parser_state *state_get(struct parser *p)
     return p->state;
 }
 
+static void pieces_free(struct parser_pieces *pieces)
+{
+    for (size_t i = 0; i < pieces->count; i++)
+        mem_free(pieces->blocks[i]);
+    mem_free(pieces->blocks);
+    *pieces = (struct parser_pieces){0};
+}
+
 void parser_reset(struct parser *p)
 {
     struct parser_state *s = p->state;
@@ -60,6 +70,7 @@ void parser_reset(struct parser *p)
     for (int i = 0; i < s->big_count; i++)
         mem_free(s->bigs[i].data);
     mem_free(s->bigs);
+    pieces_free(&s->pieces);
     mem_free(s->argv);
     mem_free(s);
     p->state = NULL;
@@ -96,14 +107,53 @@ void parser_moved(struct parser *p, const char *from, size_t size, char *to)
     }
 }
 
-char *parser_big_room(const struct parser *p, size_t *size)
+/* The room from `at` on in the pieces, up to the end of one of them. */
+static char *piece_room(const struct parser_state *s, const struct big *b, size_t at, size_t *size)
+{
+    size_t in = at % PARSER_PIECE;
+    *size = b->size - at < PARSER_PIECE - in ? b->size - at : PARSER_PIECE - in;
+    return s->pieces.blocks[at / PARSER_PIECE] + PARSER_PIECE_HEAD + in;
+}
+
+int parser_big_rooms(const struct parser *p, struct iovec *rooms, int max)
 {
     const struct parser_state *s = p->state;
     if (s == NULL || !s->big_open)
-        return NULL;
+        return 0;
     const struct big *b = &s->bigs[s->big_count - 1];
-    *size = b->size - b->filled;
-    return b->data + b->filled;
+    if (b->data != NULL) {
+        rooms[0] = (struct iovec){b->data + b->filled, b->size - b->filled};
+        return b->filled < b->size;
+    }
+    int count = 0;
+    for (size_t at = b->filled; at < b->size && count < max; at += rooms[count++].iov_len)
+        rooms[count].iov_base = piece_room(s, b, at, &rooms[count].iov_len);
+    return count;
+}
+
+struct parser_pieces *parser_pieces(const struct parser *p)
+{
+    struct parser_state *s = p->state;
+    return s != NULL && s->stage == STAGE_HELD && s->pieces.count != 0 ? &s->pieces : NULL;
+}
+
+void parser_join(struct parser *p)
+{
+    struct parser_pieces *pieces = parser_pieces(p);
+    if (pieces == NULL)
+        return;
+    struct parser_state *s = p->state;
+    char *block = mem_alloc(pieces->size + 2);
+    for (size_t at = 0, i = 0; at < pieces->size; at += PARSER_PIECE, i++) {
+        size_t n = pieces->size - at < PARSER_PIECE ? pieces->size - at : PARSER_PIECE;
+        memcpy(block + at, pieces->blocks[i] + PARSER_PIECE_HEAD, n);
+    }
+    for (int i = 0; i < s->big_count; i++) {
+        if (s->bigs[i].data == NULL)
+            s->bigs[i].data = block;
+    }
+    s->argv[pieces->index].data = block;
+    pieces_free(pieces);
 }
 
 void parser_big_filled(struct parser *p, size_t size)
@@ -233,17 +283,43 @@ static enum parse_result hold(struct parser_state *s)
     return PARSE_COMMAND;
 }
 
-/* Begin a block for an argument that is not complete; what is there of it leaves the window. */
-static bool begin_big(struct parser_state *s, struct parser_window *w)
+/* Blocks for an argument of so many bytes, CR LF included. */
+static void begin_pieces(struct parser_state *s, size_t size)
+{
+    size_t count = (size + PARSER_PIECE - 1) / PARSER_PIECE;
+    s->pieces = (struct parser_pieces){.blocks = mem_alloc(count * sizeof(char *)),
+                                       .count = count,
+                                       .size = size - 2,
+                                       .index = s->argc};
+    for (size_t i = 0; i < count; i++)
+        s->pieces.blocks[i] = mem_alloc(PARSER_PIECE_HEAD + PARSER_PIECE);
+}
+
+/* Begin a block, or pieces, for an argument that is not complete; what is there of it leaves the
+ * window. */
+static bool begin_big(struct parser_state *s, struct parser_window *w,
+                      const struct parser_limits *limits)
 {
     size_t size = (size_t)s->bulk + 2;
-    char *block = mem_try_alloc(size);
-    if (block == NULL)
+    char *block = NULL;
+    bool in_pieces = size <= PARSER_PIECES_MAX && s->pieces.count == 0 &&
+                     limits->in_pieces != NULL && limits->in_pieces(s->argv, s->argc, s->count);
+    if (in_pieces)
+        begin_pieces(s, size);
+    else if ((block = mem_try_alloc(size)) == NULL)
         return false;
     s->bigs = mem_realloc(s->bigs, (size_t)(s->big_count + 1) * sizeof(*s->bigs));
     struct big *b = &s->bigs[s->big_count++];
     *b = (struct big){.data = block, .size = size, .filled = w->size - s->scan};
-    memcpy(b->data, w->data + s->scan, b->filled);
+    const char *from = w->data + s->scan;
+    if (!in_pieces)
+        memcpy(block, from, b->filled);
+    for (size_t at = 0, n; in_pieces && at < b->filled; at += n) {
+        char *to = piece_room(s, b, at, &n);
+        if (n > b->filled - at)
+            n = b->filled - at;
+        memcpy(to, from + at, n);
+    }
     s->big_bytes += size;
     w->size = s->scan;
     s->big_open = true;
@@ -278,7 +354,7 @@ static enum parse_result parse_arguments(struct parser *p, struct parser_window 
             if (n > BULK_UNAUTHENTICATED_MAX && limits->unauthenticated)
                 return fail(p, "unauthenticated bulk length");
             s->bulk = n;
-            if (n >= PARSER_BIG_MIN && w->size - s->scan < (size_t)n + 2 && !begin_big(s, w))
+            if (n >= PARSER_BIG_MIN && w->size - s->scan < (size_t)n + 2 && !begin_big(s, w, limits))
                 return fail(p, "invalid bulk length");
         }
         size_t n = (size_t)s->bulk;
@@ -287,7 +363,7 @@ static enum parse_result parse_arguments(struct parser *p, struct parser_window 
             if (b->filled < b->size)
                 return PARSE_MORE;
             s->big_open = false;
-            add_argument(s, b->data, n);
+            add_argument(s, b->data != NULL ? b->data : s->pieces.blocks[0] + PARSER_PIECE_HEAD, n);
         } else {
             if (w->size - s->scan < n + 2)
                 return PARSE_MORE;

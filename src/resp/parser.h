@@ -10,7 +10,9 @@
  *
  * An argument of PARSER_BIG_MIN bytes or more that is not yet complete gets a block of its own size:
  * the bytes of it that were there are moved out of the window, and the caller reads the rest straight
- * into parser_big_room.
+ * into parser_big_rooms. Where the caller says so (parser_limits.in_pieces) it gets pieces of
+ * PARSER_PIECE bytes instead, which the command may take and keep as its value's final place; who
+ * wants the argument as one slice calls parser_join first.
  *
  * Lifetimes. The arguments are valid until the window's bytes are changed. After PARSE_COMMAND with
  * *kept set the array of arguments is held by the parser and the window still begins with the
@@ -33,8 +35,25 @@
 /* How many arguments the caller must have room for in parser_next. */
 #define PARSER_ARGS_FAST 1024
 
+/* A piece is a block of head and bytes. The head is left to whoever takes the pieces. */
+#define PARSER_PIECE_HEAD 16
+#define PARSER_PIECE 8176
+/* A larger argument stands in one block: an announced size proves nothing. */
+#define PARSER_PIECES_MAX (16 * 1024 * 1024)
+
+/* An argument in pieces, all of them full but the last. The blocks were got by mem_alloc; taking one
+ * is to put NULL in its place. */
+struct parser_pieces {
+    char **blocks;
+    size_t count;
+    size_t size; /* bytes of the argument */
+    int index;   /* of the argument: its slice has the right size, but only the first piece lies there */
+};
+
 struct parser_limits {
     int64_t bulk_max;     /* proto-max-bulk-len */
+    /* Whether argument `argc` of a command of `count` ones may come in pieces; NULL: none. */
+    bool (*in_pieces)(const struct slice *argv, int argc, int64_t count);
     bool unauthenticated; /* at most 10 arguments of at most 16384 bytes */
 };
 
@@ -77,10 +96,16 @@ void parser_release(struct parser *p, struct parser_window *window);
 /* The caller moved the bytes of the window that begin at `from` to `to`. */
 void parser_moved(struct parser *p, const char *from, size_t size, char *to);
 
-/* Where to read to when a big argument is being received: NULL when there is none. While there is,
- * the window gets what follows it. */
-char *parser_big_room(const struct parser *p, size_t *size);
+/* Where to read to when a big argument is being received: at most `max` vectors; gives how many, 0
+ * when there is no such argument. While there is, the window gets what follows it. */
+struct iovec;
+int parser_big_rooms(const struct parser *p, struct iovec *rooms, int max);
 void parser_big_filled(struct parser *p, size_t size);
+
+/* The argument in pieces of the held command; NULL when there is none. */
+struct parser_pieces *parser_pieces(const struct parser *p);
+/* Make it an argument like any other. */
+void parser_join(struct parser *p);
 
 /* Bytes that the parser itself holds: state, arguments, big ones. */
 size_t parser_memory(const struct parser *p);

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "command/table.h"
+#include "handlers.h"
 #include "server/config.h"
 #include "server/dispatch.h"
 #include "server/durability.h"
@@ -217,10 +218,29 @@ static void fill_from_put_off(struct batch *b, struct client *c)
     }
 }
 
+/* The value of a plain SET is read to where it will stay. */
+static bool comes_in_pieces(const struct slice *argv, int argc, int64_t count)
+{
+    return count == 3 && argc == 2 && slice_is(argv[0], "set");
+}
+
+/* Whoever looks at the arguments besides the handler of SET (the log, a transaction that queues
+ * them, one who listens, a client that has to wait) gets them whole. */
+static struct parser_pieces *take_pieces(struct server *s, struct client *c,
+                                         const struct command *command)
+{
+    if (command == NULL || command->handler != cmd_set || s->attention || s->stream != NULL ||
+        s->hooks.wanted || s->clients.monitors != NULL ||
+        c->flags & (CLIENT_STOPPED | CLIENT_ATTENTION))
+        parser_join(&c->io.parser);
+    return parser_pieces(&c->io.parser);
+}
+
 /* Parse commands of one client into the batch. Returns true when it has no more for now. */
 static bool fill_from(struct server *s, struct batch *b, struct client *c)
 {
     struct parser_limits limits = {.bulk_max = s->limits.bulk_max,
+                                   .in_pieces = comes_in_pieces,
                                    .unauthenticated = c->flags & CLIENT_UNAUTHENTICATED};
     struct parser_window window = connection_window(&c->io);
     struct parser *parser = &c->io.parser;
@@ -385,6 +405,9 @@ static void execute(struct server *s, struct batch *b)
         struct client *c = item->client;
         if (s->config->maxmemory != 0 && (i % MEMORY_CHECK == 0 || item->kept))
             memory_limit_check(s);
+        call.pieces = NULL;
+        if (__builtin_expect(item->kept, 0))
+            call.pieces = take_pieces(s, c, item->command);
         if (__builtin_expect(c->flags & CLIENT_STOPPED, 0)) {
             if ((c->flags & CLIENT_STOPPED) == CLIENT_BLOCKED)
                 put_off(c, item);

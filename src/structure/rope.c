@@ -36,6 +36,7 @@ struct page {
 
 #define PAGE_SLOTS 510
 #define HEIGHT_MAX 5
+static_assert(sizeof(struct chunk) == ROPE_HEAD, "a block's bytes stand where a chunk's do");
 static_assert(sizeof(struct chunk) + ROPE_CHUNK == 8192, "a full chunk fills its size class");
 static_assert(sizeof(struct page) + PAGE_SLOTS * sizeof(void *) == 4096, "a full page as well");
 
@@ -298,6 +299,31 @@ void rope_tail_commit(struct rope *r, size_t size)
         c->used = at + n;
         offset += n;
         size -= n;
+    }
+}
+
+void rope_adopt(struct rope *r, struct epoch *e, char **blocks, uint64_t size)
+{
+    assert(r->root == NULL && r->size == 0 && size > 0);
+    set_size(r, size);
+    /* The last page first: the pages above the chunks get their full size at once. */
+    uint64_t count = (size - 1) / ROPE_CHUNK + 1;
+    for (uint64_t i = count; i-- > 0;) {
+        uint64_t left = size - i * ROPE_CHUNK;
+        struct chunk *c = (struct chunk *)(void *)blocks[i];
+        c->tag = tag_of(e->now, 0);
+        c->capacity = ROPE_CHUNK;
+        c->used = left < ROPE_CHUNK ? (uint32_t)left : ROPE_CHUNK;
+        blocks[i] = NULL;
+        if (mem_good_size(sizeof(*c) + c->used) < sizeof(*c) + ROPE_CHUNK) {
+            /* The last one is as small as it may be. */
+            struct chunk *small = chunk_new(e, c->used);
+            memcpy(small->bytes, c->bytes, c->used);
+            small->used = c->used;
+            mem_free(c);
+            c = small;
+        }
+        *own_slot(r, e, i) = c;
     }
 }
 

@@ -153,6 +153,15 @@ void string_set_bytes(struct keyref *ref, struct slice value, int64_t due)
     rope_write(rope, &ref->db->ks->epoch, 0, value);
 }
 
+void string_set_blocks(struct keyref *ref, char **blocks, uint64_t size, int64_t due)
+{
+    assert(size > ENTRY_EMBED_MAX);
+    struct entry *e = keyref_put(ref, due, ENTRY_STRING, ENTRY_ROPE, 0);
+    struct rope *rope = (struct rope *)(void *)value_of(e);
+    rope_init(rope);
+    rope_adopt(rope, &ref->db->ks->epoch, blocks, size);
+}
+
 void string_set(struct keyref *ref, struct slice value, int64_t due)
 {
     int64_t number;

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 
 #include "base/hash.h"
 #include "base/mem.h"
@@ -32,9 +33,14 @@ static void note(struct feed *f, const struct slice *args, int count)
     }
 }
 
+static bool every_other(const struct slice *argv, int argc, int64_t count)
+{
+    return (argv[0].size + (size_t)argc + (size_t)count) % 2 == 0;
+}
+
 static void parse(struct feed *f)
 {
-    const struct parser_limits limits = {.bulk_max = 1 << 20};
+    const struct parser_limits limits = {.bulk_max = 1 << 20, .in_pieces = every_other};
     struct slice argv[PARSER_ARGS_FAST];
     for (;;) {
         struct parser_window window = {f->bytes + f->at, f->used - f->at};
@@ -44,6 +50,7 @@ static void parse(struct feed *f)
         enum parse_result result =
             parser_next(&f->parser, &window, &limits, argv, &args, &count, &kept);
         if (result == PARSE_COMMAND) {
+            parser_join(&f->parser);
             note(f, args, count);
             if (kept)
                 parser_release(&f->parser, &window);
@@ -62,11 +69,11 @@ static void parse(struct feed *f)
 static void feed(struct feed *f, const uint8_t *data, size_t size)
 {
     while (size > 0 && !f->failed) {
-        size_t room, n;
-        char *big = parser_big_room(&f->parser, &room);
-        if (big) {
-            n = size < room ? size : room;
-            memcpy(big, data, n);
+        size_t n;
+        struct iovec room;
+        if (parser_big_rooms(&f->parser, &room, 1) != 0) {
+            n = size < room.iov_len ? size : room.iov_len;
+            memcpy(room.iov_base, data, n);
             parser_big_filled(&f->parser, n);
         } else {
             n = size;

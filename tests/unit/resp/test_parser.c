@@ -6,6 +6,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/uio.h>
 #include <time.h>
 
 #include "base/mem.h"
@@ -23,6 +24,8 @@ struct feeder {
     char *memory; /* of the window */
     struct parser_window window;
     struct text log;
+    struct slice big; /* what arguments of this size have to be */
+    int joined;       /* arguments that came in pieces */
     bool failed;
 };
 
@@ -42,6 +45,8 @@ static void note_command(struct feeder *f, const struct slice *argv, int argc)
 {
     for (int i = 0; i < argc; i++) {
         text_append_cstr(&f->log, i == 0 ? "[" : "|");
+        if (f->big.size == argv[i].size)
+            assert_true(slice_equal(f->big, argv[i]));
         if (argv[i].size > 1000)
             text_appendf(&f->log, "%c*%zu*%c", argv[i].data[0], argv[i].size,
                          argv[i].data[argv[i].size - 1]);
@@ -70,6 +75,15 @@ static void parse_all(struct feeder *f)
             break;
         case PARSE_COMMAND:
             assert_true(argc > 0);
+            if (parser_pieces(&f->parser) != NULL) {
+                const struct parser_pieces *pieces = parser_pieces(&f->parser);
+                assert_memory_equal(pieces->blocks[0] + PARSER_PIECE_HEAD, f->big.data,
+                                    PARSER_PIECE);
+                assert_int_equal(argv[pieces->index].size, pieces->size);
+                parser_join(&f->parser);
+                assert_null(parser_pieces(&f->parser));
+                f->joined++;
+            }
             note_command(f, argv, argc);
             if (kept)
                 parser_release(&f->parser, &f->window);
@@ -80,11 +94,10 @@ static void parse_all(struct feeder *f)
 
 static void feed(struct feeder *f, const char *bytes, size_t size)
 {
-    size_t room;
-    char *big = parser_big_room(&f->parser, &room);
-    if (big != NULL && room != 0) {
-        size_t n = size < room ? size : room;
-        memcpy(big, bytes, n);
+    struct iovec room;
+    while (parser_big_rooms(&f->parser, &room, 1) != 0 && size != 0) {
+        size_t n = size < room.iov_len ? size : room.iov_len;
+        memcpy(room.iov_base, bytes, n);
         parser_big_filled(&f->parser, n);
         bytes += n;
         size -= n;
@@ -238,17 +251,23 @@ static void test_long_lines(void **state)
     }
 }
 
-/* An argument of 32 KiB or more is received in a block of its own, wherever it is cut, and the
- * arguments around it are right. */
-static void test_big_arguments(void **state)
+static bool first_in_pieces(const struct slice *argv, int argc, int64_t count)
 {
-    (void)state;
-    static const size_t sizes[] = {PARSER_BIG_MIN - 1, PARSER_BIG_MIN, 100000};
+    return count == 4 && argc == 1 && slice_is(argv[0], "mset");
+}
+
+/* An argument of 32 KiB or more is received in a block of its own, or in pieces if that is wanted,
+ * wherever it is cut, and the arguments around it are right. */
+static void receive_big_arguments(bool in_pieces)
+{
+    static const size_t sizes[] = {PARSER_BIG_MIN - 1, PARSER_BIG_MIN,   5 * PARSER_PIECE - 1,
+                                   5 * PARSER_PIECE,   100000};
     for (size_t k = 0; k < sizeof(sizes) / sizeof(sizes[0]); k++) {
         size_t n = sizes[k];
         struct text input = {0};
         char *value = mem_alloc(n);
-        memset(value, 'v', n);
+        for (size_t i = 0; i < n; i++)
+            value[i] = (char)('c' + i % 19);
         value[0] = 'b';
         value[n - 1] = 'e';
         text_appendf(&input, "*4\r\n$4\r\nMSET\r\n$%zu\r\n", n);
@@ -263,16 +282,42 @@ static void test_big_arguments(void **state)
                 piece = 997;
             struct feeder f;
             feeder_init(&f);
+            f.big = slice_of(value, n);
+            f.limits.in_pieces = in_pieces ? first_in_pieces : NULL;
             for (size_t at = 0; at < input.size; at += piece)
                 feed(&f, input.data + at,
                      input.size - at < piece ? input.size - at : piece);
             assert_string_equal(text_cstr(&f.log), wanted);
             assert_int_equal(parser_memory(&f.parser), 0);
+            /* One that was there whole from the beginning is a slice of the window. */
+            assert_int_equal(f.joined, in_pieces && n >= PARSER_BIG_MIN && piece < n);
             feeder_deinit(&f);
         }
         text_free(&input);
         mem_free(value);
     }
+}
+
+static void test_big_arguments(void **state)
+{
+    (void)state;
+    receive_big_arguments(false);
+    receive_big_arguments(true);
+}
+
+/* A command that is given up in the middle of such an argument leaves nothing behind. */
+static void test_pieces_are_dropped(void **state)
+{
+    (void)state;
+    size_t before = mem_used();
+    struct feeder f;
+    feeder_init(&f);
+    f.limits.in_pieces = first_in_pieces;
+    struct slice begun = SLICE("*4\r\n$4\r\nmset\r\n$100000\r\nabc");
+    feed(&f, begun.data, begun.size);
+    assert_true(parser_memory(&f.parser) > 100000);
+    feeder_deinit(&f);
+    assert_int_equal(mem_used(), before);
 }
 
 /* More arguments than the fast way takes, announced counts that are never filled. */
@@ -354,7 +399,8 @@ int main(void)
         cmocka_unit_test(test_arrays),         cmocka_unit_test(test_array_errors),
         cmocka_unit_test(test_inline),         cmocka_unit_test(test_unauthenticated),
         cmocka_unit_test(test_bulk_limit),     cmocka_unit_test(test_long_lines),
-        cmocka_unit_test(test_big_arguments),  cmocka_unit_test(test_many_arguments),
+        cmocka_unit_test(test_big_arguments),
+        cmocka_unit_test(test_pieces_are_dropped),  cmocka_unit_test(test_many_arguments),
         cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -357,6 +357,52 @@ static void test_free_with_the_entry(void **state)
     assert_int_equal(mem_used(), before);
 }
 
+/* A rope made from blocks holds their bytes, takes no more memory than one that was written, and can
+ * be changed, under a snapshot too. */
+static void test_adopted_blocks(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {1, ROPE_CHUNK - 1, ROPE_CHUNK, ROPE_CHUNK + 1, 5 * ROPE_CHUNK,
+                                   600 * ROPE_CHUNK + 77};
+    size_t before = mem_used();
+    for (size_t k = 0; k < sizeof(sizes) / sizeof(sizes[0]); k++) {
+        size_t size = sizes[k], count = (size - 1) / ROPE_CHUNK + 1;
+        char *bytes = mem_alloc(size);
+        for (size_t i = 0; i < size; i++)
+            bytes[i] = (char)(i * 7 + i / 999);
+        char **blocks = mem_alloc(count * sizeof(*blocks));
+        for (size_t i = 0; i < count; i++) {
+            size_t at = i * ROPE_CHUNK, n = size - at < ROPE_CHUNK ? size - at : ROPE_CHUNK;
+            blocks[i] = mem_alloc(ROPE_HEAD + ROPE_CHUNK);
+            memcpy(blocks[i] + ROPE_HEAD, bytes + at, n);
+        }
+        struct epoch e;
+        struct rope r, written;
+        epoch_init(&e, false);
+        rope_init(&r);
+        rope_init(&written);
+        rope_adopt(&r, &e, blocks, size);
+        rope_write(&written, &e, 0, slice_of(bytes, size));
+        for (size_t i = 0; i < count; i++)
+            assert_null(blocks[i]);
+        rope_check(&r, &e);
+        assert_reads_as(&r, bytes, size);
+        assert_in_range(rope_bytes(&r), 1, rope_bytes(&written));
+        struct rope frozen = r;
+        struct epoch_snapshot *s = epoch_snapshot_begin(&e);
+        rope_write(&r, &e, size / 2, SLICE("changed and longer"));
+        assert_reads_as(&frozen, bytes, size);
+        rope_check(&r, &e);
+        epoch_snapshot_end(&e, s);
+        rope_clear(&r, &e);
+        rope_clear(&written, &e);
+        epoch_deinit(&e);
+        mem_free(blocks);
+        mem_free(bytes);
+    }
+    assert_int_equal(mem_used(), before);
+}
+
 /* --- a thread reads while the rope changes ----------------------------------------------------- */
 
 struct reading {
@@ -421,6 +467,7 @@ int main(void)
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_write_copies_one_chunk),
         cmocka_unit_test(test_free_with_the_entry),
+        cmocka_unit_test(test_adopted_blocks),
         cmocka_unit_test(test_reader_thread),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
