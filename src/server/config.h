@@ -6,7 +6,8 @@
  * from the rows of config_directives.h. Whoever needs a setting reads the field. The executor
  * thread owns it; others are handed the values they need.
  *
- * Loading takes files and the command line exactly as redis-server does: config_load_args. What it
+ * Loading takes files and the command line exactly as redis-server does: config_load_args; but without
+ * a file `appendonly` is yes unless the command line says no. What it
  * does not know stops it, with file, line and text in struct config_error. What is known but has no
  * effect in this build (INERT rows) is accepted; the warnings are collected and logged by
  * config_log_warnings when logging is up.

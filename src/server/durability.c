@@ -345,6 +345,8 @@ static bool new_writer(struct durability *d, struct error *err)
                                      .wake = wake,
                                      .ctx = d};
     struct server *s = d->server;
+    if (d->history[0] == '\0')
+        memcpy(d->history, s->run_id, sizeof(d->history));
     s->stream = stream_new(d->lsn);
     d->writer = writer_new(s->stream, &options, err);
     if (d->writer == NULL) {
@@ -498,7 +500,6 @@ void durability_init(struct server *s)
     s->durability = d;
     d->generation.last_ok = true;
     d->generation.last_seconds = -1;
-    memcpy(d->history, s->run_id, sizeof(d->history));
     d->saver = saver_new(s->ks, wake, d);
     loop_add_timer(s->loop, TIMER_MS, on_timer, d);
     if (!manifest_read(&d->manifest, s->config->appenddirname, s->config->appendfilename,

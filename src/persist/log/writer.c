@@ -828,6 +828,7 @@ static void give_job(struct writer *w, struct job *job, const struct manifest *m
 
 void writer_begin(struct writer *w, const struct writer_begin *begin)
 {
+    assert(strlen(begin->history) == ANNOTATION_HISTORY);
     struct job job = {.kind = JOB_BEGIN, .lsn = begin->lsn, .chain = begin->chain};
     snprintf(job.name, sizeof(job.name), "%s", begin->name);
     memcpy(job.history, begin->history, sizeof(job.history));

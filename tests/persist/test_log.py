@@ -1,0 +1,397 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The log of the running server: what is in it, what waits for it, and what happens when its disk is
+slow, full or broken. The disk is played by tests/persist/disk.c, which is preloaded."""
+import os
+import pathlib
+import random
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+
+from harness import Error, Server
+
+HERE = pathlib.Path(__file__).resolve().parent
+LONG = 60
+
+
+def wait_for(condition, seconds=LONG):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def info(raw):
+    text = raw("INFO", "persistence").decode()
+    return dict(line.split(":", 1) for line in text.split("\r\n") if ":" in line)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    path = tmp_path_factory.mktemp("disk") / "disk.so"
+    subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O1", "-o", path, HERE / "disk.c", "-ldl"],
+                   check=True)
+    return path
+
+
+class Disk:
+    """A server whose log is on a disk that does what it is told. It is the build without sanitizers,
+    before which nothing can be preloaded."""
+
+    def __init__(self, library, directory, **options):
+        self.word = directory / "disk"
+        self.say("")
+        self.options = {"appendonly": "yes", "appendfsync": "always"}
+        self.options.update({name.replace("_", "-"): value for name, value in options.items()})
+        self.server = Server(options=self.options, directory=directory, plain=True,
+                             prefix=["env", f"LD_PRELOAD={library}", f"HF_DISK={self.word}"])
+
+    def say(self, word):
+        new = self.word.with_suffix(".new")
+        new.write_text(word)
+        new.rename(self.word)
+
+    def syncs(self):
+        log = pathlib.Path(str(self.word) + ".log")
+        return [line.split() for line in log.read_text().splitlines()] if log.exists() else []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.say("")
+        self.server.kill()
+
+
+def silent(raw, seconds=0.15):
+    """Nothing comes from the server."""
+    raw.socket.settimeout(seconds)
+    try:
+        raw._more()
+    except socket.timeout:
+        return True
+    finally:
+        raw.socket.settimeout(60)
+    return False
+
+
+def fill(client, seed):
+    """Commands of all types, and of those whose effect is not their request."""
+    rng = random.Random(seed)
+    for i in range(60):
+        pipe = client.pipeline(transaction=i % 3 == 0)
+        for _ in range(5):
+            key = f"k{rng.randrange(40)}"
+            pipe.set("s" + key, rng.randbytes(rng.choice([5, 500, 40000])), ex=rng.choice([None, 1000]))
+            pipe.lpush("l" + key, *range(rng.randrange(1, 9)))
+            pipe.sadd("t" + key, *range(rng.randrange(1, 30)))
+            pipe.spop("t" + key, 2)
+            pipe.hset("h" + key, f"f{rng.randrange(9)}", "x")
+            pipe.zadd("z" + key, {f"m{rng.randrange(9)}": rng.random()})
+            pipe.incrbyfloat("f" + key, 0.1)
+            pipe.expire("l" + key, 500)
+            pipe.delete(f"sk{rng.randrange(40)}")
+        pipe.execute()
+
+
+@pytest.mark.parametrize("policy", ["always", "everysec", "no"])
+def test_redis_loads_it(tmp_path, policy):
+    """redis-check-aof accepts the directory and redis-server loads it as it is, with the same data; what
+    redis-server appends is loaded here."""
+    seed = random.randrange(1 << 30)
+    print("seed", seed)
+    options = {"appendonly": "yes", "appendfsync": policy, "appenddirname": "the-log",
+               "appendfilename": "my.aof", "aof-timestamp-enabled": "yes" if policy == "no" else "no"}
+    with Server(options=options, directory=tmp_path) as server:
+        fill(server.client(), seed)
+        fill(server.client(db=9), seed + 1)
+        digest = server.raw()("DEBUG", "DIGEST")
+        fields = info(server.raw())
+        assert fields["aof_enabled"] == "1" and fields["log_state"] == "on"
+        assert int(fields["log_commands"]) > 0
+    manifest = tmp_path / "the-log" / "my.aof.manifest"
+    check = subprocess.run(["redis-check-aof", manifest], capture_output=True, text=True)
+    assert check.returncode == 0 and "All AOF files and manifest are valid" in check.stdout, check.stdout
+    text = (tmp_path / "the-log" / "my.aof.1.incr.aof").read_bytes()
+    assert (b"#TS:" in text) == (policy == "no")
+    with Server("redis", options=options, directory=tmp_path) as server:
+        assert server.raw()("DEBUG", "DIGEST") == digest
+        server.client().set("by-redis", 1)
+        digest = server.raw()("DEBUG", "DIGEST")
+    with Server(options=options, directory=tmp_path) as server:
+        assert server.raw()("DEBUG", "DIGEST") == digest
+
+
+def test_kill(tmp_path):
+    """With `always` what was acknowledged is there after kill -9; with `everysec` after its second."""
+    options = {"appendonly": "yes", "appendfsync": "always"}
+    server = Server(options=options, directory=tmp_path)
+    acknowledged = {}
+
+    def write(number):
+        raw = server.raw()
+        try:
+            for i in range(1000000):
+                if raw("SET", f"c{number}:{i}", i) == "OK":
+                    acknowledged[f"c{number}:{i}".encode()] = str(i).encode()
+        except OSError:
+            pass
+        except EOFError:
+            pass
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: len(acknowledged) > 300)
+    server.kill()
+    for thread in threads:
+        thread.join()
+    options["appendfsync"] = "everysec"
+    again = Server(options=options, directory=tmp_path)
+    client = again.client()
+    keys = list(acknowledged)
+    assert client.mget(keys) == [acknowledged[key] for key in keys]
+    client.set("late", 1)
+    wait_for(lambda: info(again.raw())["log_at_risk_bytes"] == "0")
+    assert info(again.raw())["log_at_risk_writes"] == "0"
+    again.kill()
+    with Server(options=options, directory=tmp_path) as last:
+        assert last.client().get("late") == b"1"
+        assert last.client().dbsize() >= len(keys) + 1
+
+
+def test_replies_wait(library, tmp_path):
+    """While the disk does not answer: a write's reply waits, and that to a read of its key; reads of
+    other keys pass, also those that were sent on the same connection before it."""
+    with Disk(library, tmp_path) as disk:
+        server = disk.server
+        writer, reader, other, whole, mixed, transaction, watching, seen = (server.raw() for _ in range(8))
+        assert writer("MSET", "a", 1, "b", 1, "c", 1) == "OK"
+        assert watching("WATCH", "a") == "OK"
+        disk.say("hang")
+        writer.send(writer.encode(("SET", "a", 2)))
+        assert silent(writer)
+        reader.send(reader.encode(("GET", "a")))
+        whole.send(whole.encode(("DBSIZE",)))
+        mixed.send(b"".join(mixed.encode(c) for c in (
+            ("GET", "b"), ("PING",), ("SET", "d", 1), ("GET", "b"), ("MGET", "b", "a"))))
+        transaction.send(b"".join(transaction.encode(c) for c in (("MULTI",), ("GET", "b"), ("GET", "a"), ("EXEC",))))
+        watching.send(b"".join(watching.encode(c) for c in (("MULTI",), ("EXEC",))))
+        seen.send(b"".join(seen.encode(c) for c in (("MULTI",), ("GET", "b"), ("GET", "c"), ("EXEC",))))
+        for _ in range(3):
+            assert other("GET", "b") == b"1"
+            assert other.pipeline([("EXISTS", "b", "c"), ("TTL", "c")]) == [2, -1]
+        assert other("INFO", "persistence")
+        assert [mixed.read(), mixed.read()] == [b"1", "PONG"]
+        assert [transaction.read() for _ in range(3)] == ["OK", "QUEUED", "QUEUED"]
+        assert [seen.read() for _ in range(4)] == ["OK", "QUEUED", "QUEUED", [b"1", b"1"]]
+        assert watching.read() == "OK"
+        for held in (writer, reader, whole, mixed, transaction, watching):
+            assert silent(held, 0.05)
+        fields = info(other)
+        assert int(fields["log_waiting_clients"]) == 6 and int(fields["log_at_risk_bytes"]) > 0
+        assert int(fields["log_waiting_replies"]) >= 7 and fields["log_meter"].startswith("a crash now loses at most ")
+        disk.say("")
+        assert writer.read() == "OK" and reader.read() == b"2" and whole.read() == 3
+        assert [mixed.read() for _ in range(3)] == ["OK", b"1", [b"1", b"2"]]
+        assert transaction.read() == [b"1", b"2"]
+        assert watching.read() == ("null array",)
+        wait_for(lambda: info(other)["log_waiting_clients"] == "0")
+        assert reader("GET", "a") == b"2"
+
+
+def test_keys_of_nobody(library, tmp_path):
+    """FLUSHALL, expiry and other databases: reads wait for what concerns their keys."""
+    with Disk(library, tmp_path) as disk:
+        raw, two, three = disk.server.raw(), disk.server.raw(), disk.server.raw()
+        raw.pipeline([("MSET", "a", 1, "b", 1), ("SET", "soon", 1, "PX", 300), ("SELECT", 1), ("SET", "a", 9)])
+        two("SELECT", 1)
+        disk.say("hang")
+        # Its DEL is in the log, but not on disk.
+        wait_for(lambda: three("EXISTS", "b") == 1 and int(info(three)["log_at_risk_bytes"]) > 0)
+        three.send(three.encode(("GET", "soon")))
+        raw.send(raw.encode(("SET", "a", 10)))
+        assert silent(raw) and silent(three, 0.05)
+        assert disk.server.raw()("GET", "a") == b"1"
+        two.send(two.encode(("GET", "a")))
+        assert silent(two, 0.05)
+        disk.say("")
+        assert raw.read() == "OK" and two.read() == b"10" and three.read() is None
+        disk.say("hang")
+        raw.send(raw.encode(("FLUSHALL",)))
+        assert silent(raw)
+        two.send(two.encode(("GET", "never")))
+        assert silent(two, 0.05)
+        disk.say("")
+        assert raw.read() == "OK" and two.read() is None
+
+
+def test_writers_are_slowed_down(library, tmp_path):
+    """Beyond log-buffer-limit writers wait before they write; readers do not."""
+    with Disk(library, tmp_path, log_buffer_limit="1mb") as disk:
+        raw, writers = disk.server.raw(), [disk.server.raw() for _ in range(4)]
+        raw("SET", "small", 1)
+        disk.say("hang")
+        value = "x" * 300000
+        for i, writer in enumerate(writers):
+            writer.send(writer.encode(("SET", f"big{i}", value)))
+        wait_for(lambda: info(raw)["log_slowing_writers"] == "1")
+        late = disk.server.raw()
+        late.send(b"".join(late.encode(c) for c in (("SET", "late", 1), ("GET", "late"))))
+        assert silent(late)
+        assert raw("GET", "small") == b"1" and raw("EXISTS", "late") == 0
+        disk.say("")
+        assert late.read() == "OK" and late.read() == b"1"
+        assert [writer.read() for writer in writers] == ["OK"] * 4
+        wait_for(lambda: info(raw)["log_slowing_writers"] == "0")
+
+
+@pytest.mark.parametrize("fault", ["sync", "write"])
+def test_broken_disk(library, tmp_path, fault):
+    """After EIO whoever waits gets an error, and writes are refused, while reads go on; the file is
+    never synced again; when the disk works again there is a new base and a new file, without a
+    restart. Whatever was acknowledged is there after kill -9, before and after."""
+    with Disk(library, tmp_path) as disk:
+        raw, mixed = disk.server.raw(), disk.server.raw()
+        assert raw.pipeline([("SET", "kept", 1), ("SET", "other", 1)]) == ["OK", "OK"]
+        disk.say(fault)
+        mixed.send(b"".join(mixed.encode(c) for c in (
+            ("GET", "other"), ("SELECT", 0), ("SET", "lost", 1), ("ECHO", "x"), ("SET", "lost", 2))))
+        replies = [mixed.read() for _ in range(5)]
+        assert replies[:2] == [b"1", "OK"] and replies[3] == b"x"
+        for reply in (replies[2], replies[4]):
+            assert isinstance(reply, Error) and reply.startswith("MISCONF ") and "Input/output error" in reply
+        wait_for(lambda: info(raw)["log_state"] == "failed")
+        failed = len(disk.syncs())
+        for command in (("SET", "kept", 2), ("DEL", "kept"), ("PING",)):
+            assert raw(*command).startswith("MISCONF Errors writing to the AOF file: ")
+        assert raw.pipeline([("MULTI",), ("GET", "kept"), ("EXEC",)])[-1] == [b"1"]
+        # What is not durable is not shown either.
+        assert raw("GET", "lost").startswith("MISCONF ")
+        assert raw("GET", "kept") == b"1"
+        fields = info(raw)
+        assert fields["aof_last_write_status"] == "err" and "Input/output error" in fields["log_error"]
+        time.sleep(0.3)
+        first = "appendonly.aof.1.incr.aof"
+        assert first not in [name for name, _ in disk.syncs()[failed:]]
+        disk.say("")
+        wait_for(lambda: info(raw)["log_state"] == "on")
+        assert first not in [name for name, _ in disk.syncs()[failed:]]
+        assert raw("GET", "lost") == b"2"
+        assert raw("SET", "after", 1) == "OK" and raw("PING") == "PONG"
+        assert not (tmp_path / "appendonlydir" / first).exists()
+        digest = raw("DEBUG", "DIGEST")
+        disk.server.kill()
+        with Server(options=disk.options, directory=tmp_path) as again:
+            assert again.raw()("DEBUG", "DIGEST") == digest
+
+
+def test_broken_disk_and_kill(library, tmp_path):
+    """Killed while the disk is broken: what was acknowledged is there, and no more than was sent."""
+    with Disk(library, tmp_path) as disk:
+        raw = disk.server.raw()
+        acknowledged = [i for i in range(50) if raw("SET", f"k{i}", i) == "OK"]
+        assert len(acknowledged) == 50
+        disk.say("sync")
+        assert raw("SET", "k50", 50).startswith("MISCONF")
+        assert raw("SET", "k51", 51).startswith("MISCONF")
+        disk.server.kill()
+    with Server(options={"appendonly": "yes"}, directory=tmp_path) as again:
+        keys = again.client().keys()
+        assert {f"k{i}".encode() for i in acknowledged} <= set(keys) and len(keys) <= 51
+
+
+def test_full_disk(library, tmp_path):
+    """No space: writes are refused and nothing is lost; with room the server goes on by itself."""
+    with Disk(library, tmp_path, appendfsync="everysec") as disk:
+        raw = disk.server.raw()
+        raw("SET", "k", "v")
+        disk.say("full")
+        reply, sent = "OK", 0
+        while reply == "OK":
+            reply = raw("SET", f"big{sent}", "x" * 100000)
+            sent += 1
+            assert sent < 1000
+        assert reply.startswith("MISCONF Errors writing to the AOF file: ") and "No space left" in reply
+        assert raw("GET", "k") == b"v" and info(raw)["log_state"] == "full"
+        disk.say("")
+        begin = time.monotonic()
+        wait_for(lambda: raw("SET", "k", "w") == "OK")
+        print("writes again after", time.monotonic() - begin)
+        assert info(raw)["log_state"] == "on"
+        digest = raw("DEBUG", "DIGEST")
+        wait_for(lambda: info(raw)["log_at_risk_bytes"] == "0")
+        disk.server.kill()
+    with Server(options={"appendonly": "yes"}, directory=tmp_path) as again:
+        assert again.raw()("DEBUG", "DIGEST") == digest
+        assert again.client().dbsize() == sent
+
+
+def test_switched_on_and_off(tmp_path):
+    """appendonly yes makes a base of what is in memory; no ends the log in order; and again."""
+    with Server(directory=tmp_path, options={"save": ""}) as server:
+        raw = server.raw()
+        raw.pipeline([("SET", f"k{i}", i) for i in range(100)])
+        assert raw("CONFIG", "SET", "appendonly", "yes") == "OK"
+        raw("SET", "during", 1)
+        wait_for(lambda: info(raw)["log_state"] == "on")
+        assert raw("CONFIG", "SET", "appendfsync", "always") == "OK"
+        assert raw("SET", "always", 1) == "OK"
+        assert raw.pipeline([("MULTI",), ("SET", "in", 1), ("CONFIG", "SET", "appendonly", "no"), ("SET", "in2", 1),
+                             ("EXEC",)])[-1] == ["OK"] * 3
+        wait_for(lambda: info(raw)["log_state"] == "off")
+        assert info(raw)["aof_enabled"] == "0"
+        raw("SET", "while-off", 1)
+        assert raw("CONFIG", "SET", "appendonly", "yes") == "OK"
+        assert raw.pipeline([("CONFIG", "SET", "appendonly", "no"), ("CONFIG", "SET", "appendonly", "yes")]) == ["OK"] * 2
+        wait_for(lambda: info(raw)["log_state"] == "on")
+        assert raw("SET", "at-the-end", 1) == "OK"
+        digest = raw("DEBUG", "DIGEST")
+        server.kill()
+        server.check_log()
+        names = sorted(p.name for p in (tmp_path / "appendonlydir").iterdir())
+        assert len(names) == 3, names
+        server.start()
+        assert server.client().dbsize() == 0
+        server.terminate()
+        server.options["appendonly"] = "yes"
+        server.start()
+        assert server.raw()("DEBUG", "DIGEST") == digest
+
+
+def test_policy_at_run_time(library, tmp_path):
+    """From everysec to always: from then on replies wait, and what was written before is synced."""
+    with Disk(library, tmp_path, appendfsync="everysec") as disk:
+        raw, other = disk.server.raw(), disk.server.raw()
+        disk.say("hang")
+        assert raw("SET", "a", 1) == "OK"
+        assert int(info(other)["log_at_risk_writes"]) >= 1
+        assert other("CONFIG", "SET", "appendfsync", "always") == "OK"
+        raw.send(raw.encode(("SET", "b", 1)))
+        assert silent(raw)
+        disk.say("")
+        assert raw.read() == "OK"
+        assert info(other)["log_at_risk_bytes"] == "0"
+        disk.say("hang")
+        raw.send(raw.encode(("SET", "b", 2)))
+        assert silent(raw)
+        assert other("CONFIG", "SET", "appendfsync", "no") == "OK"
+        disk.say("")
+        assert raw.read() == "OK"
+        assert raw("SET", "c", 1) == "OK"
+
+
+def test_without_a_configuration_file(tmp_path):
+    """Whoever starts it without a file has a log; one with a file has what Redis's defaults are."""
+    with Server(directory=tmp_path, options={"appendonly": None}) as server:
+        assert server.client().config_get("append*")["appendonly"] == "yes"
+        assert server.client().config_get("append*")["appendfsync"] == "everysec"
+        server.client().set("k", "v")
+    assert (tmp_path / "appendonlydir").exists()
+    (tmp_path / "c.conf").write_text("databases 4\n")
+    with Server(directory=tmp_path, options={"appendonly": None}, args=[str(tmp_path / "c.conf")]) as server:
+        assert server.client().config_get("appendonly") == {"appendonly": "no"}
+        assert server.client().dbsize() == 0
