@@ -58,6 +58,8 @@ static void set_slow_down(struct durability *d, bool slow_down)
         d->slow_downs++;
         return;
     }
+    if (s->clients.blocked_count == 0)
+        return;
     for (struct client *c = s->clients.first; c != NULL; c = c->next)
         client_unblock(c);
 }
@@ -133,7 +135,9 @@ void durability_publish(struct server *s)
     writer_published(d->writer, s->now_us);
     stream_trim(s->stream);
     note_count(d, end, s->now_us);
-    check_pace(d);
+    /* Whoever waits is let go on by the wake-up or the timer, before the next batch. */
+    if (!d->slow_down)
+        check_pace(d);
 }
 
 /* ---- the wake-up, and the timer ---- */
@@ -517,6 +521,29 @@ bool durability_may_start(const struct server *s, struct error *err)
     return false;
 }
 
+static void remove_one(void *ctx, const char *name)
+{
+    const struct durability *d = ctx;
+    struct error err = {0};
+    char path[PATH_SIZE];
+    const char *temporary = WRITER_TEMPORARY, *filename = d->server->config->appendfilename;
+    size_t n = strlen(temporary);
+    if (strncmp(name, temporary, n) == 0 && strncmp(name + n, filename, strlen(filename)) == 0 &&
+        file_path(d, name, path) && !os_unlink(path, &err))
+        log_warning("%s", err.message);
+}
+
+/* What a process that was killed has left of a generation that it did not come to name. */
+static void remove_temporary(struct durability *d)
+{
+    struct error err = {0};
+    char path[PATH_SIZE];
+    if (!os_dir_list(directory(d), remove_one, d, &err))
+        log_warning("%s", err.message);
+    if (file_path(d, "any", path))
+        saver_clean_temporary(path);
+}
+
 bool durability_start(struct server *s, const struct durability_position *at, struct error *err)
 {
     struct durability *d = s->durability;
@@ -526,6 +553,7 @@ bool durability_start(struct server *s, const struct durability_position *at, st
         snprintf(d->history, sizeof(d->history), "%s", at->history);
     manifest_free(&d->manifest);
     manifest_copy(&d->manifest, at->manifest);
+    remove_temporary(d);
     const struct manifest_file *file = add_incremental(d, &d->manifest);
     if (!new_writer(d, err))
         return false;

@@ -73,6 +73,8 @@ struct writer {
     uint32_t chain;
     char history[ANNOTATION_HISTORY + 1];
     bool named;            /* in the manifest: what is synced is durable */
+    char temporary[PATH_SIZE]; /* of a file that is not: its path, and the one it will have */
+    char final[PATH_SIZE];
     bool unsynced;         /* something was written since the last sync */
     int64_t unsynced_since_us;
     int64_t last_stamp_s;  /* of the last `#TS:` line */
@@ -487,18 +489,34 @@ static void discard_up_to(struct writer *w, uint64_t lsn)
     __atomic_store_n(&w->mark_head, w->mark_written, __ATOMIC_RELEASE);
 }
 
+/* What a file that was never named has got is of no use. */
+static void forget_provisional(struct writer *w)
+{
+    struct error ignored;
+    if (w->temporary[0] != '\0')
+        os_unlink(w->temporary, &ignored);
+    w->temporary[0] = '\0';
+}
+
 static bool do_begin(struct writer *w, const struct job *job, struct error *err)
 {
     struct error ignored;
     struct os_file f;
     uint64_t offset;
     uint32_t crc;
+    char name[PATH_SIZE];
     os_file_close(&w->file, &ignored);
+    forget_provisional(w);
     w->unsynced = false;
     memcpy(w->history, job->history, sizeof(w->history));
     discard_up_to(w, job->lsn);
-    if (!create_file(w, job->name, job->lsn, job->chain, &f, &offset, &crc, err))
+    int n = snprintf(name, sizeof(name), "%s%s", job->has_manifest ? "" : WRITER_TEMPORARY, job->name);
+    if (n < 0 || (size_t)n >= sizeof(name) || !make_path(w, job->name, w->final, err))
+        return error_set(err, ERROR_INVALID, "the name is too long: %.100s", job->name);
+    if (!create_file(w, name, job->lsn, job->chain, &f, &offset, &crc, err))
         return false;
+    if (!job->has_manifest)
+        memcpy(w->temporary, f.path, sizeof(w->temporary));
     if (job->has_manifest && !write_manifest(w, &job->manifest, err)) {
         os_file_close(&f, &ignored);
         return false;
@@ -608,10 +626,38 @@ static void remove_history(struct writer *w, struct manifest *m)
         log_warning("The manifest still names files that are gone: %s", err.message);
 }
 
+/* The file gets its name. Where there is no manifest yet there is one of the base alone first: files
+ * of a log without a manifest would look like a log that has lost it. */
+static bool rename_provisional(struct writer *w, const struct manifest *m, struct error *err)
+{
+    struct manifest old, base;
+    if (manifest_read(&old, w->directory, w->filename, err)) {
+        manifest_free(&old);
+    } else if (err->code == ERROR_NOT_FOUND) {
+        *err = (struct error){0};
+        manifest_copy(&base, m);
+        manifest_retire_before(&base, UINT64_MAX);
+        manifest_drop_history(&base);
+        bool ok = base.count == 0 || write_manifest(w, &base, err);
+        manifest_free(&base);
+        if (!ok)
+            return false;
+    } else {
+        return false;
+    }
+    if (!os_rename(w->temporary, w->final, err) || !os_dir_sync(w->directory, err))
+        return false;
+    memcpy(w->file.path, w->final, sizeof(w->file.path));
+    w->temporary[0] = '\0';
+    return true;
+}
+
 static bool do_name(struct writer *w, struct job *job, struct error *err)
 {
     if (!file_is_open(w) || !sync_file(w))
         return not_open(w, err);
+    if (w->temporary[0] != '\0' && !rename_provisional(w, &job->manifest, err))
+        return false;
     if (!write_manifest(w, &job->manifest, err)) {
         manifest_failed(w, err);
         return false;
@@ -800,6 +846,7 @@ void writer_free(struct writer *w)
     if (running)
         pthread_join(w->thread, NULL);
     os_file_close(&w->file, &ignored);
+    forget_provisional(w);
     stream_reader_free(w->stream, w->reader);
     if (w->job.has_manifest)
         manifest_free(&w->job.manifest);

@@ -18,8 +18,8 @@
  *
  * Files. A file is named in the manifest before anything that was promised can depend on it, in this
  * order: create exclusively, header line, sync, sync the directory, write the manifest, append. A
- * file that was begun without a manifest is provisional: effects are written and synced to it, but
- * durable does not move until writer_name has named it. Such requests are carried out by the thread,
+ * file that was begun without a manifest is provisional: effects are written and synced to it, under
+ * a temporary name, but durable does not move until writer_name has named it. Such requests are carried out by the thread,
  * one at a time, and wake the executor when they are done:
  *
  *     writer_begin   go on in a new file at an LSN; what was open before is left as it is
@@ -64,6 +64,9 @@ struct writer_options {
     void (*wake)(void *ctx);
     void *ctx;
 };
+
+/* What the name of a provisional file begins with. */
+#define WRITER_TEMPORARY "temp-"
 
 struct writer;
 
