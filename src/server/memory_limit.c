@@ -99,7 +99,7 @@ static void set_out_of_memory(struct server *s, bool out)
 static bool evict_slice(struct server *s, uint64_t max)
 {
     const struct config *c = s->config;
-    enum maxmemory_policy policy = c->maxmemory_policy;
+    enum maxmemory_policy policy = (enum maxmemory_policy)c->maxmemory_policy;
     bool expiring = policy <= POLICY_VOLATILE_TTL;
     int64_t begun = clock_monotonic_us(), end = begun + slice_us(c), now = begun;
     bool found = true;

@@ -241,7 +241,7 @@ static void test_written(void **state)
     assert_int_equal(stats->chain, found.crc);
     assert_true(stats->groups > 0 && stats->sync.total == stats->syncs && stats->commit.total > 0);
     struct os_file f;
-    uint64_t size;
+    uint64_t size = 0;
     char path[128];
     snprintf(path, sizeof(path), "%s/a.aof.1.incr.aof", dir);
     assert_true(os_file_open(&f, path, OS_OPEN_READ, &err) && os_file_size(&f, &size, &err));
