@@ -249,6 +249,15 @@ enum hash_incr_result hash_incr_float(struct keyref *ref, struct slice field, lo
 
 /* ---- loading ---- */
 
+void hash_begin(struct keyref *ref, uint64_t count)
+{
+    if (!too_many(ref, count))
+        return;
+    struct entry *e = keyref_put(ref, ENTRY_NO_EXPIRY, ENTRY_HASH, ENTRY_DICT, 0);
+    e->flags |= ENTRY_GROWN;
+    dict_init(dict_of(e), DICT_MAP);
+}
+
 bool hash_put_listpack(struct keyref *ref, int64_t due, const char *lp)
 {
     if (listpack_first(lp) == 0 || !member_listpack_distinct(lp, true))

@@ -36,6 +36,10 @@ bool hash_set(struct keyref *ref, struct slice field, struct slice value);
 /* Only if the field is not there. True when it was set. */
 bool hash_set_new(struct keyref *ref, struct slice field, struct slice value);
 
+/* Before `count` different fields are added to a key that is not there, for loading: a hash that will
+ * be large is made so at once, and not out of a small one. */
+void hash_begin(struct keyref *ref, uint64_t count);
+
 /* Remove a field of a hash that is there. False: there is no such field. */
 bool hash_delete(struct keyref *ref, struct slice field);
 

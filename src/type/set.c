@@ -430,6 +430,13 @@ void set_pop(struct keyref *ref, uint64_t count, member_visit_fn *fn, void *ctx)
 
 /* ---- loading ---- */
 
+void set_begin(struct keyref *ref, struct slice first, uint64_t count)
+{
+    int64_t v;
+    if (too_many(ref, count) && (!parse_integer(first, &v) || too_many_integers(ref, count)))
+        put_dict(ref, ENTRY_NO_EXPIRY, ENTRY_GROWN);
+}
+
 bool set_put_listpack(struct keyref *ref, int64_t due, const char *lp)
 {
     if (listpack_first(lp) == 0 || !member_listpack_distinct(lp, false))

@@ -41,6 +41,9 @@ bool set_has_hash(const struct entry *e, struct slice member, uint64_t hash);
 
 /* Add a member, creating the set when the key is not there. False: it was there. */
 bool set_add(struct keyref *ref, struct slice member);
+/* Before `count` different members, the first of which is `first`, are added to a key that is not
+ * there, for loading: a set that will be large is made so at once, and not out of a small one. */
+void set_begin(struct keyref *ref, struct slice first, uint64_t count);
 /* Remove a member of a set that is there. False: it was not in it. */
 bool set_remove(struct keyref *ref, struct slice member);
 

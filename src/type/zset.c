@@ -514,6 +514,13 @@ static void builder_make_room(struct zset_builder *b, struct slice member, struc
         builder_append_large(b, listpack_get_slice(b->lp, at, number), score_behind(b->lp, at));
 }
 
+void zset_builder_begin(struct zset_builder *b, uint64_t count)
+{
+    assert(zset_builder_count(b) == 0);
+    if (count > (uint64_t)b->limits->zset_max_listpack_entries)
+        b->large = b->grown = true;
+}
+
 bool zset_builder_add(struct zset_builder *b, struct slice member, double score)
 {
     if (isnan(score))
@@ -530,8 +537,10 @@ bool zset_builder_add(struct zset_builder *b, struct slice member, double score)
         return false;
     }
     char number[NUMBER_DOUBLE_SIZE];
-    struct slice text = slice_of(number, zset_format_score(number, score));
+    struct slice text = {number, 0};
     bool was_large = b->large;
+    if (!was_large)
+        text.size = zset_format_score(number, score);
     builder_make_room(b, member, text);
     if (b->large) {
         if (!was_large)

@@ -132,6 +132,9 @@ struct zset_builder {
 };
 void zset_builder_init(struct zset_builder *b, struct epoch *epoch,
                        const struct encoding_limits *limits);
+/* Before `count` different members are added, where that is known: a zset that will be large is made
+ * so at once, and not out of a small one. */
+void zset_builder_begin(struct zset_builder *b, uint64_t count);
 /* Add in any order. False when the member is there already or the score is NaN. */
 bool zset_builder_add(struct zset_builder *b, struct slice member, double score);
 /* Add behind all others, by score, then member: the caller knows the order, and that the member is

@@ -255,8 +255,12 @@ static bool load_set(struct rdb_loader *l, struct entry **e)
     struct rdb_string s;
     begin_aside(l);
     bool ok = rdb_read_count(l->r, 1, &count);
-    for (uint64_t i = 0; ok && i < count; i++)
-        ok = rdb_read_string(l->r, &s) && add_to_set(l, s.bytes);
+    for (uint64_t i = 0; ok && i < count; i++) {
+        ok = rdb_read_string(l->r, &s);
+        if (ok && i == 0)
+            set_begin(&l->ref, s.bytes, count);
+        ok = ok && add_to_set(l, s.bytes);
+    }
     return finish_aside(l, ok, e);
 }
 
@@ -326,6 +330,8 @@ static bool load_scores(struct rdb_loader *l, struct entry **e,
     struct rdb_string s;
     double score;
     bool ok = rdb_read_count(l->r, least, &count);
+    if (ok)
+        zset_builder_begin(&l->zset, count);
     for (uint64_t i = 0; ok && i < count; i++) {
         ok = rdb_read_string(l->r, &s);
         if (!ok)
@@ -382,6 +388,8 @@ static bool load_hash(struct rdb_loader *l, struct entry **e)
     struct rdb_string s;
     begin_aside(l);
     bool ok = rdb_read_count(l->r, 2, &count);
+    if (ok)
+        hash_begin(&l->ref, count);
     for (uint64_t i = 0; ok && i < count; i++) {
         ok = rdb_read_string(l->r, &s);
         if (!ok)
