@@ -119,13 +119,10 @@ void call_effect_set(struct call *c, const struct db *db, struct slice key, stru
     if (c->stream == NULL)
         return;
     char text[NUMBER_INT64_SIZE];
-    const struct slice argv[] = {
-        SLICE("SET"), key, value, due == KEYREF_KEEP_DUE ? SLICE("KEEPTTL") : SLICE("PXAT"),
-        slice_of(text, number_format_int64(text, due))};
-    call_effect_put(c, db, argv,
-                    due == ENTRY_NO_EXPIRY   ? 3
-                    : due == KEYREF_KEEP_DUE ? 4
-                                             : 5);
+    const struct slice argv[] = {SLICE("SET"), key, value,
+                                 due == KEYREF_KEEP_DUE ? SLICE("KEEPTTL") : SLICE("PXAT"),
+                                 slice_of(text, number_format_int64(text, due))};
+    call_effect_put(c, db, argv, due == ENTRY_NO_EXPIRY ? 3 : due == KEYREF_KEEP_DUE ? 4 : 5);
 }
 
 void call_effect_restore(struct call *c, const struct db *db, struct slice key,
@@ -153,8 +150,9 @@ void call_effect_restore(struct call *c, const struct db *db, struct slice key,
     rdb_writer_deinit(&w);
 }
 
-/* Whether the request's bytes are what encoding its arguments would give. The parser skips line feeds
- * without a look at them; everything else is as it has to be, or it would not have been taken. */
+/* Whether the request's bytes are what encoding its arguments would give. The parser skips line
+ * feeds without a look at them; everything else is as it has to be, or it would not have been
+ * taken. */
 static bool request_is_plain(struct slice request, const struct slice *argv, int argc)
 {
     const char *p = request.data + 1;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * A call: one command being executed. A handler gets it, parses its arguments, calls the type (which
- * knows no client and no reply) and replies with exactly one value. Arguments are slices of the
- * query buffer: valid until the handler returns, and copied by whoever keeps them.
+ * A call: one command being executed. A handler gets it, parses its arguments, calls the type
+ * (which knows no client and no reply) and replies with exactly one value. Arguments are slices of
+ * the query buffer: valid until the handler returns, and copied by whoever keeps them.
  *
  * What a handler may use is here; what belongs to connections, configuration and the process is
  * behind `server` and `client`, which only the handlers in src/server look into.
@@ -39,15 +39,15 @@ struct call {
     const struct command *command;
     const struct slice *argv; /* argv[0] is the command's name */
     int argc;
-    int64_t now_ms;         /* = ks->now_ms */
+    int64_t now_ms; /* = ks->now_ms */
     /* Keys that the prefetch stage has hashed already, in the order of argv; see call_hash. */
     const struct call_key *keys;
     int key_count, key_next;
     const struct call_hooks *hooks;
-    bool in_exec;  /* one of a transaction's commands */
-    bool no_touch; /* CLIENT NO-TOUCH: reads leave the access clock alone */
-    bool effect_given; /* the handler has said what its effect is: see call_effect */
-    bool effect_group; /* what it has given is one group */
+    bool in_exec;          /* one of a transaction's commands */
+    bool no_touch;         /* CLIENT NO-TOUCH: reads leave the access clock alone */
+    bool effect_given;     /* the handler has said what its effect is: see call_effect */
+    bool effect_group;     /* what it has given is one group */
     struct stream *stream; /* where effects go; NULL: nobody wants them */
     /* The request's bytes as they came, from the array's head to the last argument's CR LF. Empty
      * when they do not stand in one piece (inline commands, big arguments, queued commands). */
@@ -61,8 +61,8 @@ struct call {
 
 typedef void command_handler(struct call *c);
 
-/* The hash of a key argument: computed once for the keys of the common commands. Handlers take their
- * keys in order, mostly, so that the place of the last one tells where the next is. */
+/* The hash of a key argument: computed once for the keys of the common commands. Handlers take
+ * their keys in order, mostly, so that the place of the last one tells where the next is. */
 static inline uint64_t call_hash(struct call *c, struct slice key)
 {
     int i = c->key_next;
@@ -112,21 +112,22 @@ enum event_class {
 };
 
 /* To be called after each change of a key, once for each event that Redis would publish for it:
- * breaks WATCHes of the key and counts `changes` to dirty (0 when this is a second event of the same
- * change). */
+ * breaks WATCHes of the key and counts `changes` to dirty (0 when this is a second event of the
+ * same change). */
 void call_changed(struct call *c, struct db *db, struct slice key, enum event_class class,
                   const char *event, uint64_t changes);
 
 /* Effects. What a command did goes to the stream of effects, from which the log and replicas have
- * it; see persist/log/stream.h. A handler that counted a change (call_changed) need not do anything:
- * its request is the effect. One whose request would not do the very same again - as it depends on
- * the time, on chance, on an order that is another one elsewhere - gives the effect in place of it,
- * in commands that Redis 7.0 knows: absolute times, the members that were taken.
+ * it; see persist/log/stream.h. A handler that counted a change (call_changed) need not do
+ * anything: its request is the effect. One whose request would not do the very same again - as it
+ * depends on the time, on chance, on an order that is another one elsewhere - gives the effect in
+ * place of it, in commands that Redis 7.0 knows: absolute times, the members that were taken.
  *
  * Several effects given by one command are put one behind the other; call_effect_group, called
  * before the first, makes them one group, of which a crash leaves all or nothing.
  *
- * The effect of keys that expire (DEL) is given by the keyspace's on_expire, before the command's. */
+ * The effect of keys that expire (DEL) is given by the keyspace's on_expire, before the command's.
+ */
 void call_effect_put(struct call *c, const struct db *db, const struct slice *argv, int argc);
 static inline void call_effect(struct call *c, const struct db *db, const struct slice *argv,
                                int argc)
@@ -136,13 +137,13 @@ static inline void call_effect(struct call *c, const struct db *db, const struct
 }
 /* The same with the arguments one by one, which are evaluated only when they are wanted:
  * CALL_EFFECT(c, db, SLICE("DEL"), key). */
-#define CALL_EFFECT(c, db, ...)                                                                    \
-    do {                                                                                           \
-        if (__builtin_expect((c)->stream != NULL, 0)) {                                            \
-            const struct slice effect_argv_[] = {__VA_ARGS__};                                     \
-            call_effect_put(c, db, effect_argv_,                                                   \
-                            (int)(sizeof(effect_argv_) / sizeof(*effect_argv_)));                  \
-        }                                                                                          \
+#define CALL_EFFECT(c, db, ...)                                                   \
+    do {                                                                          \
+        if (__builtin_expect((c)->stream != NULL, 0)) {                           \
+            const struct slice effect_argv_[] = {__VA_ARGS__};                    \
+            call_effect_put(c, db, effect_argv_,                                  \
+                            (int)(sizeof(effect_argv_) / sizeof(*effect_argv_))); \
+        }                                                                         \
     } while (0)
 void call_effect_group(struct call *c);
 /* One effect of so many arguments, which follow one by one. Only while c->stream is not NULL. */
@@ -164,7 +165,8 @@ static inline void call_no_effect(struct call *c)
  * change. */
 void call_end_effects(struct call *c, const struct db *db, bool changed);
 
-/* Arguments: on failure they reply (with `error`, or the common text when NULL) and return false. */
+/* Arguments: on failure they reply (with `error`, or the common text when NULL) and return false.
+ */
 bool call_int64(struct call *c, struct slice s, int64_t *out, const char *error);
 bool call_int64_range(struct call *c, struct slice s, int64_t low, int64_t high, int64_t *out,
                       const char *error);

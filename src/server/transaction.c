@@ -304,8 +304,8 @@ void cmd_exec(struct call *c)
         if (c->server->hold_replies)
             hold_note_call(c->server, &call, q->command);
     }
-    /* Among the commands may be CONFIG SET appendonly: a stream that began there has no group to end,
-     * even if it lies where the old one was. */
+    /* Among the commands may be CONFIG SET appendonly: a stream that began there has no group to
+     * end, even if it lies where the old one was. */
     if (stream != NULL && stream == c->server->stream && stream_in_group(stream))
         stream_end_group(stream);
     /* An error inside is not EXEC's own. */

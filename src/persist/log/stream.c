@@ -7,8 +7,8 @@
 #include "base/mem.h"
 #include "base/number.h"
 
-/* Large enough that a block is begun once in some thousand effects, small enough that a quiet server
- * keeps little. */
+/* Large enough that a block is begun once in some thousand effects, small enough that a quiet
+ * server keeps little. */
 #define BLOCK_SIZE (256 * 1024)
 /* "$" or "*", a number, CR LF. */
 #define HEAD_SIZE (NUMBER_INT64_SIZE + 3)
@@ -25,7 +25,8 @@ struct block {
 
 /*
  * A reader that stands right behind a block's last byte still points to that block, as there may be
- * no next one yet. That is why trimming frees a block only when readers are past the byte behind it.
+ * no next one yet. That is why trimming frees a block only when readers are past the byte behind
+ * it.
  */
 struct stream_reader {
     struct stream *stream;

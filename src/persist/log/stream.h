@@ -52,8 +52,8 @@ void stream_end_group(struct stream *s);
 /* Whether one has begun: no snapshot, new file or replica may begin at stream_end now. */
 bool stream_in_group(const struct stream *s);
 
-uint64_t stream_end(const struct stream *s); /* behind the last byte appended */
-void stream_publish(struct stream *s); /* within a group nothing happens */
+uint64_t stream_end(const struct stream *s);       /* behind the last byte appended */
+void stream_publish(struct stream *s);             /* within a group nothing happens */
 uint64_t stream_published(const struct stream *s); /* any thread (acquire) */
 /* Bytes in memory that some reader has not released. */
 size_t stream_memory(const struct stream *s);

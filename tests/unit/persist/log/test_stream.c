@@ -340,8 +340,9 @@ int main(void)
     random_state = seed;
     print_message("HF_SEED=%llu\n", (unsigned long long)seed);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_select), cmocka_unit_test(test_groups),  cmocka_unit_test(test_model),
-        cmocka_unit_test(test_restart), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_select),  cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_model),   cmocka_unit_test(test_restart),
+        cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
