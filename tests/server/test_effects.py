@@ -54,7 +54,7 @@ def increments(server):
     folder = server.directory / "appendonlydir"
     names = [line.split()[1] for line in (folder / "appendonly.aof.manifest").read_text().splitlines()
              if line.split()[-1] == "i"]
-    return b"".join((folder / name).read_bytes() for name in names)
+    return b"".join((folder / name).read_bytes() for name in names if (folder / name).exists())
 
 
 def effects(server, raw, mark=b"the end"):
@@ -352,6 +352,28 @@ def test_eviction(logged, raw, rng):
     raw("CONFIG", "SET", "maxmemory-policy", "noeviction")
     assert client.info("stats")["evicted_keys"] > 0
     assert_same_data(logged, raw)
+
+
+# The log is turned off and on again by a command of a transaction: what is written before and after it is kept,
+# and no group is left open.
+def test_switching_in_a_transaction(rng):
+    with Server(options=LOGGED) as server:
+        raw = server.raw()
+        for i in range(12):
+            switches = rng.choice((["no"], ["yes"], ["no", "yes"], ["yes", "no", "yes"]))
+            raw.pipeline([("MULTI",), ("INCR", "a"), ("SADD", "s", i)])
+            for switch in switches:
+                raw.pipeline([("CONFIG", "SET", "appendonly", switch), ("INCR", "b"), ("SELECT", rng.randint(0, 3))])
+            assert not isinstance(raw("EXEC"), Error)
+            raw("SET", "after", i)
+        raw("CONFIG", "SET", "appendonly", "yes")
+        deadline = time.monotonic() + 60
+        while b"probe" not in increments(server):  # it begins with a base, which has what is written until then
+            assert time.monotonic() < deadline
+            raw("INCR", "probe")
+            time.sleep(0.02)
+        assert_same_data(server, raw)
+        raw.close()
 
 
 # An error changes nothing, and leaves nothing in the log.
