@@ -57,13 +57,14 @@ static void list_free(struct deleted_list *list)
 /* --- marks -------------------------------------------------------------------------------------
  */
 
-int changes_begin(struct keyspace *ks, const struct snapshot *s)
+int changes_begin(struct keyspace *ks)
 {
     for (int i = 0; i < EPOCH_MARKS; i++) {
         struct change_mark *mark = &ks->marks[i];
         if (mark->since)
             continue;
-        *mark = (struct change_mark){.since = epoch_snapshot_epoch(s->epoch)};
+        /* One that no other mark has had. */
+        *mark = (struct change_mark){.since = ks->epoch.now++};
         for (int d = 0; d < ks->db_count; d++)
             mark->keys += ks->dbs[d].table.count;
         epoch_set_mark(&ks->epoch, (unsigned)i, mark->since);

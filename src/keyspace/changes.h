@@ -7,7 +7,7 @@
  * removed is kept in a list of its database. A later snapshot freezes both: the bits lie in the
  * segments that it sees, and of the lists, which only grow, it remembers how far they went.
  *
- *     mark set at snapshot A ... writes ... snapshot B: snapshot_mark_of(B, A's epoch) -> mark
+ *     mark set at snapshot A ... writes ... snapshot B: snapshot_mark_of(B, since) -> mark
  *                                           table_walk_changed(), snapshot_deleted()
  *
  * There are two marks. Who writes the delta from A to B sets the second one at B, and ends the first
@@ -52,15 +52,16 @@ struct db_changes {
 
 /* Of one mark over all databases. */
 struct change_mark {
-    uint64_t since;   /* the epoch of the snapshot; 0: not in use */
+    uint64_t since;   /* what the mark is called in epochs and snapshots; 0: not in use */
     const char *lost; /* why changes are not known; NULL when they are */
     uint64_t keys;    /* there were so many */
     uint64_t deleted;
     size_t deleted_bytes;
 };
 
-/* Tell changes from `s` on, which was taken just now. Returns the mark, or -1 when both are in use. */
-int changes_begin(struct keyspace *ks, const struct snapshot *s);
+/* Tell changes from what is there now on. To be called just before or after the snapshot is taken that
+ * they are to be told from. Returns the mark, or -1 when both are in use. */
+int changes_begin(struct keyspace *ks);
 /* No longer. No snapshot that knows of the mark may be read for its deleted keys any more. */
 void changes_end(struct keyspace *ks, int mark);
 /* Why a delta from the mark cannot be made, as the end of a sentence; NULL when it can. */

@@ -206,9 +206,9 @@ static void test_deltas(void **state)
         for (int i = 0; i < KEYS * 2; i++)
             write_something(ks, 0, KEYS);
         struct snapshot *s = snapshot_begin(ks);
-        int mark = changes_begin(ks, s);
+        int mark = changes_begin(ks);
         assert_true(mark >= 0);
-        uint64_t since = epoch_snapshot_epoch(s->epoch);
+        uint64_t since = ks->marks[mark].since;
         content_of(&base, s);
         writes = 0;
         snapshot_end(ks, s);
@@ -237,12 +237,12 @@ static void test_deltas(void **state)
             r.mark = snapshot_mark_of(r.snapshot, since);
             assert_int_equal(r.mark, mark);
             r.content = base;
-            int next = changes_begin(ks, r.snapshot);
+            int next = changes_begin(ks);
             assert_true(next >= 0 && next != mark);
-            assert_int_equal(changes_begin(ks, r.snapshot), -1);
+            assert_int_equal(changes_begin(ks), -1);
             content_of(&now, r.snapshot);
             uint64_t most = writes;
-            uint64_t next_since = epoch_snapshot_epoch(r.snapshot->epoch);
+            uint64_t next_since = ks->marks[next].since;
             pthread_t thread;
             assert_int_equal(pthread_create(&thread, NULL, reader_main, &r), 0);
             uint64_t before = writes;
@@ -282,10 +282,9 @@ static void test_nothing(void **state)
     for (int i = 0; i < KEYS; i++)
         write_something(ks, 0, KEYS);
     struct snapshot *s = snapshot_begin(ks);
-    uint64_t since = epoch_snapshot_epoch(s->epoch);
+    uint64_t since = ks->marks[changes_begin(ks)].since;
     assert_int_equal(snapshot_mark_of(s, since), -1);
     assert_int_equal(snapshot_mark_of(s, 0), -1);
-    changes_begin(ks, s);
     snapshot_end(ks, s);
     ks->lru_clock += 1000;
     for (int i = 0; i < KEYS; i++) {
@@ -318,8 +317,8 @@ static void test_lost(void **state)
         string_set(&ref, SLICE("value"), ENTRY_NO_EXPIRY);
     }
     struct snapshot *s = snapshot_begin(ks), *between = NULL;
-    uint64_t since = epoch_snapshot_epoch(s->epoch);
-    int mark = changes_begin(ks, s);
+    int mark = changes_begin(ks);
+    uint64_t since = ks->marks[mark].since;
     snapshot_end(ks, s);
     for (int i = 0; i < 6000; i++) {
         int n = snprintf(name, sizeof(name), "key:%d", i);
@@ -343,9 +342,7 @@ static void test_lost(void **state)
     snapshot_end(ks, between);
     changes_end(ks, mark);
 
-    s = snapshot_begin(ks);
-    mark = changes_begin(ks, s);
-    snapshot_end(ks, s);
+    mark = changes_begin(ks);
     keyspace_swap(ks, 1, 1);
     assert_null(changes_lost(ks, mark));
     keyspace_swap(ks, 0, 1);
