@@ -50,6 +50,8 @@ bool load_rdb_file(struct keyspace *ks, const char *path, const struct rdb_load_
     struct error ignored;
     if (!os_file_open(&f, path, OS_OPEN_READ, err))
         return false;
+    /* The threads build tables that know of no mark. */
+    changes_lose(ks, "data was loaded since the last one");
     bool ok = load_open_file(ks, &f, options, stats, err);
     os_file_close(&f, &ignored);
     return ok || error_prefix(err, "%s", path);

@@ -281,6 +281,7 @@ ENUM(recovery_fallback, "recovery-fallback", NULL, "refuse snapshot", FALLBACK_R
 ENUM(sanitize_dump_payload, "sanitize-dump-payload", NULL, "no yes clients", 0, LIVE | INERT)
 PERCENT(snapshot_memory_limit, "snapshot-memory-limit", NULL, -100, LIVE)
 MEMORY(snapshot_rate_limit, "snapshot-rate-limit", NULL, 0, 0, INT64_MAX, LIVE)
+INT(snapshot_chain_max, "snapshot-chain-max", NULL, 8, 0, 10000, LIVE)
 INT(snapshot_threads, "snapshot-threads", NULL, 0, 0, 128, LIVE)
 BOOL(stop_writes_on_bgsave_error, "stop-writes-on-bgsave-error", NULL, true, LIVE)
 

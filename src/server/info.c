@@ -203,6 +203,32 @@ static void snapshot_fields(const struct saver_status *st, struct text *out)
                  st->age_us > 0 ? 100 * (double)st->busy_us / (double)st->age_us : 0);
 }
 
+/* The chain of full and incremental snapshots. */
+static void chain_fields(const struct chain_keeper *k, struct text *out)
+{
+    struct chain_keeper_status st;
+    chain_keeper_get_status(k, &st);
+    uint64_t bytes = 0;
+    for (size_t i = 1; i < st.chain->count; i++)
+        bytes += st.chain->links[i].size;
+    const char *cannot = chain_keeper_cannot(k);
+    text_appendf(out, "chain_links:%zu\r\nchain_incremental_bytes:%llu\r\n", st.chain->count,
+                 (unsigned long long)bytes);
+    text_appendf(out, "chain_next_is_full_as:%s\r\n", cannot ? cannot : "");
+    text_appendf(out, "chain_incremental_in_progress:%d\r\nchain_incrementals_taken:%llu\r\n",
+                 chain_keeper_incremental(k), (unsigned long long)st.taken);
+    text_appendf(out, "chain_last_incremental_status:%s\r\nchain_last_incremental_error:%s\r\n",
+                 st.last_ok ? "ok" : "err", st.last_error);
+    text_appendf(out, "chain_last_incremental_keys:%llu\r\nchain_last_incremental_deleted:%llu\r\n",
+                 (unsigned long long)st.last.keys, (unsigned long long)st.last.deleted);
+    text_appendf(out, "chain_last_incremental_size:%llu\r\nchain_last_incremental_us:%lld\r\n",
+                 (unsigned long long)st.last.size, (long long)st.last_duration_us);
+    text_appendf(out, "chain_verify_in_progress:%d\r\nchain_last_verified_time:%lld\r\n",
+                 st.verifying, (long long)st.verified_ms / 1000);
+    text_appendf(out, "chain_verified_links:%zu\r\nchain_verify_error:%s\r\n", st.verified_links,
+                 st.verify_error);
+}
+
 static void persistence_section(struct server *s, struct text *out)
 {
     const struct persistence *p = s->persistence;
@@ -229,6 +255,7 @@ static void persistence_section(struct server *s, struct text *out)
                  (unsigned long long)p->loaded_expired, (unsigned long long)p->loaded_keys);
     durability_info(s, out);
     snapshot_fields(&st, out);
+    chain_fields(p->chain, out);
     if (s->loading)
         loading_fields(s, out);
 }

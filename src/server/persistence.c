@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "os/file.h"
 #include "os/process.h"
+#include "persist/log/stream.h"
 #include "server/config.h"
 #include "server/replay.h"
 
@@ -89,11 +90,51 @@ static bool is_due(struct persistence *p)
     return false;
 }
 
+static uint64_t position(const struct server *s)
+{
+    return s->stream ? stream_end(s->stream) : 0;
+}
+
+static void full_begins(struct persistence *p, struct save_options *options)
+{
+    chain_keeper_enable(p->chain, p->server->config->snapshot_chain_max > 0);
+    chain_keeper_full_begins(p->chain, options, position(p->server));
+    p->saving = true;
+}
+
+/* Tell the chain how the full snapshot has ended, if there was one. */
+static void note_full(struct persistence *p)
+{
+    if (!p->saving || saver_running(p->saver))
+        return;
+    struct saver_status status;
+    saver_get_status(p->saver, &status);
+    p->saving = false;
+    chain_keeper_full_ended(p->chain, status.last_error[0] == '\0', &status.last);
+}
+
+static void look_after_chain(struct persistence *p)
+{
+    struct chain_keeper_status status;
+    int64_t most = p->server->config->snapshot_chain_max;
+    chain_keeper_enable(p->chain, most > 0);
+    if (!chain_keeper_poll(p->chain))
+        return;
+    chain_keeper_get_status(p->chain, &status);
+    if (most > 0 && status.chain->count > (size_t)most && !p->scheduled) {
+        log_notice("The chain of snapshots has %zu links, snapshot-chain-max is %lld: a full snapshot "
+                   "will take its place", status.chain->count, (long long)most);
+        p->scheduled = true;
+    }
+}
+
 static int64_t on_timer(void *ctx)
 {
     struct persistence *p = ctx;
     if (saver_poll(p->saver))
         persistence_update(p);
+    note_full(p);
+    look_after_chain(p);
     if (!p->server->loading && !saver_running(p->saver) && (p->scheduled || is_due(p))) {
         struct error err = {0};
         p->scheduled = false;
@@ -107,6 +148,8 @@ static void on_finished(void *ctx)
     struct persistence *p = ctx;
     if (saver_poll(p->saver))
         persistence_update(p);
+    note_full(p);
+    look_after_chain(p);
 }
 
 /* On the saver's thread. */
@@ -121,6 +164,8 @@ void persistence_init(struct server *s)
     struct persistence *p = mem_zalloc(sizeof(*p));
     p->server = s;
     p->saver = saver_new(s->ks, wake, p);
+    p->chain = chain_keeper_new(s->ks, wake, p);
+    chain_keeper_enable(p->chain, s->config->snapshot_chain_max > 0);
     s->persistence = p;
     loop_add_timer(s->loop, SCHEDULE_INTERVAL_MS, on_timer, p);
 }
@@ -128,18 +173,83 @@ void persistence_init(struct server *s)
 void persistence_deinit(struct server *s)
 {
     saver_free(s->persistence->saver);
+    chain_keeper_free(s->persistence->chain);
     manifest_free(&s->persistence->recovered.manifest);
     mem_free(s->persistence);
     s->persistence = NULL;
+}
+
+static enum chain_state find_chain(struct server *s, struct chain_found *found, struct error *err)
+{
+    const char *path = s->config->dbfilename;
+    enum chain_state state = chain_find(found, path, err);
+    if (state == CHAIN_PAST)
+        log_notice("The chain of snapshots beside '%s' is of an earlier full one: it is not looked at",
+                   path);
+    return state;
+}
+
+/* The chain is broken: whether what can be restored of it is taken. */
+static bool goes_on(struct server *s, const struct chain_found *found, struct error *err)
+{
+    char last[96] = "nothing";
+    if (found->whole > 0 && found->chain.count > 0) {
+        const struct chain_link *link = &found->chain.links[found->whole - 1];
+        snprintf(last, sizeof(last), "links 1 to %zu, up to time %lld.%03lld, offset %llu",
+                 found->whole, (long long)link->time_ms / 1000, (long long)link->time_ms % 1000,
+                 (unsigned long long)link->lsn);
+    } else if (found->whole > 0) {
+        snprintf(last, sizeof(last), "the full snapshot alone");
+    }
+    log_warning("The chain of snapshots is broken: %s", err->message);
+    log_warning("What can be restored: %s", last);
+    if (found->whole == 0 || s->config->recovery_fallback != FALLBACK_SNAPSHOT) {
+        if (found->whole > 0)
+            log_warning("`recovery-fallback snapshot` starts with that; what came after it is lost then");
+        return false;
+    }
+    log_warning("recovery-fallback is snapshot: starting with that. What came after it is missing");
+    *err = (struct error){0};
+    return true;
+}
+
+/* Apply the deltas that are whole. */
+static bool load_deltas(struct server *s, struct chain_found *found, bool whole,
+                        struct rdb_load_stats *stats, struct error *err)
+{
+    struct persistence *p = s->persistence;
+    struct rdb_load_options options = {
+        .now_ms = s->ks->now_ms, .drop_expired = true, .lru_now = s->ks->lru_clock};
+    int64_t begin_us = clock_monotonic_us();
+    if (!chain_apply(&found->chain, found->whole, s->config->dbfilename, s->ks, &options, err)) {
+        keyspace_flush(s->ks);
+        return false;
+    }
+    stats->keys = 0;
+    for (int i = 0; i < s->ks->db_count; i++)
+        stats->keys += s->ks->dbs[i].table.count;
+    if (found->whole > 1)
+        log_notice("Applied %zu incremental snapshots in %.3f seconds", found->whole - 1,
+                   (double)(clock_monotonic_us() - begin_us) / 1e6);
+    chain_keeper_enable(p->chain, s->config->snapshot_chain_max > 0);
+    if (whole)
+        chain_keeper_loaded(p->chain, &found->chain, s->config->dbfilename);
+    return true;
 }
 
 static bool load_snapshot(struct server *s, struct error *err)
 {
     struct persistence *p = s->persistence;
     struct rdb_load_stats stats;
-    bool ok = loading_load_file(s, s->ks, &stats, err);
+    struct chain_found found;
+    enum chain_state state = find_chain(s, &found, err);
+    bool ok = state != CHAIN_BROKEN || goes_on(s, &found, err);
+    ok = ok && loading_load_file(s, s->ks, &stats, err);
+    if (ok && (state == CHAIN_WHOLE || state == CHAIN_BROKEN))
+        ok = load_deltas(s, &found, state == CHAIN_WHOLE, &stats, err);
+    chain_free(&found.chain);
     if (!ok) {
-        if (err->code != ERROR_NOT_FOUND)
+        if (err->code != ERROR_NOT_FOUND || state != CHAIN_NONE)
             return false;
         log_notice("No data to load: there is no '%s'", s->config->dbfilename);
         *err = (struct error){0};
@@ -192,7 +302,9 @@ bool persistence_save(struct server *s, struct error *err)
 {
     struct save_options options;
     persistence_options(s, &options);
+    full_begins(s->persistence, &options);
     bool ok = saver_save(s->persistence->saver, &options, err);
+    note_full(s->persistence);
     if (!ok)
         log_warning("Saving failed: %s", err->message);
     persistence_update(s->persistence);
@@ -203,12 +315,23 @@ bool persistence_begin_save(struct server *s, struct error *err)
 {
     struct save_options options;
     persistence_options(s, &options);
+    full_begins(s->persistence, &options);
     bool ok = saver_begin(s->persistence->saver, &options, err);
     if (!ok) {
+        note_full(s->persistence);
         log_warning("Background saving could not be started: %s", err->message);
         persistence_update(s->persistence);
     }
     return ok;
+}
+
+bool persistence_begin_incremental(struct server *s, struct error *err)
+{
+    struct persistence *p = s->persistence;
+    struct save_options options;
+    persistence_options(s, &options);
+    chain_keeper_enable(p->chain, s->config->snapshot_chain_max > 0);
+    return chain_keeper_begin(p->chain, &options, position(s), err);
 }
 
 bool persistence_shutdown(struct server *s, int bits)

@@ -9,6 +9,7 @@
 #ifndef HF_SERVER_PERSISTENCE_H
 #define HF_SERVER_PERSISTENCE_H
 
+#include "persist/chain/keeper.h"
 #include "persist/log/recovery.h"
 #include "persist/saver.h"
 #include "server/loading.h"
@@ -17,6 +18,8 @@
 struct persistence {
     struct server *server;
     struct saver *saver;
+    struct chain_keeper *chain;
+    bool saving;         /* the chain waits for the end of a full snapshot */
     bool scheduled;      /* begin a background save as soon as none runs */
     bool refuse_writes;  /* the last save failed and stop-writes-on-bgsave-error is set */
     uint64_t loaded_keys, loaded_expired; /* at the start */
@@ -43,6 +46,9 @@ void persistence_options(const struct server *s, struct save_options *options);
 bool persistence_save(struct server *s, struct error *err);
 /* BGSAVE. */
 bool persistence_begin_save(struct server *s, struct error *err);
+/* HOLDFAST SNAPSHOT INCREMENTAL. When it has been taken and the chain is longer than
+ * snapshot-chain-max, a full snapshot is taken. */
+bool persistence_begin_incremental(struct server *s, struct error *err);
 
 /* Before the process ends: save if `bits` (enum shutdown_bits of config.h) or else the configuration
  * say so. False: saving has failed, and the process should go on. */

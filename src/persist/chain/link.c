@@ -1,0 +1,440 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "persist/chain/link.h"
+
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/number.h"
+#include "os/file.h"
+#include "os/thread.h"
+
+/* Records of a delta's own, among the types of keys: neither Redis nor Valkey has such types. */
+#define RECORD_DELETED 224
+#define RECORD_EMPTIED 225
+
+#define MAGIC "HFDLT"
+#define WRITE_BUFFER (256 * 1024)
+#define WALK_SEGMENTS 32
+
+void link_new_id(char id[LINK_ID_SIZE])
+{
+    static unsigned sequence;
+    int64_t words[3] = {clock_wall_us(), getpid(), ++sequence};
+    snprintf(id, LINK_ID_SIZE, "%016llx", (unsigned long long)hash_bytes(words, sizeof(words)));
+}
+
+/* --- SHA-256 ------------------------------------------------------------------------------------ */
+
+static bool sha_begin(EVP_MD_CTX **sha, struct error *err)
+{
+    *sha = EVP_MD_CTX_new();
+    if (*sha && EVP_DigestInit_ex(*sha, EVP_sha256(), NULL) == 1)
+        return true;
+    EVP_MD_CTX_free(*sha);
+    *sha = NULL;
+    return error_set(err, ERROR_SYSTEM, "SHA-256 is not available");
+}
+
+static void sha_end(EVP_MD_CTX *sha, char text[65])
+{
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned size = 0;
+    EVP_DigestFinal_ex(sha, digest, &size);
+    for (unsigned i = 0; i < 32; i++)
+        snprintf(text + 2 * i, 3, "%02x", digest[i]);
+}
+
+/* --- writing ------------------------------------------------------------------------------------ */
+
+struct delta_writer {
+    struct rdb_writer w;
+    struct os_file file;
+    EVP_MD_CTX *sha;
+    const struct link_options *options;
+    struct os_polite polite;
+    struct chain_link *link;
+    struct error *err;
+    const struct snapshot_db *db;
+    int db_id;
+    bool selected;
+};
+
+static bool write_out(void *ctx, const void *data, size_t size)
+{
+    struct delta_writer *d = ctx;
+    if (d->options->stop && __atomic_load_n(d->options->stop, __ATOMIC_RELAXED))
+        return error_set(d->err, ERROR_CANCELLED, "the snapshot was cancelled");
+    EVP_DigestUpdate(d->sha, data, size);
+    d->link->size += size;
+    return os_file_write(&d->file, data, size, d->err);
+}
+
+static void write_aux(struct delta_writer *d, const char *name, const char *value)
+{
+    rdb_write_u8(&d->w, RDB_OP_AUX);
+    rdb_write_string(&d->w, slice_cstr(name));
+    rdb_write_string(&d->w, slice_cstr(value));
+}
+
+static void write_header(struct delta_writer *d)
+{
+    char text[32];
+    const struct chain_link *link = d->link;
+    snprintf(text, sizeof(text), MAGIC "%04d", d->w.version);
+    rdb_write_bytes(&d->w, text, 9);
+    write_aux(d, LINK_AUX_ID, link->id);
+    write_aux(d, LINK_AUX_PARENT, link->parent);
+    snprintf(text, sizeof(text), "%llu", (unsigned long long)link->lsn);
+    write_aux(d, LINK_AUX_LSN, text);
+    snprintf(text, sizeof(text), "%lld", (long long)link->time_ms / 1000);
+    write_aux(d, "ctime", text);
+}
+
+static void select_db(struct delta_writer *d)
+{
+    if (d->selected)
+        return;
+    d->selected = true;
+    rdb_write_u8(&d->w, RDB_OP_SELECTDB);
+    rdb_write_length(&d->w, (uint64_t)d->db_id);
+}
+
+static bool write_deleted(void *ctx, struct slice key)
+{
+    struct delta_writer *d = ctx;
+    select_db(d);
+    rdb_write_u8(&d->w, RECORD_DELETED);
+    rdb_write_string(&d->w, key);
+    d->link->deleted++;
+    return !d->w.failed;
+}
+
+static bool write_item(void *ctx, void *item)
+{
+    struct delta_writer *d = ctx;
+    select_db(d);
+    rdb_save_entry(&d->w, item, d->options->clock, d->options->lru_now);
+    d->link->keys++;
+    return !d->w.failed;
+}
+
+static void write_db(struct delta_writer *d, const struct snapshot *s, int db, int mark)
+{
+    const struct table *t = &s->dbs[db].table;
+    d->db_id = db;
+    d->selected = false;
+    if (s->dbs[db].changes[mark].emptied) {
+        select_db(d);
+        rdb_write_u8(&d->w, RECORD_EMPTIED);
+        rdb_write_string(&d->w, SLICE(""));
+    }
+    snapshot_deleted(s, db, mark, write_deleted, d);
+    bool done = t->count == 0;
+    for (uint64_t next = 0; !done && !d->w.failed;) {
+        next = table_walk_changed(t, (unsigned)mark, s->marks[mark], next, UINT64_MAX, WALK_SEGMENTS,
+                                  write_item, d, &done);
+        if (d->options->polite)
+            os_polite_check(&d->polite);
+    }
+}
+
+bool link_write_delta(const char *path, const struct snapshot *s, int mark,
+                      const struct link_options *options, struct chain_link *link, struct error *err)
+{
+    struct delta_writer d = {.options = options, .link = link, .err = err};
+    link->kind = LINK_DELTA;
+    link->keys = link->deleted = link->size = 0;
+    if (!sha_begin(&d.sha, err))
+        return false;
+    bool ok = os_file_open(&d.file, path, OS_OPEN_CREATE_EXCLUSIVE, err);
+    if (ok) {
+        if (options->polite)
+            os_polite_begin(&d.polite);
+        rdb_writer_init(&d.w, WRITE_BUFFER, write_out, &d);
+        d.w.compress = options->compress;
+        d.w.version = RDB_VERSION_DEFAULT;
+        write_header(&d);
+        for (int i = 0; i < s->db_count && !d.w.failed; i++)
+            write_db(&d, s, i, mark);
+        ok = rdb_save_end(&d.w, true) && os_file_sync(&d.file, err);
+        rdb_writer_deinit(&d.w);
+        struct error ignored;
+        if (!os_file_close(&d.file, ok ? err : &ignored))
+            ok = false;
+    }
+    if (ok)
+        sha_end(d.sha, link->sha256);
+    EVP_MD_CTX_free(d.sha);
+    return ok;
+}
+
+/* --- reading ------------------------------------------------------------------------------------ */
+
+struct input {
+    struct os_file file;
+    uint64_t size;
+    EVP_MD_CTX *sha;
+    struct rdb_reader r;
+    struct rdb_records records;
+    bool has_records;
+    enum link_kind kind;
+    const struct link_visitor *visitor;
+    struct rdb_loader *loader;
+    struct chain_link *found;
+    struct error *err;
+};
+
+static bool fill(void *ctx, void *data, size_t room, size_t *got, struct error *err)
+{
+    struct input *in = ctx;
+    if (!os_file_read(&in->file, data, room, got, err))
+        return false;
+    if (in->sha)
+        EVP_DigestUpdate(in->sha, data, *got);
+    return true;
+}
+
+/* The version in the header of a delta. */
+static bool read_magic(struct input *in, int *version)
+{
+    const unsigned char *p;
+    if (!rdb_read_bytes(&in->r, 9, &p))
+        return false;
+    if (memcmp(p, MAGIC, 5) != 0)
+        return rdb_fail(&in->r, ERROR_CORRUPT, "this is not a delta");
+    *version = 0;
+    for (int i = 5; i < 9; i++) {
+        if (p[i] < '0' || p[i] > '9')
+            return rdb_fail(&in->r, ERROR_CORRUPT, "the version is not a number");
+        *version = *version * 10 + (p[i] - '0');
+    }
+    if (*version < 5 || *version > RDB_VERSION_READ_MAX)
+        return rdb_fail(&in->r, ERROR_UNSUPPORTED, "a delta of version %d; 5 to %d can be read",
+                        *version, RDB_VERSION_READ_MAX);
+    return true;
+}
+
+static bool input_open(struct input *in, const char *path, struct error *err)
+{
+    in->err = err;
+    if (!os_file_open(&in->file, path, OS_OPEN_READ, err))
+        return false;
+    struct error ignored;
+    if (!os_file_size(&in->file, &in->size, err)) {
+        os_file_close(&in->file, &ignored);
+        return false;
+    }
+    rdb_reader_init_stream(&in->r, in->size, fill, in, err);
+    int version = 0;
+    if (in->kind == LINK_FULL) {
+        in->has_records = true;
+        return rdb_records_begin(&in->records, &in->r);
+    }
+    if (!read_magic(in, &version))
+        return false;
+    rdb_records_resume(&in->records, &in->r, version, 0);
+    in->has_records = true;
+    in->records.verify = true;
+    return true;
+}
+
+static void input_close(struct input *in)
+{
+    struct error ignored;
+    if (in->file.fd < 0)
+        return;
+    if (in->has_records)
+        rdb_records_end(&in->records);
+    rdb_reader_deinit(&in->r);
+    os_file_close(&in->file, &ignored);
+}
+
+static void note_aux(struct input *in, const struct rdb_record *record)
+{
+    struct slice value = record->value.bytes;
+    char *to = NULL;
+    if (slice_is(record->key, LINK_AUX_ID))
+        to = in->found->id;
+    else if (slice_is(record->key, LINK_AUX_PARENT))
+        to = in->found->parent;
+    else if (slice_is(record->key, LINK_AUX_LSN))
+        number_parse_uint64(value, &in->found->lsn);
+    if (to && value.size < LINK_ID_SIZE) {
+        memcpy(to, value.data, value.size);
+        to[value.size] = '\0';
+    }
+}
+
+static bool read_key(struct input *in, const struct rdb_record *record)
+{
+    const struct link_visitor *v = in->visitor;
+    struct entry *e = NULL;
+    if (in->kind == LINK_DELTA && record->type == RECORD_DELETED) {
+        in->found->deleted++;
+        return !v || v->deleted(v->ctx, record->db, record->key, in->err);
+    }
+    if (in->kind == LINK_DELTA && record->type == RECORD_EMPTIED)
+        return !v || v->emptied(v->ctx, record->db, in->err);
+    if (!rdb_load_value(&in->r, record->type, record->key, record->due, in->loader, &e))
+        return false;
+    in->found->keys++;
+    if (v && e)
+        return v->put(v->ctx, record, e, in->err);
+    if (e)
+        rdb_drop_entry(in->loader, e);
+    return true;
+}
+
+static bool read_records(struct input *in)
+{
+    struct rdb_record record;
+    for (;;) {
+        if (!rdb_records_next(&in->records, &record))
+            return false;
+        if (record.kind == RDB_RECORD_AUX)
+            note_aux(in, &record);
+        else if (record.kind == RDB_RECORD_KEY && !read_key(in, &record))
+            return false;
+        else if (record.kind == RDB_RECORD_END)
+            break;
+    }
+    if (rdb_reader_left(&in->r) != 0)
+        return rdb_fail(&in->r, ERROR_CORRUPT, "there is something behind the end");
+    return true;
+}
+
+bool link_read(const char *path, enum link_kind kind, struct epoch *epoch,
+               const struct encoding_limits *limits, const struct link_visitor *visitor,
+               struct chain_link *found, struct error *err)
+{
+    struct chain_link unwanted;
+    struct input in = {.file = OS_FILE_CLOSED, .kind = kind, .visitor = visitor,
+                       .found = found ? found : &unwanted};
+    memset(in.found, 0, sizeof(*in.found));
+    in.found->kind = kind;
+    if (!sha_begin(&in.sha, err))
+        return false;
+    in.loader = rdb_loader_new(epoch, limits);
+    bool ok = input_open(&in, path, err) && read_records(&in);
+    rdb_loader_free(in.loader);
+    input_close(&in);
+    in.found->size = in.size;
+    if (ok)
+        sha_end(in.sha, in.found->sha256);
+    EVP_MD_CTX_free(in.sha);
+    return ok;
+}
+
+bool link_read_id(const char *path, char id[LINK_ID_SIZE], struct error *err)
+{
+    struct chain_link found = {0};
+    struct input in = {.file = OS_FILE_CLOSED, .kind = LINK_FULL, .found = &found};
+    struct rdb_record record;
+    bool ok = input_open(&in, path, err), more = ok;
+    while (more) {
+        ok = rdb_records_next(&in.records, &record);
+        more = ok && record.kind == RDB_RECORD_AUX;
+        if (more)
+            note_aux(&in, &record);
+    }
+    input_close(&in);
+    memcpy(id, found.id, LINK_ID_SIZE);
+    return ok;
+}
+
+bool link_prove(const char *path, const struct chain_link *link, struct error *err)
+{
+    struct chain_link found;
+    struct keyspace *ks = keyspace_new(1, false);
+    bool ok = link_read(path, link->kind, &ks->epoch, &ks->limits, NULL, &found, err);
+    keyspace_free(ks);
+    if (!ok)
+        return false;
+    if (found.size != link->size)
+        return error_set(err, ERROR_CORRUPT, "it has %llu bytes but should have %llu",
+                         (unsigned long long)found.size, (unsigned long long)link->size);
+    if (strcmp(found.sha256, link->sha256) != 0)
+        return error_set(err, ERROR_CORRUPT, "its SHA-256 is %s but should be %s", found.sha256,
+                         link->sha256);
+    if (strcmp(found.id, link->id) != 0 || strcmp(found.parent, link->parent) != 0 ||
+        found.keys != link->keys || found.deleted != link->deleted)
+        return error_set(err, ERROR_CORRUPT, "it is another snapshot than the manifest says");
+    return true;
+}
+
+/* --- applying ----------------------------------------------------------------------------------- */
+
+struct applying {
+    struct keyspace *ks;
+    const struct rdb_load_options *options;
+};
+
+static bool find_db(struct applying *a, int db, struct error *err)
+{
+    if (db < a->ks->db_count)
+        return true;
+    return error_set(err, ERROR_INVALID, "the file has a database %d, but only %d are configured", db,
+                     a->ks->db_count);
+}
+
+static bool apply_emptied(void *ctx, int db, struct error *err)
+{
+    struct applying *a = ctx;
+    if (!find_db(a, db, err))
+        return false;
+    db_flush(&a->ks->dbs[db]);
+    return true;
+}
+
+/* An expired key is one, too: what keyref_find does about it is not wanted here. */
+static void remove_key(struct keyspace *ks, int db, struct slice key, uint64_t hash)
+{
+    struct table *t = &ks->dbs[db].table;
+    struct keyref ref = {&ks->dbs[db], key, hash, table_find(t, hash, key.data, key.size)};
+    if (ref.entry)
+        keyref_delete(&ref);
+}
+
+static bool apply_deleted(void *ctx, int db, struct slice key, struct error *err)
+{
+    struct applying *a = ctx;
+    if (!find_db(a, db, err))
+        return false;
+    remove_key(a->ks, db, key, key_hash(key));
+    return true;
+}
+
+static bool apply_put(void *ctx, const struct rdb_record *record, struct entry *e, struct error *err)
+{
+    struct applying *a = ctx;
+    struct slice key = entry_key(e);
+    uint64_t hash = key_hash(key);
+    bool known = find_db(a, record->db, err);
+    if (known)
+        remove_key(a->ks, record->db, key, hash);
+    if (!known || (a->options->drop_expired && record->due <= a->options->now_ms)) {
+        struct rdb_loader *loader = rdb_loader_new(&a->ks->epoch, &a->ks->limits);
+        rdb_drop_entry(loader, e);
+        rdb_loader_free(loader);
+        return known;
+    }
+    if (a->ks->lfu && record->frequency >= 0)
+        entry_set_clock(e, (uint32_t)record->frequency);
+    else if (!a->ks->lfu)
+        entry_set_clock(e, (a->options->lru_now - (record->has_idle ? (uint32_t)record->idle : 0)) &
+                               0xffffff);
+    db_insert(&a->ks->dbs[record->db], hash, e);
+    return true;
+}
+
+bool link_apply_delta(const char *path, struct keyspace *ks, const struct rdb_load_options *options,
+                      struct error *err)
+{
+    struct applying a = {ks, options};
+    struct link_visitor visitor = {apply_emptied, apply_deleted, apply_put, &a};
+    return link_read(path, LINK_DELTA, &ks->epoch, &ks->limits, &visitor, NULL, err);
+}

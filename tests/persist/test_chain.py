@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Incremental snapshots: what they take, that a chain of them restores what was there, and what is
+done about one that is damaged."""
+import os
+import pathlib
+import random
+import shutil
+import subprocess
+import tempfile
+import time
+
+import pytest
+import redis
+
+from harness import Error, Server
+
+SEED = int(os.environ.get("HF_SEED", time.time_ns() % 2**32))
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def persistence(client):
+    return client.info("persistence")
+
+
+def chain(client):
+    """The links as dictionaries."""
+    links = client.execute_command("HOLDFAST", "SNAPSHOT", "LIST")
+    text = [[x.decode() if isinstance(x, bytes) else x for x in link] for link in links]
+    return [dict(zip(link[::2], link[1::2])) for link in text]
+
+
+def full(client):
+    client.execute_command("HOLDFAST", "SNAPSHOT", "FULL")
+    wait_for(lambda: persistence(client)["rdb_bgsave_in_progress"] == 0 and len(chain(client)) == 1
+             and chain(client)[0]["sha256"])
+
+
+def incremental(client):
+    """Take one; returns its link."""
+    taken = persistence(client)["chain_incrementals_taken"]
+
+    def begun():
+        try:
+            reply = client.execute_command("HOLDFAST", "SNAPSHOT", "INCREMENTAL")
+        except redis.exceptions.ResponseError as e:
+            assert "running" in str(e)  # the manifest of the full one is still being written
+            return False
+        assert reply == b"Background incremental snapshot started"
+        return True
+    wait_for(begun)
+    wait_for(lambda: not persistence(client)["chain_incremental_in_progress"])
+    after = persistence(client)
+    assert after["chain_last_incremental_status"] == "ok", after["chain_last_incremental_error"]
+    assert after["chain_incrementals_taken"] == taken + 1
+    return chain(client)[-1]
+
+
+def digest(client):
+    return client.execute_command("DEBUG", "DIGEST")
+
+
+def fill(client, rng, keys, size=100):
+    pipe = client.pipeline(transaction=False)
+    for i in range(keys):
+        pipe.set(f"key:{i}", rng.randbytes(size))
+    pipe.execute()
+
+
+def write_randomly(client, rng, count):
+    """Commands that change all there is to change."""
+    pipe = client.pipeline(transaction=False)
+    for _ in range(count):
+        name, other = f"k{rng.randrange(400)}", f"k{rng.randrange(400)}"
+        what = rng.randrange(16)
+        if what < 3:
+            pipe.set(name, rng.randbytes(rng.choice([3, 60, 5000])))
+        elif what == 3:
+            pipe.delete(name)
+        elif what == 4:
+            pipe.append(name, b"x" * rng.randrange(9))
+        elif what == 5:
+            pipe.hset("h" + name, f"f{rng.randrange(40)}", rng.randbytes(8))
+        elif what == 6:
+            pipe.rpush("l" + name, *[rng.randrange(1000) for _ in range(rng.choice([1, 200]))])
+        elif what == 7:
+            pipe.zadd("z" + name, {f"m{rng.randrange(300)}": rng.random() for _ in range(20)})
+        elif what == 8:
+            pipe.sadd("s" + name, *[rng.randrange(1000) for _ in range(rng.choice([1, 200]))])
+        elif what == 9:
+            pipe.execute_command("RENAME", name, other)
+        elif what == 10:
+            pipe.execute_command("MOVE", name, 1)
+        elif what == 11:
+            pipe.execute_command("COPY", name, other, "DB", 2, "REPLACE")
+        elif what == 12:
+            pipe.expire(name, 100000 + rng.randrange(1000))
+        elif what == 13:
+            pipe.persist(name)
+        elif what == 14:
+            pipe.lpop("l" + name, 5)
+        else:
+            pipe.setrange("big" + name[:2], rng.randrange(50000), b"abc")
+    pipe.execute(raise_on_error=False)
+
+
+def test_size_of_a_delta():
+    """One key in a hundred was changed: the delta takes less than a twentieth of the full snapshot, and
+    holds just these keys."""
+    rng = random.Random(SEED)
+    print("HF_SEED", SEED)
+    with Server() as server:
+        client = server.client()
+        fill(client, rng, 20000)
+        full(client)
+        for i in rng.sample(range(20000), 100):
+            client.set(f"key:{i}", rng.randbytes(100))
+        doomed = rng.sample(range(20000), 100)
+        client.delete(*[f"key:{i}" for i in doomed])
+        link = incremental(client)
+        base = chain(client)[0]
+        assert base["keys"] == 20000
+        assert link["deleted"] == 100 and 90 <= link["keys"] <= 100
+        assert link["size"] * 20 < base["size"]
+        assert os.path.getsize(server.directory / link["file"]) == link["size"]
+        # Nothing happened since, and reading changes nothing.
+        client.mget(*[f"key:{i}" for i in range(1000)])
+        link = incremental(client)
+        assert link["keys"] == 0 and link["deleted"] == 0 and link["parent"] == chain(client)[1]["id"]
+
+
+def test_chain_restores():
+    """After kill -9 the full snapshot and the deltas are together what was there at the last of them,
+    and the chain goes on from there."""
+    rng = random.Random(SEED)
+    print("HF_SEED", SEED)
+    directory = tempfile.mkdtemp(prefix="hf-chain-")
+    with Server(directory=directory, options={"snapshot-chain-max": 100}) as server:
+        client = server.client()
+        write_randomly(client, rng, 3000)
+        full(client)
+        for step in range(4):
+            for _ in range(rng.randrange(1, 4)):
+                write_randomly(client, rng, rng.choice([10, 1000]))
+                if rng.randrange(4) == 0:
+                    client.execute_command("SELECT", 0)
+                    client.execute_command("FLUSHDB")
+                    write_randomly(client, rng, 500)
+                link = incremental(client)
+            expected, links = digest(client), chain(client)
+            assert link == links[-1]
+            write_randomly(client, rng, 100)  # lost
+            server.kill()
+            server.start()
+            client = server.client()
+            assert digest(client) == expected
+            assert chain(client) == links
+    shutil.rmtree(directory)
+
+
+def test_next_is_full():
+    """Where a delta cannot tell all that happened a full snapshot is taken in its place, with the
+    reason in INFO."""
+    with Server() as server:
+        client = server.client()
+        assert persistence(client)["chain_next_is_full_as"].startswith("there is no full snapshot")
+        client.set("a", 1)
+        assert client.execute_command("HOLDFAST", "SNAPSHOT", "INCREMENTAL") == \
+            b"Background full snapshot started"
+        wait_for(lambda: len(chain(client)) == 1 and chain(client)[0]["sha256"])
+        incremental(client)
+        client.execute_command("SWAPDB", 0, 1)
+        assert "swapped" in persistence(client)["chain_next_is_full_as"]
+        before = chain(client)
+        assert client.execute_command("HOLDFAST", "SNAPSHOT", "INCREMENTAL") == \
+            b"Background full snapshot started"
+        wait_for(lambda: chain(client) and chain(client)[0]["id"] != before[0]["id"])
+        wait_for(lambda: not (server.directory / before[1]["file"]).exists())
+        assert len(chain(client)) == 1
+        expected = digest(client)
+        server.kill()
+        server.start()
+        client = server.client()
+        assert digest(client) == expected
+        raw = server.raw()
+        raw("CONFIG", "SET", "snapshot-chain-max", 0)
+        assert raw("HOLDFAST", "SNAPSHOT", "INCREMENTAL") == \
+            Error("ERR Incremental snapshots are off: snapshot-chain-max is 0")
+        assert isinstance(raw("HOLDFAST", "SNAPSHOT", "SIDEWAYS"), Error)
+
+
+def test_chain_is_merged():
+    """A chain longer than snapshot-chain-max makes way for a full snapshot; its files go when that is
+    there."""
+    with Server(options={"snapshot-chain-max": 2}) as server:
+        client = server.client()
+        client.set("a", 1)
+        full(client)
+        assert not list(server.directory.glob("*.chain"))
+        first = chain(client)[0]["id"]
+        for i in range(2):
+            client.set(f"b{i}", 1)
+            incremental(client)
+        wait_for(lambda: len(chain(client)) == 1 and chain(client)[0]["id"] != first)
+        wait_for(lambda: not list(server.directory.glob("*.delta")))
+        assert "snapshot-chain-max is 2" in server.text()
+        client.set("c", 1)
+        assert incremental(client)["keys"] == 1
+
+
+def damage(path, how, rng):
+    data = bytearray(path.read_bytes())
+    if how == "byte":
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    elif how == "short":
+        del data[rng.randrange(len(data)):]
+    if how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(bytes(data))
+
+
+def test_damaged_links():
+    """Whatever is wrong with a link: VERIFY and the start name it, nothing is served, and all before it
+    can be had by saying so."""
+    rng = random.Random(SEED)
+    print("HF_SEED", SEED)
+    original, work = tempfile.mkdtemp(prefix="hf-chain-"), tempfile.mkdtemp(prefix="hf-chain-")
+    states = []
+    with Server(directory=original) as server:
+        client = server.client()
+        for i in range(4):
+            write_randomly(client, rng, 300)
+            full(client) if i == 0 else incremental(client)
+            states.append(digest(client))
+        links = chain(client)
+    for number, how in [(0, "byte"), (0, "gone"), (1, "byte"), (2, "short"), (3, "gone"), (3, "byte")]:
+        shutil.rmtree(work)
+        shutil.copytree(original, work)
+        name = links[number]["file"]
+        if number > 0:
+            # A server that runs finds it, too.
+            with Server(directory=work) as server:
+                client = server.client()
+                damage(server.directory / name, how, rng)
+                client.execute_command("HOLDFAST", "SNAPSHOT", "VERIFY")
+                wait_for(lambda: persistence(client)["chain_last_verified_time"])
+                state = persistence(client)
+                assert state["chain_verified_links"] == number and name in state["chain_verify_error"]
+                assert "damaged" in state["chain_next_is_full_as"]
+        else:
+            damage(pathlib.Path(work) / name, how, rng)
+        server = Server(directory=work, wait=False)
+        assert server.process.wait(60) != 0
+        assert name in server.text()
+        server.kill()
+        if number == 0:
+            continue
+        assert f"link {number + 1} of 4" in server.text()
+        assert f"What can be restored: links 1 to {number}" in server.text()
+        with Server(directory=work, options={"recovery-fallback": "snapshot"}) as server:
+            assert digest(server.client()) == states[number - 1]
+    # The manifest itself.
+    shutil.rmtree(work)
+    shutil.copytree(original, work)
+    damage(pathlib.Path(work) / "dump.rdb.chain", "byte", rng)
+    server = Server(directory=work, wait=False)
+    assert server.process.wait(60) != 0 and "dump.rdb.chain" in server.text()
+    server.kill()
+    with Server(directory=work, options={"recovery-fallback": "snapshot"}) as server:
+        assert digest(server.client()) == states[0]
+    shutil.rmtree(original)
+    shutil.rmtree(work)
+
+
+def test_past_chain():
+    """A RDB file that is not the chain's, as it was put there or saved anew, is loaded alone."""
+    directory = tempfile.mkdtemp(prefix="hf-chain-")
+    with Server(directory=directory) as server:
+        client = server.client()
+        client.set("a", 1)
+        full(client)
+        client.set("b", 1)
+        incremental(client)
+        manifest = (server.directory / "dump.rdb.chain").read_bytes()
+        client.set("c", 1)
+        full(client)
+        expected = digest(client)
+        wait_for(lambda: (server.directory / "dump.rdb.chain").read_bytes() != manifest)
+        server.kill()
+        (server.directory / "dump.rdb.chain").write_bytes(manifest)
+        server.start()
+        client = server.client()
+        assert digest(client) == expected
+        assert "of an earlier full one" in server.text()
+        assert chain(client) == []
+    shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize("kind", ["holdfast", "redis"])
+def test_delta_is_no_rdb_file(kind):
+    """No server takes a delta for an RDB file, and redis-check-rdb does not, either."""
+    directory = tempfile.mkdtemp(prefix="hf-chain-")
+    with Server() as server:
+        client = server.client()
+        client.set("a", 1)
+        full(client)
+        client.set("b", 1)
+        link = incremental(client)
+        shutil.copy(server.directory / link["file"], directory + "/dump.rdb")
+        # The full one is an RDB file for everyone.
+        shutil.copy(server.directory / "dump.rdb", directory + "/full.rdb")
+    with Server(kind, directory=directory, options={"dbfilename": "full.rdb"}) as server:
+        assert server.client().dbsize() == 1
+    server = Server(kind, directory=directory, wait=False)
+    assert server.process.wait(60) != 0
+    server.kill()
+    checker = shutil.which("redis-check-rdb")
+    if kind == "redis" and checker:
+        assert subprocess.run([checker, directory + "/dump.rdb"], capture_output=True).returncode != 0
+    shutil.rmtree(directory)
