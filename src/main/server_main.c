@@ -138,7 +138,8 @@ static int serve(struct config *config)
     const struct recovery_result *found = &s->persistence->recovered;
     const struct durability_position at = {
         .manifest = &found->manifest, .lsn = found->lsn, .chain = found->crc, .history = found->history};
-    if (config->appendonly && !durability_start(s, &at, &err)) {
+    /* Told to stop while it loaded, it has not got the data: the log stays as it is. */
+    if (config->appendonly && !s->stopping && !durability_start(s, &at, &err)) {
         log_warning("The log could not be started: %s", err.message);
         goto done;
     }

@@ -289,3 +289,23 @@ def test_list(tmp_path):
 def test_unknown_command(tmp_path, command):
     write_directory(tmp_path, Log().group("SELECT 0", command))
     refused(tmp_path, "offset", command.split()[0].lower() if "SET" in command else command.split()[0])
+
+
+# Told to stop in the middle of loading, it leaves the log as it is.
+def test_stopped_while_loading(tmp_path):
+    data = b"".join(request("SET", f"key:{i}", i) for i in range(100_000))
+    path = write_directory(tmp_path, Log(), data)
+    (path / "appendonly.aof.1.incr.aof").write_bytes(data)
+    (path / "appendonly.aof.2.incr.aof").unlink()
+    (path / "appendonly.aof.manifest").write_bytes(b"file appendonly.aof.1.incr.aof seq 1 type i\n")
+    server = Server(options={**ON, "recovery-fallback": "snapshot"}, directory=tmp_path, wait=False)
+    while True:
+        try:
+            server.raw()("SHUTDOWN", "NOSAVE")
+        except (ConnectionError, FileNotFoundError, EOFError):
+            if server.process.poll() is not None:
+                break
+    server.terminate()
+    server.check_log()
+    with Server(options=ON, directory=tmp_path) as again:
+        assert again.client().dbsize() == 100_000

@@ -282,6 +282,8 @@ static bool replay(struct run *run, const char *path, uint64_t offset, bool last
             end = b->end;
             pipeline_give(p, b);
         }
+        if (ok && o->rdb.cancel != NULL && *o->rdb.cancel)
+            ok = error_set(run->err, ERROR_CANCELLED, "the load was cancelled");
         if (!ok || run->reached)
             break;
         if (o->progress != NULL)
@@ -521,6 +523,8 @@ static bool load_snapshot(struct run *run)
 static bool fall_back(struct run *run)
 {
     char when[80];
+    if (run->err->code == ERROR_CANCELLED)
+        return false;
     log_warning("The log cannot be used: %s", run->err->message);
     if (!run->options->fall_back || run->options->until.kind != UNTIL_END) {
         if (os_path_exists(run->options->rdb_path))
