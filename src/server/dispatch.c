@@ -204,7 +204,10 @@ static bool dispatch_slowly(struct client *c, struct call *call, const struct co
         reject(c, call, command, s->durability->refusal);
         return true;
     }
-    if (s->out_of_memory && all_flags(c, command) & COMMAND_DENYOOM) {
+    /* What is queued takes memory, too. */
+    if (s->out_of_memory &&
+        (all_flags(c, command) & COMMAND_DENYOOM ||
+         (c->flags & CLIENT_MULTI && is_queued(command) && command->handler != cmd_unwatch))) {
         reject(c, call, command, "OOM command not allowed when used memory > 'maxmemory'.");
         return true;
     }

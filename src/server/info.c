@@ -11,6 +11,7 @@
 #include "server/client.h"
 #include "server/config.h"
 #include "server/durability.h"
+#include "server/memory_limit.h"
 #include "server/migrate.h"
 #include "server/persistence.h"
 #include "server/pubsub.h"
@@ -147,7 +148,8 @@ static void memory_section(struct server *s, struct text *out)
     overhead(out, "allocator_rss_ratio", "allocator_rss_bytes", stats.resident, stats.active);
     overhead(out, "rss_overhead_ratio", "rss_overhead_bytes", rss, stats.resident);
     overhead(out, "mem_fragmentation_ratio", "mem_fragmentation_bytes", rss, use.used);
-    text_append_cstr(out, "mem_not_counted_for_evict:0\r\nmem_replication_backlog:0\r\n"
+    text_appendf(out, "mem_not_counted_for_evict:%zu\r\n", memory_limit_not_counted(s));
+    text_append_cstr(out, "mem_replication_backlog:0\r\n"
                           "mem_total_replication_buffers:0\r\nmem_clients_slaves:0\r\n");
     text_appendf(out, "mem_clients_normal:%zu\r\nmem_cluster_links:0\r\nmem_aof_buffer:0\r\n",
                  use.clients);

@@ -19,11 +19,15 @@
 /* Keys between two looks at the memory and the clock. */
 #define RUN 8
 
+size_t memory_limit_not_counted(const struct server *s)
+{
+    size_t stream = s->stream != NULL ? stream_memory(s->stream) : 0;
+    return epoch_held_bytes(&s->ks->epoch) + stream;
+}
+
 size_t memory_limit_used(const struct server *s)
 {
-    size_t used = mem_used(), other = epoch_held_bytes(&s->ks->epoch);
-    if (s->stream != NULL)
-        other += stream_memory(s->stream);
+    size_t used = mem_used(), other = memory_limit_not_counted(s);
     return used > other ? used - other : 0;
 }
 
@@ -130,8 +134,10 @@ void memory_limit_check(struct server *s)
     }
     bool found = s->config->maxmemory_policy != POLICY_NOEVICTION && s->pause.until_ms == 0 &&
                  evict_slice(s, max);
-    set_out_of_memory(s, !found && memory_limit_used(s) > max &&
-                             epoch_reclaiming_count(&s->ks->epoch) == 0);
+    /* What the reclaimer is freeing will do, if eviction is to make room at all. */
+    bool freeing = s->config->maxmemory_policy != POLICY_NOEVICTION &&
+                   epoch_reclaiming_count(&s->ks->epoch) > 0;
+    set_out_of_memory(s, !found && !freeing && memory_limit_used(s) > max);
 }
 
 /* --- maxmemory-clients --- */

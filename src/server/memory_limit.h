@@ -13,7 +13,9 @@
 
 struct evictor;
 
-/* Bytes in use that count for maxmemory. */
+/* Bytes in use that do not count for maxmemory. */
+size_t memory_limit_not_counted(const struct server *s);
+/* And those that do. */
 size_t memory_limit_used(const struct server *s);
 /* Evict if need be, for one slice of time. Afterwards s->out_of_memory says whether commands that
  * need memory are to be refused. Called between commands, and by the cron. */

@@ -31,6 +31,14 @@ LEFT_OUT = {
     "CLIENT INFO": "test_server", "CLIENT HELP": "test_server", "CONFIG REWRITE": "test_server",
     "CONFIG HELP": "test_server", "COMMAND": "test_server", "COMMAND DOCS": "test_server",
     "COMMAND INFO": "test_server", "COMMAND LIST": "test_server", "COMMAND COUNT": "test_server",
+    "SUBSCRIBE": "test_pubsub", "UNSUBSCRIBE": "test_pubsub", "PSUBSCRIBE": "test_pubsub", "PUNSUBSCRIBE": "test_pubsub",
+    "SSUBSCRIBE": "test_pubsub", "SUNSUBSCRIBE": "test_pubsub", "PUBLISH": "test_pubsub", "SPUBLISH": "test_pubsub",
+    "PUBSUB CHANNELS": "test_pubsub", "PUBSUB NUMSUB": "test_pubsub", "PUBSUB NUMPAT": "test_pubsub", "PUBSUB HELP": "test_server",
+    "PUBSUB SHARDCHANNELS": "test_pubsub", "PUBSUB SHARDNUMSUB": "test_pubsub", "MONITOR": "test_pubsub",
+    "SLOWLOG GET": "test_slowlog", "SLOWLOG LEN": "test_slowlog", "SLOWLOG RESET": "test_slowlog", "SLOWLOG HELP": "test_server",
+    "LATENCY LATEST": "test_slowlog", "LATENCY HISTORY": "test_slowlog", "LATENCY RESET": "test_slowlog",
+    "LATENCY GRAPH": "test_slowlog", "LATENCY DOCTOR": "test_slowlog", "LATENCY HISTOGRAM": "test_slowlog",
+    "LATENCY HELP": "test_server",
     "COMMAND HELP": "test_server", "OBJECT HELP": "test_server", "CONFIG SET": "preamble of a sequence",
 }
 
