@@ -62,7 +62,7 @@ def test_commandlog(pair):
     requests, replies = r("COMMANDLOG", "GET", "-1", "large-request"), r("COMMANDLOG", "GET", "-1", "large-reply")
     assert [e[3][0] for e in requests] == [b"SET"] and requests[0][2] >= 200000
     assert [e[3][0] for e in replies] == [b"GET"] and replies[0][2] >= 200000
-    assert r("COMMANDLOG", "LEN", "large-reply") == 1
+    assert r("COMMANDLOG", "LEN", "large-reply") == 1 and "large-reply" in r("COMMANDLOG", "HELP")[2] + r("COMMANDLOG", "HELP")[3]
     assert "type should be one of" in r("COMMANDLOG", "LEN", "x")
     r("CONFIG", "SET", "commandlog-reply-larger-than", "10")
     r("ECHO", "twelve bytes")
