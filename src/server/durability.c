@@ -13,6 +13,7 @@
 #include "server/config.h"
 #include "server/hold.h"
 #include "server/persistence.h"
+#include "server/slowlog.h"
 
 #define TIMER_MS 100
 /* After a failure the next try follows in a second, then in twice the time, up to a minute. */
@@ -160,10 +161,24 @@ static void wake(void *ctx)
     loop_post(d->server->loop, on_awake, d);
 }
 
+/* For LATENCY, under Redis's names. */
+static void note_latency(struct durability *d)
+{
+    int64_t write_us, sync_us;
+    writer_take_longest(d->writer, &write_us, &sync_us);
+    if (write_us != 0)
+        latency_note(d->server, "aof-write", write_us);
+    if (sync_us != 0)
+        latency_note(d->server,
+                     d->server->config->appendfsync == FSYNC_ALWAYS ? "aof-fsync-always" : "aof-fsync",
+                     sync_us);
+}
+
 static int64_t on_timer(void *ctx)
 {
     struct durability *d = ctx;
     if (d->writer != NULL) {
+        note_latency(d);
         hold_release(d->server->hold, writer_durable_lsn(d->writer));
         stream_trim(d->server->stream);
     }

@@ -111,6 +111,7 @@ struct writer {
     struct job job;
     struct error job_error;
     uint64_t flush_lsn; /* sync up to here at once */
+    int64_t longest_write_us, longest_sync_us;
     struct writer_stats stats;
 };
 
@@ -197,6 +198,8 @@ static bool put_out(struct writer *w, uint64_t *at, const char *data, size_t siz
     w->stats.writes++;
     w->stats.busy_us += took;
     histogram_record(w->write_times, (uint64_t)took, 1);
+    if (took > w->longest_write_us)
+        w->longest_write_us = took;
     pthread_mutex_unlock(&w->lock);
     return ok;
 }
@@ -387,6 +390,8 @@ static bool sync_file(struct writer *w)
     w->stats.slow_syncs += took > SLOW_SYNC_US;
     w->stats.busy_us += took;
     histogram_record(w->sync_times, (uint64_t)took, 1);
+    if (took > w->longest_sync_us)
+        w->longest_sync_us = took;
     pthread_mutex_unlock(&w->lock);
     if (!ok) {
         give_up(w, &err);
@@ -1025,6 +1030,15 @@ int64_t writer_at_risk_since_us(const struct writer *w)
 enum writer_state writer_state(const struct writer *w)
 {
     return get_state(w);
+}
+
+void writer_take_longest(struct writer *w, int64_t *write_us, int64_t *sync_us)
+{
+    pthread_mutex_lock(&w->lock);
+    *write_us = w->longest_write_us;
+    *sync_us = w->longest_sync_us;
+    w->longest_write_us = w->longest_sync_us = 0;
+    pthread_mutex_unlock(&w->lock);
 }
 
 void writer_get_stats(const struct writer *w, struct writer_stats *stats)

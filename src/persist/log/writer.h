@@ -108,6 +108,9 @@ void writer_set_eager(struct writer *w, bool eager);
 void writer_set_sync(struct writer *w, enum writer_sync sync);
 void writer_set_timestamps(struct writer *w, bool timestamps);
 
+/* The longest write and sync since it was asked last, in microseconds; 0: there was none. */
+void writer_take_longest(struct writer *w, int64_t *write_us, int64_t *sync_us);
+
 uint64_t writer_written_lsn(const struct writer *w);
 uint64_t writer_durable_lsn(const struct writer *w);
 /* When the first byte that is not durable was published, by the monotonic clock; 0: all is. */
