@@ -116,13 +116,15 @@ static bool has_failed(const struct job *job)
     return __atomic_load_n(&job->failed, __ATOMIC_RELAXED);
 }
 
-/* The first error is the one that is told. */
+/* The first error is the one that is told. Once there is a plan nothing fails any more, as then the
+ * threads build from each other's pairs: who gives up at that point gets the whole load. */
 static void fail(struct job *job, const struct error *err)
 {
     pthread_mutex_lock(&job->lock);
-    if (!job->failed)
+    if (!job->failed && !job->planned) {
         job->err = *err;
-    __atomic_store_n(&job->failed, true, __ATOMIC_RELAXED);
+        __atomic_store_n(&job->failed, true, __ATOMIC_RELAXED);
+    }
     pthread_cond_broadcast(&job->changed);
     pthread_mutex_unlock(&job->lock);
 }

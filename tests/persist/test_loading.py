@@ -22,7 +22,7 @@ def make_file(tmp_path, kind="holdfast"):
 
 def start_slowly(tmp_path, **options):
     """A server that takes some seconds to load the file."""
-    options = {"key-load-delay": "1000", **options}
+    options = {"key-load-delay": "1500", **options}
     server = Server(directory=tmp_path, options=options, wait=False)
     end = time.monotonic() + 60
     while True:
@@ -60,7 +60,7 @@ def test_progress(tmp_path, kind, threads):
         except redis.exceptions.BusyLoadingError:
             refused += 1
         time.sleep(0.05)
-    assert refused > 1 and len(set(seen)) > 1
+    assert refused > 0 and len(set(seen)) > 1
     assert seen == sorted(seen)
     assert client.dbsize() == KEYS
     info = client.info("persistence")
