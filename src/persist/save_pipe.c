@@ -18,7 +18,7 @@
 /* What a task should come to, by the estimated size of a key: half a chunk, as estimates err. */
 #define TASK_BYTES (SAVE_CHUNK_BYTES / 2)
 #define TASK_BITS_MAX 20
-#define BLOCKS_PER_WORKER 3
+#define BLOCKS_PER_WORKER 12
 #define TASKS_PER_WORKER 4
 
 struct task {

@@ -21,7 +21,7 @@
 
 #include "persist/save_job.h"
 
-#define SAVE_BLOCK_BYTES (1U << 20)
+#define SAVE_BLOCK_BYTES (256U << 10)
 #define SAVE_CHUNK_BYTES (4U << 20)
 
 struct save_block {

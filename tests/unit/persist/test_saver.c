@@ -20,7 +20,7 @@
 #include "type/string.h"
 
 /* Enough for several blocks, chunks and writes. */
-#define VALUES 55
+#define VALUES 24
 #define VALUE_SIZE 20000
 
 static char dir[64], path[128];
