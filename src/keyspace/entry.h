@@ -72,10 +72,11 @@ enum entry_flag {
     ENTRY_EXPIRES = 1,  /* has the due field */
     ENTRY_LONG_KEY = 2, /* the key's size is in its own field */
     ENTRY_GROWN = 4,    /* Redis's large encoding is reported */
-    ENTRY_INTEGERS = 8  /* set as a dict: Redis would have it as an intset */
+    ENTRY_INTEGERS = 8, /* set as a dict: Redis would have it as an intset */
+    ENTRY_MOVED = 16    /* nodes of the value may be known to a snapshot under another key */
 };
 /* Those that belong to the value and go with it. */
-#define ENTRY_VALUE_FLAGS (ENTRY_GROWN | ENTRY_INTEGERS)
+#define ENTRY_VALUE_FLAGS (ENTRY_GROWN | ENTRY_INTEGERS | ENTRY_MOVED)
 
 #define ENTRY_EMBED_MAX 4096
 #define ENTRY_NO_EXPIRY INT64_MAX

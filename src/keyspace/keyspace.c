@@ -92,7 +92,9 @@ struct keyspace *keyspace_new(int db_count, bool with_reclaimer)
         ks->dbs[i].ks = ks;
         ks->dbs[i].id = i;
         table_init(&ks->dbs[i].table, &entry_table_type);
+        ks->dbs[i].table.space = (uint32_t)i;
     }
+    epoch_set_spaces(&ks->epoch, (uint32_t)db_count);
     ks->limits = (struct encoding_limits){.hash_max_listpack_entries = 512,
                                           .hash_max_listpack_value = 64,
                                           .set_max_intset_entries = 512,
@@ -206,7 +208,10 @@ bool db_expire(struct db *db, struct slice key, uint64_t hash)
 {
     if (db->ks->lazy_expire_paused)
         return false;
-    struct keyref ref = {db, key, hash, table_find(&db->table, hash, key.data, key.size)};
+    struct keyref ref = {.db = db,
+                         .key = key,
+                         .hash = hash,
+                         .entry = table_find(&db->table, hash, key.data, key.size)};
     if (ref.entry == NULL || !has_expired(db->ks, ref.entry))
         return false;
     remove_expired(&ref);
@@ -215,7 +220,10 @@ bool db_expire(struct db *db, struct slice key, uint64_t hash)
 
 void keyref_find(struct keyref *ref, struct db *db, struct slice key, uint64_t hash)
 {
-    *ref = (struct keyref){db, key, hash, table_find(&db->table, hash, key.data, key.size)};
+    ref->db = db;
+    ref->key = key;
+    ref->hash = hash;
+    ref->entry = table_find(&db->table, hash, key.data, key.size);
     if (ref->entry == NULL || __builtin_expect(!has_expired(db->ks, ref->entry), 1))
         return;
     if (db->ks->lazy_expire_paused)
@@ -232,10 +240,27 @@ static bool same_class(size_t a, size_t b)
     return a == b || mem_good_size(a) == mem_good_size(b);
 }
 
+/* A snapshot may still read a moved value's nodes where it stood before. */
+static struct epoch value_view(const struct keyref *ref, const struct entry *e)
+{
+    const struct epoch *epoch = &ref->db->ks->epoch;
+    if (e && e->flags & ENTRY_MOVED)
+        return *epoch;
+    return epoch_part(epoch, ref->db->table.space, ref->hash, 64);
+}
+
+struct epoch *keyref_part_epoch(const struct keyref *ref)
+{
+    /* The ref is its user's own, and the view a field that only this function fills. */
+    struct epoch *view = (struct epoch *)(uintptr_t)&ref->view;
+    *view = value_view(ref, ref->entry);
+    return view;
+}
+
 /* Retire what hangs below a root. The root itself stays as it is: a snapshot may read it. */
 static void retire_below(struct keyref *ref, const struct entry *e)
 {
-    struct epoch *epoch = &ref->db->ks->epoch;
+    struct epoch view = value_view(ref, e), *epoch = &view;
     const void *value = entry_value(e);
     switch (entry_encoding(e)) {
     case ENTRY_ROPE: {
@@ -265,6 +290,18 @@ static void retire_below(struct keyref *ref, const struct entry *e)
     }
 }
 
+/* The block of an entry: it belongs to the part of the table where it stood. */
+static void retire_block(const struct keyref *ref, struct entry *e, bool owned)
+{
+    const struct epoch *epoch = &ref->db->ks->epoch;
+    if (owned || !epoch_has_snapshot(epoch)) {
+        mem_free_sized(e, entry_size(e));
+        return;
+    }
+    struct epoch view = epoch_part(epoch, ref->db->table.space, ref->hash, 64);
+    epoch_retire_shared(&view, e, entry_size(e), true);
+}
+
 /* Before the entry itself is changed: whether it may be. Without a snapshot always. */
 static bool entry_owned(struct keyref *ref)
 {
@@ -292,7 +329,7 @@ static void replace_block(struct keyref *ref, struct entry *fresh)
     table_replace(&db->table, &place, fresh);
     if (fresh->flags & ENTRY_EXPIRES)
         table_note_due(&db->table, &place, entry_due(fresh));
-    epoch_retire_shared(epoch, old, entry_size(old), !owned);
+    retire_block(ref, old, owned);
     ref->entry = fresh;
 }
 
@@ -481,17 +518,21 @@ void keyref_delete(struct keyref *ref)
     bool owned = unlink_entry(ref);
     if (entry_has_root(e))
         retire_below(ref, e);
-    epoch_retire_shared(&ref->db->ks->epoch, e, entry_size(e), !owned);
+    retire_block(ref, e, owned);
 }
 
 struct entry *keyref_take(struct keyref *ref)
 {
-    struct entry *e = ref->entry;
-    if (unlink_entry(ref))
-        return e;
-    struct entry *copy = entry_clone(e);
-    epoch_retire_shared(&ref->db->ks->epoch, e, entry_size(e), true);
-    return copy;
+    struct entry *e = ref->entry, *taken = e;
+    if (!unlink_entry(ref)) {
+        taken = entry_clone(e);
+        retire_block(ref, e, false);
+    }
+    /* From here on its nodes do not belong to the part that the key's hash says. */
+    if (epoch_has_snapshot(&ref->db->ks->epoch) && entry_has_root(taken) &&
+        ref->db->table.space != EPOCH_NOWHERE)
+        taken->flags |= ENTRY_MOVED;
+    return taken;
 }
 
 void keyref_give(struct keyref *ref, struct entry *e)

@@ -101,11 +101,22 @@ struct keyref {
     struct slice key; /* the caller's bytes; must live as long as the ref is used */
     uint64_t hash;
     struct entry *entry; /* NULL: there is no such key */
+    struct epoch view;   /* of keyref_epoch */
 };
 
 /* Find a key for writing. An expired one is removed first (or, while lazy_expire_paused, hidden
  * until keyref_put replaces it). ref->entry may be NULL afterwards. */
 void keyref_find(struct keyref *ref, struct db *db, struct slice key, uint64_t hash);
+
+/* The epoch to give to the structures below the entry, for every change of them: in its view snapshots
+ * that are done with the key's part do not count. Good for one call; it may be asked for again. */
+struct epoch *keyref_part_epoch(const struct keyref *ref);
+static inline struct epoch *keyref_epoch(const struct keyref *ref)
+{
+    if (__builtin_expect(!epoch_has_snapshot(&ref->db->ks->epoch), 1))
+        return &ref->db->ks->epoch;
+    return keyref_part_epoch(ref);
+}
 
 /* Make the entry itself changeable in place. Cheap when it already is. Returns ref->entry. */
 struct entry *keyref_own(struct keyref *ref);
@@ -166,14 +177,14 @@ struct snapshot {
         struct table table; /* read with table_walk, on any thread */
         uint64_t expires;
         struct db_changes changes[EPOCH_MARKS];
-        uint64_t walked; /* see snapshot_note_walked */
     } dbs[];
 };
 struct snapshot *snapshot_begin(struct keyspace *ks); /* constant time in the size of the data */
-/* Called by the one thread that walks the snapshot in hash order: it has passed all hashes of the
- * database below `hash` and will not read there again, so what is written there from now on needs no
- * copies for it. Has no effect while other snapshots are live. */
-void snapshot_note_walked(struct snapshot *s, int db, uint64_t hash);
+/* Whoever reads the snapshot, on as many threads as it likes, has read all hashes of the database whose
+ * top EPOCH_PART_BITS bits are first..last, and will not look up or walk there again (nor call
+ * snapshot_deleted): what was kept of them is let go, and what is written there needs no copies for it.
+ * Any thread; once for each part. */
+void snapshot_note_done(struct snapshot *s, int db, uint32_t first_part, uint32_t last_part);
 /* No thread may read it any more. */
 void snapshot_end(struct keyspace *ks, struct snapshot *s);
 

@@ -24,8 +24,6 @@
 struct task {
     struct save_block *first, *last;
     bool done; /* no more blocks come */
-    int db;
-    uint64_t end; /* the last hash of its range */
 };
 
 struct worker {
@@ -54,6 +52,7 @@ struct save_pipe {
     struct task *ring; /* of the tasks from `head` on, `window` of them */
     uint64_t window, head, next, count;
     int *bits;         /* of each database: 1 << bits tasks; -1: it is empty */
+    uint32_t **left;   /* of each database with more tasks than parts: for each part, tasks not ended */
     int next_db;       /* where `next` is */
     uint64_t next_in_db;
     struct save_block *pool; /* those that were used before and are free */
@@ -179,20 +178,36 @@ static bool take_task(struct worker *w, uint64_t *first, uint64_t *last)
         *first = range_first(bits, p->next_in_db);
         *last = range_last(bits, p->next_in_db);
         p->next_in_db++;
-        p->ring[w->task % p->window] = (struct task){.db = w->db, .end = *last};
+        p->ring[w->task % p->window] = (struct task){0};
     }
     pthread_mutex_unlock(&p->lock);
     return found;
 }
 
-static void end_task(struct worker *w)
+static void end_task(struct worker *w, uint64_t first)
 {
     struct save_pipe *p = w->pipe;
+    uint32_t part = epoch_part_of(first);
+    bool part_done = false;
     pthread_mutex_lock(&p->lock);
     p->ring[w->task % p->window].done = true;
+    if (p->left[w->db])
+        part_done = --p->left[w->db][part] == 0;
     if (w->task == p->head)
         pthread_cond_signal(&p->for_writer);
     pthread_mutex_unlock(&p->lock);
+    if (part_done)
+        snapshot_note_done(p->snapshot, w->db, part, part);
+}
+
+/* Within a task of several parts: those up to `next`, which has not been read yet, are done. */
+static void note_parts(struct worker *w, uint64_t next, bool all, uint32_t *part, uint32_t last)
+{
+    uint32_t end = all ? last + 1 : epoch_part_of(next);
+    if (w->pipe->left[w->db] || end <= *part)
+        return;
+    snapshot_note_done(w->pipe->snapshot, w->db, *part, end - 1);
+    *part = end;
 }
 
 static uint64_t written(const struct worker *w)
@@ -260,10 +275,13 @@ static void run_task(struct worker *w, uint64_t first, uint64_t last)
 {
     struct save_pipe *p = w->pipe;
     const struct table *table = &p->snapshot->dbs[w->db].table;
+    uint32_t part = epoch_part_of(first), last_part = epoch_part_of(last);
     bool done = false;
     while (!done && !w->writer.failed && !is_stopped(p)) {
         first = table_walk(table, first, last, 1, save_item, w, &done);
         report(w);
+        if (!w->writer.failed && !is_stopped(p))
+            note_parts(w, first, done, &part, last_part);
         if (w->in_chunk && written(w) - w->chunk_start >= SAVE_CHUNK_BYTES)
             end_chunk(w);
         if (p->polite) {
@@ -285,7 +303,9 @@ static void worker_main(void *arg)
         os_polite_begin(&w->polite);
     while (take_task(w, &first, &last)) {
         run_task(w, first, last);
-        end_task(w);
+        if (w->writer.failed || is_stopped(w->pipe))
+            break;
+        end_task(w, first);
     }
 }
 
@@ -303,8 +323,6 @@ struct save_block *save_pipe_next(struct save_pipe *p)
             break;
         }
         if (p->head < p->next && t->done) {
-            /* All before its end has been read, by all workers. */
-            snapshot_note_walked(p->snapshot, t->db, t->end);
             p->head++;
             pthread_cond_broadcast(&p->for_workers);
             continue;
@@ -321,6 +339,7 @@ static void plan(struct save_pipe *p, size_t bytes_per_key)
 {
     uint64_t keys_per_task = TASK_BYTES / (bytes_per_key ? bytes_per_key : 1) + 1;
     p->bits = mem_alloc((size_t)p->snapshot->db_count * sizeof(*p->bits));
+    p->left = mem_zalloc((size_t)p->snapshot->db_count * sizeof(*p->left));
     for (int i = 0; i < p->snapshot->db_count; i++) {
         uint64_t keys = p->snapshot->dbs[i].table.count;
         p->bits[i] = -1;
@@ -330,6 +349,11 @@ static void plan(struct save_pipe *p, size_t bytes_per_key)
         while (p->bits[i] < TASK_BITS_MAX && keys >> p->bits[i] > keys_per_task)
             p->bits[i]++;
         p->count += 1ULL << p->bits[i];
+        if (p->bits[i] <= EPOCH_PART_BITS)
+            continue;
+        p->left[i] = mem_alloc(EPOCH_PARTS * sizeof(uint32_t));
+        for (uint32_t part = 0; part < EPOCH_PARTS; part++)
+            p->left[i][part] = 1U << (p->bits[i] - EPOCH_PART_BITS);
     }
 }
 
@@ -406,6 +430,9 @@ void save_pipe_free(struct save_pipe *p)
     mem_free(p->workers);
     mem_free(p->blocks);
     mem_free(p->ring);
+    for (int i = 0; i < p->snapshot->db_count; i++)
+        mem_free(p->left[i]);
+    mem_free(p->left);
     mem_free(p->bits);
     mem_free(p);
 }

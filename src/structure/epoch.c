@@ -8,6 +8,9 @@
  *     Rule. No live snapshot with an epoch above the limit can see the node; one with an epoch up
  *     to the limit sees it exactly if the node's birth is <= its epoch.
  *
+ * (Where the node belongs to a part, "live snapshot" means here: one that is live and not done with
+ * that part. All records of a batch belong to one part, or to none.)
+ *
  * It holds for what is retired to the newest snapshot n (limit n): later snapshots are taken after
  * the node was unlinked. It still holds with limit n-1 once n is released, and for what a deep free
  * with `seen` hands back (limit seen): the subtree was unlinked when no snapshot above `seen` could
@@ -45,31 +48,47 @@ struct record {
 #define NODE_BYTES_GUESS 512 /* of a subtree's node, for the accounting */
 #define BIRTH_MAX ((1ULL << 40) - 1)
 
-#define CHUNK_RECORDS 255
+/* Small, as every part of a space may have one that is nearly empty. */
+#define CHUNK_RECORDS 63
 struct chunk {
     struct chunk *next;
     size_t count;
     struct record records[CHUNK_RECORDS];
 };
-static_assert(sizeof(struct chunk) == 4096, "a chunk fills its size class");
+static_assert(sizeof(struct chunk) == 1024, "a chunk fills its size class");
 
 struct batch {
     struct batch *next;
     uint64_t limit; /* in the reclaimer's queue: what deep frees are given as `seen` */
+    uint32_t space, part; /* that all of it belongs to */
     struct chunk *first, *last;
     size_t count, bytes;
+};
+
+#define DONE_WORDS (EPOCH_PARTS / 64)
+
+struct space {
+    uint64_t done[DONE_WORDS]; /* atomic: a bit for each part that the reader is done with */
+    struct batch **parts;      /* what waits, by part; NULL: nothing yet */
 };
 
 struct epoch_snapshot {
     uint64_t epoch;
     struct epoch_snapshot *older, *newer;
-    struct batch *held;
+    struct batch *held;     /* what belongs to no part */
+    size_t held_count;      /* in it and the parts */
+    size_t held_bytes;      /* atomic: who reports on a snapshot may do so on another thread */
+    uint64_t done_count;    /* atomic: calls of epoch_snapshot_done */
+    uint64_t settled_count; /* as of the last look at the parts */
+    uint32_t space_count;
+    struct space spaces[];
 };
 
 struct epoch_private {
     struct epoch_snapshot *newest;
     struct batch *work, *work_last; /* of released snapshots, and what was handed back */
     size_t pending;                 /* records in `work` and with the snapshots */
+    uint32_t space_count;
 
     bool with_thread;
     pthread_t thread;
@@ -85,6 +104,7 @@ struct epoch_private {
 struct epoch_reclaim {
     struct batch *kept;
     uint64_t seen;
+    uint32_t space, part;
 };
 
 static epoch_free_fn *free_functions[EPOCH_KIND_COUNT];
@@ -142,10 +162,12 @@ static size_t record_bytes(struct record r)
     return record_size(r) ? record_size(r) * SIZE_UNIT : mem_usable_size(r.ptr);
 }
 
-static struct batch *batch_new(uint64_t limit)
+static struct batch *batch_new(uint64_t limit, uint32_t space, uint32_t part)
 {
     struct batch *b = mem_zalloc(sizeof(*b));
     b->limit = limit;
+    b->space = space;
+    b->part = part;
     return b;
 }
 
@@ -164,8 +186,7 @@ static void batch_add(struct batch *b, struct record r)
     }
     c->records[c->count++] = r;
     b->count++;
-    /* Who reports on a snapshot may read it on another thread. */
-    __atomic_store_n(&b->bytes, b->bytes + record_bytes(r), __ATOMIC_RELAXED);
+    b->bytes += record_bytes(r);
 }
 
 static struct record batch_pop(struct batch *b)
@@ -194,7 +215,7 @@ void epoch_keep(struct epoch_reclaim *ctx, enum epoch_kind kind, void *ptr, uint
 {
     assert(birth <= ctx->seen);
     if (!ctx->kept)
-        ctx->kept = batch_new(ctx->seen);
+        ctx->kept = batch_new(ctx->seen, ctx->space, ctx->part);
     /* Nothing is known of the size: a tree may be large. */
     batch_add(ctx->kept, kind == EPOCH_BLOCK
                              ? record_of_block(ptr, birth, 0)
@@ -241,7 +262,7 @@ static void *reclaimer_main(void *arg)
         pthread_mutex_unlock(&p->lock);
 
         size_t count = b->count;
-        struct epoch_reclaim ctx = {.seen = b->limit};
+        struct epoch_reclaim ctx = {.seen = b->limit, .space = b->space, .part = b->part};
         reclaim_batch(b, &ctx);
         mem_free_sized(b, sizeof(*b));
 
@@ -277,13 +298,15 @@ static void give_batch(struct epoch_private *p, struct batch *b, uint64_t seen)
 }
 
 /* One subtree: joins the last batch of the queue if that is to be freed alike. */
-static void give_record(struct epoch_private *p, struct record r, uint64_t seen)
+static void give_record(struct epoch_private *p, struct record r, uint64_t seen, uint32_t space,
+                        uint32_t part)
 {
     p->pending--;
     pthread_mutex_lock(&p->lock);
     thread_pending_add(p, 1);
-    if (!p->queue_last || p->queue_last->limit != seen) {
-        struct batch *b = batch_new(seen);
+    if (!p->queue_last || p->queue_last->limit != seen || p->queue_last->space != space ||
+        p->queue_last->part != part) {
+        struct batch *b = batch_new(seen, space, part);
         if (p->queue_last)
             p->queue_last->next = b;
         else
@@ -299,19 +322,53 @@ static void give_record(struct epoch_private *p, struct record r, uint64_t seen)
 /* --- settling ----------------------------------------------------------------------------------
  */
 
-static struct epoch_snapshot *newest_up_to(const struct epoch_private *p, uint64_t limit)
+/* Whether the reader is done with all parts from first to last. */
+static bool is_done(const struct epoch_snapshot *s, uint32_t space, uint32_t first, uint32_t last)
+{
+    if (space >= s->space_count)
+        return false;
+    const uint64_t *done = s->spaces[space].done;
+    for (uint32_t part = first; part <= last; part++) {
+        if (!(__atomic_load_n(&done[part / 64], __ATOMIC_ACQUIRE) >> (part % 64) & 1))
+            return false;
+    }
+    return true;
+}
+
+/* The newest live snapshot up to the limit that may still read what belongs to the part. */
+static struct epoch_snapshot *newest_up_to(const struct epoch_private *p, uint64_t limit,
+                                           uint32_t space, uint32_t part)
 {
     struct epoch_snapshot *s = p->newest;
-    while (s && s->epoch > limit)
+    while (s && (s->epoch > limit || is_done(s, space, part, part)))
         s = s->older;
     return s;
 }
 
-static void settle(struct epoch_private *p, struct record r, struct epoch_snapshot *m);
+static void hold(struct epoch_snapshot *s, struct record r, uint32_t space, uint32_t part)
+{
+    struct batch *b = s->held;
+    if (space < s->space_count) {
+        struct space *in = &s->spaces[space];
+        if (!in->parts)
+            in->parts = mem_zalloc(EPOCH_PARTS * sizeof(struct batch *));
+        if (!in->parts[part])
+            in->parts[part] = batch_new(s->epoch, space, part);
+        b = in->parts[part];
+    }
+    size_t before = b->bytes;
+    batch_add(b, r);
+    s->held_count++;
+    __atomic_store_n(&s->held_bytes, s->held_bytes + b->bytes - before, __ATOMIC_RELAXED);
+}
+
+static void settle(struct epoch_private *p, struct record r, struct epoch_snapshot *m,
+                   uint32_t space, uint32_t part);
 
 /* Free what no live snapshot sees the root of. `m` may see parts of it; it may be NULL. The record
  * counts as pending until then. */
-static void free_record(struct epoch_private *p, struct record r, struct epoch_snapshot *m)
+static void free_record(struct epoch_private *p, struct record r, struct epoch_snapshot *m,
+                        uint32_t space, uint32_t part)
 {
     if (record_kind(r) == EPOCH_BLOCK) {
         p->pending--;
@@ -320,10 +377,10 @@ static void free_record(struct epoch_private *p, struct record r, struct epoch_s
     }
     uint64_t seen = m ? m->epoch : 0;
     if (p->with_thread && record_size(r) >= EPOCH_SMALL_WEIGHT) {
-        give_record(p, r, seen);
+        give_record(p, r, seen, space, part);
         return;
     }
-    struct epoch_reclaim ctx = {.seen = seen};
+    struct epoch_reclaim ctx = {.seen = seen, .space = space, .part = part};
     free_functions[record_kind(r)](&ctx, r.ptr, seen);
     p->pending--;
     if (!ctx.kept)
@@ -331,17 +388,18 @@ static void free_record(struct epoch_private *p, struct record r, struct epoch_s
     /* All kept ones are seen by m, so this does not come back here. */
     p->pending += ctx.kept->count;
     while (ctx.kept->count)
-        settle(p, batch_pop(ctx.kept), m);
+        settle(p, batch_pop(ctx.kept), m, space, part);
     mem_free_sized(ctx.kept, sizeof(*ctx.kept));
 }
 
-/* m: the newest live snapshot up to the record's limit. */
-static void settle(struct epoch_private *p, struct record r, struct epoch_snapshot *m)
+/* m: the newest live snapshot up to the record's limit that is not done with its part. */
+static void settle(struct epoch_private *p, struct record r, struct epoch_snapshot *m,
+                   uint32_t space, uint32_t part)
 {
     if (m && record_birth(r) <= m->epoch)
-        batch_add(m->held, r);
+        hold(m, r, space, part);
     else
-        free_record(p, r, m);
+        free_record(p, r, m, space, part);
 }
 
 static void add_work(struct epoch_private *p, struct batch *b)
@@ -371,16 +429,49 @@ static void take_kept(struct epoch_private *p)
     }
 }
 
+/* What waited for a snapshot is work now: it counts from here on as retired before it was taken. */
+static void let_go(struct epoch_private *p, struct epoch_snapshot *s, struct batch *b)
+{
+    s->held_count -= b->count;
+    __atomic_store_n(&s->held_bytes, s->held_bytes - b->bytes, __ATOMIC_RELAXED);
+    b->limit = s->epoch - 1;
+    if (b->count == 0)
+        mem_free_sized(b, sizeof(*b));
+    else
+        add_work(p, b);
+}
+
+/* The parts that the readers are done with. */
+static void take_done(struct epoch_private *p)
+{
+    for (struct epoch_snapshot *s = p->newest; s; s = s->older) {
+        uint64_t count = __atomic_load_n(&s->done_count, __ATOMIC_ACQUIRE);
+        if (count == s->settled_count)
+            continue;
+        s->settled_count = count;
+        for (uint32_t i = 0; i < s->space_count; i++) {
+            struct batch **parts = s->spaces[i].parts;
+            for (uint32_t part = 0; parts && part < EPOCH_PARTS; part++) {
+                if (parts[part] && is_done(s, i, part, part)) {
+                    let_go(p, s, parts[part]);
+                    parts[part] = NULL;
+                }
+            }
+        }
+    }
+}
+
 bool epoch_reclaim_step(struct epoch *e, size_t budget)
 {
     struct epoch_private *p = e->priv;
     take_kept(p);
+    take_done(p);
     while (p->work && budget) {
         struct batch *b = p->work;
-        struct epoch_snapshot *m = newest_up_to(p, b->limit);
+        struct epoch_snapshot *m = newest_up_to(p, b->limit, b->space, b->part);
         bool give = !m && p->with_thread && b->count;
         while (!give && b->count && budget) {
-            settle(p, batch_pop(b), m);
+            settle(p, batch_pop(b), m, b->space, b->part);
             budget--;
         }
         if (!give && b->count)
@@ -422,12 +513,21 @@ size_t epoch_pending_count(const struct epoch *e)
 /* --- retiring ----------------------------------------------------------------------------------
  */
 
+/* The snapshot that a view's `frozen` stands for; NULL: none. */
+static struct epoch_snapshot *snapshot_of(const struct epoch *e)
+{
+    struct epoch_snapshot *s = e->priv->newest;
+    while (s && s->epoch != e->frozen)
+        s = s->older;
+    return s;
+}
+
 void epoch_retire_frozen(struct epoch *e, void *ptr, size_t size, uint64_t birth)
 {
-    struct epoch_private *p = e->priv;
-    assert(p->newest && birth <= p->newest->epoch);
-    p->pending++;
-    batch_add(p->newest->held, record_of_block(ptr, birth, size));
+    struct epoch_snapshot *s = snapshot_of(e);
+    assert(s && birth <= s->epoch);
+    e->priv->pending++;
+    hold(s, record_of_block(ptr, birth, size), e->space, e->part);
 }
 
 void epoch_retire_deep(struct epoch *e, enum epoch_kind kind, void *ptr, uint64_t birth,
@@ -436,7 +536,26 @@ void epoch_retire_deep(struct epoch *e, enum epoch_kind kind, void *ptr, uint64_
     struct epoch_private *p = e->priv;
     assert(kind != EPOCH_BLOCK && free_functions[kind]);
     p->pending++;
-    settle(p, record_of_tree(kind, ptr, birth, weight), p->newest);
+    settle(p, record_of_tree(kind, ptr, birth, weight), snapshot_of(e), e->space, e->part);
+}
+
+struct epoch epoch_part(const struct epoch *e, uint32_t space, uint64_t hash, unsigned depth)
+{
+    struct epoch view = *e;
+    if (!epoch_has_snapshot(e) || space >= e->priv->space_count)
+        return view;
+    uint64_t below = depth < 64 ? UINT64_MAX >> depth : 0;
+    uint32_t first = epoch_part_of(hash & ~below), last = epoch_part_of(hash | below);
+    struct epoch_snapshot *s = e->priv->newest;
+    while (s && is_done(s, space, first, last))
+        s = s->older;
+    view.frozen = s ? s->epoch : 0;
+    /* What lies in several parts waits until the snapshot's end. */
+    if (first == last) {
+        view.space = space;
+        view.part = first;
+    }
+    return view;
 }
 
 /* --- snapshots ---------------------------------------------------------------------------------
@@ -445,9 +564,10 @@ void epoch_retire_deep(struct epoch *e, enum epoch_kind kind, void *ptr, uint64_
 struct epoch_snapshot *epoch_snapshot_begin(struct epoch *e)
 {
     struct epoch_private *p = e->priv;
-    struct epoch_snapshot *s = mem_zalloc(sizeof(*s));
+    struct epoch_snapshot *s = mem_zalloc(sizeof(*s) + p->space_count * sizeof(s->spaces[0]));
     s->epoch = e->now;
-    s->held = batch_new(s->epoch);
+    s->held = batch_new(s->epoch, EPOCH_NOWHERE, EPOCH_NOWHERE);
+    s->space_count = p->space_count;
     s->older = p->newest;
     if (s->older)
         s->older->newer = s;
@@ -464,7 +584,7 @@ uint64_t epoch_snapshot_epoch(const struct epoch_snapshot *s)
 
 size_t epoch_snapshot_held_bytes(const struct epoch_snapshot *s)
 {
-    return __atomic_load_n(&s->held->bytes, __ATOMIC_RELAXED);
+    return __atomic_load_n(&s->held_bytes, __ATOMIC_RELAXED);
 }
 
 size_t epoch_held_bytes(const struct epoch *e)
@@ -482,7 +602,31 @@ size_t epoch_reclaiming_count(const struct epoch *e)
 
 size_t epoch_snapshot_held_count(const struct epoch_snapshot *s)
 {
-    return s->held->count;
+    return s->held_count;
+}
+
+void epoch_set_spaces(struct epoch *e, uint32_t count)
+{
+    e->priv->space_count = count;
+}
+
+void epoch_snapshot_done(struct epoch_snapshot *s, uint32_t space, uint32_t first, uint32_t last)
+{
+    assert(space < s->space_count && last < EPOCH_PARTS);
+    uint64_t *done = s->spaces[space].done;
+    for (uint32_t part = first; part <= last; part++)
+        __atomic_fetch_or(&done[part / 64], 1ULL << (part % 64), __ATOMIC_RELEASE);
+    __atomic_fetch_add(&s->done_count, 1, __ATOMIC_RELEASE);
+}
+
+/* A batch of a snapshot that is no longer live. */
+static void release(struct epoch_private *p, struct epoch_snapshot *s, struct batch *b)
+{
+    bool give = !s->older && p->with_thread && b->count;
+    if (give)
+        give_batch(p, b, 0);
+    else
+        let_go(p, s, b);
 }
 
 void epoch_snapshot_end(struct epoch *e, struct epoch_snapshot *s)
@@ -496,15 +640,16 @@ void epoch_snapshot_end(struct epoch *e, struct epoch_snapshot *s)
         s->older->newer = s->newer;
     e->frozen = p->newest ? p->newest->epoch : 0;
 
-    struct batch *b = s->held;
-    b->limit = s->epoch - 1;
-    if (b->count == 0)
-        mem_free_sized(b, sizeof(*b));
-    else if (!s->older && p->with_thread)
-        give_batch(p, b, 0);
-    else
-        add_work(p, b);
-    mem_free_sized(s, sizeof(*s));
+    for (uint32_t i = 0; i < s->space_count; i++) {
+        struct batch **parts = s->spaces[i].parts;
+        for (uint32_t part = 0; parts && part < EPOCH_PARTS; part++) {
+            if (parts[part])
+                release(p, s, parts[part]);
+        }
+        mem_free(parts);
+    }
+    release(p, s, s->held);
+    mem_free(s);
 }
 
 /* --- the domain --------------------------------------------------------------------------------
@@ -533,7 +678,8 @@ static void start_thread(struct epoch_private *p)
 void epoch_init(struct epoch *e, bool with_thread)
 {
     struct epoch_private *p = mem_zalloc(sizeof(*p));
-    *e = (struct epoch){.now = 1, .frozen = 0, .priv = p};
+    *e = (struct epoch){
+        .now = 1, .frozen = 0, .space = EPOCH_NOWHERE, .part = EPOCH_NOWHERE, .priv = p};
     p->with_thread = with_thread;
     if (with_thread)
         start_thread(p);

@@ -27,6 +27,17 @@
  * Invariant 2: birth <= now for every node; a frozen node never points to a node with a later
  * birth.
  *
+ * Parts. What hangs below the keys of a database belongs to one of EPOCH_PARTS parts of a *space*, by
+ * the top bits of the key's hash. Who reads a snapshot may tell that it is done with a part: from then
+ * on, for what belongs to that part, everything is as if that snapshot had been released. So a walk
+ * gives back what it has passed, in any order and by several threads, whatever other snapshots are
+ * live. The executor asks for a *view* of the epoch for a hash (epoch_part), in which `frozen` is the
+ * epoch of the newest live snapshot that is not done with it, and gives it to the structures instead
+ * of the epoch itself; what is retired through it waits with its part. Pages of the database's own
+ * table belong to many parts, and are changed through the epoch itself. A node that was changed
+ * through a view may be older than its children; invariant 1 holds in every view of its part. What
+ * moves from one part to another is changed through the epoch itself from then on.
+ *
  * Threads. Everything here is called by the executor alone, except the reclaimer thread, which
  * gets and gives work through the domain's own queue, and readers of a snapshot, who read frozen
  * nodes without locks: the caller of epoch_snapshot_end makes sure that they are gone.
@@ -53,8 +64,13 @@ struct epoch {
     uint64_t frozen;
     uint64_t marks[EPOCH_MARKS]; /* 0: not set. Never the same epoch twice */
     uint64_t marked;             /* bit i: marks[i] is set */
+    uint32_t space, part; /* of a view; EPOCH_NOWHERE otherwise */
     struct epoch_private *priv;
 };
+
+#define EPOCH_PART_BITS 8
+#define EPOCH_PARTS (1U << EPOCH_PART_BITS)
+#define EPOCH_NOWHERE UINT32_MAX
 
 /* How to free something. `seen` is the epoch of the newest live snapshot that may still see parts
  * of it: 0 means free everything.
@@ -122,6 +138,20 @@ size_t epoch_reclaiming_count(const struct epoch *e);
 /* Release, in any order of snapshots. Constant time: the retired list becomes work for
  * epoch_reclaim_step, or goes to the reclaimer thread whole when no older snapshot is live. */
 void epoch_snapshot_end(struct epoch *e, struct epoch_snapshot *s);
+
+/* How many spaces later snapshots have: 0 .. count - 1. None at first. */
+void epoch_set_spaces(struct epoch *e, uint32_t count);
+/* The part of a hash: its top bits. */
+static inline uint32_t epoch_part_of(uint64_t hash)
+{
+    return (uint32_t)(hash >> (64 - EPOCH_PART_BITS));
+}
+/* The view for what belongs to all hashes that share the first `depth` bits of `hash`. To be used at
+ * once: within one command. Of no space, or when no snapshot is live, it is the epoch itself. */
+struct epoch epoch_part(const struct epoch *e, uint32_t space, uint64_t hash, unsigned depth);
+/* Whoever reads the snapshot is done with parts [first, last]. Any thread, once for each part. What
+ * waited for it is freed by epoch_reclaim_step. */
+void epoch_snapshot_done(struct epoch_snapshot *s, uint32_t space, uint32_t first, uint32_t last);
 
 /* What the two functions below come to when a snapshot can see the node: it waits. */
 void epoch_retire_frozen(struct epoch *e, void *ptr, size_t size, uint64_t birth);

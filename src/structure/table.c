@@ -15,10 +15,23 @@
 /* Two neighbours become one when they hold no more than this together: half of what splits. */
 #define MERGE_MAX 200U
 
-static void segment_retire(struct epoch *e, trie_word word)
+/* The epoch as it is for a segment that holds the hash. */
+static struct epoch segment_view(const struct table *t, const struct epoch *e,
+                                 const struct table_segment *s, uint64_t hash)
+{
+    return epoch_part(e, t->space, hash, s->head.depth);
+}
+
+static void segment_retire(const struct table *t, struct epoch *e, trie_word word, uint64_t hash)
 {
     struct table_segment *s = segment_of(word);
-    epoch_retire(e, s, meta_bytes(trie_meta_of(word)), s->head.birth);
+    size_t size = meta_bytes(trie_meta_of(word));
+    if (__builtin_expect(epoch_owned(e, s->head.birth), 1)) {
+        mem_free_sized(s, size);
+        return;
+    }
+    struct epoch view = segment_view(t, e, s, hash);
+    epoch_retire(&view, s, size, s->head.birth);
 }
 
 /* Buckets from `from` forward to `to`. */
@@ -77,24 +90,6 @@ static void segment_note_marks(const struct epoch *e, struct table_segment *s, u
         clear_stale(e, s, meta);
 }
 
-/* Whether the only live snapshot has been read beyond this segment. */
-static bool is_passed(const struct table *t, const struct table_segment *s, uint64_t hash)
-{
-    if (!t->walked)
-        return false;
-    uint64_t last = s->head.depth ? hash | UINT64_MAX >> s->head.depth : UINT64_MAX;
-    return last < __atomic_load_n(t->walked, __ATOMIC_ACQUIRE);
-}
-
-/* Take over a segment that nobody else reads any more, with its items. The pages above were copied,
- * so none that the snapshot holds points to it and is in the current tree, too. */
-static void adopt_segment(struct epoch *e, struct table_segment *s, uint32_t meta)
-{
-    s->head.birth = e->now;
-    for (uint32_t b = 0; b < table_meta_buckets(meta); b++)
-        s->buckets[b].state |= (uint8_t)slots_filled(&s->buckets[b]);
-}
-
 /* Make the path's segment one that may be changed. */
 static void own_segment(const struct table *t, struct epoch *e, struct trie_path *path,
                         uint64_t hash)
@@ -108,8 +103,10 @@ static void own_segment(const struct table *t, struct epoch *e, struct trie_path
         segment_note_marks(e, s, meta);
         return;
     }
-    if (is_passed(t, s, hash)) {
-        adopt_segment(e, s, meta);
+    /* Who is done with its part reads it no more, and none of the pages that a snapshot holds and
+     * that point to it is in the current tree, too: the path's are owned. */
+    struct epoch view = segment_view(t, e, s, hash);
+    if (epoch_owned(&view, s->head.birth)) {
         segment_note_marks(e, s, meta);
         return;
     }
@@ -120,11 +117,12 @@ static void own_segment(const struct table *t, struct epoch *e, struct trie_path
         copy->buckets[b].state &= TABLE_PASSED;
     segment_note_marks(e, copy, meta);
     trie_path_set(path, trie_leaf_word(copy, (uint16_t)meta));
-    segment_retire(e, word);
+    segment_retire(t, e, word, hash);
 }
 
 /* Another size, same depth. */
-static void segment_resize(struct epoch *e, struct trie_path *path, uint32_t class)
+static void segment_resize(const struct table *t, struct epoch *e, struct trie_path *path,
+                           uint64_t hash, uint32_t class)
 {
     trie_word word = path->leaf;
     uint32_t meta = trie_meta_of(word), new_meta = (meta & ~7U) | class;
@@ -139,7 +137,7 @@ static void segment_resize(struct epoch *e, struct trie_path *path, uint32_t cla
         }
     }
     trie_path_set(path, trie_leaf_word(s, (uint16_t)new_meta));
-    segment_retire(e, word);
+    segment_retire(t, e, word, hash);
 }
 
 /* The q of every item one level further down, for which the items themselves are read. */
@@ -209,7 +207,7 @@ static void segment_split(const struct table *t, struct epoch *e, struct trie_pa
     }
     trie_path_split(e, path, trie_leaf_word(part[0], (uint16_t)part_meta[0]),
                     trie_leaf_word(part[1], (uint16_t)part_meta[1]), hash);
-    segment_retire(e, word);
+    segment_retire(t, e, word, hash);
 }
 
 /* Move all items of one of two neighbours into what becomes of both. `above` is the byte of the
@@ -235,7 +233,8 @@ static void merge_items(struct epoch *e, struct table_segment *to, uint32_t to_m
     }
 }
 
-static void merge_segments(struct epoch *e, struct trie_path *path, uint64_t hash)
+static void merge_segments(const struct table *t, struct epoch *e, struct trie_path *path,
+                           uint64_t hash)
 {
     for (;;) {
         trie_word a = path->leaf, b = trie_path_sibling(path, hash);
@@ -254,8 +253,8 @@ static void merge_segments(struct epoch *e, struct trie_path *path, uint64_t has
         merge_items(e, s, meta, a, above);
         merge_items(e, s, meta, b, above);
         trie_path_merge(e, path, trie_leaf_word(s, (uint16_t)meta), hash);
-        segment_retire(e, a);
-        segment_retire(e, b);
+        segment_retire(t, e, a, hash);
+        segment_retire(t, e, b, hash ^ 1ULL << (63 - depth));
     }
 }
 
@@ -264,7 +263,7 @@ static void merge_segments(struct epoch *e, struct trie_path *path, uint64_t has
 
 void table_init(struct table *t, const struct table_type *type)
 {
-    *t = (struct table){.root = 0, .count = 0, .type = type};
+    *t = (struct table){.root = 0, .count = 0, .type = type, .space = EPOCH_NOWHERE};
 }
 
 void *table_find(const struct table *t, uint64_t hash, const char *key, size_t size)
@@ -323,11 +322,12 @@ void table_note_change(struct table *t, const struct epoch *e, uint64_t hash, co
 
 bool table_item_owned(const struct table *t, const struct epoch *e, const struct table_place *place)
 {
-    (void)t;
     if (!epoch_has_snapshot(e))
         return true;
     const struct table_segment *s = segment_of(place->path.leaf);
-    return epoch_owned(e, s->head.birth) && (s->buckets[place->bucket].state >> place->slot & 1);
+    struct epoch view = segment_view(t, e, s, place->hash);
+    return view.frozen == 0 || (epoch_owned(&view, s->head.birth) &&
+                                (s->buckets[place->bucket].state >> place->slot & 1));
 }
 
 void table_replace(struct table *t, struct table_place *place, void *item)
@@ -367,7 +367,7 @@ void table_insert(struct table *t, struct epoch *e, uint64_t hash, void *item,
     uint32_t meta = trie_meta_of(path->leaf);
     while (segment_of(path->leaf)->count >= class_limit[meta_class(meta)]) {
         if (meta_class(meta) < CLASS_LAST)
-            segment_resize(e, path, meta_class(meta) + 1);
+            segment_resize(t, e, path, hash, meta_class(meta) + 1);
         else
             segment_split(t, e, path, hash);
         meta = trie_meta_of(path->leaf);
@@ -452,15 +452,15 @@ void table_remove(struct table *t, struct epoch *e, struct table_place *place)
     if (t->count == 0 && path->count == 0) {
         trie_word word = path->leaf;
         t->root = 0;
-        segment_retire(e, word);
+        segment_retire(t, e, word, place->hash);
         return;
     }
     /* Neighbours are looked at now and then only, as it costs a cache miss. At 0 at the latest:
      * so an empty table ends as one segment. */
     if (s->count % 8 == 0 && s->count <= MERGE_MAX) {
-        merge_segments(e, path, place->hash);
+        merge_segments(t, e, path, place->hash);
         if (t->count == 0 && path->count == 0) {
-            segment_retire(e, path->leaf);
+            segment_retire(t, e, path->leaf, place->hash);
             t->root = 0;
             return;
         }
@@ -469,7 +469,7 @@ void table_remove(struct table *t, struct epoch *e, struct table_place *place)
     uint32_t class = meta_class(meta);
     /* An eighth below what made it grow, so that it does not go back and forth. */
     if (class > 0 && segment_of(path->leaf)->count < class_limit[class - 1] * 7 / 8)
-        segment_resize(e, path, class - 1);
+        segment_resize(t, e, path, place->hash, class - 1);
 }
 
 void table_clear(struct table *t, struct epoch *e)

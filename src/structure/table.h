@@ -75,10 +75,7 @@ struct table {
     trie_word root;
     uint64_t count;
     const struct table_type *type;
-    /* While exactly one snapshot is live and it is being walked: the walker has passed all hashes
-     * below *walked and reads nothing there again, so a segment that lies below needs no copy: it is
-     * taken over as it is, with its items. NULL otherwise. Written by the walker (release). */
-    const uint64_t *walked;
+    uint32_t space; /* whose parts its items belong to (structure/epoch.h); EPOCH_NOWHERE: none */
 };
 
 void table_init(struct table *t, const struct table_type *type);

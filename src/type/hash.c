@@ -86,12 +86,12 @@ static void convert(struct keyref *ref)
     memcpy(lp, entry_value(ref->entry), ref->entry->value_size);
     struct dict *d = dict_of(keyref_reencode(ref, ENTRY_DICT, 0));
     dict_init(d, DICT_MAP);
-    add_listpack(d, &ref->db->ks->epoch, lp);
+    add_listpack(d, keyref_epoch(ref), lp);
 }
 
 static bool set_in_dict(struct keyref *ref, struct slice field, struct slice value, bool only_new)
 {
-    struct epoch *epoch = &ref->db->ks->epoch;
+    struct epoch *epoch = keyref_epoch(ref);
     uint64_t hash = hash_bytes(field.data, field.size);
     struct dict_place place;
     bool found = dict_find(member_dict(ref->entry), hash, field, NULL, &place);
@@ -198,7 +198,7 @@ bool hash_delete(struct keyref *ref, struct slice field)
         if (member_count(e) == 1)
             keyref_delete(ref);
         else
-            dict_remove(dict_of(keyref_own(ref)), &ref->db->ks->epoch, &place);
+            dict_remove(dict_of(keyref_own(ref)), keyref_epoch(ref), &place);
         return true;
     }
     uint32_t at = find_field(entry_value(e), field);
@@ -272,6 +272,6 @@ bool hash_put_listpack(struct keyref *ref, int64_t due, const char *lp)
     if (grown)
         e->flags |= ENTRY_GROWN;
     dict_init(dict_of(e), DICT_MAP);
-    add_listpack(dict_of(e), &ref->db->ks->epoch, lp);
+    add_listpack(dict_of(e), keyref_epoch(ref), lp);
     return true;
 }

@@ -15,7 +15,7 @@ static char *listpack_of(const struct entry *e)
 
 static struct epoch *epoch_of(const struct keyref *ref)
 {
-    return &ref->db->ks->epoch;
+    return keyref_epoch(ref);
 }
 
 static bool is_tree(const struct entry *e)

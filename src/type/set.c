@@ -94,7 +94,7 @@ static struct entry *put_dict(struct keyref *ref, int64_t due, unsigned flags)
 static void add_to_dict(struct keyref *ref, struct slice member)
 {
     struct dict *d = dict_of(ref->entry);
-    dict_add(d, &ref->db->ks->epoch, dict_hash(d, member), member, slice_of("", 0));
+    dict_add(d, keyref_epoch(ref), dict_hash(d, member), member, slice_of("", 0));
 }
 
 /* A small set becomes a dict, with ENTRY_GROWN, ENTRY_INTEGERS or neither. */
@@ -265,7 +265,7 @@ bool set_add(struct keyref *ref, struct slice member)
     if (dict_find(member_dict(ref->entry), hash, member, NULL, NULL))
         return false;
     struct entry *e = keyref_own(ref);
-    dict_add(dict_of(e), &ref->db->ks->epoch, hash, member, slice_of("", 0));
+    dict_add(dict_of(e), keyref_epoch(ref), hash, member, slice_of("", 0));
     if (!(e->flags & ENTRY_GROWN))
         note_growth(ref, member);
     return true;
@@ -282,7 +282,7 @@ static bool remove_from_dict(struct keyref *ref, struct slice member)
     if (member_count(ref->entry) == 1)
         keyref_delete(ref);
     else
-        dict_remove(dict_of(keyref_own(ref)), &ref->db->ks->epoch, &place);
+        dict_remove(dict_of(keyref_own(ref)), keyref_epoch(ref), &place);
     return true;
 }
 

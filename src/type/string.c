@@ -150,7 +150,7 @@ void string_set_bytes(struct keyref *ref, struct slice value, int64_t due)
     struct entry *e = keyref_put(ref, due, ENTRY_STRING, ENTRY_ROPE, 0);
     struct rope *rope = (struct rope *)(void *)value_of(e);
     rope_init(rope);
-    rope_write(rope, &ref->db->ks->epoch, 0, value);
+    rope_write(rope, keyref_epoch(ref), 0, value);
 }
 
 void string_set_blocks(struct keyref *ref, char **blocks, uint64_t size, int64_t due)
@@ -201,7 +201,7 @@ static struct entry *make_raw(struct keyref *ref, uint64_t size)
             struct rope *rope = (struct rope *)(void *)value_of(e);
             rope_init(rope);
             if (old_size)
-                rope_write(rope, &ref->db->ks->epoch, 0, slice_of(old, old_size));
+                rope_write(rope, keyref_epoch(ref), 0, slice_of(old, old_size));
         }
     }
     e->flags |= ENTRY_GROWN;
@@ -217,7 +217,7 @@ uint64_t string_write(struct keyref *ref, uint64_t offset, struct slice bytes)
     if (entry_encoding(e) == ENTRY_ROPE) {
         struct rope *rope = (struct rope *)(void *)value_of(e);
         if (bytes.size)
-            rope_write(rope, &ref->db->ks->epoch, offset, bytes);
+            rope_write(rope, keyref_epoch(ref), offset, bytes);
         return rope->size;
     }
     if (bytes.size)
