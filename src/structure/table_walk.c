@@ -107,6 +107,33 @@ uint64_t table_scan(const struct table *t, uint64_t cursor, size_t want, size_t 
 /* --- walking -----------------------------------------------------------------------------------
  */
 
+/* Whether an item may belong to [first, last], by the bits of its hash that stand beside it. A leaf
+ * that is not below level 0 may hold items of other parts (structure/epoch.h) than those that are
+ * walked: such items must not be touched, as the walker of their part may be done with it. */
+static bool may_be_within(uint64_t slot, uint32_t meta, uint64_t first, uint64_t last)
+{
+    static_assert(EPOCH_PART_BITS <= 16 && EPOCH_PART_BITS <= TRIE_PAGE_BITS,
+                  "the slot tells the part, and a leaf of a lower level is of one part");
+    uint64_t top = slot >> 48;
+    return table_meta_level(meta) != 0 || (top >= first >> 48 && top <= last >> 48);
+}
+
+/* The items of a segment that may be within the range; returns how many. */
+static uint32_t items_within(trie_word word, uint64_t first, uint64_t last, void **items)
+{
+    const struct table_segment *s = segment_of(word);
+    uint32_t count = 0, meta = trie_meta_of(word);
+    for (uint32_t b = 0; b < table_meta_buckets(meta); b++) {
+        const struct table_bucket *bucket = &s->buckets[b];
+        for (uint32_t f = slots_filled(bucket); f; f &= f - 1) {
+            uint64_t slot = bucket->slots[__builtin_ctz(f)];
+            if (may_be_within(slot, meta, first, last))
+                items[count++] = table_slot_item(slot);
+        }
+    }
+    return count;
+}
+
 uint64_t table_walk(const struct table *t, uint64_t first, uint64_t last, size_t max_segments,
                     bool (*fn)(void *ctx, void *item), void *ctx, bool *done)
 {
@@ -120,8 +147,9 @@ uint64_t table_walk(const struct table *t, uint64_t first, uint64_t last, size_t
             *done = true;
             return last;
         }
-        uint32_t count = segment_items(word, items);
         bool whole = first == from && to <= last;
+        uint32_t count =
+            whole ? segment_items(word, items) : items_within(word, first, last, items);
         for (uint32_t i = 0; i < count; i++) {
             if (i + AHEAD < count)
                 __builtin_prefetch(items[i + AHEAD]);
@@ -160,7 +188,8 @@ uint64_t table_walk_changed(const struct table *t, unsigned mark, uint64_t since
         for (uint32_t b = 0; b < buckets; b++) {
             for (uint32_t i = 0; i < TABLE_BUCKET_SLOTS; i++) {
                 uint64_t slot = s->buckets[b].slots[i];
-                if (!(slot >> mark & 1))
+                if (!(slot >> mark & 1) ||
+                    !may_be_within(slot, trie_meta_of(word), first, last))
                     continue;
                 void *item = table_slot_item(slot);
                 uint64_t hash = whole ? first : t->type->hash(item);
