@@ -394,7 +394,10 @@ static bool apply_emptied(void *ctx, int db, struct error *err)
 static void remove_key(struct keyspace *ks, int db, struct slice key, uint64_t hash)
 {
     struct table *t = &ks->dbs[db].table;
-    struct keyref ref = {&ks->dbs[db], key, hash, table_find(t, hash, key.data, key.size)};
+    struct keyref ref = {.db = &ks->dbs[db],
+                         .key = key,
+                         .hash = hash,
+                         .entry = table_find(t, hash, key.data, key.size)};
     if (ref.entry)
         keyref_delete(&ref);
 }
