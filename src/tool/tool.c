@@ -32,6 +32,8 @@ static const struct command commands[] = {
     {"export", tool_export,
      "FILE --format jsonl|resp|csv [--key PATTERN] [--db N] [--type T]",
      "the keys as JSON lines, as commands for redis-cli --pipe, or\nas CSV, to standard output"},
+    {"restore", tool_restore, "CHAIN --to FILE [--until N]",
+     "one RDB file out of a full snapshot and the incremental ones\nafter it, each of them proven first"},
     {"diff", tool_diff, "OLD NEW [--json] [--values] [--memory MIB]",
      "keys added, removed and changed from one file to another.\n"
      "Exit status 0: none; 1: some; 2: trouble"},

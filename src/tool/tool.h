@@ -42,6 +42,7 @@ int tool_info(int argc, char **argv);
 int tool_report(int argc, char **argv);
 int tool_export(int argc, char **argv);
 int tool_diff(int argc, char **argv);
+int tool_restore(int argc, char **argv);
 int tool_repair(int argc, char **argv);
 int tool_log(int argc, char **argv);
 
