@@ -53,7 +53,7 @@ static void check_batch(const struct log_batch *b, uint64_t *end)
             }
         }
     }
-    if (b->group_count > 0 && !b->commands[b->command_count - 1].unit && b->command_count > 0)
+    if (b->command_count > 0 && !b->commands[b->command_count - 1].unit)
         abort();
 }
 

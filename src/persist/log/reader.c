@@ -288,8 +288,9 @@ static enum step read_plain(struct fill *f)
             f->at += line.size;
             return STEP_OK;
         }
-        s->crc = crc32c(s->crc, line.data, line.size);
-        advance(f, f->at + line.size);
+        size_t end = f->at + line.size;
+        s->crc = crc32c(s->crc, b->bytes + f->group_at, end - f->group_at);
+        advance(f, end);
         return STEP_OK;
     }
     if (!f->in_multi)
@@ -315,12 +316,11 @@ static enum step read_annotation(struct fill *f, struct annotation *a, struct sl
 /* A commit or close: its crc goes on from the one before, over all bytes since. */
 static enum step check_crc(struct fill *f, const struct annotation *a, struct slice line)
 {
-    struct log_status *s = &f->r->status;
+    const struct log_status *s = &f->r->status;
     const char *from = f->b->bytes + f->group_at;
     uint32_t crc = crc32c(s->crc, from, (size_t)(line.data + a->crc_at - from));
     if (crc != a->crc)
         return bad(f, f->group_at, "the checksum is %08x but should be %08x", crc, a->crc);
-    s->crc = crc;
     return STEP_OK;
 }
 
@@ -340,6 +340,7 @@ static enum step read_commit(struct fill *f)
     if (a.lsn != f->lsn || f->in_multi)
         return bad(f, f->at, "the group's commands do not reach to its LSN %llu",
                    (unsigned long long)a.lsn);
+    f->r->status.crc = a.crc;
     end_group(f, f->at + line.size, a.lsn, a.ms);
     f->in_group = false;
     advance(f, f->at + line.size);
@@ -365,6 +366,30 @@ static enum step read_inside(struct fill *f)
     return STEP_OK;
 }
 
+/* "#TS:" behind a valid line of ours belongs to what follows it: a group of ours, or what redis-server
+ * has appended. */
+static enum step read_stamp(struct fill *f)
+{
+    struct log_status *s = &f->r->status;
+    struct slice line;
+    int64_t ms;
+    enum step step = read_line(f, ANNOTATION_MAX, &line);
+    if (step != STEP_OK)
+        return step;
+    if (!read_timestamp(line, &ms))
+        return bad(f, f->at, "no valid annotation");
+    size_t next = f->at + line.size;
+    if (next == f->b->size && f->r->read_at < s->size)
+        return more(f, 0);
+    if (next < f->b->size && f->b->bytes[next] == '#') {
+        f->at = next;
+        return STEP_OK;
+    }
+    s->foreign = true;
+    s->closed = false;
+    return read_plain(f);
+}
+
 /* Behind a valid line of ours. */
 static enum step read_between(struct fill *f)
 {
@@ -374,16 +399,8 @@ static enum step read_between(struct fill *f)
     if (left == 0)
         return more(f, 0);
     const char *p = b->bytes + f->at;
-    if (left >= 4 && memcmp(p, "#TS:", 4) == 0) {
-        /* It belongs to what follows it: a group of ours, or a command of redis-server's. */
-        struct slice stamp;
-        enum step result = read_line(f, ANNOTATION_MAX, &stamp);
-        if (result == STEP_OK && !read_timestamp(stamp, &s->ms))
-            result = bad(f, f->at, "no valid annotation");
-        if (result == STEP_OK)
-            f->at += stamp.size;
-        return result;
-    }
+    if (left >= 4 && memcmp(p, "#TS:", 4) == 0)
+        return read_stamp(f);
     if (*p == '*') {
         s->foreign = true;
         s->closed = false;
@@ -403,6 +420,7 @@ static enum step read_between(struct fill *f)
         if (a.lsn < s->lsn)
             return bad(f, f->at, "an LSN that is smaller than the one before");
         s->closed = true;
+        s->crc = a.crc;
         s->lsn = a.lsn;
         s->ms = a.ms;
         advance(f, f->at + line.size);
