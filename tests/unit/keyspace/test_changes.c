@@ -177,6 +177,30 @@ static void write_something(struct keyspace *ks, unsigned first, unsigned keys)
     }
 }
 
+/* A full walk of the only snapshot, as a save does it: what lies behind it is taken over in place. */
+static void walk_under_writes(struct keyspace *ks, unsigned keys)
+{
+    static struct content before, seen;
+    struct snapshot *s = snapshot_begin(ks);
+    content_of(&before, s);
+    memset(&seen, 0, sizeof(seen));
+    for (int d = 0; d < DBS; d++) {
+        for (uint32_t part = 0; part < EPOCH_PARTS; part++) {
+            uint64_t first = (uint64_t)part << (64 - EPOCH_PART_BITS);
+            uint64_t last = first | UINT64_MAX >> EPOCH_PART_BITS;
+            struct filling f = {seen.of[d], 0};
+            bool done;
+            table_walk(&s->dbs[d].table, first, last, 0, fill_item, &f, &done);
+            assert_true(done);
+            snapshot_note_done(s, d, part, part);
+            for (int i = 0; i < 3; i++)
+                write_something(ks, 0, keys);
+        }
+    }
+    assert_memory_equal(&before, &seen, sizeof(seen));
+    snapshot_end(ks, s);
+}
+
 struct reader {
     struct snapshot *snapshot;
     struct content content;
@@ -222,6 +246,8 @@ static void test_deltas(void **state)
                 db_flush(&ks->dbs[next_random() % DBS]);
             for (uint64_t n = next_random() % 300; n > 0; n--)
                 write_something(ks, 0, few);
+            if (!other && next_random() % 2)
+                walk_under_writes(ks, few);
             if (other) {
                 snapshot_end(ks, other);
                 other = NULL;
