@@ -5,14 +5,14 @@ import time
 
 import pytest
 
-from harness import PLAIN_BUILD, Server
+from harness import BUILD, Server
 from log_bytes import Log, request, write_directory
 
 ON = {"appendonly": "yes"}
 
 
 def tool(*args):
-    return subprocess.run([str(PLAIN_BUILD / "holdfast"), *map(str, args)], capture_output=True, text=True, timeout=60)
+    return subprocess.run([str(BUILD / "holdfast"), *map(str, args)], capture_output=True, text=True, timeout=60)
 
 
 def digest(server):
