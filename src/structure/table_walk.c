@@ -134,6 +134,21 @@ static uint32_t items_within(trie_word word, uint64_t first, uint64_t last, void
     return count;
 }
 
+/* The lines of a segment that are not yet asked for. */
+struct ahead {
+    const struct table_bucket *line, *end;
+};
+
+/* The segment behind the one that ends at `to`, if it belongs to the walk. */
+static struct ahead segment_ahead(const struct table *t, uint64_t to, uint64_t last)
+{
+    if (to >= last)
+        return (struct ahead){NULL, NULL};
+    trie_word word = trie_find(t->root, to + 1);
+    const struct table_segment *s = segment_of(word);
+    return (struct ahead){s->buckets, s->buckets + table_meta_buckets(trie_meta_of(word))};
+}
+
 uint64_t table_walk(const struct table *t, uint64_t first, uint64_t last, size_t max_segments,
                     bool (*fn)(void *ctx, void *item), void *ctx, bool *done)
 {
@@ -150,9 +165,13 @@ uint64_t table_walk(const struct table *t, uint64_t first, uint64_t last, size_t
         bool whole = first == from && to <= last;
         uint32_t count =
             whole ? segment_items(word, items) : items_within(word, first, last, items);
+        /* While this one's items are read the next segment comes, a line with each few items. */
+        struct ahead next = segment_ahead(t, to, last);
         for (uint32_t i = 0; i < count; i++) {
             if (i + AHEAD < count)
                 __builtin_prefetch(items[i + AHEAD]);
+            if ((i & 3) == 0 && next.line < next.end)
+                __builtin_prefetch(next.line++);
             if (!whole) {
                 uint64_t hash = t->type->hash(items[i]);
                 if (hash < first || hash > last)

@@ -104,15 +104,6 @@ bool rdb_read_bytes(struct rdb_reader *r, size_t size, const unsigned char **byt
     return true;
 }
 
-bool rdb_read_u8(struct rdb_reader *r, uint8_t *v)
-{
-    const unsigned char *p;
-    if (!rdb_read_bytes(r, 1, &p))
-        return false;
-    *v = *p;
-    return true;
-}
-
 bool rdb_read_le32(struct rdb_reader *r, uint32_t *v)
 {
     const unsigned char *p;

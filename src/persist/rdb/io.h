@@ -70,7 +70,18 @@ bool rdb_fail(struct rdb_reader *r, enum error_code code, const char *format, ..
 
 /* `size` bytes in one run, valid until the next read. TRUNCATED if there are not so many. */
 bool rdb_read_bytes(struct rdb_reader *r, size_t size, const unsigned char **bytes);
-bool rdb_read_u8(struct rdb_reader *r, uint8_t *v);
+static inline bool rdb_read_u8(struct rdb_reader *r, uint8_t *v)
+{
+    const unsigned char *p;
+    if (__builtin_expect(r->cur < r->end, 1)) {
+        *v = *r->cur++;
+        return true;
+    }
+    if (!rdb_read_bytes(r, 1, &p))
+        return false;
+    *v = *p;
+    return true;
+}
 bool rdb_read_le32(struct rdb_reader *r, uint32_t *v);
 bool rdb_read_le64(struct rdb_reader *r, uint64_t *v);
 bool rdb_read_double(struct rdb_reader *r, double *v);      /* 8 bytes, little-endian */
