@@ -53,6 +53,7 @@ struct chain_keeper {
     struct chain_link full; /* the one that is being taken */
     char full_path[256];
     int full_mark;
+    bool full_running;
     struct chain_keeper_status status;
 };
 
@@ -235,6 +236,7 @@ void chain_keeper_full_begins(struct chain_keeper *k, struct save_options *optio
     snprintf(at->value, sizeof(at->value), "%llu", (unsigned long long)lsn);
     if (k->full_mark >= 0)
         changes_end(k->ks, k->full_mark);
+    k->full_running = true;
     k->full_mark = k->enabled ? changes_begin(k->ks) : -1;
 }
 
@@ -242,11 +244,13 @@ void chain_keeper_full_ended(struct chain_keeper *k, bool ok, const struct save_
 {
     int mark = k->full_mark;
     k->full_mark = -1;
-    if (!ok) {
-        if (mark >= 0)
-            changes_end(k->ks, mark);
-        return;
+    k->full_running = false;
+    if (mark >= 0 && (!ok || !k->enabled)) {
+        changes_end(k->ks, mark);
+        mark = -1;
     }
+    if (!ok)
+        return;
     /* The RDB file is the new one, so the chain is past whatever follows. */
     if (chain_keeper_incremental(k)) {
         /* Its snapshot is older; its marks are in use until it has ended. */
@@ -293,7 +297,7 @@ bool chain_keeper_begin(struct chain_keeper *k, const struct save_options *optio
                         struct error *err)
 {
     const char *cannot = chain_keeper_cannot(k);
-    if (k->job || k->full_mark >= 0)
+    if (k->job || k->full_running)
         return error_set(err, ERROR_INVALID, "another snapshot or verification is running");
     if (cannot)
         return error_set(err, ERROR_INVALID, "%s", cannot);
@@ -414,6 +418,11 @@ static void verify_ended(struct chain_keeper *k, struct job *j)
 {
     struct chain_keeper_status *st = &k->status;
     bool whole = j->whole == j->chain.count;
+    bool current = k->chain.count > 0 && strcmp(k->chain.links[0].id, j->chain.links[0].id) == 0;
+    if (!whole && (!current || k->full_running)) {
+        log_notice("The chain of snapshots was not verified: a full one has taken its place meanwhile");
+        return;
+    }
     st->verified_ms = clock_wall_ms();
     st->verified_links = j->whole;
     st->verify_error[0] = '\0';
@@ -424,9 +433,7 @@ static void verify_ended(struct chain_keeper *k, struct job *j)
     snprintf(st->verify_error, sizeof(st->verify_error), "%s", j->err.message);
     log_warning("The chain of snapshots is damaged: %s", j->err.message);
     /* What follows a broken link would be lost with it. */
-    if (k->chain.count == j->chain.count &&
-        strcmp(k->chain.links[0].id, j->chain.links[0].id) == 0)
-        drop_tip(k, "a link of the chain is damaged");
+    drop_tip(k, "a link of the chain is damaged");
 }
 
 bool chain_keeper_wait(struct chain_keeper *k)
