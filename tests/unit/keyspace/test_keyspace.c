@@ -16,7 +16,11 @@
 
 /* The C library keeps the bookkeeping of threads that have ended for later ones: some hundred bytes
  * for each that ran at once. */
+#ifdef HF_JEMALLOC
 #define THREADS_KEEP 4096
+#else
+#define THREADS_KEEP 0
+#endif
 
 /* ---- the model: what every key should hold, kept in plain arrays ---- */
 
