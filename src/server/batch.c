@@ -142,7 +142,13 @@ void batch_read(struct server *s, struct client *c)
         client_close(c);
         return;
     case CONNECTION_END:
-        client_close(c);
+        /* Who has said all he has to say may still wait for replies that are held. */
+        if (c->held != NULL) {
+            loop_set_events(s->loop, &c->io.source, c->io.source.events & ~(uint32_t)EPOLLIN);
+            client_close_after_reply(c);
+        } else {
+            client_close(c);
+        }
         return;
     case CONNECTION_OK:
         break;

@@ -20,6 +20,11 @@ static void client_ready(struct loop_source *source, uint32_t events)
     struct client *c = (struct client *)(void *)((char *)source - offsetof(struct client, io.source));
     if (c->flags & CLIENT_CLOSING)
         return;
+    /* Nobody is there any more to take the replies that wait for the log. */
+    if (events & (EPOLLHUP | EPOLLERR) && c->held != NULL) {
+        client_close(c);
+        return;
+    }
     if (events & EPOLLOUT)
         client_write(c);
     if (events & (EPOLLIN | EPOLLHUP | EPOLLERR) && !(c->flags & CLIENT_CLOSING))

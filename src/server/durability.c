@@ -154,7 +154,7 @@ static void on_awake(void *ctx)
     check_pace(d);
 }
 
-/* On the writer's or the saver's thread. */
+/* On the writer's thread, or one of a save job's. */
 static void wake(void *ctx)
 {
     struct durability *d = ctx;
@@ -262,7 +262,15 @@ static bool begin_save(struct durability *d, const char *name, struct error *err
     options.key_delay_us = 0;
     if (!file_path(d, name, options.path))
         return error_set(err, ERROR_INVALID, "the path is too long: %.100s", name);
-    return saver_begin(d->saver, &options, err);
+    struct save_aux *aux = options.aux + options.aux_count;
+    options.aux_count += 2;
+    snprintf(aux[0].name, sizeof(aux[0].name), "repl-id");
+    snprintf(aux[0].value, sizeof(aux[0].value), "%s", d->history);
+    snprintf(aux[1].name, sizeof(aux[1].name), "repl-offset");
+    snprintf(aux[1].value, sizeof(aux[1].value), "%llu", (unsigned long long)d->generation.lsn);
+    struct keyspace *ks = d->server->ks;
+    d->generation.job = save_job_start(ks, snapshot_begin(ks), &options, wake, d, err);
+    return d->generation.job != NULL;
 }
 
 static void generation_begin(struct durability *d)
@@ -270,8 +278,10 @@ static void generation_begin(struct durability *d)
     struct server *s = d->server;
     struct generation *g = &d->generation;
     struct error err = {0};
+    /* Keys may have expired in this turn. */
+    durability_publish(s);
     g->running = true;
-    g->failed = g->saving = g->beginning = g->naming = false;
+    g->failed = g->beginning = g->naming = false;
     g->begun_us = clock_monotonic_us();
     manifest_copy(&g->manifest, &d->manifest);
     const struct manifest_file *base =
@@ -287,7 +297,7 @@ static void generation_begin(struct durability *d)
     if (!os_dir_create(directory(d), &err) || !begin_save(d, base_name, &err)) {
         generation_failed(d, &err);
     } else {
-        g->saving = g->beginning = true;
+        g->beginning = true;
         struct writer_begin begin = {.name = file->name, .lsn = g->lsn};
         memcpy(begin.history, d->history, sizeof(begin.history));
         writer_begin(d->writer, &begin);
@@ -328,14 +338,12 @@ static void generation_step(struct durability *d)
 {
     struct generation *g = &d->generation;
     struct error err = {0};
-    struct saver_status status;
-    if (g->saving && saver_poll(d->saver)) {
-        g->saving = false;
-        saver_get_status(d->saver, &status);
-        if (!status.last_ok) {
-            error_set(&err, ERROR_SYSTEM, "%s", status.last_error);
+    struct save_result result;
+    if (g->job != NULL && save_job_ended(g->job)) {
+        bool saved = save_job_finish(g->job, &result, &err);
+        g->job = NULL;
+        if (!saved)
             generation_failed(d, &err);
-        }
     }
     if ((g->beginning || g->naming) && !writer_busy(d->writer)) {
         if (!writer_wait(d->writer, &err))
@@ -348,7 +356,7 @@ static void generation_step(struct durability *d)
             return;
         }
     }
-    if (!g->saving && !g->beginning && !g->naming)
+    if (g->job == NULL && !g->beginning && !g->naming)
         generation_go_on(d);
 }
 
@@ -413,7 +421,8 @@ static void switch_off(struct durability *d)
     struct generation *g = &d->generation;
     if (g->running) {
         /* What was under way is ended first. */
-        saver_cancel(d->saver);
+        if (g->job != NULL)
+            save_job_cancel(g->job);
         return;
     }
     if (writer_busy(d->writer))
@@ -519,7 +528,6 @@ void durability_init(struct server *s)
     s->durability = d;
     d->generation.last_ok = true;
     d->generation.last_seconds = -1;
-    d->saver = saver_new(s->ks, wake, d);
     loop_add_timer(s->loop, TIMER_MS, on_timer, d);
     if (!manifest_read(&d->manifest, s->config->appenddirname, s->config->appendfilename,
                        &d->manifest_error) &&
@@ -619,7 +627,11 @@ void durability_deinit(struct server *s)
     struct error err = {0};
     if (!durability_finish(s, &err))
         log_warning("The log could not be ended in order: %s", err.message);
-    saver_free(d->saver);
+    struct save_result result;
+    if (d->generation.job != NULL) {
+        save_job_cancel(d->generation.job);
+        save_job_finish(d->generation.job, &result, &err);
+    }
     if (d->writer != NULL)
         drop_writer(d);
     manifest_free(&d->manifest);

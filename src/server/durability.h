@@ -30,7 +30,7 @@
 #define HF_SERVER_DURABILITY_H
 
 #include "persist/log/writer.h"
-#include "persist/saver.h"
+#include "persist/save_job.h"
 #include "server/server.h"
 
 enum durability_state {
@@ -44,7 +44,8 @@ enum durability_state {
 /* A generation being made. */
 struct generation {
     bool running;
-    bool saving, beginning, naming; /* what is under way of it */
+    bool beginning, naming; /* what the writer does for it */
+    struct save_job *job;   /* writes the base; NULL: it has ended */
     bool failed;
     struct manifest manifest; /* as it will be */
     uint64_t lsn;
@@ -70,7 +71,6 @@ struct durability {
     const char *refusal;
     bool slow_down; /* writes are put off */
     struct writer *writer; /* NULL: OFF */
-    struct saver *saver;
     char history[ANNOTATION_HISTORY + 1];
     uint64_t lsn;             /* while OFF: where the stream would go on */
     struct manifest manifest; /* as on disk */

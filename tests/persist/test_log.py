@@ -204,6 +204,27 @@ def test_replies_wait(library, tmp_path):
         assert reader("GET", "a") == b"2"
 
 
+def test_who_says_no_more_gets_his_replies(library, tmp_path):
+    """One who closes his side gets the replies that are held, and then the end; who is gone is
+    forgotten at once."""
+    with Disk(library, tmp_path) as disk:
+        raw, gone, other = disk.server.raw(), disk.server.raw(), disk.server.raw()
+        assert raw("PING") == gone("PING") == "PONG"
+        disk.say("hang")
+        raw.send(raw.encode(("SET", "a", 1)) + raw.encode(("GET", "a")))
+        raw.socket.shutdown(socket.SHUT_WR)
+        gone.send(gone.encode(("SET", "b", 1)))
+        wait_for(lambda: info(other)["log_waiting_clients"] == "2")
+        gone.close()
+        wait_for(lambda: info(other)["log_waiting_clients"] == "1")
+        assert silent(raw, 0.05)
+        disk.say("")
+        assert raw.read() == "OK" and raw.read() == b"1"
+        with pytest.raises(EOFError):
+            raw.read()
+        assert other("MGET", "a", "b") == [b"1", b"1"]
+
+
 def test_keys_of_nobody(library, tmp_path):
     """FLUSHALL, expiry and other databases: reads wait for what concerns their keys."""
     with Disk(library, tmp_path) as disk:
