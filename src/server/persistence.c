@@ -237,6 +237,24 @@ static bool load_deltas(struct server *s, struct chain_found *found, bool whole,
     return true;
 }
 
+/* What was loaded is a full snapshot without deltas: the next incremental one can follow it when it
+ * has an id. Its counts and SHA-256 are found then. */
+static void continue_full(struct server *s, const struct rdb_load_stats *stats)
+{
+    struct persistence *p = s->persistence;
+    struct chain chain = {0};
+    struct chain_link link = {.kind = LINK_FULL, .time_ms = stats->created_ms};
+    struct error ignored;
+    const char *path = s->config->dbfilename;
+    if (!link_read_id(path, link.id, &ignored) || link.id[0] == '\0')
+        return;
+    snprintf(link.name, sizeof(link.name), "%s", path);
+    link.keys = stats->keys + stats->expired;
+    chain_add(&chain, &link);
+    chain_keeper_enable(p->chain, s->config->snapshot_chain_max > 0);
+    chain_keeper_loaded(p->chain, &chain, path);
+}
+
 static bool load_snapshot(struct server *s, struct error *err)
 {
     struct persistence *p = s->persistence;
@@ -247,6 +265,8 @@ static bool load_snapshot(struct server *s, struct error *err)
     ok = ok && loading_load_file(s, s->ks, &stats, err);
     if (ok && (state == CHAIN_WHOLE || state == CHAIN_BROKEN))
         ok = load_deltas(s, &found, state == CHAIN_WHOLE, &stats, err);
+    else if (ok)
+        continue_full(s, &stats);
     chain_free(&found.chain);
     if (!ok) {
         if (err->code != ERROR_NOT_FOUND || state != CHAIN_NONE)

@@ -298,7 +298,28 @@ def test_past_chain():
         client = server.client()
         assert digest(client) == expected
         assert "of an earlier full one" in server.text()
-        assert chain(client) == []
+        # It is what the next one follows.
+        assert len(chain(client)) == 1
+        client.set("d", 1)
+        assert incremental(client)["keys"] == 1
+        assert chain(client)[0]["keys"] == 3 and chain(client)[0]["sha256"]
+        expected = digest(client)
+        server.kill()
+        server.start()
+        client = server.client()
+        assert digest(client) == expected and len(chain(client)) == 2
+        # The file goes while the server runs: that is said, and the next one is full.
+        full(client)
+        server.terminate()
+        (server.directory / "dump.rdb.chain").unlink(missing_ok=True)
+        server.start()
+        client = server.client()
+        (server.directory / "dump.rdb").unlink()
+        client.execute_command("HOLDFAST", "SNAPSHOT", "INCREMENTAL")
+        wait_for(lambda: persistence(client)["chain_last_incremental_status"] == "err")
+        wait_for(lambda: "not the one" in persistence(client)["chain_next_is_full_as"])
+        full(client)
+        assert digest(client) == expected
     shutil.rmtree(directory)
 
 

@@ -31,6 +31,7 @@ struct job {
     uint64_t dirty;
     int64_t begun_us;
     size_t whole;
+    bool base_lost; /* there is no full snapshot that the delta could follow */
     bool ok;
     struct error err;
     bool stop, ended; /* atomic */
@@ -61,7 +62,7 @@ static const char *const no_full = "there is no full snapshot yet that it could 
 
 /* --- the jobs' threads -------------------------------------------------------------------------- */
 
-/* A save that was not verified did not sum up its file. */
+/* A save that was not verified did not sum up its file, and one that was loaded was not, either. */
 static bool complete_full(struct job *j)
 {
     struct chain_link *full = &j->chain.links[0], found;
@@ -74,6 +75,7 @@ static bool complete_full(struct job *j)
         return error_prefix(&j->err, "%s", j->rdb_path);
     if (strcmp(found.id, full->id) != 0)
         return error_set(&j->err, ERROR_INVALID, "%s has been written anew", j->rdb_path);
+    full->lsn = found.lsn;
     full->keys = found.keys;
     full->size = found.size;
     memcpy(full->sha256, found.sha256, sizeof(full->sha256));
@@ -95,8 +97,10 @@ static void run_delta(struct job *j)
     char dir[256];
     struct error ignored;
     os_path_dir(j->path, dir, sizeof(dir));
-    if (!complete_full(j))
+    if (!complete_full(j)) {
+        j->base_lost = true;
         return;
+    }
     if (!link_write_delta(j->temporary, j->snapshot, j->mark, &j->options, &j->link, &j->err) ||
         (j->verify && !link_prove(j->temporary, &j->link, &j->err)) ||
         !os_rename(j->temporary, j->path, &j->err)) {
@@ -408,6 +412,8 @@ static bool delta_ended(struct chain_keeper *k, struct job *j)
     if (k->drop_chain) {
         k->drop_chain = false;
         drop_chain(k, "the last full snapshot was begun while an incremental one was being taken");
+    } else if (j->base_lost) {
+        drop_chain(k, "the file of the full snapshot is not the one that it was");
     } else if (!k->enabled) {
         drop_tip(k, "snapshot-chain-max was 0");
     }
