@@ -14,6 +14,7 @@
 #include "resp/reply.h"
 
 struct call;
+struct call_wait;
 struct client;
 struct server;
 struct command;
@@ -25,6 +26,8 @@ struct call_hooks {
     bool wanted;
     void (*changed)(struct call *c, struct db *db, struct slice key, int event_class,
                     const char *event);
+    /* Lets the client wait: see command/wait.h. NULL: nobody may. */
+    void (*wait)(struct call *c, const struct call_wait *w);
 };
 
 struct call_key {

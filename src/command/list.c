@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The commands on lists, but for the blocking ones.
+ * The commands on lists, but for the blocking ones (list_wait.c).
  */
-#include "type/list.h"
+#include "command/list_common.h"
 
 #include "base/mem.h"
 #include "base/number.h"
-#include "command/call.h"
 #include "handlers.h"
 
 static void changed(struct call *c, struct slice key, const char *event, uint64_t changes)
@@ -79,7 +78,7 @@ static void reply_item(void *ctx, struct slice item)
     reply_bulk(ctx, item);
 }
 
-static void pop_and_tell(struct call *c, struct keyref *ref, enum list_end end, uint64_t count)
+void list_reply_pop(struct call *c, struct keyref *ref, enum list_end end, uint64_t count)
 {
     uint64_t popped = list_pop(ref, end, count, reply_item, c->reply);
     changed(c, ref->key, pop_event(end), popped);
@@ -115,7 +114,7 @@ static void pop(struct call *c, enum list_end end)
     uint64_t have = list_count(ref.entry);
     if (has_count)
         reply_array(c->reply, (uint64_t)count < have ? (uint64_t)count : have);
-    pop_and_tell(c, &ref, end, (uint64_t)count);
+    list_reply_pop(c, &ref, end, (uint64_t)count);
 }
 
 void cmd_lpop(struct call *c)
@@ -128,7 +127,7 @@ void cmd_rpop(struct call *c)
     pop(c, LIST_TAIL);
 }
 
-static bool parse_end(struct call *c, struct slice word, enum list_end *end)
+bool list_parse_end(struct call *c, struct slice word, enum list_end *end)
 {
     if (slice_is(word, "left")) {
         *end = LIST_HEAD;
@@ -141,49 +140,65 @@ static bool parse_end(struct call *c, struct slice word, enum list_end *end)
     return true;
 }
 
-void cmd_lmpop(struct call *c)
+bool list_parse_mpop(struct call *c, int at, struct list_mpop *o)
 {
     int64_t key_count, count = -1;
-    enum list_end end;
-    if (!call_int64_range(c, c->argv[1], 1, INT64_MAX, &key_count,
+    if (!call_int64_range(c, c->argv[at], 1, INT64_MAX, &key_count,
                           "ERR numkeys should be greater than 0"))
-        return;
-    if (key_count >= c->argc - 2) {
+        return false;
+    if (key_count >= c->argc - at - 1) {
         reply_syntax_error(c->reply);
-        return;
+        return false;
     }
-    int at = 2 + (int)key_count;
-    if (!parse_end(c, c->argv[at], &end))
-        return;
-    for (int i = at + 1; i < c->argc; i++) {
+    o->keys = c->argv + at + 1;
+    o->key_count = (int)key_count;
+    int end_at = at + 1 + o->key_count;
+    if (!list_parse_end(c, c->argv[end_at], &o->end))
+        return false;
+    for (int i = end_at + 1; i < c->argc; i++) {
         if (count != -1 || !slice_is(c->argv[i], "count") || i + 1 == c->argc) {
             reply_syntax_error(c->reply);
-            return;
+            return false;
         }
         if (!call_int64_range(c, c->argv[++i], 1, INT64_MAX, &count,
                               "ERR count should be greater than 0"))
-            return;
+            return false;
     }
-    if (count == -1)
-        count = 1;
-    for (int i = 2; i < at; i++) {
+    o->count = count == -1 ? 1 : (uint64_t)count;
+    return true;
+}
+
+void list_reply_mpop(struct call *c, struct keyref *ref, const struct list_mpop *o)
+{
+    uint64_t have = list_count(ref->entry), popped = o->count < have ? o->count : have;
+    reply_array(c->reply, 2);
+    reply_bulk(c->reply, ref->key);
+    reply_array(c->reply, popped);
+    list_reply_pop(c, ref, o->end, popped);
+    char text[NUMBER_INT64_SIZE];
+    CALL_EFFECT(c, c->db, o->end == LIST_HEAD ? SLICE("LPOP") : SLICE("RPOP"), ref->key,
+                slice_of(text, number_format_int64(text, (int64_t)popped)));
+}
+
+bool list_reply_mpop_any(struct call *c, const struct list_mpop *o)
+{
+    for (int i = 0; i < o->key_count; i++) {
         struct keyref ref;
-        if (!call_find_write(c, c->argv[i], ENTRY_LIST, &ref))
-            return;
+        if (!call_find_write(c, o->keys[i], ENTRY_LIST, &ref))
+            return true;
         if (!ref.entry)
             continue;
-        uint64_t have = list_count(ref.entry);
-        reply_array(c->reply, 2);
-        reply_bulk(c->reply, ref.key);
-        uint64_t popped = (uint64_t)count < have ? (uint64_t)count : have;
-        reply_array(c->reply, popped);
-        pop_and_tell(c, &ref, end, popped);
-        char text[NUMBER_INT64_SIZE];
-        CALL_EFFECT(c, c->db, end == LIST_HEAD ? SLICE("LPOP") : SLICE("RPOP"), ref.key,
-                    slice_of(text, number_format_int64(text, (int64_t)popped)));
-        return;
+        list_reply_mpop(c, &ref, o);
+        return true;
     }
-    reply_null_array(c->reply);
+    return false;
+}
+
+void cmd_lmpop(struct call *c)
+{
+    struct list_mpop o;
+    if (list_parse_mpop(c, 1, &o) && !list_reply_mpop_any(c, &o))
+        reply_null_array(c->reply);
 }
 
 /* A copy of an element, on the stack if it is short. */
@@ -208,18 +223,16 @@ static void keep(struct kept *kept, const struct entry *e, enum list_end end)
     kept->item = slice_of(to, item.size);
 }
 
-static void move_item(struct call *c, enum list_end from_end, enum list_end to_end)
+bool list_reply_move(struct call *c, enum list_end from_end, enum list_end to_end)
 {
     struct keyref from, to;
     if (!call_find_write(c, c->argv[1], ENTRY_LIST, &from))
-        return;
-    if (!from.entry) {
-        reply_null(c->reply);
-        return;
-    }
+        return true;
+    if (!from.entry)
+        return false;
     bool same = slice_equal(c->argv[1], c->argv[2]);
     if (!same && !call_find_write(c, c->argv[2], ENTRY_LIST, &to))
-        return;
+        return true;
     struct kept kept;
     keep(&kept, from.entry, from_end);
     bool is_new = false;
@@ -242,18 +255,21 @@ static void move_item(struct call *c, enum list_end from_end, enum list_end to_e
     changed(c, c->argv[2], push_event(to_end), 0);
     changed(c, c->argv[1], pop_event(from_end), 1);
     tell_if_gone(c, &from);
+    return true;
 }
 
 void cmd_lmove(struct call *c)
 {
     enum list_end from, to;
-    if (parse_end(c, c->argv[3], &from) && parse_end(c, c->argv[4], &to))
-        move_item(c, from, to);
+    if (list_parse_end(c, c->argv[3], &from) && list_parse_end(c, c->argv[4], &to) &&
+        !list_reply_move(c, from, to))
+        reply_null(c->reply);
 }
 
 void cmd_rpoplpush(struct call *c)
 {
-    move_item(c, LIST_TAIL, LIST_HEAD);
+    if (!list_reply_move(c, LIST_TAIL, LIST_HEAD))
+        reply_null(c->reply);
 }
 
 void cmd_llen(struct call *c)

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "command/table.h"
 #include "handlers.h"
+#include "server/blocked.h"
 #include "server/config.h"
 #include "server/dispatch.h"
 #include "server/durability.h"
@@ -451,6 +452,8 @@ static void execute(struct server *s, struct batch *b)
         if (__builtin_expect(c->io.out.block_count > 1, 0) && client_check_output(c) &&
             outbuf_size(&c->io.out) > WRITE_EARLY && !c->io.write_blocked)
             client_write(c);
+        if (__builtin_expect(s->keys_ready, 0))
+            blocked_serve(s);
     }
 }
 
@@ -460,6 +463,8 @@ void batch_run(struct server *s)
     if (b->running)
         return;
     b->running = true;
+    if (s->keys_ready)
+        blocked_serve(s);
     while (b->input_first != NULL) {
         fill(s, b);
         prefetch(b);

@@ -11,6 +11,7 @@
 #include "command/table.h"
 #include "os/socket.h"
 #include "server/batch.h"
+#include "server/blocked.h"
 #include "server/hold.h"
 #include "server/pubsub.h"
 #include "server/transaction.h"
@@ -94,6 +95,8 @@ void client_close(struct client *c)
 {
     if (c->flags & CLIENT_CLOSING)
         return;
+    if (c->server->executing != c)
+        blocked_forget(c);
     c->flags |= CLIENT_CLOSING;
     c->next_closing = c->server->clients.closing;
     c->server->clients.closing = c;
@@ -108,6 +111,7 @@ void client_close_after_reply(struct client *c)
 static void client_free(struct server *s, struct client *c)
 {
     hold_forget(c);
+    blocked_forget(c);
     transaction_discard(c);
     pubsub_forget(c);
     monitor_end(c);
@@ -307,7 +311,7 @@ static const char *or_empty(const char *s)
 size_t client_memory(const struct client *c)
 {
     return sizeof(*c) + connection_input_memory(&c->io) + c->io.out.allocated +
-           transaction_memory(c) + pubsub_client_memory(c);
+           transaction_memory(c) + pubsub_client_memory(c) + blocked_client_memory(c);
 }
 
 void client_describe(struct client *c, struct text *out)
@@ -356,7 +360,7 @@ void client_block(struct client *c)
 
 void client_unblock(struct client *c)
 {
-    if (!(c->flags & CLIENT_BLOCKED))
+    if (!(c->flags & CLIENT_BLOCKED) || c->waiter != NULL)
         return;
     c->flags &= ~(uint32_t)CLIENT_BLOCKED;
     c->server->clients.blocked_count--;

@@ -16,7 +16,7 @@
 enum client_flag {
     CLIENT_CLOSE_AFTER_REPLY = 1U << 0,
     CLIENT_CLOSING = 1U << 1,     /* to be freed at the end of the turn */
-    CLIENT_BLOCKED = 1U << 2,     /* its next command was put off: nothing of it is executed */
+    CLIENT_BLOCKED = 1U << 2,     /* it waits, or its next command was put off: nothing is executed */
     CLIENT_UNAUTHENTICATED = 1U << 3,
     CLIENT_MULTI = 1U << 4,
     CLIENT_DIRTY_CAS = 1U << 5,   /* a watched key was changed: EXEC will fail */
@@ -46,6 +46,7 @@ struct held;
 struct queued_command;
 struct subscriber;
 struct transaction;
+struct waiter;
 struct watch;
 
 struct client {
@@ -62,6 +63,7 @@ struct client {
     const struct command *last_command;
     struct transaction *transaction; /* with CLIENT_MULTI */
     struct watch *watches;
+    struct waiter *waiter; /* with CLIENT_BLOCKED: what it waits for (server/blocked.h); NULL: put off */
     struct subscriber *subscriber; /* NULL: it never subscribed */
     struct client *next_monitor;
     struct queued_command *put_off_first, **put_off_last; /* while blocked: to be executed first */
@@ -100,7 +102,8 @@ size_t client_memory(const struct client *c);
 /* The line of CLIENT LIST, without the end of line. */
 void client_describe(struct client *c, struct text *out);
 
-/* Put its next command off (CLIENT PAUSE), and take it up again. */
+/* Execute nothing more of it (its next command is put off, or it waits), and go on with it. One that
+ * waits goes on only when it no longer does. */
 void client_block(struct client *c);
 void client_unblock(struct client *c);
 

@@ -347,6 +347,8 @@ void cmd_client_help(struct call *c)
         "    What library the client uses.",
         "SETNAME <name>",
         "    Name this connection.",
+        "UNBLOCK <id> [TIMEOUT|ERROR]",
+        "    End a connection's waiting as if the time were over, or by an error.",
         "UNPAUSE",
         "    End a pause.",
         "HELP",

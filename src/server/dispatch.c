@@ -351,7 +351,9 @@ static bool dispatch_muted(struct client *c, struct call *call, const struct com
     }
     if (!executed && c->flags & CLIENT_REPLY_SKIP)
         c->flags |= CLIENT_REPLY_SKIP_NEXT;
-    c->flags &= ~(uint32_t)CLIENT_REPLY_SKIP;
+    /* One that waits now gets its reply later. */
+    if (!(c->flags & CLIENT_BLOCKED))
+        c->flags &= ~(uint32_t)CLIENT_REPLY_SKIP;
     return executed;
 }
 

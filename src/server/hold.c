@@ -8,6 +8,7 @@
 #include "command/table.h"
 #include "handlers.h"
 #include "persist/log/stream.h"
+#include "server/blocked.h"
 #include "server/dispatch.h"
 
 /* A power of two. As many changes as fit in a commit group or two, and some room. */
@@ -246,6 +247,7 @@ void hold_release(struct hold *h, uint64_t durable)
 {
     if (durable > h->durable)
         h->durable = durable;
+    blocked_durable(h->server, durable);
     for (struct held *held = h->waiting, *next; held != NULL; held = next) {
         next = held->next;
         if (held->runs[held->first].lsn > durable)
@@ -342,6 +344,25 @@ bool hold_dispatch(struct client *c, struct call *call, const struct command *co
             fail_client(h, c->held);
     }
     return executed;
+}
+
+uint64_t hold_reply_begin(const struct client *c)
+{
+    return output_end(c);
+}
+
+void hold_reply_end(struct client *c, uint64_t start)
+{
+    struct server *s = c->server;
+    struct hold *h = s->hold;
+    if (output_end(c) == start || s->stream == NULL)
+        return;
+    uint64_t end = stream_end(s->stream);
+    if (end <= h->durable)
+        return;
+    add_run(h, c, start, end);
+    if (h->failed[0] != '\0')
+        fail_client(h, c->held);
 }
 
 size_t hold_waiting_clients(const struct hold *h)

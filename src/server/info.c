@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "command/table.h"
 #include "os/process.h"
+#include "server/blocked.h"
 #include "server/client.h"
 #include "server/config.h"
 #include "server/durability.h"
@@ -88,8 +89,11 @@ static void clients_section(struct server *s, struct text *out)
                  s->clients.count, (unsigned long long)s->limits.maxclients);
     text_appendf(out, "client_recent_max_input_buffer:%zu\r\n", input);
     text_appendf(out, "client_recent_max_output_buffer:%zu\r\n", output);
-    text_appendf(out, "blocked_clients:%zu\r\ntracking_clients:0\r\nclients_in_timeout_table:0\r\n",
-                 s->clients.blocked_count);
+    struct blocked_counts blocked = blocked_count(s->blocked);
+    text_appendf(out,
+                 "blocked_clients:%zu\r\ntracking_clients:0\r\nclients_in_timeout_table:%zu\r\n"
+                 "total_blocking_keys:%zu\r\ntotal_blocking_keys_on_nokey:%zu\r\n",
+                 s->clients.blocked_count, blocked.with_timeout, blocked.keys, blocked.keys_gone);
 }
 
 static void both(struct text *out, const char *name, uint64_t bytes)

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "keyspace/evict.h"
 #include "persist/log/stream.h"
+#include "server/blocked.h"
 #include "server/client.h"
 #include "server/config.h"
 #include "server/hold.h"
@@ -40,6 +41,7 @@ static void on_evict(void *ctx, struct db *db, struct slice key)
         watch_touch(s, db, key, key_hash(key));
     if (s->hold_replies)
         hold_note_change(s->hold, db, key_hash(key));
+    blocked_signal_gone(s, db, key);
     if (s->stream != NULL) {
         const struct slice effect[] = {SLICE("DEL"), key};
         stream_append(s->stream, db->id, effect, 2);

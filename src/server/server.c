@@ -12,6 +12,7 @@
 #include "persist/log/stream.h"
 #include "keyspace/evict.h"
 #include "server/batch.h"
+#include "server/blocked.h"
 #include "server/client.h"
 #include "server/config.h"
 #include "server/durability.h"
@@ -49,7 +50,8 @@ void server_update_attention(struct server *s)
 
 void server_update_hooks(struct server *s)
 {
-    s->hooks.wanted = s->watches->count != 0 || s->limits.notify_events || s->hold_replies;
+    s->hooks.wanted = s->watches->count != 0 || s->limits.notify_events || s->hold_replies ||
+                      blocked_has_keys(s->blocked);
 }
 
 void server_set_loading(struct server *s, bool loading)
@@ -75,6 +77,8 @@ static void on_changed(struct call *c, struct db *db, struct slice key, int even
         pubsub_notify(s, notify_bits[event_class], event, key, db->id);
     if (s->hold_replies)
         hold_note_change(s->hold, db, call_hash(c, key));
+    if (blocked_has_keys(s->blocked))
+        blocked_signal(s, db, key, call_hash(c, key));
 }
 
 static void on_expire(void *ctx, struct db *db, struct slice key)
@@ -83,6 +87,7 @@ static void on_expire(void *ctx, struct db *db, struct slice key)
     watch_touch_expired(s, db, key);
     if (s->hold_replies)
         hold_note_change(s->hold, db, key_hash(key));
+    blocked_signal_gone(s, db, key);
     if (s->stream != NULL) {
         const struct slice effect[] = {SLICE("DEL"), key};
         stream_append(s->stream, db->id, effect, 2);
@@ -350,7 +355,9 @@ struct server *server_new(struct config *config)
     s->command_logs = command_log_new();
     s->latency = latency_monitor_new();
     s->migrate = migrate_cache_new();
+    s->blocked = blocked_new(s);
     s->hooks.changed = on_changed;
+    s->hooks.wait = blocked_wait;
     s->hold = hold_new(s);
     durability_init(s);
     s->clients.write_last = &s->clients.write_first;
@@ -376,6 +383,7 @@ void server_free(struct server *s)
         client_close(c);
     }
     clients_free_closing(s);
+    blocked_free(s->blocked);
     durability_deinit(s);
     hold_free(s->hold);
     listeners_free(s->listeners);

@@ -28,6 +28,7 @@
 #define SERVER_REDIS_VERSION "7.0.15"
 
 struct batch;
+struct blocked;
 struct client;
 struct config;
 struct durability;
@@ -71,7 +72,7 @@ struct server_clients {
     struct client *closing;    /* to be freed at the end of the turn */
     struct client *write_first, **write_last; /* have output to be written at the end of the turn */
     struct client *monitors;   /* MONITOR */
-    size_t blocked_count;      /* postponed by CLIENT PAUSE */
+    size_t blocked_count;      /* that wait, or whose next command was put off */
     struct client *cron_next;  /* where clients_cron goes on */
 };
 
@@ -128,6 +129,7 @@ struct server {
     struct server_stats stats;
     struct batch *batch;
     struct watch_table *watches;
+    struct blocked *blocked; /* clients that wait: server/blocked.h */
     struct stream *stream; /* effects: persist/log/stream.h; NULL while nobody wants them */
     struct pubsub *pubsub;
     struct evictor *evictor; /* for maxmemory: server/memory_limit.h */
@@ -138,6 +140,7 @@ struct server {
     bool log_small;       /* COMMANDLOG wants to know of requests and replies of any size */
     struct client *executing; /* whose command this is; NULL between commands */
     bool pushes_pending;      /* it was sent messages meanwhile */
+    bool keys_ready;          /* clients that wait for keys are to be served */
     uint64_t effects; /* commands that had one, while there is a stream */
     struct durability *durability; /* the log: server/durability.h */
     struct hold *hold;   /* replies that wait for it: server/hold.h */

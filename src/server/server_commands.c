@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/number.h"
 #include "handlers.h"
+#include "server/blocked.h"
 #include "server/client.h"
 #include "server/config.h"
 #include "server/info.h"
@@ -50,6 +51,7 @@ void cmd_flushdb(struct call *c)
         return;
     c->ks->dirty += c->db->table.count;
     db_flush(c->db);
+    blocked_signal_db(c->server, c->db);
     reply_ok(c->reply);
 }
 
@@ -61,6 +63,8 @@ void cmd_flushall(struct call *c)
         c->ks->dirty += c->ks->dbs[i].table.count;
     c->ks->dirty++;
     keyspace_flush(c->ks);
+    for (int i = 0; i < c->ks->db_count; i++)
+        blocked_signal_db(c->server, &c->ks->dbs[i]);
     reply_ok(c->reply);
 }
 
@@ -74,8 +78,11 @@ void cmd_swapdb(struct call *c)
         reply_error(c->reply, "ERR DB index is out of range");
         return;
     }
-    if (a != b)
+    if (a != b) {
         keyspace_swap(c->ks, (int)a, (int)b);
+        blocked_signal_db(c->server, &c->ks->dbs[a]);
+        blocked_signal_db(c->server, &c->ks->dbs[b]);
+    }
     c->ks->dirty++;
     reply_ok(c->reply);
 }

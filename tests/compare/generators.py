@@ -136,6 +136,10 @@ def side(g):
     return g.word("LEFT", "RIGHT")
 
 
+# How long the commands that wait do so in vain: nobody feeds them here (test_blocking is for that).
+WAIT_TIME = b"0.004"
+
+
 def mpop(g, kind, words):
     keys = g.keys(kind, 1, 3)
     numkeys = b"%d" % len(keys) if g.chance(0.9) else g.integer(-1, 5)
@@ -163,6 +167,11 @@ LISTS = {
     "LMOVE": lambda g: [g.key("l"), g.key("l"), side(g), side(g)],
     "RPOPLPUSH": lambda g: [g.key("l"), g.key("l")],
     "LMPOP": lambda g: mpop(g, "l", ("LEFT", "RIGHT")),
+    "BLPOP": lambda g: g.keys("l", 1, 3) + [WAIT_TIME],
+    "BRPOP": lambda g: g.keys("l", 1, 3) + [WAIT_TIME],
+    "BLMOVE": lambda g: [g.key("l"), g.key("l"), side(g), side(g), WAIT_TIME],
+    "BRPOPLPUSH": lambda g: [g.key("l"), g.key("l"), WAIT_TIME],
+    "BLMPOP": lambda g: [WAIT_TIME] + mpop(g, "l", ("LEFT", "RIGHT")),
 }
 
 # ---- hashes ----
@@ -342,6 +351,9 @@ ZSETS = {
     "ZPOPMIN": lambda g: [zkey(g)] + ([g.count()] if g.chance(0.6) else []),
     "ZPOPMAX": lambda g: [zkey(g)] + ([g.count()] if g.chance(0.6) else []),
     "ZMPOP": lambda g: mpop(g, "z", ("MIN", "MAX")),
+    "BZPOPMIN": lambda g: g.keys("z", 1, 3) + [WAIT_TIME],
+    "BZPOPMAX": lambda g: g.keys("z", 1, 3) + [WAIT_TIME],
+    "BZMPOP": lambda g: [WAIT_TIME] + mpop(g, "z", ("MIN", "MAX")),
     "ZRANDMEMBER": lambda g: [zkey(g)] + ([g.random_count()] + g.words(0.4, "WITHSCORES") if g.chance(0.7) else []),
     "ZUNION": lambda g: combine(g, False),
     "ZINTER": lambda g: combine(g, False),
@@ -480,6 +492,8 @@ CONNECTION = {
     "CLIENT SETNAME": lambda g: [g.pick(b"me", b"", b"a b", b"a\nb", b"x" * 100, b"\xff")],
     "CLIENT GETNAME": lambda g: [],
     "CLIENT ID": lambda g: [],
+    "CLIENT UNBLOCK": lambda g: [g.pick(0, -1, 2 ** 62, b"x")] + g.words(0.5, "TIMEOUT", "ERROR"),
+    "WAIT": lambda g: [g.pick(0, 0, 1, -1), b"4"],
     "CLIENT NO-EVICT": lambda g: [g.pick(b"on", b"OFF", b"x")],
     "CLIENT TRACKINGINFO": lambda g: [],
     "CLIENT GETREDIR": lambda g: [],
@@ -526,11 +540,13 @@ WEIGHTS = {
     "SWAPDB": 0.3, "MOVE": 0.5, "DEBUG": 0.4, "DEL": 0.7, "UNLINK": 0.5, "OBJECT ENCODING": 4, "HELLO": 0.5,
     "RESET": 0.2, "SELECT": 0.5, "KEYS": 0.5, "TIME": 0.2, "CONFIG RESETSTAT": 0.1, "MEMORY USAGE": 0.3,
     "MULTI": 0, "EXEC": 0.2, "DISCARD": 0.2, "WATCH": 0.3, "UNWATCH": 0.2, "LTRIM": 0.6, "LCS": 0.7,
-    "COMMAND GETKEYSANDFLAGS": 0.5, "MIGRATE": 0.2, "CLIENT ID": 0.2, "GETDEL": 0.5, "CONFIG GET": 0.4,
+    "BLPOP": 0.5, "BRPOP": 0.5, "BLMOVE": 0.7, "BRPOPLPUSH": 0.5, "BLMPOP": 0.7, "BZPOPMIN": 0.5, "BZPOPMAX": 0.5,
+    "BZMPOP": 0.7, "WAIT": 0.2, "CLIENT UNBLOCK": 0.2, "COMMAND GETKEYSANDFLAGS": 0.5, "MIGRATE": 0.2, "CLIENT ID": 0.2, "GETDEL": 0.5, "CONFIG GET": 0.4,
 }
 
 # What a mutation must not touch: where a wrong number would make a server sleep, end, or fill the memory.
 NOT_MUTATED = {"DEBUG", "MIGRATE", "CONFIG SET", "SETRANGE", "HELLO"}
+WAITING = {"BLPOP", "BRPOP", "BLMOVE", "BRPOPLPUSH", "BLMPOP", "BZPOPMIN", "BZPOPMAX", "BZMPOP", "WAIT"}
 REPEATING = {"SRANDMEMBER", "HRANDFIELD", "ZRANDMEMBER"}
 
 
@@ -565,6 +581,25 @@ def is_far_below_zero(arg):
         return -2 ** 63 < int(arg) < -1000
     except ValueError:
         return False
+
+
+def as_number(arg):
+    text = (arg if isinstance(arg, bytes) else str(arg).encode()).decode("latin-1")
+    try:
+        return float.fromhex(text) if "x" in text.lower() else float(text)
+    except ValueError:
+        return float("nan")
+
+
+def not_long(name, args):
+    """No mutation makes a command wait for long, or longer than there are times: redis-server 7.0 takes
+    some of these for negative."""
+    at = {"BLMPOP": 0, "BZMPOP": 0}.get(name, len(args) - 1)
+    args = list(args)
+    if not args or name not in WAITING or not as_number(args[at]) > -0.9:
+        return args
+    args[at] = b"4" if name == "WAIT" else WAIT_TIME
+    return args
 
 
 def not_soon(name, args):

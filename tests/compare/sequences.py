@@ -119,7 +119,8 @@ class Generator:
         self.g.exact = False
         args = generators.ALL[name](self.g)
         if self.g.chance(self.mutation):
-            args = generators.not_soon(name, generators.mutate(self.g, name, args))
+            args = generators.mutate(self.g, name, args)
+            args = generators.not_long(name, generators.not_soon(name, args))
         words = [w.encode() for w in name.split()]
         if self.g.chance(0.05):
             words = [w.lower() for w in words]

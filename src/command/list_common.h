@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * What the commands on lists share with those that wait for lists: taking elements from a list that
+ * is there, with the reply, the events and the effect. Functions that return bool return false when
+ * there is nothing to take: nothing was replied then, and the caller does so, or waits.
+ */
+#ifndef HF_COMMAND_LIST_COMMON_H
+#define HF_COMMAND_LIST_COMMON_H
+
+#include "command/call.h"
+#include "type/list.h"
+
+/* LEFT or RIGHT. False: an error was replied. */
+bool list_parse_end(struct call *c, struct slice word, enum list_end *end);
+
+/* Take `count` elements off an end of a list that has as many, and reply each: the array around them
+ * is the caller's. */
+void list_reply_pop(struct call *c, struct keyref *ref, enum list_end end, uint64_t count);
+
+/* The arguments of LMPOP and BLMPOP, which begin with the number of keys at argv[at]. */
+struct list_mpop {
+    const struct slice *keys; /* in argv */
+    int key_count;
+    enum list_end end;
+    uint64_t count;
+};
+/* False: an error was replied. */
+bool list_parse_mpop(struct call *c, int at, struct list_mpop *o);
+/* From this list, which is there. */
+void list_reply_mpop(struct call *c, struct keyref *ref, const struct list_mpop *o);
+/* From the first of the keys that is there. True, too, when an error was replied. */
+bool list_reply_mpop_any(struct call *c, const struct list_mpop *o);
+
+/* Move an element from the list argv[1] to the list argv[2]. True, too, when an error was replied. */
+bool list_reply_move(struct call *c, enum list_end from_end, enum list_end to_end);
+
+#endif

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The commands that take elements from lists and wait for them: BLPOP, BRPOP, BLMPOP, BLMOVE,
+ * BRPOPLPUSH. The log has them as what they did: LPOP, RPOP, LMOVE, RPOPLPUSH.
+ */
+#include "command/list_common.h"
+#include "command/wait.h"
+#include "handlers.h"
+
+/* ---- BLPOP, BRPOP ---- */
+
+static void reply_pop(struct call *c, struct keyref *ref, enum list_end end)
+{
+    reply_array(c->reply, 2);
+    reply_bulk(c->reply, ref->key);
+    list_reply_pop(c, ref, end, 1);
+    CALL_EFFECT(c, c->db, end == LIST_HEAD ? SLICE("LPOP") : SLICE("RPOP"), ref->key);
+}
+
+static bool serve_pop(struct call *c, struct slice key, struct entry *e, void *state)
+{
+    (void)e;
+    struct keyref ref;
+    call_find_write_any(c, key, &ref);
+    reply_pop(c, &ref, *(const enum list_end *)state);
+    return true;
+}
+
+static void pop_or_wait(struct call *c, enum list_end end)
+{
+    int64_t timeout_ms;
+    if (!call_timeout_seconds(c, c->argv[c->argc - 1], &timeout_ms))
+        return;
+    for (int i = 1; i < c->argc - 1; i++) {
+        struct keyref ref;
+        if (!call_find_write(c, c->argv[i], ENTRY_LIST, &ref))
+            return;
+        if (ref.entry) {
+            reply_pop(c, &ref, end);
+            return;
+        }
+    }
+    call_wait(c, &(struct call_wait){.type = ENTRY_LIST,
+                                     .keys = c->argv + 1,
+                                     .key_count = c->argc - 2,
+                                     .timeout_ms = timeout_ms,
+                                     .serve = serve_pop,
+                                     .state = &end,
+                                     .state_size = sizeof(end)});
+}
+
+void cmd_blpop(struct call *c)
+{
+    pop_or_wait(c, LIST_HEAD);
+}
+
+void cmd_brpop(struct call *c)
+{
+    pop_or_wait(c, LIST_TAIL);
+}
+
+/* ---- BLMPOP ---- */
+
+static bool serve_mpop(struct call *c, struct slice key, struct entry *e, void *state)
+{
+    (void)e;
+    struct keyref ref;
+    call_find_write_any(c, key, &ref);
+    list_reply_mpop(c, &ref, state);
+    return true;
+}
+
+void cmd_blmpop(struct call *c)
+{
+    struct list_mpop o;
+    int64_t timeout_ms;
+    if (!list_parse_mpop(c, 2, &o) || !call_timeout_seconds(c, c->argv[1], &timeout_ms) ||
+        list_reply_mpop_any(c, &o))
+        return;
+    /* What serve_mpop looks at in `o` is not in argv. */
+    call_wait(c, &(struct call_wait){.type = ENTRY_LIST,
+                                     .keys = o.keys,
+                                     .key_count = o.key_count,
+                                     .timeout_ms = timeout_ms,
+                                     .serve = serve_mpop,
+                                     .state = &o,
+                                     .state_size = sizeof(o)});
+}
+
+/* ---- BLMOVE, BRPOPLPUSH ---- */
+
+struct move {
+    enum list_end from, to;
+};
+
+/* False: the source is not there. */
+static bool move(struct call *c, const struct move *m)
+{
+    uint64_t errors = c->reply->error_count;
+    if (!list_reply_move(c, m->from, m->to))
+        return false;
+    if (c->reply->error_count != errors)
+        return true;
+    if (c->argc == 4)
+        CALL_EFFECT(c, c->db, SLICE("RPOPLPUSH"), c->argv[1], c->argv[2]);
+    else
+        CALL_EFFECT(c, c->db, SLICE("LMOVE"), c->argv[1], c->argv[2], c->argv[3], c->argv[4]);
+    return true;
+}
+
+static bool serve_move(struct call *c, struct slice key, struct entry *e, void *state)
+{
+    (void)key;
+    (void)e;
+    return move(c, state);
+}
+
+static void move_or_wait(struct call *c, struct move m)
+{
+    int64_t timeout_ms;
+    if (!call_timeout_seconds(c, c->argv[c->argc - 1], &timeout_ms) || move(c, &m))
+        return;
+    /* A transaction gets the null of LMOVE, who has waited that of BLPOP. */
+    if (c->in_exec) {
+        reply_null(c->reply);
+        return;
+    }
+    call_wait(c, &(struct call_wait){.type = ENTRY_LIST,
+                                     .keys = c->argv + 1,
+                                     .key_count = 1,
+                                     .timeout_ms = timeout_ms,
+                                     .serve = serve_move,
+                                     .state = &m,
+                                     .state_size = sizeof(m)});
+}
+
+void cmd_blmove(struct call *c)
+{
+    struct move m;
+    if (list_parse_end(c, c->argv[3], &m.from) && list_parse_end(c, c->argv[4], &m.to))
+        move_or_wait(c, m);
+}
+
+void cmd_brpoplpush(struct call *c)
+{
+    move_or_wait(c, (struct move){LIST_TAIL, LIST_HEAD});
+}

@@ -1,0 +1,565 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Clients that wait for keys, beside redis-server: the same script of several clients is played on both,
+step by step, and what each client gets after each step is compared."""
+import contextlib
+import os
+import random
+import time
+
+import pytest
+
+from harness import Error, Raw, Server, Simple
+
+ROUNDS = int(os.environ.get("HF_BLOCKING_ROUNDS", 60))
+
+
+class Short(Exception):
+    """A reply that has not come in full."""
+
+
+class Connection(Raw):
+    """One that knows whether it is answered, without waiting for it."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.socket.setblocking(False)
+        self.id = self("CLIENT", "ID")
+        self.unanswered = 0
+        self.closed = False
+
+    def _more(self):
+        try:
+            data = self.socket.recv(1 << 16)
+        except BlockingIOError:
+            raise Short from None
+        if not data:
+            raise EOFError("the server closed the connection")
+        self.buffer += data
+
+    def _bytes(self, size):
+        while len(self.buffer) - self.at < size + 2:
+            self._more()
+        self.at += size + 2
+        return self.buffer[self.at - size - 2:self.at - 2]
+
+    def take(self):
+        """The next reply, or None: as a list of one, as a reply may be None itself."""
+        at = self.at
+        try:
+            return [self.read()]
+        except Short:
+            self.at = at
+            return None
+
+    def __call__(self, *args):
+        self.send(self.encode(args))
+        deadline = time.monotonic() + 60
+        while (reply := self.take()) is None:
+            assert time.monotonic() < deadline, args
+            time.sleep(0.0002)
+        return reply[0]
+
+
+class Player:
+    """Plays steps on one server. Clients are made when a step first names them."""
+
+    def __init__(self, server):
+        self.server = server
+        self.admin = Connection(server.socket_path)
+        self.clients = {}
+        self.admin("FLUSHALL")
+
+    def client(self, name):
+        if name not in self.clients:
+            self.clients[name] = Connection(self.server.socket_path)
+        return self.clients[name]
+
+    def state(self, c):
+        """Its flags, and how much it has sent that the server has not parsed."""
+        line = self.admin("CLIENT", "LIST", "ID", c.id)
+        fields = dict(f.split("=", 1) for f in line.decode().split()) if line else {}
+        return fields.get("flags", ""), int(fields.get("qbuf", 0))
+
+    def drain(self):
+        """What everybody has got meanwhile."""
+        got = {}
+        for name, c in self.clients.items():
+            try:
+                while (reply := c.take()) is not None:
+                    got.setdefault(name, []).append(reply[0])
+                    c.unanswered -= 1
+            except EOFError:
+                got.setdefault(name, []).append("closed")
+                c.closed = True
+        for name in [n for n, c in self.clients.items() if c.closed]:
+            self.clients.pop(name).close()
+        return got
+
+    def step(self, name, *words):
+        words = [w.replace(b"{" + n.encode() + b"}", str(self.client(n).id).encode())
+                 for w in (w if isinstance(w, bytes) else str(w).encode() for w in words)
+                 for n in ([w.split(b"{")[1].split(b"}")[0].decode()] if b"{" in w else [""])]
+        c = self.client(name)
+        was_blocked, before = c.unanswered > 0, self.state(c)[1] if c.unanswered > 0 else 0
+        c.send(c.encode(words))
+        c.unanswered += 1
+        deadline, got = time.monotonic() + 60, {}
+        while True:
+            assert time.monotonic() < deadline, (self.server.kind, name, words)
+            flags, waiting = self.state(c)
+            if "b" in flags and (not was_blocked or waiting > before):
+                break
+            reply = c.take()
+            if reply is not None:
+                got[name] = reply
+                c.unanswered -= 1
+                break
+        # Everything else was written in the same turn.
+        self.admin("PING")
+        for other, replies in self.drain().items():
+            got.setdefault(other, []).extend(replies)
+        return got
+
+    def close(self, name):
+        self.clients.pop(name).close()
+        deadline = time.monotonic() + 60
+        while int(self.info("clients", "connected_clients")) != len(self.clients) + 1:
+            assert time.monotonic() < deadline
+        return {}
+
+    def wait(self, name):
+        """Until this client is answered."""
+        deadline, c = time.monotonic() + 60, self.clients[name]
+        while (reply := c.take()) is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        c.unanswered -= 1
+        return {name: reply}
+
+    def info(self, section, field):
+        text = self.admin("INFO", section)
+        text = text[1] if isinstance(text, tuple) else text
+        return dict(line.split(":", 1) for line in text.decode().split("\r\n") if ":" in line)[field]
+
+    def contents(self):
+        found = {}
+        for db in range(4):
+            self.admin("SELECT", db)
+            for key in sorted(self.admin("KEYS", "*")):
+                found[db, key] = self.admin("DEBUG", "DIGEST-VALUE", key)
+        self.admin("SELECT", 0)
+        return found
+
+    def end(self):
+        for c in self.clients.values():
+            c.close()
+        self.admin.close()
+
+
+@pytest.fixture(scope="module")
+def servers():
+    with Server() as mine, Server("redis") as theirs:
+        yield mine, theirs
+
+
+def play(servers, script):
+    """The script is lines "client command ..."; `close` and `wait` are the player's own."""
+    players = [Player(s) for s in servers]
+    try:
+        for number, line in enumerate(script):
+            words = line.split() if isinstance(line, str) else line
+            if words[1] in ("close", "wait"):
+                results = [getattr(p, words[1])(words[0]) for p in players]
+            else:
+                results = [p.step(*words) for p in players]
+            if words[1] == "HELLO":
+                continue  # it has the client's number
+            assert results[0] == results[1], (number, words, script[:number + 1])
+        assert players[0].contents() == players[1].contents(), script
+        for field in ("blocked_clients", "clients_in_timeout_table"):
+            assert players[0].info("clients", field) == players[1].info("clients", field), script
+    finally:
+        for p in players:
+            p.end()
+    wait_for_no_clients(servers)
+
+
+def wait_for_no_clients(servers):
+    for server in servers:
+        deadline = time.monotonic() + 60
+        with contextlib.closing(Connection(server.socket_path)) as c:
+            while b"connected_clients:1\r" not in c("INFO", "clients"):
+                assert time.monotonic() < deadline
+
+
+SCRIPTS = {
+    "first come, first served": """
+        a BLPOP k 0
+        b BRPOP k 0
+        c BLPOP k 0
+        p RPUSH k 1 2
+        p RPUSH k 3 4 5
+        p LRANGE k 0 -1
+    """,
+    "the key that is named first, when there are several": """
+        p RPUSH y 1
+        p RPUSH x 2
+        a BLPOP x y 0
+        b BLPOP x y 0
+        c BLPOP x y 0
+        p RPUSH y 3
+    """,
+    "the key that became ready first, when it waited": """
+        a BLPOP x y z 0
+        b BLPOP z y x 0
+        p MULTI
+        p RPUSH y 1
+        p RPUSH x 2
+        p RPUSH z 3
+        p EXEC
+        p LRANGE z 0 -1
+        p LRANGE x 0 -1
+    """,
+    "a key is named twice": """
+        a BLPOP k k 0
+        p RPUSH k 1 2
+        p LLEN k
+        a BLPOP k j k 0
+    """,
+    "wrong types": """
+        p SET s 1
+        a BLPOP s 0
+        a BLPOP k s 0
+        a BLMOVE s k LEFT LEFT 0
+        a BLMOVE k s LEFT LEFT 0
+        a BZPOPMIN s 0
+        a PING
+        p RPUSH k 1 2
+        p LRANGE k 0 -1
+        b BZPOPMIN k 0
+        b BLPOP k s 0
+    """,
+    "the type changes while somebody waits": """
+        a BLPOP k 0
+        b BZPOPMIN k 0
+        p SET k v
+        p DEL k
+        p SADD k v
+        p DEL k
+        p ZADD k 1 m 2 n
+        p RPUSH k 1
+        p DEL k
+        p RPUSH k 1 2
+        p LRANGE k 0 -1
+    """,
+    "lists and sorted sets of one name": """
+        a BZPOPMAX k 0
+        b BLPOP k 0
+        c BZMPOP 0 2 j k MIN COUNT 5
+        p RPUSH k x
+        p ZADD k 1 a 2 b 3 c
+        p EXISTS k
+    """,
+    "made and deleted in one transaction": """
+        a BLPOP k 0
+        p MULTI
+        p RPUSH k 1
+        p DEL k
+        p EXEC
+        p MULTI
+        p RPUSH k 2
+        p DEL k
+        p RPUSH k 3 4
+        p EXEC
+        p LRANGE k 0 -1
+    """,
+    "deleted, and another made": """
+        a BLPOP k 0
+        b BLPOP j 0
+        p MULTI
+        p RPUSH k 1
+        p RPUSH j 1
+        p SET k x
+        p EXEC
+    """,
+    "chains": """
+        a BLMOVE a b LEFT RIGHT 0
+        b BLMOVE b c LEFT RIGHT 0
+        c BLMOVE c d RIGHT LEFT 0
+        d BLPOP d 0
+        p RPUSH a 1
+        p RPUSH a 2
+        p KEYS *
+    """,
+    "a ring": """
+        a BRPOPLPUSH a b 0
+        b BRPOPLPUSH b a 0
+        p LPUSH a 1
+        p LRANGE a 0 -1
+    """,
+    "to itself": """
+        a BLMOVE k k LEFT RIGHT 0
+        b BLMOVE k k LEFT RIGHT 0
+        c BLPOP k 0
+        p RPUSH k 1 2 3
+        p LRANGE k 0 -1
+    """,
+    "chains in the breadth": """
+        a BLMOVE x z LEFT RIGHT 0
+        b BLMOVE y z LEFT RIGHT 0
+        c BLPOP z 0
+        d BLPOP z w 0
+        e BLMOVE z w LEFT LEFT 0
+        p MULTI
+        p RPUSH y 1
+        p RPUSH x 2
+        p EXEC
+        p RPUSH z 3
+        p LRANGE w 0 -1
+    """,
+    "the destination is of a wrong type": """
+        p SET s x
+        a BLMOVE k s LEFT LEFT 0
+        b BRPOPLPUSH k s 0
+        c BLPOP k 0
+        p RPUSH k 1 2
+        p LRANGE k 0 -1
+    """,
+    "many at once": """
+        a BLMPOP 0 2 j k LEFT COUNT 2
+        b BLMPOP 0 1 k RIGHT COUNT 10
+        c BLMPOP 0 1 k LEFT
+        p RPUSH k 1 2 3
+        p RPUSH k 4 5
+    """,
+    "sorted sets": """
+        a BZPOPMIN x y 0
+        b BZPOPMAX y 0
+        c BZMPOP 0 1 y MAX COUNT 2
+        d BZMPOP 0 2 x y MIN
+        p ZADD y 1 a 2 b 3 c 4 d 5 e 6 f
+        p ZRANGE y 0 -1 WITHSCORES
+        e BZPOPMIN z 0
+        p ZUNIONSTORE z 1 y
+        f BZPOPMIN z2 0
+        p ZRANGESTORE z2 z 0 -1
+    """,
+    "RESP3": """
+        a HELLO 3
+        a CLIENT NO-EVICT on
+        a BZPOPMIN k 0
+        p ZADD k 1.5 m 2 n 3 o
+        a BZMPOP 0 1 k2 MAX COUNT 2
+        p ZADD k2 1 m 2 n
+        a BLPOP l 0.01
+        a wait
+        a BLMPOP 0 1 l LEFT
+        p RPUSH l 1
+    """,
+    "keys from everywhere": """
+        p RPUSH src 3 1 2
+        a BLPOP k1 0
+        p RENAME src k1
+        a BLPOP k2 0
+        p COPY k1 k2
+        a BLPOP k3 0
+        p SORT k1 STORE k3
+        a BLPOP k4 0
+        p LMOVE k3 k4 LEFT LEFT
+        a BLPOP k5 0
+        p RPOPLPUSH k3 k5
+        a BLPOP k6 0
+        p RENAMENX k3 k6
+        b SELECT 1
+        b BLPOP k1 0
+        p MOVE k1 1
+        b BLPOP k7 0
+        p COPY k6 k7 DB 1
+        a BLPOP k6 0
+        a BLPOP k6 0
+        b RPUSH k6 x y
+        b MOVE k6 0
+        a BZPOPMIN z 0
+        p ZADD z1 1 a
+        p RENAME z1 z
+        a BZPOPMIN z 0
+        p ZINCRBY z 3 m
+        a BZPOPMIN z 0
+        p SADD s a b
+        p ZINTERSTORE z 1 s
+    """,
+    "RESTORE": """
+        a BLPOP k 0
+        p RPUSH j 1 2
+    """,
+    "databases": """
+        a SELECT 2
+        a BLPOP k 0
+        b SELECT 3
+        b BLPOP k 0
+        c BLPOP k 0
+        q SELECT 3
+        q RPUSH k 1
+        p RPUSH k 2
+        q SELECT 2
+        q RPUSH k 3
+        a BLPOP k 0
+        p RPUSH k 4 5
+        p SWAPDB 0 2
+        p SWAPDB 0 1
+        p KEYS *
+    """,
+    "flush": """
+        a BLPOP k 0
+        p FLUSHDB
+        p MULTI
+        p RPUSH k 1
+        p FLUSHALL
+        p EXEC
+        p RPUSH k 2
+    """,
+    "pipelined behind": """
+        a BLPOP k 0
+        a PING
+        a RPUSH j 1
+        a BLPOP k j 0
+        a BLPOP j 0
+        a ECHO end
+        p RPUSH k x
+        p RPUSH j y
+    """,
+    "feeding each other": """
+        a BLPOP k 0
+        a RPUSH j 1
+        b BLPOP j 0
+        b RPUSH i 2
+        c BLPOP i 0
+        c RPUSH h 3
+        p RPUSH k 0
+        p LRANGE h 0 -1
+    """,
+    "transactions": """
+        a MULTI
+        a BLPOP k 0
+        a RPUSH k 1
+        a BLPOP k 0
+        a BLMOVE k j LEFT LEFT 0
+        a BRPOPLPUSH k j 0
+        a BLMPOP 0 1 k LEFT
+        a BZPOPMIN z 0
+        a BZMPOP 0 1 z MIN
+        a WAIT 1 0
+        a EXEC
+        b BLPOP k 0
+        p MULTI
+        p LPUSH k 1
+        p LPUSH k 2
+        p EXEC
+    """,
+    "CLIENT UNBLOCK": """
+        a BLPOP k 0
+        p CLIENT UNBLOCK {a}
+        p CLIENT UNBLOCK {a}
+        a BLPOP k 0
+        p CLIENT UNBLOCK {a} TIMEOUT
+        a BLMOVE k j LEFT LEFT 0
+        p CLIENT UNBLOCK {a} ERROR
+        a WAIT 1 0
+        p CLIENT UNBLOCK {a}
+        a WAIT 1 0
+        a PING
+        p CLIENT UNBLOCK {a} ERROR
+        b BLPOP k 0
+        c BLPOP k 0
+        p CLIENT UNBLOCK {b}
+        p RPUSH k 1
+        p CLIENT UNBLOCK {p}
+        p CLIENT UNBLOCK 0
+        p CLIENT UNBLOCK x
+        p CLIENT UNBLOCK 1 2
+        p CLIENT UNBLOCK 1 ERROR 2
+    """,
+    "vanishing": """
+        a BLPOP k j 0
+        b BLPOP k 0
+        c BLPOP k 0
+        a close
+        p RPUSH j 1
+        p RPUSH k 2
+        c close
+        p RPUSH k 3
+    """,
+    "killed": """
+        a BLPOP k 0
+        b BLPOP k 0
+        p CLIENT KILL ID {a}
+        p RPUSH k 1
+        p LLEN k
+    """,
+    "time-outs": """
+        a BLPOP k 0.02
+        a wait
+        a BLMOVE k j LEFT LEFT 0.001
+        a wait
+        a BZPOPMAX k 1e-9
+        a wait
+        a WAIT 1 10
+        a wait
+        a WAIT 0 0
+        a WAIT -5 100
+        a BLPOP k x
+        a BLPOP k -1
+        a BLPOP k -inf
+        a BLPOP k nan
+        a BLPOP k
+        a BLPOP 0
+        a BLMOVE k j LEFT UP x
+        a BLMOVE k j LEFT LEFT x
+        a BRPOPLPUSH k j -1
+        a BLMPOP x 0 k LEFT
+        a BLMPOP x 1 k UP
+        a BLMPOP x 1 k LEFT
+        a BLMPOP x 1 k LEFT COUNT 0
+        a BLMPOP -1 1 k LEFT COUNT 1 COUNT 1
+        a BLMPOP 0 2 k LEFT
+        a BZMPOP x 0 k MIN
+        a BZMPOP x 1 k UP
+        a BZMPOP x 1 k MIN
+        a BZMPOP 0 1 k MIN COUNT 0
+        a WAIT x 0
+        a WAIT 0 x
+        a WAIT 0 -1
+        a BLPOP k 1000000
+        p RPUSH k 1
+    """,
+    "CLIENT REPLY": """
+        a CLIENT REPLY SKIP
+    """,
+    "WATCH": """
+        a WATCH k
+        b BLPOP k 0
+        p RPUSH k 1
+        a MULTI
+        a EXEC
+        a WATCH j
+        b BLMOVE k j LEFT LEFT 0
+        p RPUSH k 1
+        a MULTI
+        a EXEC
+    """,
+    "expiry": """
+        p RPUSH k 1
+        p PEXPIRE k 1
+        p DEBUG SLEEP 0.01
+        a BLPOP k 0
+        p RPUSH k 2 3
+        p LRANGE k 0 -1
+    """,
+}
+del SCRIPTS["CLIENT REPLY"], SCRIPTS["RESTORE"]
+
+
+# Each script gives the same replies to the same clients at the same time as redis-server.
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_script(servers, name):
+    play(servers, [line.strip() for line in SCRIPTS[name].strip().splitlines()])
