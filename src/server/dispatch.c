@@ -102,8 +102,7 @@ static void reject(struct client *c, struct call *call, const struct command *co
     if (command != NULL)
         c->server->stats.commands[command->id].rejected++;
     if (command != NULL && command->handler == cmd_exec) {
-        if (c->flags & CLIENT_MULTI)
-            transaction_discard(c);
+        transaction_discard(c); /* without one it still forgets what was watched */
         struct text all = {0};
         const char *rest = strncmp(error, "ERR ", 4) == 0 ? error + 4 : error;
         text_appendf(&all, "EXECABORT Transaction discarded because of: %s", rest);
