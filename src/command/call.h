@@ -116,7 +116,7 @@ enum event_class {
 
 /* To be called after each change of a key, once for each event that Redis would publish for it:
  * breaks WATCHes of the key and counts `changes` to dirty (0 when this is a second event of the
- * same change). */
+ * same change). `event` is NULL for the few changes that Redis publishes none for. */
 void call_changed(struct call *c, struct db *db, struct slice key, enum event_class class,
                   const char *event, uint64_t changes);
 

@@ -102,7 +102,8 @@ struct keyspace *keyspace_new(int db_count, bool with_reclaimer)
                                           .set_max_listpack_value = 64,
                                           .zset_max_listpack_entries = 128,
                                           .zset_max_listpack_value = 64,
-                                          .list_max_listpack_size = -2};
+                                          .list_max_listpack_size = -2,
+                                          .hll_sparse_max_bytes = 3000};
     ks->string_size_max = 512ULL << 20;
     ks->lfu_log_factor = 10;
     ks->lfu_decay_minutes = 1;

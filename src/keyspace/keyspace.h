@@ -30,6 +30,7 @@ struct encoding_limits {
     int64_t set_max_intset_entries, set_max_listpack_entries, set_max_listpack_value;
     int64_t zset_max_listpack_entries, zset_max_listpack_value;
     int64_t list_max_listpack_size, list_compress_depth;
+    int64_t hll_sparse_max_bytes;
 };
 
 struct keyspace;

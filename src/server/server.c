@@ -73,7 +73,7 @@ static void on_changed(struct call *c, struct db *db, struct slice key, int even
     struct server *s = c->server;
     if (s->watches->count != 0)
         watch_touch(s, db, key, call_hash(c, key));
-    if (s->limits.notify_events)
+    if (s->limits.notify_events && event != NULL)
         pubsub_notify(s, notify_bits[event_class], event, key, db->id);
     if (s->hold_replies)
         hold_note_change(s->hold, db, call_hash(c, key));
@@ -132,6 +132,7 @@ void server_apply_config(struct server *s)
     e->zset_max_listpack_value = c->zset_max_listpack_value;
     e->list_max_listpack_size = c->list_max_listpack_size;
     e->list_compress_depth = c->list_compress_depth;
+    e->hll_sparse_max_bytes = c->hll_sparse_max_bytes;
     s->ks->string_size_max = (uint64_t)c->proto_max_bulk_len;
     s->ks->lfu =
         c->maxmemory_policy == POLICY_VOLATILE_LFU || c->maxmemory_policy == POLICY_ALLKEYS_LFU;

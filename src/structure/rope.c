@@ -144,6 +144,31 @@ struct slice rope_run(const struct rope *r, uint64_t offset, uint64_t size)
     return slice_of(data, size < end - at ? (size_t)size : end - at);
 }
 
+uint64_t rope_hole(const struct rope *r, uint64_t offset)
+{
+    if (offset >= r->size)
+        return 0;
+    uint64_t chunk = offset / ROPE_CHUNK, end = r->size;
+    const void *node = r->root;
+    for (int height = r->height; height > 0 && node; height--) {
+        const struct page *page = node;
+        uint32_t index = index_in(height, chunk);
+        uint64_t span = spans[height - 1], first = chunk - chunk % spans[height];
+        node = index < page->capacity ? page->slots[index] : NULL;
+        /* Behind a page's capacity there is nothing up to the end of what it could have. */
+        uint64_t next = index < page->capacity ? chunk - chunk % span + span : first + spans[height];
+        if (next < end / ROPE_CHUNK + 1)
+            end = next * ROPE_CHUNK;
+    }
+    if (!node)
+        return end - offset;
+    const struct chunk *c = node;
+    uint64_t chunk_end = (chunk + 1) * ROPE_CHUNK;
+    if (offset % ROPE_CHUNK < c->used)
+        return 0;
+    return (chunk_end < end ? chunk_end : end) - offset;
+}
+
 void rope_read(const struct rope *r, uint64_t offset, void *out, size_t size)
 {
     assert(offset <= r->size && size <= r->size - offset);
@@ -260,6 +285,14 @@ void rope_write(struct rope *r, struct epoch *e, uint64_t offset, struct slice b
         bytes = slice_of(bytes.data + n, bytes.size - n);
         offset += n;
     }
+}
+
+void rope_extend(struct rope *r, struct epoch *e, uint64_t size)
+{
+    if (size <= r->size)
+        return;
+    grow_height(r, e, (size - 1) / ROPE_CHUNK + 1);
+    set_size(r, size);
 }
 
 size_t rope_tail_rooms(struct rope *r, struct epoch *e, size_t want, struct rope_room *rooms,

@@ -34,11 +34,16 @@ void rope_init(struct rope *r);
 /* The longest run of bytes at `offset` that lies together, at most `size`; empty at the end. Holes
  * are given as runs of a shared zero page. Valid until the rope is next changed. */
 struct slice rope_run(const struct rope *r, uint64_t offset, uint64_t size);
+/* How many bytes from `offset` on are a hole for sure, and so zeros that nothing has to look at; 0
+ * when there is a chunk, or at the end. A longer hole may be told of in parts. */
+uint64_t rope_hole(const struct rope *r, uint64_t offset);
 /* Copy out; offset + size must be within the rope. */
 void rope_read(const struct rope *r, uint64_t offset, void *out, size_t size);
 /* Write at offset, extending the rope; a gap behind the old end reads as zeros. `bytes` must not
  * point into this rope; no bytes change nothing. */
 void rope_write(struct rope *r, struct epoch *e, uint64_t offset, struct slice bytes);
+/* Make it `size` bytes long with zeros, which take no memory; nothing when it is as long. */
+void rope_extend(struct rope *r, struct epoch *e, uint64_t size);
 /* Room at the end, to read a socket or a file straight into the value: `want` bytes, or as many as
  * there are up to the end of the chunk. The caller fills what it can and commits that. The room is
  * valid until the rope is next changed by other means; no snapshot that sees the rope may be taken

@@ -53,6 +53,11 @@ struct slice string_run(const struct entry *e, uint64_t offset, uint64_t size,
     return slice_of(s.data + offset, left < size ? left : size);
 }
 
+uint64_t string_hole(const struct entry *e, uint64_t offset)
+{
+    return entry_encoding(e) == ENTRY_ROPE ? rope_hole(rope_of(e), offset) : 0;
+}
+
 void string_read(const struct entry *e, uint64_t offset, void *out, size_t size)
 {
     if (entry_encoding(e) == ENTRY_ROPE) {
@@ -231,6 +236,34 @@ uint64_t string_append(struct keyref *ref, struct slice bytes)
         return string_write(ref, string_size(ref->entry), bytes);
     string_set(ref, bytes, ENTRY_NO_EXPIRY);
     return bytes.size;
+}
+
+void string_replace(struct keyref *ref, struct slice bytes)
+{
+    struct entry *e = ref->entry;
+    if (e != NULL && entry_encoding(e) == ENTRY_BYTES && bytes.size <= ENTRY_EMBED_MAX) {
+        e = e->value_size == bytes.size ? keyref_own(ref) : keyref_resize(ref, bytes.size);
+        if (bytes.size)
+            memcpy(value_of(e), bytes.data, bytes.size);
+    } else {
+        string_set_bytes(ref, bytes, KEYREF_KEEP_DUE);
+    }
+    ref->entry->flags |= ENTRY_GROWN;
+}
+
+void string_take_rope(struct keyref *ref, struct rope *rope)
+{
+    if (rope->size <= ENTRY_EMBED_MAX) {
+        struct entry *e =
+            keyref_put(ref, ENTRY_NO_EXPIRY, ENTRY_STRING, ENTRY_BYTES, rope->size);
+        rope_read(rope, 0, value_of(e), rope->size);
+        rope_clear(rope, &ref->db->ks->epoch);
+    } else {
+        struct entry *e = keyref_put(ref, ENTRY_NO_EXPIRY, ENTRY_STRING, ENTRY_ROPE, 0);
+        memcpy(value_of(e), rope, sizeof(*rope));
+        rope_init(rope);
+    }
+    ref->entry->flags |= ENTRY_GROWN;
 }
 
 enum string_incr_result string_incr(struct keyref *ref, int64_t delta, int64_t *result)

@@ -27,6 +27,8 @@ uint64_t string_size(const struct entry *e);
  * integer is written into buf. Valid until the key is next written, and as long as buf. */
 struct slice string_run(const struct entry *e, uint64_t offset, uint64_t size,
                         char buf[NUMBER_INT64_SIZE]);
+/* How many bytes from `offset` on are zeros that take no memory: see rope_hole. */
+uint64_t string_hole(const struct entry *e, uint64_t offset);
 /* Copy out; offset + size must be within the value. */
 void string_read(const struct entry *e, uint64_t offset, void *out, size_t size);
 /* The value as one run: pointing into the entry or buf, or, when it is a rope, into *heap, which
@@ -54,6 +56,11 @@ void string_set_bytes(struct keyref *ref, struct slice value, int64_t due);
 uint64_t string_write(struct keyref *ref, uint64_t offset, struct slice bytes);
 /* At the end; a key that was not there gets the bytes as by string_set. */
 uint64_t string_append(struct keyref *ref, struct slice bytes);
+
+/* Other bytes in place of those that the string has, or as a new key's; `raw`. The expiry stays. */
+void string_replace(struct keyref *ref, struct slice bytes);
+/* The same with a rope that was built aside, which is taken; the expiry goes. */
+void string_take_rope(struct keyref *ref, struct rope *rope);
 
 enum string_incr_result { STRING_INCR_OK, STRING_INCR_NOT_INTEGER, STRING_INCR_OVERFLOW };
 /* Add to the number that the string is (0 when the key is not there). The expiry stays. */

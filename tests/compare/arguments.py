@@ -2,7 +2,8 @@
 """Where random arguments come from: keys whose names tell which type they mostly hold, values at the
 sizes where encodings change, numbers, and what is not quite a number."""
 
-TYPES = "slhSz"
+# Strings, lists, hashes, sets, sorted sets; HyperLogLogs and places, which are strings and sorted sets.
+TYPES = "slhSzpg"
 
 KEYS = {t: [b"%s%d" % (t.encode(), i) for i in (1, 2, 3)] for t in TYPES}
 SHARED_KEYS = [b"k1", b"k2", b"", b"\x00bin\r\n\xff key", b"a key of more than a few bytes {tag} " * 3]

@@ -42,6 +42,10 @@ def stale_errno(redis, ours, args):
     return str(redis) == "ERR One or more scores can't be converted into double" and not isinstance(ours, str)
 
 
+def no_source(redis, ours, args):
+    return str(redis) == "ERR Invalid arguments specified for command" and args[2].upper() == b"PFMERGE" and len(args) == 4
+
+
 DIFFERENCES = [
     Difference("OBJECT ENCODING", lambda redis, ours, args: (redis, ours) == (b"quicklist", b"listpack"),
                "since 7.2 a list of one packed node is called a listpack"),
@@ -59,6 +63,8 @@ DIFFERENCES = [
                "a small integer counts as shared however it came about"),
     Difference("COMMAND GETKEYS", lenient_numkeys, "a number of keys like `1x` is not a number, nor for the command itself"),
     Difference("COMMAND GETKEYSANDFLAGS", lenient_numkeys, "the same"),
+    Difference("COMMAND GETKEYS", no_source, "the key of a PFMERGE without sources is a key"),
+    Difference("COMMAND GETKEYSANDFLAGS", no_source, "the same"),
     Difference("SORT", nul_inside, "ALPHA compares all bytes; Redis, unless it stores, those before the first NUL"),
     Difference("SORT_RO", nul_inside, "the same"),
     Difference("SORT", stale_errno, "Redis looks at errno without having cleared it: `ZADD z 5e-324 m`, then `SORT` of a set of "

@@ -39,7 +39,7 @@ LEFT_OUT = {
     "LATENCY LATEST": "test_slowlog", "LATENCY HISTORY": "test_slowlog", "LATENCY RESET": "test_slowlog",
     "LATENCY GRAPH": "test_slowlog", "LATENCY DOCTOR": "test_slowlog", "LATENCY HISTOGRAM": "test_slowlog",
     "LATENCY HELP": "test_server",
-    "COMMAND HELP": "test_server", "OBJECT HELP": "test_server", "CONFIG SET": "preamble of a sequence",
+    "COMMAND HELP": "test_server", "OBJECT HELP": "test_server", "CONFIG SET": "preamble of a sequence", "PFSELFTEST": "test_bits",
 }
 
 # ---- strings ----
@@ -110,6 +110,96 @@ STRINGS = {
     "MSET": lambda g: pairs(g, "s"),
     "MSETNX": lambda g: pairs(g, "s"),
     "LCS": lcs,
+}
+
+# ---- bitmaps ----
+
+
+def bit_offset(g):
+    r = g.rng.random()
+    if r < g.oddness:
+        return g.rng.choice((b"-1", b"4294967296", b"4294967295x", b"#1", b"", b"1.5", b"9223372036854775807", b"-0"))
+    if g.large and r < 0.8:
+        return b"%d" % g.rng.randint(0, 3000000)
+    if g.big and r < 0.6:
+        return b"%d" % g.rng.choice((32767, 32768, 32769, 65407, 65408, 65409, 130815, 130816, 200000))
+    return b"%d" % g.rng.choice((0, 1, 7, 8, 9, 63, 64, 100, g.rng.randint(0, 400)))
+
+
+def bit_range(g, probability):
+    args = []
+    if g.chance(probability):
+        scale = g.rng.choice((1, 1, 8, 40))
+        args = [b"%d" % (int(x) * scale) if x.lstrip(b"-").isdigit() else x for x in (g.integer(-30, 30), g.integer(-30, 30))]
+        args += g.words(0.4, "BIT") or g.words(0.2, "BYTE")
+    return args
+
+
+def bitpos(g):
+    args = [g.key("s"), g.pick(0, 1, 0, 1, g.integer(-1, 2))]
+    return args + bit_range(g, 0.6)[:g.rng.choice((1, 2, 3, 3))]
+
+
+def bitop(g):
+    op = g.word("AND", "OR", "XOR", "NOT")
+    return [op, g.key("s")] + g.keys("s", 1, 1 if op.upper() == b"NOT" and g.chance(0.9) else 4)
+
+
+def field_type(g):
+    if g.chance(g.oddness):
+        return g.rng.choice((b"u64", b"i65", b"u0", b"i0", b"", b"i", b"8", b"U8", b"x8", b"u-1", b"i08", b"u8 "))
+    return g.rng.choice((b"u%d" % g.rng.randint(1, 63), b"i%d" % g.rng.randint(1, 64), b"u8", b"i8", b"i64", b"u1", b"u63"))
+
+
+def field_offset(g):
+    return b"#%d" % g.rng.randint(0, 20) if g.chance(0.3) else bit_offset(g)
+
+
+def bitfield_get(g):
+    return [g.word("GET"), field_type(g), field_offset(g)]
+
+
+def bitfield(g):
+    args = [g.key("s")]
+    for _ in range(g.rng.choice((0, 1, 1, 2, 4))):
+        r = g.rng.random()
+        if r < 0.3:
+            args += bitfield_get(g)
+        elif r < 0.55:
+            args += [g.word("OVERFLOW"), g.word("WRAP", "SAT", "FAIL")]
+        if r > 0.2:
+            value = g.bigint() if g.chance(0.5) else g.integer(-300, 300)
+            args += [g.word("SET", "INCRBY"), field_type(g), field_offset(g), value]
+    return args
+
+
+BITMAPS = {
+    "SETBIT": lambda g: [g.key("s"), bit_offset(g), g.pick(0, 1, 1, g.integer(-1, 2))],
+    "GETBIT": lambda g: [g.key("s"), bit_offset(g)],
+    "BITCOUNT": lambda g: [g.key("s")] + bit_range(g, 0.7),
+    "BITPOS": bitpos,
+    "BITOP": bitop,
+    "BITFIELD": bitfield,
+    "BITFIELD_RO": lambda g: [g.key("s")] + [x for _ in range(g.rng.randint(0, 3)) for x in bitfield_get(g)] + (
+        [g.word("SET"), b"u8", b"0", b"1"] if g.chance(0.05) else []),
+}
+
+# ---- HyperLogLogs ----
+
+
+def hll_elements(g):
+    r = g.rng.random()
+    if r < 0.8:
+        return g.members(0, 5)
+    first, count = g.rng.randint(0, 3000), g.rng.choice((10, 100, 400, 1000, 3000))
+    return [b"e%d" % i for i in range(first, first + count)]
+
+
+HLLS = {
+    "PFADD": lambda g: [g.key("p")] + hll_elements(g),
+    "PFCOUNT": lambda g: [g.key("p")] if g.chance(0.5) else g.keys("p", 1, 3),
+    "PFMERGE": lambda g: [g.key("p")] + g.keys("p", 0, 3),
+    "PFDEBUG": lambda g: [g.word("ENCODING", "DECODE", "TODENSE", "GETREG", "NOTHING"), g.key("p")],
 }
 
 # ---- lists ----
@@ -365,6 +455,93 @@ ZSETS = {
     "ZSCAN": lambda g: [zkey(g), g.pick(0, 0, 0, g.integer())] + scan_options(g),
 }
 
+# ---- places ----
+
+
+def place(g):
+    """Longitude and latitude: much in one town, some all over the world and at its ends."""
+    r = g.rng.random()
+    if r < 0.4:
+        return [b"%.5f" % g.rng.uniform(13.0, 13.8), b"%.5f" % g.rng.uniform(52.3, 52.7)]
+    if r < 0.5:
+        return [b"13.4", g.pick(b"52.5", b"-52.5", b"0")]
+    if r < 0.85:
+        return [b"%.4f" % g.rng.uniform(-180, 180), b"%.4f" % g.rng.uniform(-85, 85)]
+    if r < 0.97 - g.oddness:
+        return [g.pick(b"180", b"-180", b"0", b"179.999", b"-179.999"), g.pick(b"85.05112878", b"-85.05112878", b"0", b"84.9")]
+    return [g.pick(b"180.1", b"-181", b"nan", b"x", b"13", g.float()), g.pick(b"85.06", b"-90", b"inf", b"", b"52", g.float())]
+
+
+def geo_unit(g):
+    return g.word("M", "KM", "FT", "MI") if g.chance(0.97) else g.pick(b"cm", b"", b"mm")
+
+
+def geo_size(g):
+    if g.chance(g.oddness):
+        return g.pick(b"-1", b"x", b"inf", b"nan", b"0", g.float())
+    return b"%.3f" % (10 ** g.rng.uniform(0, 4.4))
+
+
+def geoadd(g):
+    args = [g.key("g")] + g.words(0.1, "NX", "XX", "CH")
+    count = g.rng.randint(1, 4) if g.chance(0.9) else g.rng.choice((20, 128, 129, 300))
+    return args + [x for i in range(count) for x in (*place(g), g.member() if count < 10 else b"m%d" % i)]
+
+
+def geo_options(g, store):
+    args = []
+    if g.chance(0.5):
+        args += [g.word("COUNT"), g.pick(1, 2, 3, 5, 1000, g.integer(-1, 5))] + g.words(0.3, "ANY")
+    args += g.words(0.4, "ASC") or g.words(0.3, "DESC")
+    if not store or g.chance(0.05):
+        args += g.words(0.4, "WITHCOORD", "WITHDIST", "WITHHASH")
+    return args
+
+
+def georadius(store):
+    def make(g):
+        args = [g.key("g")] + place(g) + [geo_size(g), geo_unit(g)]
+        storing = store and g.chance(0.4)
+        args += geo_options(g, storing)
+        return args + ([g.word("STORE", "STOREDIST"), g.key("g")] if storing else [])
+    return make
+
+
+def georadiusbymember(store):
+    def make(g):
+        args = georadius(store)(g)
+        return args[:1] + [g.member()] + args[3:]
+    return make
+
+
+def geosearch(g, store=False):
+    parts = [[g.word("FROMMEMBER"), g.member()] if g.chance(0.4) else [g.word("FROMLONLAT")] + place(g)]
+    if g.chance(0.5):
+        parts.append([g.word("BYRADIUS"), geo_size(g), geo_unit(g)])
+    else:
+        parts.append([g.word("BYBOX"), geo_size(g), geo_size(g), geo_unit(g)])
+    parts.append(geo_options(g, store))
+    if store:
+        parts.append(g.words(0.4, "STOREDIST"))
+    if g.chance(0.05):
+        parts.pop(g.rng.randrange(len(parts)))
+    g.rng.shuffle(parts)
+    return [g.key("g")] + [x for part in parts for x in part]
+
+
+PLACES = {
+    "GEOADD": geoadd,
+    "GEODIST": lambda g: [g.key("g"), g.member(), g.member()] + ([geo_unit(g)] if g.chance(0.5) else []),
+    "GEOHASH": lambda g: [g.key("g")] + g.members(0, 4),
+    "GEOPOS": lambda g: [g.key("g")] + g.members(0, 4),
+    "GEORADIUS": georadius(True),
+    "GEORADIUS_RO": georadius(False),
+    "GEORADIUSBYMEMBER": georadiusbymember(True),
+    "GEORADIUSBYMEMBER_RO": georadiusbymember(False),
+    "GEOSEARCH": geosearch,
+    "GEOSEARCHSTORE": lambda g: [g.key("g")] + geosearch(g, True),
+}
+
 # ---- keys ----
 
 
@@ -529,14 +706,14 @@ SERVER = {
         [g.word("SET-ACTIVE-EXPIRE"), b"1"], [b"SLEEP", b"0"], [b"NOTHING"], []),
 }
 
-ALL = {**STRINGS, **LISTS, **HASHES, **SETS, **ZSETS, **KEYS, **CONNECTION, **TRANSACTIONS, **SERVER}
+ALL = {**STRINGS, **BITMAPS, **HLLS, **LISTS, **HASHES, **SETS, **ZSETS, **PLACES, **KEYS, **CONNECTION, **TRANSACTIONS, **SERVER}
 
-GROUPS = {"s": STRINGS, "l": LISTS, "h": HASHES, "S": SETS, "z": ZSETS}
+GROUPS = {"s": {**STRINGS, **BITMAPS}, "p": HLLS, "l": LISTS, "h": HASHES, "S": SETS, "z": ZSETS, "g": PLACES}
 
 # How often a command is taken where it is not once: those that make data more often, those that take
 # it all away seldom.
 WEIGHTS = {
-    "SET": 3, "APPEND": 2, "RPUSH": 4, "LPUSH": 3, "HSET": 4, "SADD": 4, "ZADD": 5, "FLUSHDB": 0.3, "FLUSHALL": 0.1,
+    "SET": 3, "APPEND": 2, "SETBIT": 2, "BITFIELD": 2, "PFADD": 4, "PFDEBUG": 0.5, "RPUSH": 4, "LPUSH": 3, "HSET": 4, "SADD": 4, "ZADD": 5, "GEOADD": 4, "GEOSEARCH": 3, "FLUSHDB": 0.3, "FLUSHALL": 0.1,
     "SWAPDB": 0.3, "MOVE": 0.5, "DEBUG": 0.4, "DEL": 0.7, "UNLINK": 0.5, "OBJECT ENCODING": 4, "HELLO": 0.5,
     "RESET": 0.2, "SELECT": 0.5, "KEYS": 0.5, "TIME": 0.2, "CONFIG RESETSTAT": 0.1, "MEMORY USAGE": 0.3,
     "MULTI": 0, "EXEC": 0.2, "DISCARD": 0.2, "WATCH": 0.3, "UNWATCH": 0.2, "LTRIM": 0.6, "LCS": 0.7,

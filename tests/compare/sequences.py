@@ -5,22 +5,22 @@ knows what must hold."""
 import random
 
 import generators
-from arguments import Arguments
+from arguments import TYPES, Arguments
 
 CONFIGS = [
     {}, {}, {},
     {"hash-max-listpack-entries": "4", "zset-max-listpack-entries": "4", "set-max-intset-entries": "4",
-     "list-max-listpack-size": "3"},
+     "list-max-listpack-size": "3", "hll-sparse-max-bytes": "100"},
     {"hash-max-listpack-value": "8", "zset-max-listpack-value": "8", "list-max-listpack-size": "-1"},
     {"hash-max-listpack-entries": "0", "zset-max-listpack-entries": "0", "set-max-intset-entries": "0",
      "list-max-listpack-size": "1", "list-compress-depth": "1"},
-    {"maxmemory-policy": "allkeys-lfu"},
+    {"maxmemory-policy": "allkeys-lfu", "hll-sparse-max-bytes": "20000"},
     {"list-max-listpack-size": "-5", "list-compress-depth": "2", "hash-max-listpack-value": "10000"},
 ]
 
 DEFAULTS = {"hash-max-listpack-entries": "512", "zset-max-listpack-entries": "128", "set-max-intset-entries": "512",
             "list-max-listpack-size": "-2", "list-compress-depth": "0", "hash-max-listpack-value": "64",
-            "zset-max-listpack-value": "64", "maxmemory-policy": "noeviction"}
+            "zset-max-listpack-value": "64", "hll-sparse-max-bytes": "3000", "maxmemory-policy": "noeviction"}
 
 
 class Plain:
@@ -93,7 +93,7 @@ class Generator:
         rng = self.rng = random.Random(f"{seed}:{number}")
         self.name = f"{seed}:{number}"
         self.known = known  # names that both servers have
-        theme = self.theme = rng.choice("slhSz") if rng.random() < 0.85 else None
+        theme = self.theme = rng.choice(TYPES) if rng.random() < 0.85 else None
         self.g = Arguments(rng, theme, big=rng.random() < 0.1, large=rng.random() < large, oddness=rng.choice((0, 0.05, 0.2)))
         self.g.known = known
         self.mutation = rng.choice((0, 0.03, 0.1, 0.4))
@@ -188,6 +188,10 @@ class Generator:
             return "RPUSH", [m * (1 + i % 5) for i, m in zip(numbers, members)]
         if kind == "h":
             return "HSET", [x for i, m in zip(numbers, members) for x in (m, m * (i % 20))]
+        if kind == "p":
+            return "PFADD", members
+        if kind == "g":
+            return "GEOADD", [x for m in members for x in (*generators.place(self.g), m)]
         if kind == "S":
             return "SADD", members if self.g.chance(0.7) else numbers
         ties = self.rng.choice((1, 50, 10 ** 6))
@@ -203,8 +207,9 @@ class Generator:
                 if name in self.known:
                     steps.append(Plain(0, [name.encode(), generators.KEYS_OF[kind][0 if self.g.chance(0.5) else 1]] + args))
         # Something of the theme to work on, and something of another type.
-        for kind in [self.theme or self.rng.choice("slhSz")] * 3 + [self.rng.choice("slhSz")]:
-            name = {"s": "SET", "l": "RPUSH", "h": "HSET", "S": "SADD", "z": "ZADD"}[kind]
+        for kind in [self.theme or self.rng.choice(TYPES)] * 3 + [self.rng.choice(TYPES)]:
+            name = {"s": "SET", "l": "RPUSH", "h": "HSET", "S": "SADD", "z": "ZADD", "p": "PFADD",
+                    "g": "GEOADD"}[kind]
             if name in self.known:
                 steps.append(Plain(0, [name.encode()] + generators.ALL[name](self.g)))
         for _ in range(self.rng.choice((5, 15, 30, 30, 60))):
