@@ -55,6 +55,7 @@ class Server:
         self.args = list(args)
         self.prefix = list(prefix)
         self.process = None
+        self.moved = False
         self.start(wait)
 
     def start(self, wait=True):
@@ -85,6 +86,10 @@ class Server:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if self.process.poll() is not None:
+                if "Address already in use" in self.text() and not self.moved:
+                    # The port that was free has been taken since, by a connection perhaps.
+                    self.moved = True
+                    return self.start()
                 raise RuntimeError(f"{self.kind} ended with {self.process.returncode}:\n{self.text()}")
             try:
                 client = self.client()

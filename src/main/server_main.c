@@ -16,6 +16,7 @@
 #include "os/file.h"
 #include "os/log_file.h"
 #include "os/process.h"
+#include "server/acl.h"
 #include "server/config.h"
 #include "server/durability.h"
 #include "server/persistence.h"
@@ -120,6 +121,10 @@ static int serve(struct config *config)
     if (pidfile[0] == '\0' && config->daemonize)
         pidfile = "/var/run/redis.pid";
     bool pid_written = false;
+    if (!acl_start(s, &err)) {
+        log_warning("The users could not be loaded: %s", err.message);
+        goto done;
+    }
     if (!server_listen(s, socket_error)) {
         log_warning("%s", socket_error);
         goto done;

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "command/table.h"
 #include "os/socket.h"
+#include "server/acl.h"
 #include "server/batch.h"
 #include "server/blocked.h"
 #include "server/hold.h"
@@ -79,8 +80,7 @@ void client_accept(struct server *s, int fd)
     c->reply = (struct reply){.out = &c->io.out, .protocol = 2};
     c->put_off_last = &c->put_off_first;
     c->created_us = c->active_us = s->now_us;
-    if (s->limits.password_set)
-        c->flags |= CLIENT_UNAUTHENTICATED;
+    acl_become_default(c);
     c->prev = s->clients.last;
     if (c->prev != NULL)
         c->prev->next = c;
@@ -343,10 +343,11 @@ void client_describe(struct client *c, struct text *out)
                  parser_memory(&c->io.parser), queued);
     text_appendf(out,
                  "rbs=%d rbp=%zu obl=%zu oll=%zu omem=%zu tot-mem=%zu events=%s cmd=%s "
-                 "user=default redir=-1 resp=%d lib-name=%s lib-ver=%s",
+                 "user=%s redir=-1 resp=%d lib-name=%s lib-ver=%s",
                  OUTBUF_BLOCK_SIZE, output, blocks <= 1 ? output : 0, blocks > 1 ? blocks : 0,
                  blocks > 1 ? allocated : 0, total, events,
-                 c->last_command != NULL ? c->last_command->full_name : "NULL", c->reply.protocol,
+                 c->last_command != NULL ? c->last_command->full_name : "NULL",
+                 c->user != NULL ? acl_user_name(c->user) : "(superuser)", c->reply.protocol,
                  or_empty(c->lib_name), or_empty(c->lib_version));
 }
 
@@ -383,8 +384,7 @@ void client_reset(struct client *c)
     client_set_text(&c->name, slice_of(NULL, 0));
     c->flags &= ~(uint32_t)(CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP_NEXT | CLIENT_NO_TOUCH |
                             CLIENT_UNAUTHENTICATED);
-    if (c->server->limits.password_set)
-        c->flags |= CLIENT_UNAUTHENTICATED;
+    acl_become_default(c);
 }
 
 bool client_text_is_valid(struct slice text)

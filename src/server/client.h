@@ -32,7 +32,8 @@ enum client_flag {
     CLIENT_IN_WRITE = 1U << 15,   /* in the list of those with output */
     CLIENT_PROTOCOL_ERROR = 1U << 16,
     CLIENT_PUBSUB = 1U << 17, /* subscribes to something */
-    CLIENT_MONITOR = 1U << 18
+    CLIENT_MONITOR = 1U << 18,
+    CLIENT_RESTRICTED = 1U << 19 /* its user may not do everything: see server/acl.h */
 };
 
 /* Nothing more of such a client is parsed or executed. */
@@ -40,8 +41,9 @@ enum client_flag {
 /* Dispatch looks closer. */
 #define CLIENT_ATTENTION                                                                           \
     (CLIENT_UNAUTHENTICATED | CLIENT_MULTI | CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP_NEXT |           \
-     CLIENT_REPLY_SKIP | CLIENT_PUBSUB)
+     CLIENT_REPLY_SKIP | CLIENT_PUBSUB | CLIENT_RESTRICTED)
 
+struct acl_user;
 struct held;
 struct queued_command;
 struct subscriber;
@@ -53,6 +55,7 @@ struct client {
     struct connection io;
     struct server *server;
     struct db *db;
+    struct acl_user *user; /* NULL: it was removed */
     struct reply reply;
     uint32_t flags;
     uint64_t id;

@@ -112,6 +112,7 @@ struct config {
     double percentiles[16];
     int percentile_count;
     int notify; /* notify_bit */
+    struct text users; /* lines of `user NAME RULE...`, as in the file; then as they are now */
     int oom_values[3];
     char *replicaof_host; /* "": none */
     int64_t replicaof_port;

@@ -337,9 +337,9 @@ BOOL(lua_enable_deprecated_api, "lua-enable-deprecated-api", "lua-enable-insecur
      FIXED | HIDDEN | INERT)
 
 /* security */
-ENUM(acl_pubsub_default, "acl-pubsub-default", NULL, "allchannels resetchannels", 1, LIVE | INERT)
-STRING(aclfile, "aclfile", NULL, "", FIXED | INERT)
-INT(acllog_max_len, "acllog-max-len", NULL, 128, 0, INT64_MAX, LIVE | INERT)
+ENUM(acl_pubsub_default, "acl-pubsub-default", NULL, "allchannels resetchannels", 1, LIVE)
+STRING(aclfile, "aclfile", NULL, "", FIXED)
+INT(acllog_max_len, "acllog-max-len", NULL, 128, 0, INT64_MAX, LIVE)
 BOOL(enable_debug_assert, "enable-debug-assert", NULL, false, FIXED | HIDDEN | INERT)
 ENUM(enable_debug_command, "enable-debug-command", NULL, "no yes local", ALLOW_NO, FIXED)
 ENUM(enable_module_command, "enable-module-command", NULL, "no yes local", ALLOW_NO,

@@ -88,6 +88,14 @@ static bool load_include(struct config *c, const struct source *src, const struc
     return os_glob(w->items[1].data, load_included, &in);
 }
 
+/* Checked and taken over by acl_start, when there is a table of commands. */
+static bool load_user(struct config *c, const struct source *src)
+{
+    text_append(&c->users, src->text.data, src->text.size);
+    text_append(&c->users, "\n", 1);
+    return true;
+}
+
 /* What is for files alone and not a setting. Returns false when the line is nothing of it; *ok says
  * whether it was in order. */
 static bool load_file_only(struct config *c, const struct source *src, const struct words *w,
@@ -100,7 +108,7 @@ static bool load_file_only(struct config *c, const struct source *src, const str
     } known[] = {
         {"include", 2, 2, false},
         {"rename-command", 3, 3, false},
-        {"user", 2, INT_MAX, true},
+        {"user", 2, INT_MAX, false},
         {"loadmodule", 2, INT_MAX, true},
     };
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
@@ -112,7 +120,9 @@ static bool load_file_only(struct config *c, const struct source *src, const str
             text_appendf(&c->warnings, "%s, line %d: '%s' is known but has no effect yet\n",
                          src->name, src->line, known[i].name);
         else
-            *ok = i == 0 ? load_include(c, src, w, err) : load_rename(src, w, err);
+            *ok = i == 0   ? load_include(c, src, w, err)
+                  : i == 1 ? load_rename(src, w, err)
+                           : load_user(c, src);
         return true;
     }
     return false;

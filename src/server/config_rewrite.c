@@ -65,10 +65,21 @@ static const struct directive *directive_of(struct slice line)
     return d && d->type != DIRECTIVE_IGNORED ? d : NULL;
 }
 
+/* A line that tells of a user: all of them are written where the first one stands. */
+static bool is_user(struct slice line)
+{
+    struct words w;
+    if (line.size == 0 || line.data[0] == '#' || !text_split(&w, line))
+        return false;
+    bool is = w.count > 1 && slice_is(w.items[0], "user");
+    words_free(&w);
+    return is;
+}
+
 void config_rewrite_text(struct config *c, struct slice old, struct text *out)
 {
     bool *written = mem_zalloc((size_t)config_directive_count * sizeof(*written));
-    bool signed_already = false;
+    bool signed_already = false, users_written = false;
     const char *p = old.data, *end = old.data + old.size;
     while (p < end) {
         const char *stop = memchr(p, '\n', (size_t)(end - p));
@@ -79,7 +90,11 @@ void config_rewrite_text(struct config *c, struct slice old, struct text *out)
             memcmp(line.data, signature, sizeof(signature) - 1) == 0)
             signed_already = true;
         const struct directive *d = directive_of(line);
-        if (!d) {
+        if (!d && is_user(line)) {
+            if (!users_written)
+                text_append(out, c->users.data, c->users.size);
+            users_written = true;
+        } else if (!d) {
             text_append(out, line.data, line.size);
             text_append_cstr(out, "\n");
         } else if (!written[d - config_directives]) {
@@ -98,6 +113,8 @@ void config_rewrite_text(struct config *c, struct slice old, struct text *out)
         signed_already = true;
         append_directive(c, d, out);
     }
+    if (!users_written && c->users.size != 0)
+        text_append(out, c->users.data, c->users.size);
     config_deinit(&fresh);
     mem_free(written);
 }

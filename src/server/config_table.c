@@ -369,6 +369,7 @@ void config_deinit(struct config *c)
     config_special_deinit(c);
     mem_free(c->file);
     text_free(&c->warnings);
+    text_free(&c->users);
     text_free(&c->inert_defaults);
 }
 

@@ -4,6 +4,7 @@
  */
 #include "base/number.h"
 #include "handlers.h"
+#include "server/acl.h"
 #include "server/client.h"
 #include "server/config.h"
 
@@ -56,28 +57,6 @@ void cmd_reset(struct call *c)
     reply_simple(c->reply, "RESET");
 }
 
-/* In a time that does not tell how much of it is right. */
-static bool password_matches(struct slice given, const char *password)
-{
-    size_t size = strlen(password);
-    unsigned char difference = given.size != size;
-    for (size_t i = 0; i < given.size; i++)
-        difference |= (unsigned char)(given.data[i] ^ password[size != 0 ? i % size : 0]);
-    return difference == 0;
-}
-
-/* There is one user, "default". Without a password any will do. */
-static bool authenticate(struct call *c, struct slice user, struct slice password)
-{
-    const struct server *s = c->server;
-    if (!slice_equal(user, SLICE("default")))
-        return false;
-    if (s->limits.password_set && !password_matches(password, s->config->requirepass))
-        return false;
-    c->client->flags &= ~(uint32_t)CLIENT_UNAUTHENTICATED;
-    return true;
-}
-
 void cmd_auth(struct call *c)
 {
     if (c->argc > 3) {
@@ -87,16 +66,15 @@ void cmd_auth(struct call *c)
     struct slice user = SLICE("default");
     if (c->argc == 3) {
         user = c->argv[1];
-    } else if (!c->server->limits.password_set) {
+    } else if (acl_user_is_open(acl_default_user(c->server->acl))) {
         reply_error(c->reply, "ERR AUTH <password> called without any password configured for the "
                               "default user. Are you sure your configuration is correct?");
         return;
     }
-    if (authenticate(c, user, c->argv[c->argc - 1])) {
+    if (acl_authenticate(c->client, c->argv[0], user, c->argv[c->argc - 1])) {
         reply_ok(c->reply);
         return;
     }
-    c->server->stats.unauthenticated_errors++;
     reply_error(c->reply, wrong_password);
 }
 
@@ -119,8 +97,7 @@ void cmd_hello(struct call *c)
     while (next < c->argc) {
         int left = c->argc - 1 - next;
         if (slice_is(c->argv[next], "auth") && left >= 2) {
-            if (!authenticate(c, c->argv[next + 1], c->argv[next + 2])) {
-                c->server->stats.unauthenticated_errors++;
+            if (!acl_authenticate(client, c->argv[0], c->argv[next + 1], c->argv[next + 2])) {
                 reply_error(c->reply, wrong_password);
                 return;
             }

@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "handlers.h"
 #include "server/durability.h"
+#include "server/acl.h"
 #include "server/persistence.h"
 #include "server/pubsub.h"
 #include "server/slowlog.h"
@@ -152,6 +153,27 @@ static bool is_queued(const struct command *command)
            h != cmd_quit && h != cmd_reset;
 }
 
+/* Whether the client's user may run this; if not the error was replied and the denial logged. */
+static bool is_permitted(struct client *c, struct call *call, const struct command *command)
+{
+    int at = 0;
+    enum acl_denial denial = acl_check(c->user, command, call->argv, call->argc, &at);
+    if (denial == ACL_ALLOWED) {
+        const char *refusal = acl_check_sort(c->user, command, call->argv, call->argc);
+        if (refusal != NULL)
+            reject(c, call, command, refusal);
+        return refusal == NULL;
+    }
+    struct slice object = denial == ACL_DENIED_COMMAND ? slice_cstr(command->full_name) : call->argv[at];
+    struct text error = {0};
+    acl_log(c, denial, c->flags & CLIENT_MULTI ? "multi" : "toplevel", object,
+            slice_cstr(acl_user_name(c->user)));
+    acl_denial_text(denial, command, &error);
+    reject(c, call, command, text_cstr(&error));
+    text_free(&error);
+    return false;
+}
+
 /* Whatever is not the common case: the checks in Redis's order. */
 static bool dispatch_slowly(struct client *c, struct call *call, const struct command *command)
 {
@@ -174,6 +196,8 @@ static bool dispatch_slowly(struct client *c, struct call *call, const struct co
         reject(c, call, command, "ERR Command not allowed inside a transaction");
         return true;
     }
+    if (c->flags & CLIENT_RESTRICTED && !is_permitted(c, call, command))
+        return true;
     if (c->flags & CLIENT_PUBSUB && c->reply.protocol == 2 && !is_for_subscribers(command)) {
         struct text refusal = {0};
         text_appendf(&refusal,
@@ -250,6 +274,8 @@ bool dispatch_is_secret(const struct command *command, const struct slice *argv,
         if (slice_is(argv[i - 1], directives[d]))
             return true;
     }
+    if (command->handler == cmd_acl_setuser)
+        return i > 2;
     return false;
 }
 

@@ -11,6 +11,7 @@
 #include "os/process.h"
 #include "persist/log/stream.h"
 #include "keyspace/evict.h"
+#include "server/acl.h"
 #include "server/batch.h"
 #include "server/blocked.h"
 #include "server/client.h"
@@ -113,7 +114,12 @@ void server_apply_config(struct server *s)
     l->timeout_seconds = c->timeout;
     l->tcp_keepalive_seconds = (int)c->tcp_keepalive;
     l->protected_mode = c->protected_mode;
-    l->password_set = c->requirepass[0] != '\0';
+    if (strcmp(c->requirepass, s->password_applied) != 0) {
+        mem_free(s->password_applied);
+        s->password_applied = mem_dup(c->requirepass, strlen(c->requirepass));
+        acl_set_password(s->acl, slice_cstr(c->requirepass));
+    }
+    l->password_set = !acl_user_is_open(acl_default_user(s->acl));
     l->notify_events = c->notify != 0;
     l->track_latency = c->latency_tracking;
     for (int i = 0; i < CLIENT_CLASSES; i++) {
@@ -352,6 +358,8 @@ struct server *server_new(struct config *config)
     s->batch = batch_new();
     s->watches = watch_table_new();
     s->pubsub = pubsub_new();
+    s->acl = acl_new();
+    s->password_applied = mem_dup("", 0);
     s->evictor = evictor_new();
     s->command_logs = command_log_new();
     s->latency = latency_monitor_new();
@@ -392,6 +400,8 @@ void server_free(struct server *s)
     batch_free(s->batch);
     watch_table_free(s->watches);
     pubsub_free(s->pubsub);
+    acl_free(s->acl);
+    mem_free(s->password_applied);
     evictor_free(s->evictor);
     command_log_free(s->command_logs);
     latency_monitor_free(s->latency);

@@ -37,6 +37,7 @@ struct hold;
 struct migrate_cache;
 struct persistence;
 struct stream;
+struct acl;
 struct pubsub;
 struct evictor;
 struct command_log;
@@ -59,7 +60,7 @@ struct server_limits {
     int64_t timeout_seconds;     /* 0: idle clients stay */
     int tcp_keepalive_seconds;
     bool protected_mode;
-    bool password_set;           /* requirepass */
+    bool password_set;           /* the default user needs a password, or is off */
     bool notify_events;          /* notify-keyspace-events is not empty */
     bool track_latency;          /* latency-tracking */
     struct output_limit output[CLIENT_CLASSES];
@@ -132,6 +133,8 @@ struct server {
     struct blocked *blocked; /* clients that wait: server/blocked.h */
     struct stream *stream; /* effects: persist/log/stream.h; NULL while nobody wants them */
     struct pubsub *pubsub;
+    struct acl *acl;
+    char *password_applied; /* requirepass as the default user has it */
     struct evictor *evictor; /* for maxmemory: server/memory_limit.h */
     bool out_of_memory, evict_timer_set;
     struct command_log *command_logs; /* server/slowlog.h */

@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "handlers.h"
+#include "server/acl.h"
 #include "persist/log/stream.h"
 #include "server/dispatch.h"
 #include "server/hold.h"
@@ -263,6 +264,28 @@ void cmd_unwatch(struct call *c)
     reply_ok(c->reply);
 }
 
+/* What the user may do can have changed since the command was queued. */
+static bool still_permitted(struct client *c, const struct queued_command *q)
+{
+    static const char *const reasons[] = {
+        [ACL_DENIED_COMMAND] = "no permission to execute the command or subcommand",
+        [ACL_DENIED_KEY] = "no permission to touch the specified keys",
+        [ACL_DENIED_CHANNEL] = "no permission to access one of the channels used as arguments to the "
+                               "command"};
+    int at = 0;
+    enum acl_denial denial = acl_check(c->user, q->command, q->argv, q->argc, &at);
+    if (denial == ACL_ALLOWED)
+        return true;
+    struct slice object =
+        denial == ACL_DENIED_COMMAND ? slice_cstr(q->command->full_name) : q->argv[at];
+    acl_log(c, denial, "multi", object, slice_cstr(acl_user_name(c->user)));
+    reply_errorf(&c->reply,
+                 "NOPERM ACLs rules changed between the moment the transaction was accumulated and "
+                 "the EXEC call. This command is no longer allowed for the following reason: %s",
+                 reasons[denial]);
+    return false;
+}
+
 void cmd_exec(struct call *c)
 {
     struct client *client = c->client;
@@ -300,6 +323,8 @@ void cmd_exec(struct call *c)
         call.argc = q->argc;
         call.keys = NULL;
         call.key_count = call.key_next = 0;
+        if (client->flags & CLIENT_RESTRICTED && !still_permitted(client, q))
+            continue;
         dispatch_call(client, &call, q->command);
         if (c->server->hold_replies)
             hold_note_call(c->server, &call, q->command);

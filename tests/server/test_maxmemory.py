@@ -113,7 +113,7 @@ def test_snapshot_and_eviction(server):
     for i in range(10000):
         pipe.set(f"key:{i}", "v" * 200)
     pipe.execute()
-    r.config_set("rdb-key-save-delay", 500)
+    r.config_set("rdb-key-save-delay", 100)
     r.bgsave()
     for i in range(20000):
         pipe.set(f"new:{i}", "v" * 200)
