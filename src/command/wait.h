@@ -40,7 +40,7 @@ struct call_wait {
      * type now: XREADGROUP. */
     bool gone;
     const struct slice *keys; /* in the client's database; copied. The same key may occur twice. */
-    int key_count;            /* 0: for time only, and for `lsn` */
+    int key_count;            /* 0: for time only, and for the log */
     int64_t timeout_ms;       /* from now; 0: for ever */
     wait_serve_fn *serve;
     wait_timed_out_fn *timed_out; /* NULL: replies a null array */
@@ -48,7 +48,8 @@ struct call_wait {
      * the client goes on: the IDs that `$` meant, say. */
     const void *state;
     size_t state_size;
-    /* Not 0: `serve` is called, with no key and no entry, when the log is durable up to here. */
+    /* `serve` is called, with no key and no entry, when the log is durable up to lsn, or off. */
+    bool log;
     uint64_t lsn;
 };
 

@@ -214,15 +214,17 @@ static inline bool has_room(const struct batch *b)
     return b->count < BATCH_MAX && b->args_used < ARGS_MAX && b->key_count < KEYS_MAX;
 }
 
-/* Commands that were put off come before what is parsed. */
-static void fill_from_put_off(struct batch *b, struct client *c)
+/* Commands that were put off come before what is parsed. False: there are more. */
+static bool fill_from_put_off(struct batch *b, struct client *c)
 {
-    for (struct queued_command *q = c->put_off_first; q != NULL && has_room(b); q = q->next) {
+    struct queued_command *q = c->put_off_first;
+    for (; q != NULL && has_room(b); q = q->next) {
         struct item *item = &b->items[b->count++];
         *item = (struct item){
             .client = c, .put_off = q, .command = q->command, .argv = q->argv, .argc = q->argc};
         prefetch_buckets(b, item);
     }
+    return q == NULL;
 }
 
 /* The value of a plain SET is read to where it will stay. */
@@ -252,10 +254,10 @@ static bool fill_from(struct server *s, struct batch *b, struct client *c)
     struct parser_window window = connection_window(&c->io);
     struct parser *parser = &c->io.parser;
     bool drained = false;
-    if (c->put_off_first != NULL) {
-        fill_from_put_off(b, c);
+    /* What has come since goes into the same batch, so that a client that goes on does so with all it
+     * has asked for. AUTH, though, changes the limits of what follows. */
+    if (c->put_off_first != NULL && (!fill_from_put_off(b, c) || limits.unauthenticated))
         return false;
-    }
     while (has_room(b)) {
         struct item *item = &b->items[b->count];
         const char *begin = window.data;

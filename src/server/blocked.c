@@ -42,8 +42,9 @@ struct waiter {
     bool gone;
     wait_serve_fn *serve;
     wait_timed_out_fn *timed_out;
+    bool log; /* waits for the log, up to lsn */
     uint64_t lsn;
-    struct waiter *prev_lsn, *next_lsn; /* of those with an LSN */
+    struct waiter *prev_lsn, *next_lsn; /* of those that wait for the log */
     int64_t deadline_us;                /* monotonic */
     uint64_t number;                    /* the later began to wait later */
     size_t heap_at;                     /* or NOT_IN_HEAP */
@@ -331,6 +332,7 @@ void blocked_wait(struct call *c, const struct call_wait *wait)
                          .gone = wait->gone,
                          .serve = wait->serve,
                          .timed_out = wait->timed_out,
+                         .log = wait->log,
                          .lsn = wait->lsn,
                          .number = b->next_number++,
                          .heap_at = NOT_IN_HEAP,
@@ -340,7 +342,7 @@ void blocked_wait(struct call *c, const struct call_wait *wait)
         memcpy(w->state, wait->state, wait->state_size);
     for (int i = 0; i < wait->key_count; i++)
         link_waiter(b, w, wait->keys[i], call_hash(c, wait->keys[i]));
-    if (wait->lsn != 0)
+    if (wait->log)
         link_lsn(b, w);
     if (wait->timeout_ms != 0) {
         bool far = wait->timeout_ms > (INT64_MAX - s->now_us) / 1000;
@@ -365,7 +367,7 @@ static void end_waiter(struct waiter *w)
         b->type_counts[w->type]--;
     for (size_t i = 0; i < w->link_count; i++)
         unlink_waiter(b, &w->links[i]);
-    if (w->lsn != 0)
+    if (w->log)
         unlink_lsn(b, w);
     heap_remove(b, w);
     b->waiter_count--;

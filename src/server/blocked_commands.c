@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * CLIENT UNBLOCK, and the commands that wait for something else than keys: WAIT.
+ * CLIENT UNBLOCK, and the commands that wait for something else than keys: WAIT, WAITAOF.
  */
-#include "base/number.h"
 #include "handlers.h"
+#include "persist/log/stream.h"
 #include "server/blocked.h"
+#include "server/durability.h"
 
 static struct client *find_client(const struct server *s, uint64_t id)
 {
@@ -58,4 +59,73 @@ void cmd_wait(struct call *c)
         return;
     }
     call_wait(c, &(struct call_wait){.timeout_ms = timeout_ms, .timed_out = reply_replicas});
+}
+
+/* ---- WAITAOF ---- */
+
+struct wait_log {
+    uint64_t lsn; /* everything up to here was written before */
+};
+
+/* Whether what was written before is on this server's disk. */
+static bool is_durable(const struct server *s, uint64_t lsn)
+{
+    const struct durability *d = s->durability;
+    return d->state == DURABILITY_ON && writer_durable_lsn(d->writer) >= lsn;
+}
+
+static void reply_durable(struct call *c, void *state)
+{
+    const struct wait_log *w = state;
+    reply_array(c->reply, 2);
+    reply_int(c->reply, is_durable(c->server, w->lsn));
+    reply_int(c->reply, 0);
+}
+
+static bool refuse_without_log(struct call *c)
+{
+    if (c->server->durability->wanted)
+        return false;
+    reply_error(c->reply, "ERR WAITAOF cannot be used when numlocal is set but appendonly is "
+                          "disabled.");
+    return true;
+}
+
+static bool serve_durable(struct call *c, struct slice key, struct entry *e, void *state)
+{
+    (void)key;
+    (void)e;
+    const struct wait_log *w = state;
+    if (refuse_without_log(c))
+        return true;
+    if (!is_durable(c->server, w->lsn))
+        return false;
+    reply_durable(c, state);
+    return true;
+}
+
+void cmd_waitaof(struct call *c)
+{
+    int64_t local, replicas, timeout_ms;
+    if (!call_int64_range(c, c->argv[1], 0, 1, &local, NULL) ||
+        !call_int64_range(c, c->argv[2], 0, INT64_MAX, &replicas,
+                          "ERR value is out of range, must be positive") ||
+        !call_timeout_ms(c, c->argv[3], &timeout_ms))
+        return;
+    if (local != 0 && refuse_without_log(c))
+        return;
+    const struct stream *stream = c->server->stream;
+    struct wait_log w = {stream != NULL ? stream_end(stream) : c->server->durability->lsn};
+    if (replicas == 0 && (local == 0 || is_durable(c->server, w.lsn))) {
+        reply_durable(c, &w);
+        return;
+    }
+    /* As there are no replicas, who wants some has nothing but the time to wait for. */
+    call_wait(c, &(struct call_wait){.timeout_ms = timeout_ms,
+                                     .serve = serve_durable,
+                                     .timed_out = reply_durable,
+                                     .state = &w,
+                                     .state_size = sizeof(w),
+                                     .log = replicas == 0,
+                                     .lsn = w.lsn});
 }

@@ -104,6 +104,8 @@ void client_close(struct client *c)
 
 void client_close_after_reply(struct client *c)
 {
+    /* What it waits for would be given to nobody. */
+    blocked_forget(c);
     c->flags |= CLIENT_CLOSE_AFTER_REPLY;
     client_want_write(c);
 }

@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "os/file.h"
 #include "persist/log/stream.h"
+#include "server/blocked.h"
 #include "server/client.h"
 #include "server/config.h"
 #include "server/hold.h"
@@ -404,6 +405,8 @@ static void drop_writer(struct durability *d)
     d->writer = NULL;
     stream_free(s->stream);
     s->stream = NULL;
+    /* Who waits for it learns that it is off. */
+    blocked_durable(s, UINT64_MAX);
 }
 
 static void switch_on(struct durability *d)

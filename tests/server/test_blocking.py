@@ -10,7 +10,7 @@ import pytest
 
 from harness import Error, Raw, Server, Simple
 
-ROUNDS = int(os.environ.get("HF_BLOCKING_ROUNDS", 60))
+ROUNDS = int(os.environ.get("HF_BLOCKING_ROUNDS", 25))
 
 
 class Short(Exception):
@@ -26,6 +26,7 @@ class Connection(Raw):
         self.id = self("CLIENT", "ID")
         self.unanswered = 0
         self.closed = False
+        self.late = None  # replies that come when the time is over, for `wait` to find
 
     def _more(self):
         try:
@@ -86,7 +87,7 @@ class Player:
         for name, c in self.clients.items():
             try:
                 while (reply := c.take()) is not None:
-                    got.setdefault(name, []).append(reply[0])
+                    (got.setdefault(name, []) if c.late is None else c.late).append(reply[0])
                     c.unanswered -= 1
             except EOFError:
                 got.setdefault(name, []).append("closed")
@@ -94,6 +95,11 @@ class Player:
         for name in [n for n, c in self.clients.items() if c.closed]:
             self.clients.pop(name).close()
         return got
+
+    def late(self, name, *words):
+        """A step whose reply comes when a time is over, which may be soon: `wait` is to take it."""
+        self.client(name).late = []
+        return self.step(name, *words)
 
     def step(self, name, *words):
         words = [w.replace(b"{" + n.encode() + b"}", str(self.client(n).id).encode())
@@ -111,7 +117,10 @@ class Player:
                 break
             reply = c.take()
             if reply is not None:
-                got[name] = reply
+                if c.late is None:
+                    got[name] = reply
+                else:
+                    c.late += reply
                 c.unanswered -= 1
                 break
         # Everything else was written in the same turn.
@@ -130,11 +139,12 @@ class Player:
     def wait(self, name):
         """Until this client is answered."""
         deadline, c = time.monotonic() + 60, self.clients[name]
-        while (reply := c.take()) is None:
+        while not c.late:
             assert time.monotonic() < deadline
+            self.drain()
             time.sleep(0.001)
-        c.unanswered -= 1
-        return {name: reply}
+        got, c.late = {name: c.late}, None
+        return got
 
     def info(self, section, field):
         text = self.admin("INFO", section)
@@ -162,19 +172,29 @@ def servers():
         yield mine, theirs
 
 
+def show(script):
+    return "\n".join(line if isinstance(line, str) else " ".join(line) for line in script)
+
+
 def play(servers, script):
-    """The script is lines "client command ..."; `close` and `wait` are the player's own."""
+    """The script is lines "client command ..."; `close`, `late` and `wait` are the player's own."""
     players = [Player(s) for s in servers]
     try:
         for number, line in enumerate(script):
             words = line.split() if isinstance(line, str) else line
-            if words[1] in ("close", "wait"):
-                results = [getattr(p, words[1])(words[0]) for p in players]
+            if words[1] in ("close", "wait", "late"):
+                results = [getattr(p, words[1])(words[0], *words[2:]) for p in players]
             else:
                 results = [p.step(*words) for p in players]
             if words[1] == "HELLO":
                 continue  # it has the client's number
-            assert results[0] == results[1], (number, words, script[:number + 1])
+            if results[0] != results[1]:
+                raise AssertionError(show(script[:number + 1]) + f"\n{results[0]}\nis not as redis-server's\n{results[1]}")
+        if "p CONFIG RESETSTAT" in script:
+            assert statistics(players[0]) == statistics(players[1])
+        if "n PSUBSCRIBE *" in script:
+            for p in players:
+                p.admin("CONFIG", "SET", "notify-keyspace-events", "")
         assert players[0].contents() == players[1].contents(), script
         for field in ("blocked_clients", "clients_in_timeout_table"):
             assert players[0].info("clients", field) == players[1].info("clients", field), script
@@ -351,7 +371,7 @@ SCRIPTS = {
         p ZADD k 1.5 m 2 n 3 o
         a BZMPOP 0 1 k2 MAX COUNT 2
         p ZADD k2 1 m 2 n
-        a BLPOP l 0.01
+        a late BLPOP l 0.01
         a wait
         a BLMPOP 0 1 l LEFT
         p RPUSH l 1
@@ -387,10 +407,6 @@ SCRIPTS = {
         a BZPOPMIN z 0
         p SADD s a b
         p ZINTERSTORE z 1 s
-    """,
-    "RESTORE": """
-        a BLPOP k 0
-        p RPUSH j 1 2
     """,
     "databases": """
         a SELECT 2
@@ -497,13 +513,13 @@ SCRIPTS = {
         p LLEN k
     """,
     "time-outs": """
-        a BLPOP k 0.02
+        a late BLPOP k 0.02
         a wait
-        a BLMOVE k j LEFT LEFT 0.001
+        a late BLMOVE k j LEFT LEFT 0.001
         a wait
-        a BZPOPMAX k 1e-9
+        a late BZPOPMAX k 1e-9
         a wait
-        a WAIT 1 10
+        a late WAIT 1 10
         a wait
         a WAIT 0 0
         a WAIT -5 100
@@ -532,8 +548,51 @@ SCRIPTS = {
         a BLPOP k 1000000
         p RPUSH k 1
     """,
-    "CLIENT REPLY": """
-        a CLIENT REPLY SKIP
+    "RESET behind": """
+        a SELECT 1
+        a BLPOP k 0
+        a RESET
+        a SET here 1
+        q SELECT 1
+        q RPUSH k 1
+    """,
+    "a pause": """
+        a BLPOP k 0
+        b late BLPOP j 0.05
+        p CLIENT PAUSE 1000000 WRITE
+        q RPUSH k 1
+        c BLPOP k 0
+        b wait
+        p CLIENT UNPAUSE
+        p RPUSH k 2
+    """,
+    "events": """
+        p CONFIG SET notify-keyspace-events KEA
+        n PSUBSCRIBE *
+        a HELLO 3
+        a PSUBSCRIBE __keyevent*
+        a BLPOP k 0
+        b BLMOVE k j LEFT RIGHT 0
+        c BLMOVE j i LEFT LEFT 0
+        p RPUSH k 1 2 3
+        b BLMPOP 0 1 l LEFT COUNT 2
+        c BZPOPMIN z 0
+        p RPUSH l 1 2
+        p ZADD z 1 m
+        p CONFIG SET notify-keyspace-events AE
+        p CONFIG SET notify-keyspace-events KEA
+    """,
+    "statistics": """
+        p CONFIG RESETSTAT
+        a BLPOP k 0
+        b BLMOVE k s LEFT LEFT 0
+        p SET s x
+        p RPUSH k 1 2
+        a BLPOP none 0
+        p CLIENT UNBLOCK {a} ERROR
+        a BLPOP k 0
+        a BLPOP s 0
+        a BLPOP none x
     """,
     "WATCH": """
         a WATCH k
@@ -556,10 +615,107 @@ SCRIPTS = {
         p LRANGE k 0 -1
     """,
 }
-del SCRIPTS["CLIENT REPLY"], SCRIPTS["RESTORE"]
+
+
+STATISTICS = ("cmdstat_blpop", "cmdstat_blmove", "errorstat_UNBLOCKED", "errorstat_WRONGTYPE", "errorstat_ERR")
+
+
+def statistics(player):
+    """Counts of calls and errors, without times."""
+    fields = {}
+    for section in ("commandstats", "errorstats"):
+        for line in player.admin("INFO", section).decode().split("\r\n"):
+            name, _, rest = line.partition(":")
+            if name in STATISTICS:
+                fields[name] = [f for f in rest.split(",") if not f.startswith("usec")]
+    return fields
 
 
 # Each script gives the same replies to the same clients at the same time as redis-server.
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_script(servers, name):
     play(servers, [line.strip() for line in SCRIPTS[name].strip().splitlines()])
+
+
+# RESTORE makes a key ready, too.
+def test_restore(servers):
+    payload = []
+    with contextlib.closing(servers[0].raw()) as raw:
+        raw("RPUSH", "r", "1", "2")
+        payload = raw("DUMP", "r")
+    with contextlib.closing(servers[1].raw()) as raw:
+        raw("RPUSH", "r", "1", "2")
+        theirs = raw("DUMP", "r")
+    for server, dump in zip(servers, (payload, theirs)):
+        player = Player(server)
+        assert player.step("a", "BLPOP", "k", "0") == {}
+        assert player.step("p", "RESTORE", "k", "0", dump) == {"a": [[b"k", b"1"]], "p": [Simple("OK")]}
+        player.end()
+    wait_for_no_clients(servers)
+
+
+def random_blocking(rng, keys):
+    t, k, j = "0", rng.choice(keys), rng.choice(keys)
+    side, other = rng.choice(("LEFT", "RIGHT")), rng.choice(("LEFT", "RIGHT"))
+    several = [rng.choice(keys) for _ in range(rng.randint(1, 3))]
+    count = ["COUNT", rng.randint(1, 4)] if rng.random() < 0.6 else []
+    return rng.choice((
+        ["BLPOP", *several, t], ["BRPOP", *several, t], ["BLMOVE", k, j, side, other, t], ["BRPOPLPUSH", k, j, t],
+        ["BLMPOP", t, len(several), *several, side, *count], ["BZPOPMIN", *several, t], ["BZPOPMAX", *several, t],
+        ["BZMPOP", t, len(several), *several, rng.choice(("MIN", "MAX")), *count]))
+
+
+def random_feeding(rng, keys):
+    k, j = rng.choice(keys), rng.choice(keys)
+    values = [rng.randint(0, 99) for _ in range(rng.randint(1, 4))]
+    members = [x for v in values for x in (v, f"m{v}")]
+    return rng.choice((
+        ["RPUSH", k, *values], ["RPUSH", k, *values], ["LPUSH", k, *values], ["ZADD", k, *members], ["ZADD", k, *members],
+        ["DEL", k], ["DEL", k], ["SET", k, "x"], ["SADD", k, *values], ["RENAME", k, j], ["COPY", k, j, "REPLACE"],
+        ["LMOVE", k, j, "LEFT", "RIGHT"], ["RPOPLPUSH", k, j], ["LPOP", k], ["ZPOPMIN", k], ["RPUSHX", k, "x"],
+        ["LINSERT", k, "BEFORE", values[0], "i"], ["MOVE", k, 1], ["COPY", k, j, "DB", 1], ["PERSIST", k], ["ZINCRBY", k, 1, "m1"]))
+
+
+def random_script(rng, length=60):
+    """Clients w0 to w5 wait mostly, p0 and p1 feed them."""
+    keys = ["k0", "k1", "k2", "k3"][:rng.randint(1, 4)]
+    script = []
+    in_multi, named = {"p0": False, "p1": False}, []
+    for _ in range(length):
+        r = rng.random()
+        if r < 0.4:
+            name = f"w{rng.randrange(6)}"
+            named.append(name)
+            command = random_blocking(rng, keys) if rng.random() < 0.85 else random_feeding(rng, keys)
+            script.append([name, *command])
+        elif r < 0.44 and named:
+            script.append(["p1", "CLIENT", "UNBLOCK", "{%s}" % rng.choice(named), rng.choice(("ERROR", "TIMEOUT"))])
+        elif r < 0.47 and named:
+            script.append([named.pop(rng.randrange(len(named))), "close"])
+            named = [n for n in named if n != script[-1][0]]
+        elif r < 0.5:
+            script.append(["p1", "SELECT", rng.randrange(2)])
+        elif r < 0.62:
+            script.append(["p0", "EXEC" if in_multi["p0"] else "MULTI"])
+            in_multi["p0"] = not in_multi["p0"]
+        else:
+            script.append([rng.choice(("p0", "p0", "p1")), *random_feeding(rng, keys)])
+    if in_multi["p0"]:
+        script.append(["p0", "EXEC"])
+    # What is left over ends somehow, too.
+    script.append(["p1", "SELECT", 0])
+    script += [["p1", *random_feeding(rng, keys)] for _ in range(10)]
+    return [[w if i < 2 else str(w) for i, w in enumerate(step)] for step in script]
+
+
+@pytest.fixture
+def rng():
+    seed = int(os.environ.get("HF_SEED", time.time_ns() % 2 ** 32))
+    print(f"HF_SEED={seed}")
+    return random.Random(seed)
+
+
+# Whatever clients do in whatever order: everybody gets what redis-server gives him.
+def test_random_scripts(servers, rng):
+    for _ in range(ROUNDS):
+        play(servers, random_script(rng))
