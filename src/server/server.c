@@ -392,8 +392,8 @@ void server_free(struct server *s)
         client_close(c);
     }
     clients_free_closing(s);
-    blocked_free(s->blocked);
     durability_deinit(s);
+    blocked_free(s->blocked);
     hold_free(s->hold);
     listeners_free(s->listeners);
     loop_free(s->loop);

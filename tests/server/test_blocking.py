@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+import test_effects
 from harness import Error, Raw, Server, Simple
 
 ROUNDS = int(os.environ.get("HF_BLOCKING_ROUNDS", 25))
@@ -719,3 +720,247 @@ def rng():
 def test_random_scripts(servers, rng):
     for _ in range(ROUNDS):
         play(servers, random_script(rng))
+
+
+@pytest.fixture(scope="module")
+def alone():
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture
+def player(alone):
+    player = Player(alone)
+    yield player
+    player.end()
+    wait_for_no_clients([alone])
+
+
+# What CLIENT LIST and INFO show of those who wait.
+def test_shown(player):
+    player.step("a", "BLPOP", "k", "j", "0")
+    player.step("b", "BZPOPMIN", "k", "1000")
+    line = player.admin("CLIENT", "LIST", "ID", player.clients["a"].id)
+    assert b" flags=bU " in line and b" cmd=blpop " in line
+    fields = {f: int(player.info("clients", f)) for f in ("blocked_clients", "clients_in_timeout_table", "total_blocking_keys",
+                                                         "total_blocking_keys_on_nokey")}
+    assert fields == {"blocked_clients": 2, "clients_in_timeout_table": 1, "total_blocking_keys": 2,
+                      "total_blocking_keys_on_nokey": 0}
+    assert player.step("p", "CLIENT", "UNBLOCK", "{a}")["p"] == [1]
+    player.close("b")
+    assert player.info("clients", "blocked_clients") == player.info("clients", "total_blocking_keys") == "0"
+
+
+# MONITOR shows a command that waits once, when it comes.
+def test_monitor(alone, player):
+    monitor = alone.raw()
+    assert monitor("MONITOR") == Simple("OK")
+    player.step("a", "BLPOP", "k", "0")
+    player.step("p", "RPUSH", "k", "1")
+    player.step("p", "ECHO", "end")
+    seen = []
+    while not seen or '"ECHO"' not in seen[-1]:
+        seen.append(str(monitor.read()))
+    assert [s for s in seen if "BLPOP" in s or "LPOP" in s] == [s for s in seen if '"BLPOP" "k" "0"' in s]
+    assert sum("BLPOP" in s for s in seen) == 1 and sum("RPUSH" in s for s in seen) == 1
+    monitor.close()
+
+
+# CLIENT REPLY SKIP suppresses the reply of a command that waits, whenever it comes; OFF those of all.
+def test_reply_off(alone, player):
+    a = alone.raw()
+    number = a("CLIENT", "ID")
+
+    def wait_until_blocked():
+        deadline = time.monotonic() + 60
+        while b" flags=bU " not in player.admin("CLIENT", "LIST", "ID", number):
+            assert time.monotonic() < deadline
+    for count in range(3):
+        a.send(a.encode(["CLIENT", "REPLY", "SKIP"]) + a.encode(["BLPOP", "k", "0"]) + a.encode(["ECHO", "1"]))
+        wait_until_blocked()
+        if count == 0:
+            player.step("p", "RPUSH", "k", "x")
+        else:
+            assert player.step("p", "CLIENT", "UNBLOCK", number, ("ERROR", "TIMEOUT")[count - 1])["p"] == [1]
+        assert a.read() == b"1"
+    a.send(a.encode(["CLIENT", "REPLY", "OFF"]) + a.encode(["BLPOP", "k", "0"]) + a.encode(["ECHO", "1"]) +
+           a.encode(["CLIENT", "REPLY", "ON"]))
+    wait_until_blocked()
+    player.step("p", "RPUSH", "k", "x")
+    assert a.read() == Simple("OK") and a("PING") == Simple("PONG")
+    assert player.step("p", "EXISTS", "k")["p"] == [0]
+    a.close()
+
+
+# One that a pause has put off is not waiting: CLIENT UNBLOCK leaves it alone. One that waits is not put off:
+# the end of a pause leaves that alone.
+def test_pause(player):
+    player.step("w", "BLPOP", "k", "0")
+    player.step("p", "CLIENT", "PAUSE", "100000", "WRITE")
+    assert player.step("q", "SET", "x", "1") == {}
+    assert player.step("p", "CLIENT", "UNBLOCK", "{q}") == {"p": [0]}
+    got = player.step("p", "CLIENT", "UNPAUSE")
+    assert got == {"p": [Simple("OK")], "q": [Simple("OK")]}
+    assert player.step("p", "CLIENT", "UNBLOCK", "{w}") == {"p": [1], "w": [("null array",)]}
+
+
+# Those who wait are not idle.
+def test_timeout_directive(player):
+    player.admin("CONFIG", "SET", "timeout", "1")
+    player.step("a", "BLPOP", "k", "0")
+    idle = player.client("idle")
+    player.clients.pop("idle")
+    deadline = time.monotonic() + 60
+    while b"idle=" in player.admin("CLIENT", "LIST", "ID", idle.id):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(0.3)
+    assert player.step("p", "RPUSH", "k", "1")["a"] == [[b"k", b"1"]]
+    player.admin("CONFIG", "SET", "timeout", "0")
+    idle.close()
+
+
+# QUIT behind a command that waits is answered behind it.
+def test_quit_behind(player, alone):
+    a = alone.raw()
+    a.send(a.encode(["BLPOP", "k", "0"]) + a.encode(["QUIT"]) + a.encode(["ECHO", "never"]))
+    player.step("p", "RPUSH", "k", "1")
+    assert a.read() == [b"k", b"1"] and a.read() == Simple("OK")
+    with pytest.raises(EOFError):
+        a.read()
+    a.close()
+
+
+# Many who wait for many keys for different times, vanish or are served: each element goes to one of them.
+def test_many(alone, player, rng):
+    before = alone.client().info("clients")["blocked_clients"]
+    crowd = [alone.raw() for _ in range(150)]
+    keys = [f"q{i}" for i in range(20)]
+    for c in crowd:
+        time_out = rng.choice(("0", "0", "0", "0.01", "1000"))
+        c.send(c.encode(["BLPOP", *rng.sample(keys, rng.randint(1, 8)), time_out]))
+    client = alone.client()
+    deadline = time.monotonic() + 60
+    while client.info("clients")["blocked_clients"] - before < 60:
+        assert time.monotonic() < deadline
+    rng.shuffle(crowd)
+    for c in crowd[:40]:
+        c.close()
+    for key in keys:
+        client.rpush(key, *range(150))  # enough for all
+    taken, others = [], 0
+    for c in crowd[40:]:
+        reply = c.read()
+        if reply == ("null array",):
+            others += 1
+        else:
+            taken.append(tuple(reply))
+        c.close()
+    left = [(k.encode(), v) for k in keys for v in client.lrange(k, 0, -1)]
+    assert len(set(taken)) == len(taken) and len(taken) + others == 110
+    everything = {(k.encode(), b"%d" % i) for k in keys for i in range(150)}
+    # One that vanished may have been given one before.
+    assert set(taken) | set(left) <= everything and len(everything) - len(taken) - len(left) <= 40
+    deadline = time.monotonic() + 60
+    while client.info("clients")["blocked_clients"] != before:
+        assert time.monotonic() < deadline
+    assert client.info("clients")["total_blocking_keys"] == 0
+
+
+# ---- the log ----
+
+
+@pytest.fixture(scope="module")
+def logged():
+    with Server(options=test_effects.LOGGED) as server:
+        yield server
+
+
+# A served command is logged as what it did, behind what fed it; one that failed or timed out is not.
+def test_effects_of_served(logged):
+    player = Player(logged)
+    for line in """a BLPOP k 0
+                   p RPUSH k 1 2
+                   a BRPOP k 0
+                   a BLMOVE k j LEFT RIGHT 0
+                   b BRPOPLPUSH j i 0
+                   c BLMPOP 0 1 i LEFT COUNT 5
+                   p MULTI
+                   p SET s x
+                   p RPUSH k 3
+                   p EXEC
+                   a BZPOPMIN z 0
+                   b BZMPOP 0 1 z MAX COUNT 2
+                   p ZADD z 1 m 2 n 3 o
+                   a BLMOVE k s LEFT LEFT 0
+                   p RPUSH k 4
+                   a BLPOP none 0
+                   p CLIENT UNBLOCK {a}
+                   a BLMOVE k k2 LEFT LEFT 0
+                   a BRPOPLPUSH k2 k 0
+                   a BLMPOP 0 1 k LEFT
+                   a BZMPOP 0 1 z MIN
+                   p ZADD z 1 m""".splitlines():
+        player.step(*line.split())
+    raw = logged.raw()
+    found = [b" ".join(e).decode() for e in test_effects.effects(logged, raw)]
+    found = [e for e in found if not e.startswith(("SELECT", "FLUSH"))]
+    assert found == ["RPUSH k 1 2", "LPOP k", "RPOP k", "MULTI", "SET s x", "RPUSH k 3", "EXEC", "LMOVE k j LEFT RIGHT",
+                     "RPOPLPUSH j i", "LPOP i 1", "ZADD z 1 m 2 n 3 o", "ZPOPMIN z", "ZPOPMAX z 2", "RPUSH k 4",
+                     "LMOVE k k2 LEFT LEFT", "RPOPLPUSH k2 k", "LPOP k 1", "ZADD z 1 m", "ZPOPMIN z 1"]
+    raw.close()
+    player.end()
+
+
+# What redis-server makes of the log of clients who feed each other is what is here.
+def test_log_of_random_scripts(logged, rng):
+    for _ in range(6):
+        player = Player(logged)
+        for step in random_script(rng):
+            if step[1] == "close":
+                player.close(step[0])
+            else:
+                player.step(*step)
+        player.end()
+        raw = logged.raw()
+        test_effects.assert_same_data(logged, raw)
+        raw.close()
+
+
+# Replies to those who waited are held until their effects are durable, and come then.
+def test_held_replies(logged):
+    a, b = logged.raw(), logged.raw()
+    for i in range(50):
+        a.send(a.encode(["BLPOP", "held", "0"]) + a.encode(["LLEN", "held"]))
+        assert b("RPUSH", "held", i, "more") == 2
+        assert a.read() == [b"held", b"%d" % i] and a.read() == 1
+        assert b("LPOP", "held") == b"more"
+    a.close()
+    b.close()
+
+
+# WAITAOF: the answer is there when what was written before is on disk, or the time is over.
+def test_waitaof(logged, alone, player):
+    raw = logged.raw()
+    raw("SET", "a", 1)
+    assert raw("WAITAOF", 1, 0, 0) == [1, 0] and raw("WAITAOF", 0, 0, 0) == [1, 0]
+    assert raw("WAITAOF", 1, 1, 5) == [1, 0] and raw("WAITAOF", 0, 1, 5) == [1, 0]
+    for wrong in ((2, 0, 0), (-1, 0, 0), ("x", 0, 0), (1, -1, 0), (1, 0, -1), (1, 0, "x")):
+        assert isinstance(raw("WAITAOF", *wrong), Error)
+    for _ in range(3):
+        raw("MULTI"), raw("WAITAOF", 1, 0, 0)
+        assert raw("EXEC") in ([[1, 0]], [[0, 0]])
+    raw("CONFIG", "SET", "appendfsync", "everysec")
+    assert raw.pipeline([("SET", "a", 2), ("WAITAOF", 1, 0, 0), ("ECHO", "x")]) == [Simple("OK"), [1, 0], b"x"]
+    raw("CONFIG", "SET", "appendfsync", "no")
+    other = logged.raw()
+    other.send(other.encode(["SET", "a", 3]) + other.encode(["WAITAOF", 1, 0, 0]))
+    assert other.read() == Simple("OK")
+    raw("CONFIG", "SET", "appendonly", "no")
+    refused = "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled."
+    assert other.read() in ([1, 0], refused)
+    assert raw("WAITAOF", 1, 0, 0) == refused
+    assert player.step("a", "WAITAOF", "1", "0", "0") == {"a": [refused]}
+    assert player.step("a", "WAITAOF", "0", "0", "0") == {"a": [[0, 0]]}
+    raw.close()
+    other.close()
