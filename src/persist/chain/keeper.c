@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/number.h"
 #include "os/file.h"
 #include "os/thread.h"
 
@@ -308,6 +309,10 @@ bool chain_keeper_begin(struct chain_keeper *k, const struct save_options *optio
     struct job *j = job_new(k, JOB_DELTA);
     struct chain_link *link = &j->link;
     *link = (struct chain_link){.kind = LINK_DELTA, .lsn = lsn, .time_ms = clock_wall_ms()};
+    for (int i = 0; i < options->aux_count; i++) {
+        if (strcmp(options->aux[i].name, LINK_AUX_VERSION) == 0)
+            number_parse_uint64(slice_cstr(options->aux[i].value), &link->version);
+    }
     link_new_id(link->id);
     memcpy(link->parent, k->chain.links[k->chain.count - 1].id, sizeof(link->parent));
     set_name(link, k->rdb_path);

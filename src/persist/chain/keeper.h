@@ -42,7 +42,8 @@ void chain_keeper_loaded(struct chain_keeper *k, struct chain *chain, const char
 
 /* Why an incremental snapshot cannot be taken, as the end of a sentence; NULL: it can. */
 const char *chain_keeper_cannot(const struct chain_keeper *k);
-/* Take one. `verify` of the options: read it again. False: there is one running, or it cannot. */
+/* Take one. `verify` of the options: read it again; LINK_AUX_VERSION among the AUX fields of the
+ * options: the link's version. False: there is one running, or it cannot. */
 bool chain_keeper_begin(struct chain_keeper *k, const struct save_options *options, uint64_t lsn,
                         struct error *err);
 /* Prove all links in the background; the outcome is in the status. */

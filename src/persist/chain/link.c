@@ -92,6 +92,8 @@ static void write_header(struct delta_writer *d)
     write_aux(d, LINK_AUX_LSN, text);
     snprintf(text, sizeof(text), "%lld", (long long)link->time_ms / 1000);
     write_aux(d, "ctime", text);
+    snprintf(text, sizeof(text), "%llu", (unsigned long long)link->version);
+    write_aux(d, LINK_AUX_VERSION, text);
 }
 
 static void select_db(struct delta_writer *d)
@@ -263,6 +265,8 @@ static void note_aux(struct input *in, const struct rdb_record *record)
         to = in->found->parent;
     else if (slice_is(record->key, LINK_AUX_LSN))
         number_parse_uint64(value, &in->found->lsn);
+    else if (slice_is(record->key, LINK_AUX_VERSION))
+        number_parse_uint64(value, &in->found->version);
     if (to && value.size < LINK_ID_SIZE) {
         memcpy(to, value.data, value.size);
         to[value.size] = '\0';
@@ -329,10 +333,12 @@ bool link_read(const char *path, enum link_kind kind, struct epoch *epoch,
     return ok;
 }
 
-bool link_read_id(const char *path, char id[LINK_ID_SIZE], struct error *err)
+/* What stands before the first key. */
+static bool read_head(const char *path, enum link_kind kind, struct chain_link *found,
+                      struct error *err)
 {
-    struct chain_link found = {0};
-    struct input in = {.file = OS_FILE_CLOSED, .kind = LINK_FULL, .found = &found};
+    *found = (struct chain_link){0};
+    struct input in = {.file = OS_FILE_CLOSED, .kind = kind, .found = found};
     struct rdb_record record;
     bool ok = input_open(&in, path, err), more = ok;
     while (more) {
@@ -342,7 +348,22 @@ bool link_read_id(const char *path, char id[LINK_ID_SIZE], struct error *err)
             note_aux(&in, &record);
     }
     input_close(&in);
+    return ok;
+}
+
+bool link_read_id(const char *path, char id[LINK_ID_SIZE], struct error *err)
+{
+    struct chain_link found;
+    bool ok = read_head(path, LINK_FULL, &found, err);
     memcpy(id, found.id, LINK_ID_SIZE);
+    return ok;
+}
+
+bool link_read_version(const char *path, enum link_kind kind, uint64_t *version, struct error *err)
+{
+    struct chain_link found;
+    bool ok = read_head(path, kind, &found, err);
+    *version = found.version;
     return ok;
 }
 

@@ -29,6 +29,7 @@
 #define LINK_AUX_ID "hf-id"
 #define LINK_AUX_PARENT "hf-parent"
 #define LINK_AUX_LSN "hf-lsn"
+#define LINK_AUX_VERSION "hf-version" /* counts the snapshots, over restarts */
 
 enum link_kind { LINK_FULL, LINK_DELTA };
 
@@ -43,6 +44,7 @@ struct chain_link {
     uint64_t keys, deleted;    /* in the file */
     uint64_t size;
     char sha256[65];
+    uint64_t version; /* in the file, not in the manifest; 0: unknown */
 };
 
 /* An id that no other link has. */
@@ -81,6 +83,9 @@ bool link_read(const char *path, enum link_kind kind, struct epoch *epoch,
 
 /* The id of the RDB file: "" when it has none. Reads only what stands before its first key. */
 bool link_read_id(const char *path, char id[LINK_ID_SIZE], struct error *err);
+/* Likewise the version of a file of either kind: 0 when it has none. */
+bool link_read_version(const char *path, enum link_kind kind, uint64_t *version,
+                       struct error *err);
 
 /* Prove that the file is what the link says: every value decodes, and ids, counts, size and SHA-256
  * are the same. Any thread. */
