@@ -25,6 +25,7 @@
 #include "base/error.h"
 #include "base/slice.h"
 #include "base/text.h"
+#include "persist/schedule/schedule.h"
 
 /* The values of ENUM directives: the order of the words in config_directives.h. */
 enum maxmemory_policy {
@@ -48,9 +49,6 @@ enum shutdown_bits {
     SHUTDOWN_BIT_FORCE = 8
 };
 
-struct save_point {
-    int64_t seconds, changes;
-};
 /* The values are the same as of enum client_class in server.h. */
 struct config_output_limit {
     int64_t hard_bytes, soft_bytes, soft_seconds; /* 0: no limit */
@@ -105,6 +103,7 @@ struct config {
 #include "server/config_directives.h"
     struct save_point *save;
     int save_count;
+    char *save_cron; /* "": none; else expressions that are valid */
     char *bind[CONFIG_BIND_MAX]; /* a leading '-': may be missing on this machine */
     int bind_count;
     struct config_output_limit output_limits[CONFIG_OUTPUT_CLASSES];

@@ -74,6 +74,7 @@ static bool apply(void *ctx, const struct config *config, const char *name, stru
                          "The operating system is not able to handle the specified number of "
                          "clients, try with %llu",
                          (unsigned long long)s->limits.maxclients);
+    snapshots_config_changed(s, name);
     persistence_update(s->persistence);
     return true;
 }

@@ -254,6 +254,7 @@ INT(auto_aof_rewrite_percentage, "auto-aof-rewrite-percentage", NULL, 100, 0, IN
     LIVE | INERT)
 INT(backup_sealed_ttl, "backup-sealed-ttl", NULL, 0, 0, INT64_MAX, LIVE | INERT)
 STRING(backupdirname, "backupdirname", NULL, "backupdir", FIXED | INERT)
+INT(data_loss_target, "data-loss-target", NULL, 0, 0, INT32_MAX, LIVE)
 STRING(dbfilename, "dbfilename", NULL, "dump.rdb", LIVE | PROTECTED)
 INT(hash_rdb_load_max_template_entries, "hash-rdb-load-max-template-entries", NULL, 0, 0,
     INT64_MAX, LIVE | INERT)
@@ -278,7 +279,11 @@ BOOL(rdbchecksum, "rdbchecksum", NULL, true, FIXED)
 BOOL(rdbcompression, "rdbcompression", NULL, true, LIVE)
 STRING(recover_until, "recover-until", NULL, "", FIXED | HIDDEN)
 ENUM(recovery_fallback, "recovery-fallback", NULL, "refuse snapshot", FALLBACK_REFUSE, LIVE)
+INT(recovery_time_target, "recovery-time-target", NULL, 0, 0, INT32_MAX, LIVE)
 ENUM(sanitize_dump_payload, "sanitize-dump-payload", NULL, "no yes clients", 0, LIVE | INERT)
+MEMORY(save_bytes, "save-bytes", NULL, 0, 0, INT64_MAX, LIVE)
+INT(save_idle, "save-idle", NULL, 0, 0, INT32_MAX, LIVE)
+BOOL(save_incremental, "save-incremental", NULL, false, LIVE)
 PERCENT(snapshot_memory_limit, "snapshot-memory-limit", NULL, -100, LIVE)
 MEMORY(snapshot_rate_limit, "snapshot-rate-limit", NULL, 0, 0, INT64_MAX, LIVE)
 INT(snapshot_chain_max, "snapshot-chain-max", NULL, 8, 0, 10000, LIVE)
@@ -400,6 +405,7 @@ SPECIAL("notify-keyspace-events", NULL, notify, LIVE)
 SPECIAL("oom-score-adj-values", NULL, oom_values, LIVE | MULTI | INERT)
 SPECIAL("replicaof", "slaveof", replicaof, FIXED | MULTI | INERT)
 SPECIAL("save", NULL, save, LIVE | MULTI)
+SPECIAL("save-cron", NULL, save_cron, LIVE | MULTI)
 
 #undef BOOL
 #undef INT

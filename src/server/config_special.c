@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/number.h"
 #include "os/process.h"
+#include "persist/schedule/cron.h"
 #include "server/config_table.h"
 
 static bool is_single_empty(const struct slice *argv, int argc)
@@ -64,6 +65,46 @@ static void save_get(struct config *c, struct text *out)
 }
 
 const struct directive_special directive_save = {save_set, save_get};
+
+/* --- save-cron --- */
+
+static bool save_cron_set(struct config *c, const struct slice *argv, int argc, bool loading,
+                          struct error *err)
+{
+    struct text all = {0};
+    struct cron_list list;
+    size_t own = 0;
+    for (int i = 0; i < argc; i++) {
+        text_appendf(&all, "%s", i > 0 ? " " : "");
+        text_append(&all, argv[i].data, argv[i].size);
+    }
+    bool ok = !memchr(text_cstr(&all), '\0', all.size) || /* it would end the string */
+              error_set(err, ERROR_INVALID, "argument must not contain a zero byte");
+    ok = ok && cron_parse(&list, text_slice(&all), err);
+    /* In a file each line adds to those before it, and an empty one takes them back. */
+    if (ok && loading && list.count > 0 && c->save_cron[0] != '\0') {
+        own = all.size;
+        text_appendf(&all, "; %s", c->save_cron);
+        ok = cron_parse(&list, text_slice(&all), err);
+    }
+    if (ok && own > 0) {
+        struct text joined = {0};
+        text_appendf(&joined, "%s; %.*s", c->save_cron, (int)own, all.data);
+        config_replace_string(&c->save_cron, text_slice(&joined));
+        text_free(&joined);
+    } else if (ok) {
+        config_replace_string(&c->save_cron, list.count > 0 ? text_slice(&all) : SLICE(""));
+    }
+    text_free(&all);
+    return ok;
+}
+
+static void save_cron_get(struct config *c, struct text *out)
+{
+    text_append_cstr(out, c->save_cron);
+}
+
+const struct directive_special directive_save_cron = {save_cron_set, save_cron_get};
 
 /* --- client-output-buffer-limit --- */
 
@@ -318,6 +359,7 @@ void config_special_init(struct config *c)
     save_add(c, 3600, 1);
     save_add(c, 300, 100);
     save_add(c, 60, 10000);
+    c->save_cron = mem_dup("", 0);
     c->output_limits[CONFIG_OUTPUT_REPLICA] = (struct config_output_limit){256 << 20, 64 << 20, 60};
     c->output_limits[CONFIG_OUTPUT_PUBSUB] = (struct config_output_limit){32 << 20, 8 << 20, 60};
     c->bind[0] = mem_dup("*", 1);
@@ -336,6 +378,7 @@ void config_special_init(struct config *c)
 void config_special_deinit(struct config *c)
 {
     mem_free(c->save);
+    mem_free(c->save_cron);
     for (int i = 0; i < c->bind_count; i++)
         mem_free(c->bind[i]);
     mem_free(c->dir);

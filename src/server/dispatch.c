@@ -315,6 +315,20 @@ static __attribute__((noinline)) void note_large(struct client *c, const struct 
 /* What MONITOR does not show. */
 #define HIDDEN_FLAGS (COMMAND_SKIP_MONITOR | COMMAND_ADMIN)
 
+/* Of a request whose bytes are not known in one piece: those of its arguments. */
+static __attribute__((noinline)) uint64_t arguments_size(const struct call *call)
+{
+    uint64_t size = 0;
+    for (int i = 0; i < call->argc; i++)
+        size += call->argv[i].size;
+    return size;
+}
+
+static inline uint64_t request_size(const struct call *call)
+{
+    return call->request.size > 0 ? call->request.size : arguments_size(call);
+}
+
 void dispatch_call(struct client *c, struct call *call, const struct command *command)
 {
     struct server *s = c->server;
@@ -334,6 +348,8 @@ void dispatch_call(struct client *c, struct call *call, const struct command *co
         bool changed = call->ks->dirty != dirty && command->flags & COMMAND_WRITE;
         call_end_effects(call, call->db, changed);
         s->effects += changed;
+    } else if (call->ks->dirty != dirty && command->flags & COMMAND_WRITE) {
+        s->changed_bytes += request_size(call);
     }
     if (__builtin_expect(s->clients.monitors != NULL, 0) && !(command->flags & HIDDEN_FLAGS))
         monitor_feed(c, command, call->argv, call->argc, NULL);

@@ -191,8 +191,7 @@ static void snapshot_fields(const struct saver_status *st, struct text *out)
                  (unsigned long long)sp->bytes_done, (unsigned long long)bytes_left);
     text_appendf(out, "snapshot_current_eta_ms:%lld\r\nsnapshot_current_held_bytes:%zu\r\n",
                  (long long)sp->eta_ms, sp->held_bytes);
-    text_appendf(out, "snapshot_version:%llu\r\nsnapshot_last_error:%s\r\n",
-                 (unsigned long long)st->saves, st->last_error);
+    text_appendf(out, "snapshot_last_error:%s\r\n", st->last_error);
     text_appendf(out, "snapshot_last_keys:%llu\r\nsnapshot_last_file_size:%llu\r\n",
                  (unsigned long long)last->keys, (unsigned long long)last->file_size);
     text_appendf(out, "snapshot_last_data_size:%llu\r\nsnapshot_last_overhead_size:%lld\r\n",
@@ -205,8 +204,6 @@ static void snapshot_fields(const struct saver_status *st, struct text *out)
     text_appendf(out, "snapshot_last_held_bytes_most:%zu\r\nsnapshot_last_sha256:%s\r\n",
                  last->held_bytes_most, last->sha256);
     text_appendf(out, "snapshot_last_verified_time:%lld\r\n", (long long)st->last_verified_s);
-    text_appendf(out, "snapshot_time_share_percent:%.4f\r\n",
-                 st->age_us > 0 ? 100 * (double)st->busy_us / (double)st->age_us : 0);
 }
 
 /* The chain of full and incremental snapshots. */
@@ -262,6 +259,7 @@ static void persistence_section(struct server *s, struct text *out)
     durability_info(s, out);
     snapshot_fields(&st, out);
     chain_fields(p->chain, out);
+    snapshots_info(s, out);
     if (s->loading)
         loading_fields(s, out);
 }

@@ -117,6 +117,8 @@ bool loading_load_file(struct server *s, struct keyspace *ks, struct rdb_load_st
     loading_of(s)->stats = NULL;
     if (!ok)
         return false;
+    if (ks == s->ks)
+        snapshots_note_load(s, loading_of(s)->size, stats->keys, clock_monotonic_us() - begin_us);
     char how[64] = "";
     if (stats->threads > 0)
         snprintf(how, sizeof(how), ", by %d threads%s", stats->threads,

@@ -13,8 +13,6 @@
 #include "server/replay.h"
 
 #define SCHEDULE_INTERVAL_MS 100
-/* After a save that failed the schedule waits so long before it tries again. */
-#define RETRY_SECONDS 5
 
 /* Below this much held memory nothing hurries or is given up, however little data there is. */
 #define MEMORY_LIMIT_FLOOR (64 << 20)
@@ -66,28 +64,9 @@ void persistence_update(struct persistence *p)
     struct saver_status status;
     saver_get_status(p->saver, &status);
     const struct config *c = p->server->config;
-    p->refuse_writes = !status.last_ok && c->stop_writes_on_bgsave_error && c->save_count > 0;
+    p->refuse_writes = !status.last_ok && c->stop_writes_on_bgsave_error &&
+                       snapshots_are_scheduled(p->server);
     server_update_attention(p->server);
-}
-
-static bool is_due(struct persistence *p)
-{
-    struct saver_status status;
-    saver_get_status(p->saver, &status);
-    int64_t now = p->server->ks->now_ms / 1000;
-    if (!status.last_ok && now - status.last_attempt_s <= RETRY_SECONDS)
-        return false;
-    const struct config *c = p->server->config;
-    for (int i = 0; i < c->save_count; i++) {
-        const struct save_point *point = &c->save[i];
-        if (p->server->ks->dirty >= (uint64_t)point->changes &&
-            now - status.last_save_s > point->seconds) {
-            log_notice("%lld changes in %lld seconds. Saving...", (long long)point->changes,
-                       (long long)point->seconds);
-            return true;
-        }
-    }
-    return false;
 }
 
 static uint64_t position(const struct server *s)
@@ -99,6 +78,7 @@ static void full_begins(struct persistence *p, struct save_options *options)
 {
     chain_keeper_enable(p->chain, p->server->config->snapshot_chain_max > 0);
     chain_keeper_full_begins(p->chain, options, position(p->server));
+    snapshots_note_begin(p->server, SNAPSHOT_FULL, options);
     p->saving = true;
 }
 
@@ -110,7 +90,25 @@ static void note_full(struct persistence *p)
     struct saver_status status;
     saver_get_status(p->saver, &status);
     p->saving = false;
-    chain_keeper_full_ended(p->chain, status.last_error[0] == '\0', &status.last);
+    bool ok = status.last_error[0] == '\0';
+    chain_keeper_full_ended(p->chain, ok, &status.last);
+    struct snapshot_done done = {.keys = status.last.keys,
+                                 .bytes = status.last.file_size,
+                                 .sync_us = status.last.sync_us};
+    snapshots_note_end(p->server, SNAPSHOT_FULL, &done, ok ? NULL : status.last_error);
+}
+
+/* The same of an incremental one. */
+static void note_incremental(struct persistence *p, bool taken)
+{
+    struct chain_keeper_status status;
+    if (!p->snapshots.runs[SNAPSHOT_INCREMENTAL].running || chain_keeper_incremental(p->chain))
+        return;
+    chain_keeper_get_status(p->chain, &status);
+    struct snapshot_done done = {.keys = status.last.keys,
+                                 .deleted = status.last.deleted,
+                                 .bytes = status.last.size};
+    snapshots_note_end(p->server, SNAPSHOT_INCREMENTAL, &done, taken ? NULL : status.last_error);
 }
 
 static void look_after_chain(struct persistence *p)
@@ -118,13 +116,17 @@ static void look_after_chain(struct persistence *p)
     struct chain_keeper_status status;
     int64_t most = p->server->config->snapshot_chain_max;
     chain_keeper_enable(p->chain, most > 0);
-    if (!chain_keeper_poll(p->chain))
+    bool taken = chain_keeper_poll(p->chain);
+    note_incremental(p, taken);
+    if (!taken)
         return;
     chain_keeper_get_status(p->chain, &status);
     if (most > 0 && status.chain->count > (size_t)most && !p->scheduled) {
         log_notice("The chain of snapshots has %zu links, snapshot-chain-max is %lld: a full snapshot "
                    "will take its place", status.chain->count, (long long)most);
         p->scheduled = true;
+        snprintf(p->snapshots.reason, sizeof(p->snapshots.reason),
+                 "the chain has become longer than snapshot-chain-max");
     }
 }
 
@@ -135,11 +137,7 @@ static int64_t on_timer(void *ctx)
         persistence_update(p);
     note_full(p);
     look_after_chain(p);
-    if (!p->server->loading && !saver_running(p->saver) && (p->scheduled || is_due(p))) {
-        struct error err = {0};
-        p->scheduled = false;
-        persistence_begin_save(p->server, &err);
-    }
+    snapshots_look(p->server);
     return SCHEDULE_INTERVAL_MS;
 }
 
@@ -167,6 +165,8 @@ void persistence_init(struct server *s)
     p->chain = chain_keeper_new(s->ks, wake, p);
     chain_keeper_enable(p->chain, s->config->snapshot_chain_max > 0);
     s->persistence = p;
+    snapshots_init(s);
+    snapshots_config_changed(s, NULL);
     loop_add_timer(s->loop, SCHEDULE_INTERVAL_MS, on_timer, p);
 }
 
@@ -175,6 +175,7 @@ void persistence_deinit(struct server *s)
     saver_free(s->persistence->saver);
     chain_keeper_free(s->persistence->chain);
     manifest_free(&s->persistence->recovered.manifest);
+    snapshots_deinit(s);
     mem_free(s->persistence);
     s->persistence = NULL;
 }
@@ -313,8 +314,10 @@ bool persistence_load(struct server *s, struct error *err)
         return true;
     }
     /* For this start alone: not to be written to a file by CONFIG REWRITE. */
-    if (ok)
+    if (ok) {
         c->recover_until[0] = '\0';
+        snapshots_loaded(s);
+    }
     return ok;
 }
 
@@ -351,7 +354,14 @@ bool persistence_begin_incremental(struct server *s, struct error *err)
     struct save_options options;
     persistence_options(s, &options);
     chain_keeper_enable(p->chain, s->config->snapshot_chain_max > 0);
-    return chain_keeper_begin(p->chain, &options, position(s), err);
+    /* What the chain has to say against it is said before a number is given out. */
+    if (chain_keeper_busy(p->chain) || chain_keeper_cannot(p->chain) != NULL)
+        return chain_keeper_begin(p->chain, &options, position(s), err);
+    snapshots_note_begin(s, SNAPSHOT_INCREMENTAL, &options);
+    bool ok = chain_keeper_begin(p->chain, &options, position(s), err);
+    if (!ok)
+        snapshots_note_end(s, SNAPSHOT_INCREMENTAL, NULL, err->message);
+    return ok;
 }
 
 bool persistence_shutdown(struct server *s, int bits)
@@ -361,11 +371,13 @@ bool persistence_shutdown(struct server *s, int bits)
         log_notice("A background save is running: it is given up");
         saver_cancel(p->saver);
         saver_wait(p->saver);
+        note_full(p);
     }
-    bool wanted = bits & SHUTDOWN_BIT_SAVE || s->config->save_count > 0;
+    bool wanted = bits & SHUTDOWN_BIT_SAVE || snapshots_are_scheduled(s);
     if (bits & SHUTDOWN_BIT_NOSAVE || !wanted || s->loading)
         return true;
     log_notice("Saving before exiting");
+    snprintf(p->snapshots.reason, sizeof(p->snapshots.reason), "the server ends");
     struct error err = {0};
     if (persistence_save(s, &err))
         return true;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * What the server does about its data on disk: loads it at the start, saves it by the schedule
- * (`save`), by command and at the end, and refuses writes when saving does not work. The work itself
+ * (server/snapshots.h), by command and at the end, and refuses writes when saving does not work. The work itself
  * is the saver's (persist/saver.h).
  *
  * Owned by the executor thread.
@@ -14,11 +14,13 @@
 #include "persist/saver.h"
 #include "server/loading.h"
 #include "server/server.h"
+#include "server/snapshots.h"
 
 struct persistence {
     struct server *server;
     struct saver *saver;
     struct chain_keeper *chain;
+    struct snapshots snapshots;
     bool saving;         /* the chain waits for the end of a full snapshot */
     bool scheduled;      /* begin a background save as soon as none runs */
     bool refuse_writes;  /* the last save failed and stop-writes-on-bgsave-error is set */
@@ -27,7 +29,7 @@ struct persistence {
     struct loading loading;
 };
 
-/* Sets s->persistence, and a timer that looks after the schedule. */
+/* Sets s->persistence, and a timer that looks after the schedule (server/snapshots.h). */
 void persistence_init(struct server *s);
 /* A save that is running is cancelled. */
 void persistence_deinit(struct server *s);

@@ -22,6 +22,8 @@ struct replay {
     struct client client; /* nobody's: what handlers look at, and where replies go to be dropped */
     int64_t now_ms;       /* by the wall, when the load began */
     int64_t begun_us;
+    int64_t first_us;    /* when the first commands came; 0: none have */
+    uint64_t base_bytes; /* read before */
     uint64_t errors; /* commands that were refused by their handlers */
     char first_error[160];
 };
@@ -175,9 +177,18 @@ static size_t prepare(struct replay *r, const struct log_batch *b, size_t at, si
     return i - at;
 }
 
+/* Before the log comes its base: what was read until then was that. */
+static void note_first(struct replay *r)
+{
+    r->first_us = clock_monotonic_us();
+    r->base_bytes = r->server->persistence->loading.done;
+}
+
 static bool execute(void *ctx, const struct log_batch *b, size_t count, struct error *err)
 {
     struct replay *r = ctx;
+    if (r->first_us == 0)
+        note_first(r);
     struct item items[STAGE];
     for (size_t at = 0; at < count;) {
         int n;
@@ -234,6 +245,22 @@ static void make_client(struct replay *r)
     c->reply.muted = true;
 }
 
+/* How fast the base was loaded and the log replayed. */
+static void note_speed(struct replay *r, const struct recovery_result *result)
+{
+    struct server *s = r->server;
+    uint64_t size = s->persistence->loading.size;
+    int64_t now_us = clock_monotonic_us();
+    if (r->first_us == 0) {
+        r->first_us = now_us;
+        r->base_bytes = size;
+    }
+    if (result->rdb_keys > 0)
+        snapshots_note_load(s, r->base_bytes, result->rdb_keys, r->first_us - r->begun_us);
+    if (size > r->base_bytes)
+        snapshots_note_replay(s, size - r->base_bytes, now_us - r->first_us);
+}
+
 bool replay_log(struct server *s, struct recovery_result *result, struct error *err)
 {
     const struct config *c = s->config;
@@ -265,6 +292,8 @@ bool replay_log(struct server *s, struct recovery_result *result, struct error *
     stop_time(r);
     bool ok = recovery_run(s->ks, &options, result, err);
     go_on_in_time(r);
+    if (ok)
+        note_speed(r, result);
     s->ks->hit_count = hits;
     s->ks->miss_count = misses;
     if (ok && r->errors > 0)

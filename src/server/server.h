@@ -144,6 +144,7 @@ struct server {
     struct client *executing; /* whose command this is; NULL between commands */
     bool pushes_pending;      /* it was sent messages meanwhile */
     bool keys_ready;          /* clients that wait for keys are to be served */
+    uint64_t changed_bytes; /* of requests that changed something, while there is no stream */
     uint64_t effects; /* commands that had one, while there is a stream */
     struct durability *durability; /* the log: server/durability.h */
     struct hold *hold;   /* replies that wait for it: server/hold.h */

@@ -7,6 +7,7 @@
 #include "persist/chain/keeper.h"
 #include "server/config.h"
 #include "server/persistence.h"
+#include "server/preflight.h"
 #include "server/server.h"
 
 static void snapshot_help(struct call *c)
@@ -21,6 +22,9 @@ static void snapshot_help(struct call *c)
         "    The chain: the full snapshot and the incremental ones after it.",
         "SNAPSHOT VERIFY",
         "    Read all files of the chain in the background. INFO persistence tells the outcome.",
+        "SNAPSHOT PREFLIGHT",
+        "    What a full save would take now - disk, memory, time - and whether it fits. Nothing is",
+        "    written.",
         "SNAPSHOT HELP",
         "    This text.",
     };
@@ -125,6 +129,32 @@ static void snapshot_verify(struct call *c)
         reply_errorf(c->reply, "ERR %s", err.message);
 }
 
+static void snapshot_preflight(struct call *c)
+{
+    struct preflight f;
+    preflight_run(c->server, &f);
+    reply_map(c->reply, 15);
+    reply_text(c, "verdict", f.reason_count == 0 ? "fits" : "does not fit");
+    reply_bulk_cstr(c->reply, "reasons");
+    reply_array(c->reply, (size_t)f.reason_count);
+    for (int i = 0; i < f.reason_count; i++)
+        reply_bulk_cstr(c->reply, f.reasons[i]);
+    reply_text(c, "measured-by", f.estimate.measured ? "the last save" : "the size in memory");
+    reply_field(c, "keys", f.estimate.keys);
+    reply_field(c, "data-bytes", f.estimate.memory);
+    reply_field(c, "disk-needed-bytes", f.estimate.bytes);
+    reply_bulk_cstr(c->reply, "disk-free-bytes");
+    reply_int(c->reply, f.disk_known ? (int64_t)f.disk_free : -1);
+    reply_field(c, "disk-fits", f.disk_fits);
+    reply_field(c, "memory-needed-bytes", f.memory_needed);
+    reply_field(c, "memory-limit-bytes", f.memory_limit);
+    reply_field(c, "memory-fits", f.memory_fits);
+    reply_field(c, "time-ms", (uint64_t)f.estimate.ms);
+    reply_field(c, "time-fits", f.time_fits);
+    reply_field(c, "changes-per-second", (uint64_t)f.changes_s);
+    reply_field(c, "written-bytes-per-second", (uint64_t)f.bytes_s);
+}
+
 void cmd_holdfast_snapshot(struct call *c)
 {
     static const struct {
@@ -134,6 +164,7 @@ void cmd_holdfast_snapshot(struct call *c)
                    {"incremental", snapshot_incremental},
                    {"list", snapshot_list},
                    {"verify", snapshot_verify},
+                   {"preflight", snapshot_preflight},
                    {"help", snapshot_help}};
     for (size_t i = 0; c->argc == 3 && i < sizeof(actions) / sizeof(actions[0]); i++) {
         if (slice_is(c->argv[2], actions[i].name)) {
