@@ -126,7 +126,7 @@ def test_recovery_time_target():
         assert version(server) == 1
         client.flushall()
         wait_for(lambda: version(server) == 2)
-        assert "a start would take about 1.2 seconds, afterwards 0.0" in info(server)["schedule_last"]
+        assert "a start would take about 1.2 seconds, afterwards 0." in info(server)["schedule_last"]
         assert float(info(server)["recovery_predicted_seconds"]) < 0.01
 
 
