@@ -232,6 +232,13 @@ bool os_dir_create(const char *path, struct error *err)
     return true;
 }
 
+bool os_dir_create_synced(const char *path, struct error *err)
+{
+    char parent[sizeof(((struct os_file *)0)->path)];
+    os_path_dir(path, parent, sizeof(parent));
+    return os_dir_create(path, err) && os_dir_sync(parent, err);
+}
+
 bool os_dir_sync(const char *path, struct error *err)
 {
     int fault = before(OS_OP_DIR_SYNC, NULL);
@@ -353,5 +360,10 @@ bool os_file_replace(const char *path, const void *data, size_t size, struct err
         os_unlink(temporary, &ignored);
         return false;
     }
-    return os_dir_sync(dir, err);
+    if (os_dir_sync(dir, err))
+        return true;
+    /* NO_SPACE says that nothing was done, which is true no more. */
+    if (err->code == ERROR_NO_SPACE)
+        err->code = ERROR_SYSTEM;
+    return false;
 }

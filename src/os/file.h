@@ -64,6 +64,8 @@ void os_file_forget_cache(struct os_file *f, uint64_t offset, uint64_t size);
 bool os_rename(const char *from, const char *to, struct error *err);
 bool os_unlink(const char *path, struct error *err);
 bool os_dir_create(const char *path, struct error *err); /* existing already is no error */
+/* The same, and on return its name is on the disk. */
+bool os_dir_create_synced(const char *path, struct error *err);
 bool os_dir_sync(const char *path, struct error *err);
 /* Calls fn for each name in the directory (not "." and ".."), in no order. */
 bool os_dir_list(const char *path, void (*fn)(void *ctx, const char *name), void *ctx,
@@ -79,7 +81,8 @@ void os_path_dir(const char *path, char *out, size_t size);
 bool os_file_read_whole(const char *path, size_t max, char **data, size_t *size, struct error *err);
 
 /* Replace a file so that after a crash either the old or the new contents are there, whole: write
- * under a temporary name beside it, sync, rename, sync the directory. It keeps its mode. */
+ * under a temporary name beside it, sync, rename, sync the directory. It keeps its mode. After NO_SPACE
+ * it is the old one that is there; after other errors it may be either. */
 bool os_file_replace(const char *path, const void *data, size_t size, struct error *err);
 
 #endif

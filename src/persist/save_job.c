@@ -289,6 +289,7 @@ static bool write_and_prove(struct save_job *j)
     char dir[sizeof(j->options.path)];
     os_path_dir(j->options.path, dir, sizeof(dir));
     if (!can_be_expressed(j) ||
+        (j->options.make_directory && !os_dir_create_synced(dir, &j->err)) ||
         !os_file_open(&j->file, j->temporary, OS_OPEN_CREATE_EXCLUSIVE, &j->err))
         return false;
     j->written.file = &j->file;

@@ -31,6 +31,7 @@ struct save_options {
     int version; /* 10 unless chosen otherwise */
     bool compress, checksum, incremental_sync;
     bool verify;           /* re-read and decode before the rename */
+    bool make_directory;   /* of the path, if it is not there */
     int threads;           /* serialising; at least 1 */
     uint64_t rate_limit;   /* bytes per second; 0: none */
     uint64_t memory_limit; /* bytes held for the snapshot: half of it hurries, beyond it the job is

@@ -236,12 +236,12 @@ BOOL(use_exit_on_panic, "use-exit-on-panic", NULL, false, LIVE | HIDDEN | INERT)
 INT(watchdog_period, "watchdog-period", NULL, 0, 0, INT32_MAX, LIVE | HIDDEN | INERT)
 
 /* persistence */
-BOOL(aof_disable_auto_gc, "aof-disable-auto-gc", NULL, false, LIVE | INERT)
+BOOL(aof_disable_auto_gc, "aof-disable-auto-gc", NULL, false, LIVE)
 INT(aof_load_corrupt_tail_max_size, "aof-load-corrupt-tail-max-size", NULL, 0, 0, INT64_MAX,
     LIVE | INERT)
 BOOL(aof_load_truncated, "aof-load-truncated", NULL, true, LIVE)
 STRING(aof_rewrite_cpulist, "aof-rewrite-cpulist", "aof_rewrite_cpulist", "", FIXED | INERT)
-BOOL(aof_rewrite_incremental_fsync, "aof-rewrite-incremental-fsync", NULL, true, LIVE | INERT)
+BOOL(aof_rewrite_incremental_fsync, "aof-rewrite-incremental-fsync", NULL, true, LIVE)
 BOOL(aof_timestamp_enabled, "aof-timestamp-enabled", NULL, false, LIVE)
 BOOL(aof_use_rdb_preamble, "aof-use-rdb-preamble", NULL, true, LIVE | INERT)
 STRING(appenddirname, "appenddirname", NULL, "appendonlydir", FIXED)
@@ -249,9 +249,8 @@ STRING(appendfilename, "appendfilename", NULL, "appendonly.aof", FIXED)
 ENUM(appendfsync, "appendfsync", NULL, "everysec always no", FSYNC_EVERYSEC, LIVE)
 BOOL(appendonly, "appendonly", NULL, false, LIVE)
 MEMORY(auto_aof_rewrite_min_size, "auto-aof-rewrite-min-size", NULL, 67108864, 0, INT64_MAX,
-       LIVE | INERT)
-INT(auto_aof_rewrite_percentage, "auto-aof-rewrite-percentage", NULL, 100, 0, INT32_MAX,
-    LIVE | INERT)
+       LIVE)
+INT(auto_aof_rewrite_percentage, "auto-aof-rewrite-percentage", NULL, 100, 0, INT32_MAX, LIVE)
 INT(backup_sealed_ttl, "backup-sealed-ttl", NULL, 0, 0, INT64_MAX, LIVE | INERT)
 STRING(backupdirname, "backupdirname", NULL, "backupdir", FIXED | INERT)
 INT(data_loss_target, "data-loss-target", NULL, 0, 0, INT32_MAX, LIVE)

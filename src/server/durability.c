@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "os/file.h"
+#include "persist/log/recovery_files.h"
 #include "persist/log/stream.h"
 #include "server/blocked.h"
 #include "server/client.h"
@@ -17,9 +18,8 @@
 #include "server/slowlog.h"
 
 #define TIMER_MS 100
-/* After a failure the next try follows in a second, then in twice the time, up to a minute. */
-#define PAUSE_FIRST_US 1000000
-#define PAUSE_MOST_US 60000000
+/* More incrementals than this are merged by a rewrite, whatever their size. */
+#define INCREMENTALS_MOST 16
 /* With `everysec` writers wait while something is at risk for longer than this. */
 #define AT_RISK_MOST_US 1000000
 /* Between two counts of commands. */
@@ -155,8 +155,7 @@ static void on_awake(void *ctx)
     check_pace(d);
 }
 
-/* On the writer's thread, or one of a save job's. */
-static void wake(void *ctx)
+void durability_wake(void *ctx)
 {
     struct durability *d = ctx;
     loop_post(d->server->loop, on_awake, d);
@@ -189,16 +188,11 @@ static int64_t on_timer(void *ctx)
     return TIMER_MS;
 }
 
-/* ---- generations ---- */
-
-static const char *directory(const struct durability *d)
-{
-    return d->server->config->appenddirname;
-}
+/* ---- files, before anything is served ---- */
 
 static bool file_path(const struct durability *d, const char *name, char path[PATH_SIZE])
 {
-    int n = snprintf(path, PATH_SIZE, "%s/%s", directory(d), name);
+    int n = snprintf(path, PATH_SIZE, "%s/%s", d->server->config->appenddirname, name);
     return n > 0 && (size_t)n < PATH_SIZE;
 }
 
@@ -215,150 +209,19 @@ static uint64_t file_size(const struct durability *d, const char *name)
     return size;
 }
 
-/* A name that no file has: one may have been left by a try that failed. */
-static struct manifest_file *add_incremental(const struct durability *d, struct manifest *m)
+/* Numbers of files that a try which failed has left are not given out again. */
+static void pass_numbers(struct durability *d)
 {
-    for (;;) {
-        char path[PATH_SIZE];
-        struct manifest_file *f = manifest_add_incremental(m, d->server->config->appendfilename);
-        if (!file_path(d, f->name, path) || !os_path_exists(path))
-            return f;
-        f->type = MANIFEST_HISTORY;
-        manifest_drop_history(m);
-    }
-}
-
-static void generation_failed(struct durability *d, const struct error *err)
-{
-    struct generation *g = &d->generation;
-    log_warning("A new base of the log could not be made: %s", err->message);
-    g->failed = true;
-    g->last_ok = false;
-}
-
-/* Nothing of it is under way any more. */
-static void generation_end(struct durability *d)
-{
-    struct generation *g = &d->generation;
-    int64_t now = clock_monotonic_us();
-    g->running = false;
-    g->count++;
-    g->last_seconds = (now - g->begun_us) / 1000000;
-    manifest_free(&g->manifest);
-    if (g->failed) {
-        g->failures++;
-        g->retry_us = now + g->pause_us;
-        g->pause_us = g->pause_us * 2 < PAUSE_MOST_US ? g->pause_us * 2 : PAUSE_MOST_US;
+    const struct config *c = d->server->config;
+    struct recovery_names names = {0};
+    struct error ignored;
+    if (!os_path_is_dir(c->appenddirname) ||
+        !recovery_list_names(c->appenddirname, c->appendfilename, &names, &ignored))
         return;
-    }
-    g->failures = 0;
-    g->last_ok = true;
-    g->pause_us = PAUSE_FIRST_US;
-}
-
-static bool begin_save(struct durability *d, const char *name, struct error *err)
-{
-    struct save_options options;
-    persistence_options(d->server, &options);
-    options.key_delay_us = 0;
-    if (!file_path(d, name, options.path))
-        return error_set(err, ERROR_INVALID, "the path is too long: %.100s", name);
-    struct save_aux *aux = options.aux + options.aux_count;
-    options.aux_count += 2;
-    snprintf(aux[0].name, sizeof(aux[0].name), "repl-id");
-    snprintf(aux[0].value, sizeof(aux[0].value), "%s", d->history);
-    snprintf(aux[1].name, sizeof(aux[1].name), "repl-offset");
-    snprintf(aux[1].value, sizeof(aux[1].value), "%llu", (unsigned long long)d->generation.lsn);
-    struct keyspace *ks = d->server->ks;
-    d->generation.job = save_job_start(ks, snapshot_begin(ks), &options, wake, d, err);
-    return d->generation.job != NULL;
-}
-
-static void generation_begin(struct durability *d)
-{
-    struct server *s = d->server;
-    struct generation *g = &d->generation;
-    struct error err = {0};
-    /* Keys may have expired in this turn. */
-    durability_publish(s);
-    g->running = true;
-    g->failed = g->beginning = g->naming = false;
-    g->begun_us = clock_monotonic_us();
-    manifest_copy(&g->manifest, &d->manifest);
-    const struct manifest_file *base =
-        manifest_add_base(&g->manifest, s->config->appendfilename, true);
-    char *base_name = mem_dup(base->name, strlen(base->name));
-    const struct manifest_file *file = add_incremental(d, &g->manifest);
-    manifest_retire_before(&g->manifest, file->seq);
-    g->lsn = stream_published(s->stream);
-    /* Numbers that were given out are not used again, whatever becomes of this. */
-    d->manifest.base_seq = g->manifest.base_seq;
-    d->manifest.incremental_seq = g->manifest.incremental_seq;
-    stream_select_again(s->stream);
-    if (!os_dir_create(directory(d), &err) || !begin_save(d, base_name, &err)) {
-        generation_failed(d, &err);
-    } else {
-        g->beginning = true;
-        struct writer_begin begin = {.name = file->name, .lsn = g->lsn};
-        memcpy(begin.history, d->history, sizeof(begin.history));
-        writer_begin(d->writer, &begin);
-    }
-    mem_free(base_name);
-    if (g->failed)
-        generation_end(d);
-}
-
-/* Both parts have ended. */
-static void generation_go_on(struct durability *d)
-{
-    struct generation *g = &d->generation;
-    if (g->naming || g->failed) {
-        bool named = g->naming && !g->failed;
-        if (named) {
-            manifest_free(&d->manifest);
-            d->manifest = g->manifest;
-            g->manifest = (struct manifest){0};
-            manifest_drop_history(&d->manifest);
-            d->base_size = file_size(d, manifest_base(&d->manifest)->name);
-            d->old_size = 0;
-        }
-        generation_end(d);
-        if (named) {
-            log_notice("The log is on: it begins at LSN %llu", (unsigned long long)g->lsn);
-            hold_fail(d->server->hold, NULL);
-            set_refusal(d, NULL);
-            set_state(d, DURABILITY_ON);
-        }
-        return;
-    }
-    g->naming = true;
-    writer_name(d->writer, &g->manifest);
-}
-
-static void generation_step(struct durability *d)
-{
-    struct generation *g = &d->generation;
-    struct error err = {0};
-    struct save_result result;
-    if (g->job != NULL && save_job_ended(g->job)) {
-        bool saved = save_job_finish(g->job, &result, &err);
-        g->job = NULL;
-        if (!saved)
-            generation_failed(d, &err);
-    }
-    if ((g->beginning || g->naming) && !writer_busy(d->writer)) {
-        if (!writer_wait(d->writer, &err))
-            generation_failed(d, &err);
-        else if (g->beginning && writer_state(d->writer) == WRITER_FAILED)
-            g->failed = true;
-        g->beginning = false;
-        if (g->naming) {
-            generation_go_on(d);
-            return;
-        }
-    }
-    if (g->job == NULL && !g->beginning && !g->naming)
-        generation_go_on(d);
+    if (names.base_seq > d->manifest.base_seq)
+        d->manifest.base_seq = names.base_seq;
+    if (names.incremental_seq > d->manifest.incremental_seq)
+        d->manifest.incremental_seq = names.incremental_seq;
 }
 
 /* ---- states ---- */
@@ -370,7 +233,7 @@ static bool new_writer(struct durability *d, struct error *err)
                                      .filename = c->appendfilename,
                                      .sync = (enum writer_sync)c->appendfsync,
                                      .timestamps = c->aof_timestamp_enabled,
-                                     .wake = wake,
+                                     .wake = durability_wake,
                                      .ctx = d};
     struct server *s = d->server;
     if (d->history[0] == '\0')
@@ -386,9 +249,13 @@ static bool new_writer(struct durability *d, struct error *err)
     d->first_lsn = d->lsn;
     d->first_effects = s->effects;
     d->count_first = d->count_end = 0;
-    d->generation.pause_us = PAUSE_FIRST_US;
-    d->generation.retry_us = 0;
+    generation_hurry(d);
     return true;
+}
+
+uint64_t durability_size(const struct durability *d)
+{
+    return d->base_size + d->old_size + writer_file_size(d->writer, NULL);
 }
 
 static void drop_writer(struct durability *d)
@@ -424,8 +291,7 @@ static void switch_off(struct durability *d)
     struct generation *g = &d->generation;
     if (g->running) {
         /* What was under way is ended first. */
-        if (g->job != NULL)
-            save_job_cancel(g->job);
+        generation_cancel(d);
         return;
     }
     if (writer_busy(d->writer))
@@ -450,6 +316,8 @@ static void fail(struct durability *d)
                 d->failure.message);
     set_refusal(d, d->failure.message);
     set_state(d, DURABILITY_FAILED);
+    if (d->generation.kind == GENERATION_REWRITE)
+        generation_hurry(d);
     d->generation.retry_us = clock_monotonic_us() + d->generation.pause_us;
     hold_fail(d->server->hold, d->failure.message);
 }
@@ -465,10 +333,101 @@ static void watch_writer(struct durability *d)
         set_refusal(d, stats->error.message);
         mem_free(stats);
         check_pace(d);
+        generation_drop_history(d);
     } else if (state == WRITER_OPEN && d->refusal != NULL) {
         set_refusal(d, NULL);
     }
 }
+
+/* ---- rewriting ---- */
+
+static bool can_rewrite(const struct durability *d)
+{
+    return d->state == DURABILITY_ON && d->refusal == NULL && !d->generation.running &&
+           !writer_busy(d->writer);
+}
+
+/* By size or number; when the last try has failed it is not repeated at once. */
+static bool rewrite_is_due(const struct durability *d)
+{
+    const struct config *c = d->server->config;
+    if (clock_monotonic_us() < d->generation.retry_us)
+        return false;
+    if (d->rewrite_scheduled)
+        return true;
+    int64_t percentage = c->auto_aof_rewrite_percentage;
+    if (percentage == 0)
+        return false;
+    size_t incrementals = 0;
+    for (size_t i = 0; i < d->manifest.count; i++)
+        incrementals += d->manifest.files[i].type == MANIFEST_INCREMENTAL;
+    uint64_t size = durability_size(d);
+    if (incrementals > INCREMENTALS_MOST) {
+        log_notice("The log has %zu incremental files: rewriting it", incrementals);
+        return true;
+    }
+    if (size <= (uint64_t)c->auto_aof_rewrite_min_size)
+        return false;
+    uint64_t base = d->base_size > 0 ? d->base_size : 1;
+    double growth = 100.0 * (double)size / (double)base - 100.0;
+    if (growth < (double)percentage)
+        return false;
+    log_notice("The log has grown by %.0f%% to %llu bytes: rewriting it", growth,
+               (unsigned long long)size);
+    return true;
+}
+
+static void note_outcome(struct durability *d, enum generation_outcome outcome)
+{
+    const struct generation *g = &d->generation;
+    if (outcome == GENERATION_NOTHING)
+        return;
+    if (g->kind == GENERATION_REWRITE) {
+        if (outcome == GENERATION_NAMED)
+            log_notice("The log was rewritten: its base is of LSN %llu, %llu bytes",
+                       (unsigned long long)g->lsn, (unsigned long long)d->base_size);
+        else if (!g->cancelled)
+            d->rewrite_scheduled = true;
+        return;
+    }
+    d->once = false;
+    if (outcome != GENERATION_NAMED)
+        return;
+    d->rewrite_scheduled = false;
+    log_notice("The log is on: it begins at LSN %llu", (unsigned long long)g->lsn);
+    hold_fail(d->server->hold, NULL);
+    set_refusal(d, NULL);
+    set_state(d, DURABILITY_ON);
+}
+
+static bool begin_rewrite(struct durability *d)
+{
+    d->rewrite_scheduled = false;
+    note_outcome(d, generation_begin(d, GENERATION_REWRITE));
+    return d->generation.running;
+}
+
+enum durability_rewrite durability_rewrite(struct server *s, bool later)
+{
+    struct durability *d = s->durability;
+    if (d->generation.running || d->once)
+        return DURABILITY_REWRITE_RUNS;
+    if (d->state == DURABILITY_OFF && !d->wanted && d->manifest_error.code != ERROR_NONE) {
+        log_warning("The log cannot be rewritten: %s", d->manifest_error.message);
+        return DURABILITY_REWRITE_FAILED;
+    }
+    d->generation.retry_us = 0;
+    if (d->state == DURABILITY_OFF && !d->wanted) {
+        d->once = true;
+        return later ? DURABILITY_REWRITE_SCHEDULED : DURABILITY_REWRITE_STARTED;
+    }
+    d->rewrite_scheduled = true;
+    if (later || (s->stream != NULL && stream_in_group(s->stream)) || !can_rewrite(d))
+        return DURABILITY_REWRITE_SCHEDULED;
+    return begin_rewrite(d) ? DURABILITY_REWRITE_STARTED : DURABILITY_REWRITE_FAILED;
+}
+
+/* ---- what there is to do ---- */
 
 /* Whatever there is to do now. Outside of any command. */
 static void step(struct durability *d)
@@ -476,9 +435,8 @@ static void step(struct durability *d)
     struct error err = {0};
     if (d->server->loading)
         return;
-    if (d->generation.running)
-        generation_step(d);
-    bool wanted = d->wanted;
+    note_outcome(d, generation_step(d));
+    bool wanted = d->wanted || d->once;
     switch (d->state) {
     case DURABILITY_OFF:
         if (wanted)
@@ -498,6 +456,8 @@ static void step(struct durability *d)
         watch_writer(d);
         if (!wanted)
             switch_off(d);
+        else if (can_rewrite(d) && rewrite_is_due(d))
+            begin_rewrite(d);
         break;
     case DURABILITY_STARTING:
     case DURABILITY_FAILED:
@@ -505,7 +465,7 @@ static void step(struct durability *d)
             switch_off(d);
         else if (!d->generation.running && clock_monotonic_us() >= d->generation.retry_us &&
                  !writer_busy(d->writer))
-            generation_begin(d);
+            note_outcome(d, generation_begin(d, GENERATION_ANEW));
         break;
     }
 }
@@ -529,13 +489,13 @@ void durability_init(struct server *s)
     struct durability *d = mem_zalloc(sizeof(*d));
     d->server = s;
     s->durability = d;
-    d->generation.last_ok = true;
-    d->generation.last_seconds = -1;
+    generation_init(d);
     loop_add_timer(s->loop, TIMER_MS, on_timer, d);
     if (!manifest_read(&d->manifest, s->config->appenddirname, s->config->appendfilename,
                        &d->manifest_error) &&
         d->manifest_error.code == ERROR_NOT_FOUND)
         d->manifest_error = (struct error){0};
+    pass_numbers(d);
 }
 
 bool durability_may_start(const struct server *s, struct error *err)
@@ -564,7 +524,7 @@ static void remove_temporary(struct durability *d)
 {
     struct error err = {0};
     char path[PATH_SIZE];
-    if (!os_dir_list(directory(d), remove_one, d, &err))
+    if (!os_dir_list(d->server->config->appenddirname, remove_one, d, &err))
         log_warning("%s", err.message);
     if (file_path(d, "any", path))
         saver_clean_temporary(path);
@@ -580,7 +540,9 @@ bool durability_start(struct server *s, const struct durability_position *at, st
     manifest_free(&d->manifest);
     manifest_copy(&d->manifest, at->manifest);
     remove_temporary(d);
-    const struct manifest_file *file = add_incremental(d, &d->manifest);
+    pass_numbers(d);
+    const struct manifest_file *file =
+        manifest_add_incremental(&d->manifest, s->config->appendfilename);
     if (!new_writer(d, err))
         return false;
     struct writer_begin begin = {
@@ -630,15 +592,10 @@ void durability_deinit(struct server *s)
     struct error err = {0};
     if (!durability_finish(s, &err))
         log_warning("The log could not be ended in order: %s", err.message);
-    struct save_result result;
-    if (d->generation.job != NULL) {
-        save_job_cancel(d->generation.job);
-        save_job_finish(d->generation.job, &result, &err);
-    }
+    generation_deinit(d);
     if (d->writer != NULL)
         drop_writer(d);
     manifest_free(&d->manifest);
-    manifest_free(&d->generation.manifest);
     mem_free(d);
     s->durability = NULL;
 }

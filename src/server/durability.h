@@ -10,9 +10,10 @@
  *                                                                v
  *                                                        FAILED ──new base and new file──> ON
  *
- * A generation is a base (an RDB file of a snapshot at LSN n) and an incremental file that begins at
- * n, named together in the manifest once both are on disk. STARTING and FAILED make one, and try
- * again with growing pauses until it works; at the start of the server recovery has made the base.
+ * STARTING and FAILED make a new generation (server/generation.h), and try again with growing pauses
+ * until it works; at the start of the server recovery has made the base. ON makes one (a rewrite)
+ * when it is asked for, when the incrementals have grown by auto-aof-rewrite-percentage, and when there
+ * are many of them, as each start adds one.
  *
  *   STARTING   writes are taken and go to the new file, but nothing is promised yet
  *   ON         with `always` replies are held until they are durable
@@ -30,7 +31,7 @@
 #define HF_SERVER_DURABILITY_H
 
 #include "persist/log/writer.h"
-#include "persist/save_job.h"
+#include "server/generation.h"
 #include "server/server.h"
 
 enum durability_state {
@@ -39,22 +40,6 @@ enum durability_state {
     DURABILITY_ON,
     DURABILITY_CLOSING,
     DURABILITY_FAILED
-};
-
-/* A generation being made. */
-struct generation {
-    bool running;
-    bool beginning, naming; /* what the writer does for it */
-    struct save_job *job;   /* writes the base; NULL: it has ended */
-    bool failed;
-    struct manifest manifest; /* as it will be */
-    uint64_t lsn;
-    int64_t retry_us; /* not before then */
-    int64_t pause_us; /* to the next try when this one fails */
-    int64_t begun_us;
-    uint64_t count, failures;   /* ended since start; failed since the last success */
-    int64_t last_seconds;       /* how long the last one took; -1: there was none */
-    bool last_ok;
 };
 
 /* How many commands had been logged when the stream was at an LSN: one every few milliseconds. */
@@ -67,6 +52,8 @@ struct durability {
     struct server *server;
     enum durability_state state;
     bool wanted; /* appendonly, as last seen */
+    bool once;   /* BGREWRITEAOF while it is off: on until there is a generation */
+    bool rewrite_scheduled;
     /* Why writes (and PING) are refused: an error reply; NULL: they are not. */
     const char *refusal;
     bool slow_down; /* writes are put off */
@@ -106,6 +93,16 @@ bool durability_start(struct server *s, const struct durability_position *at, st
 bool durability_may_start(const struct server *s, struct error *err);
 /* Publish what the commands of this turn have done. Outside of any group. */
 void durability_publish(struct server *s);
+enum durability_rewrite {
+    DURABILITY_REWRITE_RUNS, /* one is under way already */
+    DURABILITY_REWRITE_SCHEDULED,
+    DURABILITY_REWRITE_STARTED,
+    DURABILITY_REWRITE_FAILED /* it was tried, and will be again */
+};
+/* BGREWRITEAOF. later: a snapshot must not be taken now. With appendonly no a log of what is in
+ * memory is made and closed again, as redis-server makes a base then. */
+enum durability_rewrite durability_rewrite(struct server *s, bool later);
+
 /* The configuration may have changed. */
 void durability_apply_config(struct server *s);
 /* Before the process ends: everything is written and synced, and the log closed. False: it could not
@@ -114,6 +111,11 @@ bool durability_finish(struct server *s, struct error *err);
 
 /* Whether dispatch has to look at refusal and slow_down. */
 bool durability_attention(const struct server *s);
+
+/* Bytes in the files that a start would read. While it is not OFF. */
+uint64_t durability_size(const struct durability *d);
+/* For the jobs of a generation (ctx: the durability): the executor is to look after them. Any thread. */
+void durability_wake(void *ctx);
 
 /* The fields of INFO persistence about the log. */
 struct text;

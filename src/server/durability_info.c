@@ -54,11 +54,11 @@ static void when_on(const struct durability *d, const struct writer_stats *stats
     uint64_t end = stream_end(s->stream), durable = writer_durable_lsn(d->writer);
     uint64_t at_risk = end > durable ? end - durable : 0, writes = writes_at_risk(d, durable);
     uint64_t logged = s->effects - d->first_effects, bytes = end - d->first_lsn;
-    uint64_t size = d->base_size + d->old_size + stats->file_size;
+    uint64_t size = durability_size(d);
     int64_t passed = clock_monotonic_us() - d->started_us;
     int64_t since = writer_at_risk_since_us(d->writer);
-    text_appendf(out, "aof_current_size:%llu\r\naof_base_size:%llu\r\naof_pending_rewrite:0\r\n",
-                 (unsigned long long)size, (unsigned long long)d->base_size);
+    text_appendf(out, "aof_current_size:%llu\r\naof_base_size:%llu\r\naof_pending_rewrite:%d\r\n",
+                 (unsigned long long)size, (unsigned long long)d->base_size, d->rewrite_scheduled);
     text_appendf(out, "aof_buffer_length:%llu\r\naof_pending_bio_fsync:%d\r\n",
                  (unsigned long long)(end - writer_written_lsn(d->writer)), stats->syncing);
     text_appendf(out, "aof_delayed_fsync:%llu\r\n", (unsigned long long)d->slow_downs);
@@ -95,8 +95,8 @@ void durability_info(struct server *s, struct text *out)
     const struct generation *g = &d->generation;
     bool on = d->writer != NULL;
     bool ok = d->state != DURABILITY_FAILED && d->refusal == NULL;
-    text_appendf(out, "aof_enabled:%d\r\naof_rewrite_in_progress:%d\r\naof_rewrite_scheduled:0\r\n",
-                 on, g->running);
+    text_appendf(out, "aof_enabled:%d\r\naof_rewrite_in_progress:%d\r\naof_rewrite_scheduled:%d\r\n",
+                 on && !d->once, g->running || d->once, d->rewrite_scheduled);
     text_appendf(out, "aof_last_rewrite_time_sec:%lld\r\naof_current_rewrite_time_sec:%lld\r\n",
                  (long long)g->last_seconds,
                  g->running ? (long long)((clock_monotonic_us() - g->begun_us) / 1000000) : -1LL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * The commands of the group "server" that concern the whole data set or the process: INFO, TIME,
- * DBSIZE, FLUSHDB, FLUSHALL, SWAPDB, SAVE, BGSAVE, LASTSAVE, SHUTDOWN.
+ * DBSIZE, FLUSHDB, FLUSHALL, SWAPDB, SAVE, BGSAVE, BGREWRITEAOF, LASTSAVE, SHUTDOWN.
  */
 #include "base/clock.h"
 #include "base/log.h"
@@ -10,6 +10,7 @@
 #include "server/blocked.h"
 #include "server/client.h"
 #include "server/config.h"
+#include "server/durability.h"
 #include "server/info.h"
 #include "server/persistence.h"
 #include "server/server.h"
@@ -119,6 +120,25 @@ static void cancel_bgsave(struct call *c)
         reply_simple(c->reply, "Scheduled background saving cancelled");
     } else {
         reply_error(c->reply, "ERR Background saving is currently not in progress or scheduled");
+    }
+}
+
+void cmd_bgrewriteaof(struct call *c)
+{
+    switch (durability_rewrite(c->server, c->in_exec)) {
+    case DURABILITY_REWRITE_RUNS:
+        reply_error(c->reply, "ERR Background append only file rewriting already in progress");
+        break;
+    case DURABILITY_REWRITE_SCHEDULED:
+        reply_simple(c->reply, "Background append only file rewriting scheduled");
+        break;
+    case DURABILITY_REWRITE_STARTED:
+        reply_simple(c->reply, "Background append only file rewriting started");
+        break;
+    case DURABILITY_REWRITE_FAILED:
+        reply_error(c->reply, "ERR Can't execute an AOF background rewriting. Please check the server "
+                              "logs for more information.");
+        break;
     }
 }
 

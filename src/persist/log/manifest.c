@@ -308,6 +308,24 @@ void manifest_retire_before(struct manifest *m, uint64_t seq)
     }
 }
 
+void manifest_note_history(struct manifest *m, const char *name, uint64_t seq)
+{
+    struct manifest_file f = {mem_dup(name, strlen(name)), seq, MANIFEST_HISTORY};
+    insert(m, manifest_base(m) != NULL ? 1 : 0, f);
+}
+
+void manifest_forget(struct manifest *m, const char *name)
+{
+    for (size_t i = 0; i < m->count; i++) {
+        if (strcmp(m->files[i].name, name) != 0)
+            continue;
+        mem_free(m->files[i].name);
+        m->count--;
+        memmove(&m->files[i], &m->files[i + 1], (m->count - i) * sizeof(*m->files));
+        return;
+    }
+}
+
 void manifest_drop_history(struct manifest *m)
 {
     size_t kept = 0;

@@ -62,6 +62,10 @@ struct manifest_file *manifest_add_incremental(struct manifest *m, const char *f
 struct manifest_file *manifest_add_base(struct manifest *m, const char *filename, bool rdb);
 /* All incrementals before this seq become history. */
 void manifest_retire_before(struct manifest *m, uint64_t seq);
+/* A file that was left over: to be removed with the history. */
+void manifest_note_history(struct manifest *m, const char *name, uint64_t seq);
+/* Forget one file, if it is named. */
+void manifest_forget(struct manifest *m, const char *name);
 /* Forget history. */
 void manifest_drop_history(struct manifest *m);
 

@@ -518,7 +518,8 @@ static bool do_begin(struct writer *w, const struct job *job, struct error *err)
     int n = snprintf(name, sizeof(name), "%s%s", job->has_manifest ? "" : WRITER_TEMPORARY, job->name);
     if (n < 0 || (size_t)n >= sizeof(name) || !make_path(w, job->name, w->final, err))
         return error_set(err, ERROR_INVALID, "the name is too long: %.100s", job->name);
-    if (!create_file(w, name, job->lsn, job->chain, &f, &offset, &crc, err))
+    if (!os_dir_create_synced(w->directory, err) ||
+        !create_file(w, name, job->lsn, job->chain, &f, &offset, &crc, err))
         return false;
     if (!job->has_manifest)
         memcpy(w->temporary, f.path, sizeof(w->temporary));
@@ -603,32 +604,12 @@ static bool do_rotate(struct writer *w, const struct job *job, struct error *err
         return false;
     }
     os_file_close(&w->file, &ignored);
+    pthread_mutex_lock(&w->lock);
+    w->stats.ended_size = w->offset;
+    pthread_mutex_unlock(&w->lock);
     take_file(w, &f, offset, crc);
     reserve(w, offset);
     return true;
-}
-
-/* The files that nobody needs any more go when the manifest says so, and then their names. */
-static void remove_history(struct writer *w, struct manifest *m)
-{
-    struct error err = {0};
-    char path[PATH_SIZE];
-    size_t count = 0;
-    for (size_t i = 0; i < m->count; i++) {
-        if (m->files[i].type != MANIFEST_HISTORY)
-            continue;
-        count++;
-        if (!make_path(w, m->files[i].name, path, &err) ||
-            (!os_unlink(path, &err) && err.code != ERROR_NOT_FOUND)) {
-            log_warning("A file of the log that is not needed any more stays: %s", err.message);
-            return;
-        }
-    }
-    if (count == 0)
-        return;
-    manifest_drop_history(m);
-    if (!os_dir_sync(w->directory, &err) || !write_manifest(w, m, &err))
-        log_warning("The manifest still names files that are gone: %s", err.message);
 }
 
 /* The file gets its name. Where there is no manifest yet there is one of the base alone first: files
@@ -657,7 +638,7 @@ static bool rename_provisional(struct writer *w, const struct manifest *m, struc
     return true;
 }
 
-static bool do_name(struct writer *w, struct job *job, struct error *err)
+static bool do_name(struct writer *w, const struct job *job, struct error *err)
 {
     if (!file_is_open(w) || !sync_file(w))
         return not_open(w, err);
@@ -669,7 +650,6 @@ static bool do_name(struct writer *w, struct job *job, struct error *err)
     }
     w->named = true;
     move_durable(w, w->written);
-    remove_history(w, &job->manifest);
     return true;
 }
 
@@ -1039,6 +1019,17 @@ void writer_take_longest(struct writer *w, int64_t *write_us, int64_t *sync_us)
     *sync_us = w->longest_sync_us;
     w->longest_write_us = w->longest_sync_us = 0;
     pthread_mutex_unlock(&w->lock);
+}
+
+uint64_t writer_file_size(const struct writer *w, uint64_t *ended_size)
+{
+    struct writer *mutable = (struct writer *)(uintptr_t)w;
+    pthread_mutex_lock(&mutable->lock);
+    uint64_t size = w->stats.file_size;
+    if (ended_size != NULL)
+        *ended_size = w->stats.ended_size;
+    pthread_mutex_unlock(&mutable->lock);
+    return size;
 }
 
 void writer_get_stats(const struct writer *w, struct writer_stats *stats)

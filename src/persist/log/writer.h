@@ -24,7 +24,7 @@
  *
  *     writer_begin   go on in a new file at an LSN; what was open before is left as it is
  *     writer_rotate  write and sync what is published now, `close` line, go on in a new file there
- *     writer_name    write a manifest (and then remove its history files)
+ *     writer_name    write a manifest; the files of its history stay
  *     writer_close   write and sync what is published now, `close` line, no file any more
  *
  * Errors.
@@ -57,7 +57,7 @@ enum writer_state {
 };
 
 struct writer_options {
-    const char *directory; /* of the log's files; must exist when a file is begun */
+    const char *directory; /* of the log's files; made when a file is begun, if it is not there */
     const char *filename;  /* what the files' names, and the manifest's, begin with */
     enum writer_sync sync;
     bool timestamps;       /* `#TS:` lines, as Redis writes them */
@@ -119,6 +119,7 @@ enum writer_state writer_state(const struct writer *w);
 
 struct writer_stats {
     uint64_t file_size;    /* of the open file, up to the last group */
+    uint64_t ended_size;   /* of the file that writer_rotate has ended last */
     uint32_t chain;        /* the last crc in it */
     uint64_t groups, writes, syncs, bytes;
     uint64_t slow_syncs;   /* that took longer than a second */
@@ -128,6 +129,8 @@ struct writer_stats {
     /* In microseconds. commit: from publishing to durable. */
     struct histogram write, sync, commit;
 };
+/* Two of them alone. ended_size may be NULL. */
+uint64_t writer_file_size(const struct writer *w, uint64_t *ended_size);
 void writer_get_stats(const struct writer *w, struct writer_stats *stats);
 
 #endif

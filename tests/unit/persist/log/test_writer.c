@@ -16,6 +16,7 @@
 #include "base/text.h"
 #include "os/fault.h"
 #include "os/file.h"
+#include "persist/log/remover.h"
 #include "persist/log/writer.h"
 
 #define HISTORY "0123456789abcdef0123456789abcdef01234567"
@@ -281,6 +282,11 @@ static void test_policies(void **state)
     close_log(&l);
 }
 
+static void no_wake(void *ctx)
+{
+    (void)ctx;
+}
+
 /* Rotation: what was published before is in the old file, which is closed; the rest is in the new
  * one, whose chain goes on; both are named. A file that is not named makes nothing durable. */
 static void test_rotate(void **state)
@@ -325,11 +331,17 @@ static void test_rotate(void **state)
     assert_true(writer_wait(l.writer, &err));
     assert_int_equal(writer_durable_lsn(l.writer), l.effects.size);
     assert_true(manifest_read(&named, dir, "a.aof", &err));
-    assert_int_equal(named.count, 1);
+    assert_int_equal(named.count, 3);
+    manifest_free(&named);
+    /* What is history goes when it is asked for, and is then forgotten. */
+    struct remover *r = remover_start(dir, &l.manifest, no_wake, NULL, &err);
+    assert_non_null(r);
+    WAIT_FOR(remover_ended(r));
+    remover_finish(r, &l.manifest);
+    assert_int_equal(l.manifest.count, 1);
     char path[128];
     snprintf(path, sizeof(path), "%s/a.aof.1.incr.aof", dir);
     assert_false(os_path_exists(path));
-    manifest_free(&named);
     close_log(&l);
 }
 

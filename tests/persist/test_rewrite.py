@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The rewrite of the log: BGREWRITEAOF and what begins one by itself; what is there afterwards, for
+Holdfast and for redis-server; and what is left when it does not come to its end."""
+import os
+import random
+import threading
+import time
+
+import pytest
+
+from harness import Error, Server
+from test_log import Disk, fill, info, library, wait_for  # noqa: F401 (library is a fixture)
+
+ON = {"appendonly": "yes", "appendfsync": "always"}
+
+
+def log_files(directory):
+    return sorted(p.name for p in (directory / "appendonlydir").iterdir())
+
+
+def manifest(directory):
+    lines = (directory / "appendonlydir" / "appendonly.aof.manifest").read_text().splitlines()
+    return [(line.split()[1], line.split()[5]) for line in lines if line.startswith("file ")]
+
+
+def rewrite(raw):
+    """A whole rewrite, from the command to its end."""
+    count = int(info(raw)["aof_rewrites"])
+    reply = raw("BGREWRITEAOF")
+    assert reply == "Background append only file rewriting started", reply
+    wait_for(lambda: info(raw)["aof_rewrite_in_progress"] == "0")
+    fields = info(raw)
+    assert fields["aof_last_bgrewrite_status"] == "ok" and int(fields["aof_rewrites"]) == count + 1
+
+
+def start_again(server, kill=True):
+    """Whether all is there after the end of the process."""
+    digest = server.raw()("DEBUG", "DIGEST")
+    server.kill() if kill else server.terminate()
+    server.check_log()
+    server.start()
+    assert server.raw()("DEBUG", "DIGEST") == digest
+
+
+class Writers:
+    """Clients that write all kinds of commands until they are told to stop."""
+
+    def __init__(self, server, count=3):
+        self.stop, self.error, self.rounds = False, None, 0
+        seed = random.randrange(1 << 30)
+        print("seed", seed)
+        self.threads = [threading.Thread(target=self.run, args=(server, seed + i)) for i in range(count)]
+        for thread in self.threads:
+            thread.start()
+
+    def run(self, server, seed):
+        client = server.client(db=seed % 3)
+        while not self.stop:
+            try:
+                fill(client, seed)
+                self.rounds += 1
+            except Exception as e:  # told by end()
+                self.error = e
+                return
+            seed += 10
+
+    def end(self):
+        self.stop = True
+        for thread in self.threads:
+            thread.join()
+        assert self.error is None, self.error
+
+
+@pytest.mark.parametrize("policy", ["always", "everysec"])
+def test_under_writes(tmp_path, policy):
+    """Rewrites, saves and incremental snapshots at once while clients write: after kill -9 everything
+    is there, and redis-server loads the directory, too."""
+    options = {"appendonly": "yes", "appendfsync": policy, "rdb-key-save-delay": 200, "snapshot-chain-max": 4}
+    server = Server(options=options, directory=tmp_path)
+    raw = server.raw()
+    writers = Writers(server)
+    for i in range(3):
+        wait_for(lambda: writers.rounds > i or writers.error)
+        assert raw("BGREWRITEAOF") == "Background append only file rewriting started"
+        assert raw("BGREWRITEAOF") == "ERR Background append only file rewriting already in progress"
+        if i == 0:
+            assert raw("BGSAVE") == "Background saving started"
+        if i == 2:
+            wait_for(lambda: info(raw)["rdb_bgsave_in_progress"] == "0")
+            assert "started" in raw("HOLDFAST", "SNAPSHOT", "INCREMENTAL")
+        wait_for(lambda: info(raw)["aof_rewrite_in_progress"] == "0")
+        assert info(raw)["aof_last_bgrewrite_status"] == "ok"
+    writers.end()
+    wait_for(lambda: info(raw)["log_at_risk_bytes"] == "0")
+    digest = raw("DEBUG", "DIGEST")
+    server.kill()
+    server.check_log()
+    server.start()
+    assert server.raw()("DEBUG", "DIGEST") == digest
+    server.terminate()
+    with Server("redis", options={"appendonly": "yes"}, directory=tmp_path) as redis:
+        assert redis.raw()("DEBUG", "DIGEST") == digest
+
+
+def test_what_stays(tmp_path):
+    """The generation before stays as history, the one before that goes; what the manifest names is
+    there, and nothing else."""
+    server = Server(options=ON, directory=tmp_path)
+    raw = server.raw()
+    fill(server.client(), 1)
+    before = int(info(raw)["aof_current_size"])
+    assert manifest(tmp_path) == [("appendonly.aof.1.base.rdb", "b"), ("appendonly.aof.1.incr.aof", "i")]
+    rewrite(raw)
+    first = [("appendonly.aof.2.base.rdb", "b"), ("appendonly.aof.1.base.rdb", "h"), ("appendonly.aof.1.incr.aof", "h"),
+             ("appendonly.aof.2.incr.aof", "i")]
+    assert sorted(manifest(tmp_path)) == sorted(first)
+    fields = info(raw)
+    assert int(fields["aof_current_size"]) < before
+    assert int(fields["aof_base_size"]) == (tmp_path / "appendonlydir" / "appendonly.aof.2.base.rdb").stat().st_size
+    start_again(server)
+    raw = server.raw()
+    raw("SET", "more", 1)
+    rewrite(raw)
+    wait_for(lambda: "appendonly.aof.1.base.rdb" not in log_files(tmp_path))
+    names = [name for name, kind in manifest(tmp_path) if kind != "h"]
+    assert names == ["appendonly.aof.3.base.rdb", "appendonly.aof.4.incr.aof"]
+    assert log_files(tmp_path) == sorted(names + ["appendonly.aof.manifest", "appendonly.aof.2.base.rdb",
+                                                  "appendonly.aof.2.incr.aof", "appendonly.aof.3.incr.aof"])
+    start_again(server)
+    with_redis = server.raw()("DEBUG", "DIGEST")
+    server.terminate()
+    with Server("redis", options=ON, directory=tmp_path) as redis:
+        assert redis.raw()("DEBUG", "DIGEST") == with_redis
+        redis.client().set("by-redis", 1)
+        with_redis = redis.raw()("DEBUG", "DIGEST")
+    server.start()
+    assert server.raw()("DEBUG", "DIGEST") == with_redis
+    rewrite(server.raw())
+    start_again(server)
+    server.stop()
+
+
+def test_in_a_transaction(tmp_path):
+    """Within MULTI it is put off to its end, as a snapshot of half a transaction would be no state."""
+    with Server(options=ON, directory=tmp_path) as server:
+        raw = server.raw()
+        replies = raw.pipeline([("MULTI",), ("SET", "a", 1), ("BGREWRITEAOF",), ("SET", "b", 1), ("EXEC",)])
+        assert replies[-1] == ["OK", "Background append only file rewriting scheduled", "OK"]
+        wait_for(lambda: info(raw)["aof_rewrites"] == "1" and info(raw)["aof_rewrite_in_progress"] == "0")
+        assert info(raw)["aof_rewrite_scheduled"] == "0"
+        assert manifest(tmp_path)[0] == ("appendonly.aof.2.base.rdb", "b")
+        start_again(server)
+
+
+def test_with_appendonly_no(tmp_path):
+    """Without a log a base of what is in memory is made, as redis-server does: a start with appendonly
+    yes has it; and the server goes on without a log."""
+    with Server(directory=tmp_path) as server:
+        raw = server.raw()
+        fill(server.client(), 2)
+        rewrite(raw)
+        wait_for(lambda: info(raw)["log_state"] == "off")
+        assert info(raw)["aof_enabled"] == "0"
+        digest = raw("DEBUG", "DIGEST")
+        raw("SET", "behind", 1)
+        server.kill()
+        server.options["appendonly"] = "yes"
+        server.start()
+        assert server.raw()("DEBUG", "DIGEST") == digest
+
+
+def test_by_itself(tmp_path):
+    """When the log has grown by so many percent, but not below the least size, or by CONFIG SET at run
+    time; and when there are many incrementals."""
+    options = dict(ON, **{"auto-aof-rewrite-min-size": "100kb", "auto-aof-rewrite-percentage": 0})
+    with Server(options=options, directory=tmp_path) as server:
+        raw = server.raw()
+        for _ in range(3):
+            raw("SET", "k", "x" * 40000)
+        time.sleep(0.3)
+        assert info(raw)["aof_rewrites"] == "0"
+        assert raw("CONFIG", "SET", "auto-aof-rewrite-percentage", 100) == "OK"
+        wait_for(lambda: info(raw)["aof_rewrites"] == "1" and info(raw)["aof_rewrite_in_progress"] == "0")
+        raw("SET", "k", "x" * 10000)
+        time.sleep(0.3)
+        assert info(raw)["aof_rewrites"] == "1"
+        start_again(server)
+
+
+def test_many_starts(tmp_path):
+    """Each start begins a new incremental; when there are more than a few they are merged."""
+    server = Server(options=ON, directory=tmp_path, plain=True)
+    for i in range(17):
+        server.client().incr("n")
+        server.kill()
+        server.start()
+        if len([kind for _, kind in manifest(tmp_path) if kind == "i"]) > 16:
+            break
+    raw = server.raw()
+    wait_for(lambda: info(raw)["aof_rewrites"] == "1" and info(raw)["aof_rewrite_in_progress"] == "0")
+    assert [kind for _, kind in manifest(tmp_path) if kind != "h"] == ["b", "i"]
+    assert raw("GET", "n") == b"%d" % (i + 1)
+    server.stop()
+
+
+def test_failures(tmp_path):
+    """A base that cannot be written leaves everything as it was; it is tried again until it works, and
+    writes go on meanwhile."""
+    server = Server(options=ON, directory=tmp_path)
+    raw = server.raw()
+    raw("SET", "a", 1)
+    blocked = tmp_path / "appendonlydir" / "appendonly.aof.2.base.rdb"
+    blocked.mkdir()
+    (blocked / "in-the-way").write_text("")
+    assert raw("BGREWRITEAOF") == "Background append only file rewriting started"
+    wait_for(lambda: info(raw)["aof_last_bgrewrite_status"] == "err")
+    assert int(info(raw)["aof_rewrites_consecutive_failures"]) >= 1
+    assert raw("SET", "b", 1) == "OK"
+    assert manifest(tmp_path)[0] == ("appendonly.aof.1.base.rdb", "b")
+    assert not [name for name in log_files(tmp_path) if name.startswith("temp-")]
+    wait_for(lambda: info(raw)["aof_last_bgrewrite_status"] == "ok")
+    assert info(raw)["aof_rewrites_consecutive_failures"] == "0"
+    assert manifest(tmp_path)[0] == ("appendonly.aof.3.base.rdb", "b")
+    start_again(server)
+    server.stop()
+
+
+def test_killed_in_the_middle(tmp_path):
+    """Killed while the base is being written, or ended in order: what was acknowledged is there."""
+    options = dict(ON, **{"rdb-key-save-delay": 20000})
+    server = Server(options=options, directory=tmp_path)
+    for kill in (True, False):
+        raw = server.raw()
+        raw.pipeline([("SET", f"{kill}{i}", i) for i in range(300)])
+        assert raw("BGREWRITEAOF") == "Background append only file rewriting started"
+        for i in range(50):
+            assert raw("SET", f"during{kill}{i}", i) == "OK"
+        assert info(raw)["aof_rewrite_in_progress"] == "1"
+        start_again(server, kill)
+        assert not [name for name in log_files(tmp_path) if name.startswith("temp-")]
+    server.raw()("CONFIG", "SET", "rdb-key-save-delay", 0)
+    rewrite(server.raw())
+    start_again(server)
+    server.stop()
+
+
+def test_switched_off_in_the_middle(tmp_path):
+    """appendonly no ends a rewrite that is under way, and a later yes begins anew."""
+    options = dict(ON, **{"rdb-key-save-delay": 20000})
+    with Server(options=options, directory=tmp_path) as server:
+        raw = server.raw()
+        raw.pipeline([("SET", f"k{i}", i) for i in range(300)])
+        assert raw("BGREWRITEAOF") == "Background append only file rewriting started"
+        assert raw("CONFIG", "SET", "appendonly", "no") == "OK"
+        wait_for(lambda: info(raw)["log_state"] == "off")
+        assert info(raw)["aof_last_bgrewrite_status"] == "ok"
+        raw("CONFIG", "SET", "rdb-key-save-delay", 0)
+        raw("SET", "more", 1)
+        assert raw("CONFIG", "SET", "appendonly", "yes") == "OK"
+        wait_for(lambda: info(raw)["log_state"] == "on")
+        start_again(server)
+
+
+def test_disk_fails_in_the_middle(library, tmp_path):  # noqa: F811
+    """EIO while a rewrite runs: it is given up with the log, and the new generation heals both."""
+    with Disk(library, tmp_path, rdb_key_save_delay=20000) as disk:
+        raw = disk.server.raw()
+        raw.pipeline([("SET", f"k{i}", i) for i in range(300)])
+        assert raw("BGREWRITEAOF") == "Background append only file rewriting started"
+        disk.say("sync")
+        reply = raw("SET", "lost", 1)
+        assert isinstance(reply, Error) and reply.startswith("MISCONF")
+        assert raw("CONFIG", "SET", "rdb-key-save-delay", 0) == "OK"
+        disk.say("")
+        wait_for(lambda: info(raw)["log_state"] == "on")
+        assert raw("SET", "after", 1) == "OK"
+        rewrite(raw)
+        digest = raw("DEBUG", "DIGEST")
+        disk.server.kill()
+        with Server(options=disk.options, directory=tmp_path) as again:
+            assert again.raw()("DEBUG", "DIGEST") == digest
