@@ -31,6 +31,12 @@ def commands(seed=1):
     for i in range(300):
         add(0, "SET", f"many:{i}", i, *(("PXAT", FAR_MS + i) if i % 3 == 0 else ()))
 
+    add(1, "SETBIT", "bits:far", 2000000, 1)
+    add(1, "PFADD", "hll:sparse", *range(200))
+    add(9, "PFADD", "hll:dense", *range(5000))
+    add(9, "PFCOUNT", "hll:dense")
+    add(9, "GEOADD", "places", *(x for i in range(200) for x in (rng.uniform(-180, 180), rng.uniform(-85, 85), f"place {i}")))
+
     add(0, "RPUSH", "list:small", "a", "", 1, -70000, 2 ** 40, "x" * 60, noise(70))
     for i in range(30):
         add(0, "RPUSH", "list:nodes", *(f"{i}:{j}:" + "y" * rng.randrange(200) for j in range(20)))

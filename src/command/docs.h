@@ -77,7 +77,8 @@ enum command_getkeys {
     GETKEYS_SORT,
     GETKEYS_SET,
     GETKEYS_BITFIELD,
-    GETKEYS_MIGRATE
+    GETKEYS_MIGRATE,
+    GETKEYS_GEORADIUS
 };
 
 struct command_doc {

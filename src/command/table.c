@@ -345,6 +345,19 @@ static void migrate_keys(const struct slice *argv, int argc, struct key_list *li
         key_add(list, i, KEY_SPEC_RW | KEY_SPEC_ACCESS | KEY_SPEC_DELETE);
 }
 
+/* The last STORE or STOREDIST is the one that counts. */
+static void georadius_keys(const struct slice *argv, int argc, struct key_list *list)
+{
+    key_add(list, 1, KEY_SPEC_RO | KEY_SPEC_ACCESS);
+    int store = 0;
+    for (int i = 5; i + 1 < argc; i++) {
+        if (slice_is(argv[i], "store") || slice_is(argv[i], "storedist"))
+            store = ++i;
+    }
+    if (store)
+        key_add(list, store, KEY_SPEC_OW | KEY_SPEC_UPDATE);
+}
+
 int command_keys_flags(const struct command *cmd, const struct slice *argv, int argc,
                        struct command_key *keys, int max)
 {
@@ -365,6 +378,9 @@ int command_keys_flags(const struct command *cmd, const struct slice *argv, int 
         return list.count;
     case GETKEYS_MIGRATE:
         migrate_keys(argv, argc, &list);
+        return list.count;
+    case GETKEYS_GEORADIUS:
+        georadius_keys(argv, argc, &list);
         return list.count;
     case GETKEYS_SPECS:
         break;

@@ -178,6 +178,16 @@ void reply_long_double(struct reply *r, long double v)
     reply_bulk(r, slice_of(text, n));
 }
 
+void reply_human_double(struct reply *r, long double v)
+{
+    char text[NUMBER_LONG_DOUBLE_SIZE];
+    size_t n = number_format_long_double(text, v);
+    if (r->protocol == 2)
+        reply_bulk(r, slice_of(text, n));
+    else
+        put_line(r, ',', text, n);
+}
+
 void reply_bool(struct reply *r, bool v)
 {
     if (r->protocol == 2)

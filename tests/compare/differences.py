@@ -46,6 +46,19 @@ def no_source(redis, ours, args):
     return str(redis) == "ERR Invalid arguments specified for command" and args[2].upper() == b"PFMERGE" and len(args) == 4
 
 
+def cut_off(redis, ours, args):
+    """With COUNT, the same number of them, and at the same distances where these are told."""
+    if not (isinstance(redis, list) and isinstance(ours, list) and len(redis) == len(ours)):
+        return False
+    words = [a.upper() for a in args if isinstance(a, bytes)]
+    return b"COUNT" in words and (b"WITHDIST" not in words or [x[1] for x in redis] == [x[1] for x in ours])
+
+
+def two_stores(redis, ours, args):
+    words = [a.upper() for a in args[2:] if isinstance(a, bytes)]
+    return words[:1] in ([b"GEORADIUS"], [b"GEORADIUSBYMEMBER"]) and words.count(b"STORE") + words.count(b"STOREDIST") > 1
+
+
 DIFFERENCES = [
     Difference("OBJECT ENCODING", lambda redis, ours, args: (redis, ours) == (b"quicklist", b"listpack"),
                "since 7.2 a list of one packed node is called a listpack"),
@@ -65,6 +78,9 @@ DIFFERENCES = [
     Difference("COMMAND GETKEYSANDFLAGS", lenient_numkeys, "the same"),
     Difference("COMMAND GETKEYS", no_source, "the key of a PFMERGE without sources is a key"),
     Difference("COMMAND GETKEYSANDFLAGS", no_source, "the same"),
+    Difference("GEO*", cut_off, "which of several places at one distance come first, or are cut off, is left to chance by Redis"),
+    Difference("COMMAND GETKEYS", two_stores, "of several STOREs the last one counts, for the command and here"),
+    Difference("COMMAND GETKEYSANDFLAGS", two_stores, "the same"),
     Difference("SORT", nul_inside, "ALPHA compares all bytes; Redis, unless it stores, those before the first NUL"),
     Difference("SORT_RO", nul_inside, "the same"),
     Difference("SORT", stale_errno, "Redis looks at errno without having cleared it: `ZADD z 5e-324 m`, then `SORT` of a set of "
@@ -77,6 +93,7 @@ DIFFERENCES = [
 def intended(name, redis, ours, args=()):
     """The difference that explains these two replies, or None."""
     for difference in DIFFERENCES:
-        if (difference.command == name or difference.command == "Z*" and name.startswith("Z")) and difference.holds(redis, ours, args):
+        of_group = difference.command.endswith("*") and name.startswith(difference.command[:-1])
+        if (difference.command == name or of_group) and difference.holds(redis, ours, args):
             return difference
     return None

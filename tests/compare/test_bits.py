@@ -155,7 +155,10 @@ def test_events(pair, raws):
     steps = [("SETBIT", "k", 7, 1), ("SETBIT", "k", 7, 1), ("SETBIT", "k", 70, 0), ("BITFIELD", "k", "SET", "u8", 0, 5),
              ("BITFIELD", "k", "SET", "u8", 0, 5), ("BITFIELD", "k", "GET", "u8", 0), ("BITOP", "AND", "to", "k", "k"),
              ("BITOP", "AND", "to", "none"), ("BITOP", "AND", "to", "none"), ("PFADD", "p", "x"), ("PFADD", "p", "x"), ("PFCOUNT", "p"),
-             ("PFADD", "p"), ("PFADD", "q"), ("PFMERGE", "r", "p", "q"), ("PFCOUNT", "r", "q"), ("PFDEBUG", "TODENSE", "p")]
+             ("PFADD", "p"), ("PFADD", "q"), ("PFMERGE", "r", "p", "q"), ("PFCOUNT", "r", "q"), ("PFDEBUG", "TODENSE", "p"),
+             ("GEOADD", "g", 13, 52, "a", 14, 52, "b"), ("GEOADD", "g", 13, 52, "a"), ("GEOADD", "g", "CH", 13, 53, "a"),
+             ("GEOSEARCHSTORE", "h", "g", "FROMMEMBER", "a", "BYRADIUS", 1000, "km"), ("GEORADIUS", "g", 13, 52, 1, "m", "STORE", "h"),
+             ("GEORADIUS", "g", 13, 52, 100, "km", "STOREDIST", "i"), ("GEOSEARCHSTORE", "h", "g", "FROMLONLAT", 0, 0, "BYBOX", 1, 1, "m")]
     told = []
     for server, raw in zip(pair, raws):
         raw("CONFIG", "SET", "notify-keyspace-events", "KEAn")
