@@ -79,6 +79,45 @@ async function queue(redis, other) {
   assert.equal(await redis.lpop("queue"), null);
 }
 
+// Workers that wait for jobs, each with a connection of its own, as job queues have it: a job moves from the
+// waiting to the active list, and is done when it is taken out of there. A scheduler takes delayed ones.
+async function workers(redis) {
+  const done = [];
+  const work = async () => {
+    const own = redis.duplicate();
+    for (;;) {
+      const job = await own.blmove("jobs", "active", "RIGHT", "LEFT", 0);
+      if (job === "stop") break;
+      done.push(job);
+      await own.multi().lrem("active", 1, job).incr("count").exec();
+    }
+    await own.quit();
+  };
+  const schedule = async () => {
+    const own = redis.duplicate();
+    for (;;) {
+      const [, job] = await own.bzpopmin("delayed", 0);
+      if (job === "stop") break;
+      await own.lpush("jobs", job);
+    }
+    await own.quit();
+  };
+  const running = [schedule(), ...Array.from({ length: 5 }, work)];
+  for (let i = 0; i < 100; i++) {
+    if (i % 3 == 0) await redis.zadd("delayed", i, `delayed ${i}`);
+    else await redis.lpush("jobs", `job ${i}`);
+  }
+  await redis.zadd("delayed", 1000, "stop");
+  await running.shift();
+  await redis.lpush("jobs", ...running.map(() => "stop"));
+  await Promise.all(running);
+  assert.equal(done.length, 100);
+  assert.equal(new Set(done).size, 100);
+  assert.equal(await redis.get("count"), "100");
+  assert.deepEqual(await redis.lrange("active", 0, -1), running.map(() => "stop"));
+  assert.equal(await redis.blpop("nothing", 0.01), null);
+}
+
 async function expiry(redis) {
   await redis.set("soon", 1, "PX", 80);
   await redis.psetex("later", 60000, 1);
@@ -92,7 +131,7 @@ async function main() {
   // ioredis asks INFO whether the server is ready before it sends anything.
   assert.match(await redis.client("LIST"), /name=worker/);
   assert.match(await redis.info(), /redis_version:/);
-  for (const work of [strings, pipelines, transactions, leaderboard, scans, queue, expiry]) await work(redis, other);
+  for (const work of [strings, pipelines, transactions, leaderboard, scans, queue, workers, expiry]) await work(redis, other);
   const database0 = connect();
   assert.equal(await database0.dbsize(), 0);
   await Promise.all([redis.quit(), other.quit(), database0.quit()]);
