@@ -10,9 +10,6 @@
 #include "server/hold.h"
 #include "server/persistence.h"
 
-/* What a start is taken to load in a second, until one has been measured. */
-#define LOAD_BYTES_A_SECOND (100.0 * 1000 * 1000)
-
 static void percentiles(struct text *out, const char *name, const struct histogram *h)
 {
     text_appendf(out, "log_%s_usec:p50=%llu,p99=%llu,p99.9=%llu,max=%llu\r\n", name,
@@ -37,15 +34,6 @@ static uint64_t writes_at_risk(const struct durability *d, uint64_t durable)
         }
     }
     return all - known;
-}
-
-static double start_seconds(const struct durability *d, uint64_t bytes)
-{
-    const struct persistence *p = d->server->persistence;
-    double rate = LOAD_BYTES_A_SECOND;
-    if (p != NULL && p->loading.took_us > 100000)
-        rate = (double)p->loading.size * 1e6 / (double)p->loading.took_us;
-    return (double)bytes / (rate > 1 ? rate : 1);
 }
 
 static void when_on(const struct durability *d, const struct writer_stats *stats, struct text *out)
@@ -85,7 +73,7 @@ static void when_on(const struct durability *d, const struct writer_stats *stats
     text_appendf(out,
                  "log_meter:a crash now loses at most %llu writes (%llu bytes), a start takes about "
                  "%.1f s\r\n",
-                 (unsigned long long)writes, (unsigned long long)at_risk, start_seconds(d, size));
+                 (unsigned long long)writes, (unsigned long long)at_risk, snapshots_recovery_seconds(s));
 }
 
 void durability_info(struct server *s, struct text *out)

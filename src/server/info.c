@@ -232,6 +232,15 @@ static void chain_fields(const struct chain_keeper *k, struct text *out)
                  st.verify_error);
 }
 
+/* How long the background save of either kind has been running; -1: there is none. */
+static int64_t seconds_running(const struct persistence *p, const struct saver_status *st)
+{
+    if (st->running)
+        return p->server->ks->now_ms / 1000 - st->started_s;
+    const struct snapshot_run *run = &p->snapshots.runs[SNAPSHOT_INCREMENTAL];
+    return run->running ? (clock_monotonic_us() - run->begun_us) / 1000000 : -1;
+}
+
 static void persistence_section(struct server *s, struct text *out)
 {
     const struct persistence *p = s->persistence;
@@ -246,12 +255,13 @@ static void persistence_section(struct server *s, struct text *out)
     text_appendf(out, "current_save_keys_processed:%llu\r\ncurrent_save_keys_total:%llu\r\n",
                  (unsigned long long)sp->keys_done, (unsigned long long)sp->keys_total);
     text_appendf(out, "rdb_changes_since_last_save:%llu\r\nrdb_bgsave_in_progress:%d\r\n",
-                 (unsigned long long)s->ks->dirty, st.running);
+                 (unsigned long long)s->ks->dirty,
+                 st.running || chain_keeper_incremental(p->chain));
     text_appendf(out, "rdb_last_save_time:%lld\r\nrdb_last_bgsave_status:%s\r\n",
                  (long long)st.last_save_s, st.last_ok ? "ok" : "err");
     text_appendf(out, "rdb_last_bgsave_time_sec:%lld\r\nrdb_current_bgsave_time_sec:%lld\r\n",
                  (long long)st.last_duration_s,
-                 st.running ? (long long)(s->ks->now_ms / 1000 - st.started_s) : -1LL);
+                 (long long)seconds_running(p, &st));
     text_appendf(out, "rdb_saves:%llu\r\nrdb_last_cow_size:%zu\r\n", (unsigned long long)st.saves,
                  st.last_held_bytes);
     text_appendf(out, "rdb_last_load_keys_expired:%llu\r\nrdb_last_load_keys_loaded:%llu\r\n",

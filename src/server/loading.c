@@ -33,7 +33,6 @@ void loading_end(struct server *s)
     server_set_loading(s, false);
     server_update_clock(s);
     l->stats = NULL;
-    l->took_us = s->now_us - l->start_us;
 }
 
 int64_t loading_eta_s(const struct loading *l)

@@ -18,7 +18,6 @@
 struct loading {
     int64_t start_s; /* wall clock */
     int64_t start_us, logged_us; /* monotonic */
-    int64_t took_us;     /* in all, when it has ended */
     uint64_t done, size; /* bytes; they stay when it has ended */
     uint64_t keys;
     const struct rdb_load_stats *stats; /* of the file that is being loaded; NULL: of none */

@@ -368,6 +368,11 @@ static void warn_of_targets(struct server *s, struct snapshots *n)
         log_warning("recovery-time-target %lld cannot be kept to: loading the data alone takes longer",
                     (long long)s->config->recovery_time_target);
     n->warned_recovery = d->recovery_too_short;
+    if (d->rewrite && !n->warned_rewrite)
+        log_warning("%s: the log would have to be rewritten, which this version does not do. Turning "
+                    "appendonly off and on again makes a new one",
+                    d->rewrite_reason);
+    n->warned_rewrite = d->rewrite;
 }
 
 /* False: not now. */

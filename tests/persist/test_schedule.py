@@ -380,3 +380,28 @@ def test_save_during_bgsave(kind):
         refused = "ERR Background save already in progress"
         assert raw("SAVE") == raw("BGSAVE") == raw("BGSAVE", "SCHEDULE") == refused
         assert info(server)["rdb_bgsave_in_progress"] == 1
+
+
+def test_bgsave_during_an_incremental_one():
+    """rdb_bgsave_in_progress tells of both kinds; BGSAVE may run beside an incremental one."""
+    with Server() as server:
+        client, told = server.client(), events(server)
+        client.execute_command("DEBUG", "POPULATE", 5000, "key", 100)
+        client.execute_command("HOLDFAST", "SNAPSHOT", "FULL")
+        assert next_event(told)["kind"] == "full"
+        client.set("k", 1)
+        raw = server.raw()
+        # Together, so that none ends in between. When the verification has begun and ended nothing else
+        # of the chain is under way, which would refuse it.
+        commands = [("HOLDFAST", "SNAPSHOT", "INCREMENTAL"), ("INFO", "persistence"), ("BGSAVE",)]
+        wait_for(lambda: info(server)["chain_links"] == 1)
+        wait_for(lambda: server.raw()("HOLDFAST", "SNAPSHOT", "VERIFY") == "Background verification started")
+        wait_for(lambda: info(server)["chain_verified_links"] == 1)
+        replies = raw.pipeline(commands)
+        assert replies[0] == "Background incremental snapshot started"
+        assert b"rdb_bgsave_in_progress:1\r\n" in replies[1]
+        assert b"rdb_current_bgsave_time_sec:-1\r\n" not in replies[1]
+        assert replies[2] == "Background saving started"
+        assert {next_event(told)["version"], next_event(told)["version"]} == {2, 3}
+        wait_for(lambda: info(server)["rdb_bgsave_in_progress"] == 0)
+        assert version(server) == 3 and info(server)["rdb_current_bgsave_time_sec"] == -1
