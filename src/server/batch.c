@@ -13,7 +13,6 @@
 #include "server/durability.h"
 #include "server/hold.h"
 #include "server/memory_limit.h"
-#include "server/pubsub.h"
 #include "server/transaction.h"
 #include "type/member.h"
 
@@ -441,7 +440,7 @@ static void execute(struct server *s, struct batch *b)
         s->executing = NULL;
         if (__builtin_expect(s->pushes_pending, 0)) {
             s->pushes_pending = false;
-            pubsub_send_pending(c);
+            client_send_pushes(c);
         }
         if (__builtin_expect(!executed, 0)) {
             put_off(c, item);

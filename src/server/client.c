@@ -15,7 +15,11 @@
 #include "server/blocked.h"
 #include "server/hold.h"
 #include "server/pubsub.h"
+#include "server/tracking.h"
 #include "server/transaction.h"
+
+static void link_id(struct client *c);
+static void unlink_id(struct client *c);
 
 static void client_ready(struct loop_source *source, uint32_t events)
 {
@@ -88,6 +92,7 @@ void client_accept(struct server *s, int fd)
         s->clients.first = c;
     s->clients.last = c;
     s->clients.count++;
+    link_id(c);
     s->stats.connections_received++;
 }
 
@@ -116,6 +121,7 @@ static void client_free(struct server *s, struct client *c)
     blocked_forget(c);
     transaction_discard(c);
     pubsub_forget(c);
+    tracking_end(c);
     monitor_end(c);
     for (struct queued_command *q = c->put_off_first, *next; q != NULL; q = next) {
         next = q->next;
@@ -134,6 +140,8 @@ static void client_free(struct server *s, struct client *c)
     else
         s->clients.last = c->prev;
     s->clients.count--;
+    unlink_id(c);
+    outbuf_clear(&c->pushes);
     connection_deinit(&c->io);
     outbuf_clear(&c->discarded);
     mem_free(c->name);
@@ -151,6 +159,60 @@ void clients_free_closing(struct server *s)
         s->clients.closing = c->next_closing;
         client_free(s, c);
     }
+}
+
+/* By id, for those that are named by it. */
+struct client *client_find(const struct server *s, uint64_t id)
+{
+    struct client *c = s->clients.by_id[id % CLIENT_CHAINS];
+    while (c != NULL && c->id != id)
+        c = c->next_by_id;
+    return c != NULL && !(c->flags & CLIENT_CLOSING) ? c : NULL;
+}
+
+static void link_id(struct client *c)
+{
+    struct client **chain = &c->server->clients.by_id[c->id % CLIENT_CHAINS];
+    c->next_by_id = *chain;
+    *chain = c;
+}
+
+static void unlink_id(struct client *c)
+{
+    struct client **link = &c->server->clients.by_id[c->id % CLIENT_CHAINS];
+    while (*link != c)
+        link = &(*link)->next_by_id;
+    *link = c->next_by_id;
+}
+
+static void append_all(struct outbuf *to, const struct outbuf *from)
+{
+    const struct outbuf_block *last = from->last;
+    for (const struct outbuf_block *b = from->first; b != NULL; b = b->next)
+        outbuf_append(to, b->data, b == last ? (size_t)(from->pos - b->data) : b->size);
+}
+
+void client_push(struct client *c, const struct outbuf *message)
+{
+    if (c->flags & (CLIENT_CLOSING | CLIENT_CLOSE_AFTER_REPLY))
+        return;
+    if (c->server->executing == c) {
+        append_all(&c->pushes, message);
+        c->server->pushes_pending = true;
+        return;
+    }
+    append_all(&c->io.out, message);
+    client_want_write(c);
+    client_check_output(c);
+}
+
+void client_send_pushes(struct client *c)
+{
+    if (outbuf_is_empty(&c->pushes))
+        return;
+    outbuf_move(&c->io.out, &c->pushes);
+    client_want_write(c);
+    client_check_output(c);
 }
 
 void client_want_write(struct client *c)
@@ -300,6 +362,8 @@ static void describe_flags(const struct client *c, char out[16])
         if (c->flags & letters[i].flag)
             out[n++] = letters[i].letter;
     }
+    for (const char *p = tracking_letters(c); *p != '\0'; p++)
+        out[n++] = *p;
     if (n == 0)
         out[n++] = 'N';
     out[n] = '\0';
@@ -345,11 +409,12 @@ void client_describe(struct client *c, struct text *out)
                  parser_memory(&c->io.parser), queued);
     text_appendf(out,
                  "rbs=%d rbp=%zu obl=%zu oll=%zu omem=%zu tot-mem=%zu events=%s cmd=%s "
-                 "user=%s redir=-1 resp=%d lib-name=%s lib-ver=%s",
+                 "user=%s redir=%lld resp=%d lib-name=%s lib-ver=%s",
                  OUTBUF_BLOCK_SIZE, output, blocks <= 1 ? output : 0, blocks > 1 ? blocks : 0,
                  blocks > 1 ? allocated : 0, total, events,
                  c->last_command != NULL ? c->last_command->full_name : "NULL",
-                 c->user != NULL ? acl_user_name(c->user) : "(superuser)", c->reply.protocol,
+                 c->user != NULL ? acl_user_name(c->user) : "(superuser)",
+                 (long long)tracking_redirect(c), c->reply.protocol,
                  or_empty(c->lib_name), or_empty(c->lib_version));
 }
 
@@ -380,6 +445,7 @@ void client_reset(struct client *c)
 {
     transaction_discard(c);
     pubsub_forget(c);
+    tracking_end(c);
     monitor_end(c);
     c->db = &c->server->ks->dbs[0];
     c->reply.protocol = 2;

@@ -47,6 +47,7 @@ struct acl_user;
 struct held;
 struct queued_command;
 struct subscriber;
+struct tracking;
 struct transaction;
 struct waiter;
 struct watch;
@@ -69,12 +70,15 @@ struct client {
     struct waiter *waiter; /* with CLIENT_BLOCKED: what it waits for (server/blocked.h); NULL: put off */
     struct subscriber *subscriber; /* NULL: it never subscribed */
     struct client *next_monitor;
+    struct client *next_by_id;  /* in its chain */
+    struct tracking *tracking;  /* CLIENT TRACKING: server/tracking.h; NULL: off */
     struct queued_command *put_off_first, **put_off_last; /* while blocked: to be executed first */
     char *name, *lib_name, *lib_version; /* NULL: not set */
     char *peer, *local;                  /* made when first asked for */
     int64_t created_us, active_us;       /* monotonic */
     int64_t soft_limit_since_us;         /* output above the soft limit; 0: it is not */
     struct held *held;                   /* replies that wait for the log: server/hold.h */
+    struct outbuf pushes;                /* that came while its own command was executed */
     struct outbuf discarded;             /* where replies go that CLIENT REPLY suppresses */
     uint64_t input_bytes, output_bytes, commands;
 };
@@ -92,6 +96,13 @@ void client_want_write(struct client *c);
 void client_write(struct client *c);
 /* Write out what all clients in the list have got. */
 void clients_write(struct server *s);
+/* Append a message that is no reply (a copy of all of it) to the client's output; behind the reply, if
+ * its own command is being executed. */
+void client_push(struct client *c, const struct outbuf *message);
+/* Move those that came meanwhile behind the reply. */
+void client_send_pushes(struct client *c);
+/* The client with this id, or NULL. */
+struct client *client_find(const struct server *s, uint64_t id);
 /* False: its output is beyond the limits of its class, and it is being closed. */
 bool client_check_output(struct client *c);
 /* Some of the clients, all within about a second: timeouts, soft output limits. */

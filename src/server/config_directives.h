@@ -192,7 +192,7 @@ ENUM(maxmemory_policy, "maxmemory-policy", NULL,
      POLICY_NOEVICTION, LIVE)
 INT(maxmemory_samples, "maxmemory-samples", NULL, 5, 1, 64, LIVE)
 ENUM(oom_score_adj, "oom-score-adj", NULL, "no yes relative absolute", 0, LIVE | INERT)
-INT(tracking_table_max_keys, "tracking-table-max-keys", NULL, 1000000, 0, INT64_MAX, LIVE | INERT)
+INT(tracking_table_max_keys, "tracking-table-max-keys", NULL, 1000000, 0, INT64_MAX, LIVE)
 
 /* network */
 STRING(bind_source_addr, "bind-source-addr", NULL, "", LIVE | INERT)

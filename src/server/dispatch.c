@@ -13,6 +13,7 @@
 #include "server/persistence.h"
 #include "server/pubsub.h"
 #include "server/slowlog.h"
+#include "server/tracking.h"
 #include "server/transaction.h"
 
 /* How much of the arguments an error about an unknown command shows. */
@@ -351,6 +352,8 @@ void dispatch_call(struct client *c, struct call *call, const struct command *co
     } else if (call->ks->dirty != dirty && command->flags & COMMAND_WRITE) {
         s->changed_bytes += request_size(call);
     }
+    if (__builtin_expect(c->tracking != NULL, 0))
+        tracking_note_read(c, command, call->argv, call->argc, call->in_exec);
     if (__builtin_expect(s->clients.monitors != NULL, 0) && !(command->flags & HIDDEN_FLAGS))
         monitor_feed(c, command, call->argv, call->argc, NULL);
     uint64_t took = server_cycles() - begin;

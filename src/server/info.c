@@ -16,6 +16,7 @@
 #include "server/migrate.h"
 #include "server/persistence.h"
 #include "server/pubsub.h"
+#include "server/tracking.h"
 
 void info_append_human(struct text *out, uint64_t bytes)
 {
@@ -90,10 +91,12 @@ static void clients_section(struct server *s, struct text *out)
     text_appendf(out, "client_recent_max_input_buffer:%zu\r\n", input);
     text_appendf(out, "client_recent_max_output_buffer:%zu\r\n", output);
     struct blocked_counts blocked = blocked_count(s->blocked);
+    struct tracking_counts tracking;
+    tracking_count(s, &tracking);
     text_appendf(out,
-                 "blocked_clients:%zu\r\ntracking_clients:0\r\nclients_in_timeout_table:%zu\r\n"
+                 "blocked_clients:%zu\r\ntracking_clients:%zu\r\nclients_in_timeout_table:%zu\r\n"
                  "total_blocking_keys:%zu\r\ntotal_blocking_keys_on_nokey:%zu\r\n",
-                 s->clients.blocked_count, blocked.with_timeout, blocked.keys, blocked.keys_gone);
+                 s->clients.blocked_count, tracking.clients, blocked.with_timeout, blocked.keys, blocked.keys_gone);
 }
 
 static void both(struct text *out, const char *name, uint64_t bytes)
@@ -311,9 +314,13 @@ static void stats_section(struct server *s, struct text *out)
     text_append_cstr(out, "slave_expires_tracked_keys:0\r\nactive_defrag_hits:0\r\n"
                           "active_defrag_misses:0\r\nactive_defrag_key_hits:0\r\n"
                           "active_defrag_key_misses:0\r\ntotal_active_defrag_time:0\r\n"
-                          "current_active_defrag_time:0\r\ntracking_total_keys:0\r\n"
-                          "tracking_total_items:0\r\ntracking_total_prefixes:0\r\n"
-                          "unexpected_error_replies:0\r\n");
+                          "current_active_defrag_time:0\r\n");
+    struct tracking_counts tracking;
+    tracking_count(s, &tracking);
+    number(out, "tracking_total_keys", tracking.keys);
+    number(out, "tracking_total_items", tracking.items);
+    number(out, "tracking_total_prefixes", tracking.prefixes);
+    text_append_cstr(out, "unexpected_error_replies:0\r\n");
     number(out, "total_error_replies", st->error_replies);
     text_append_cstr(out, "dump_payload_sanitizations:0\r\n");
     number(out, "total_reads_processed", st->reads);

@@ -11,6 +11,7 @@
 #include "server/hold.h"
 #include "server/pubsub.h"
 #include "server/slowlog.h"
+#include "server/tracking.h"
 #include "server/transaction.h"
 
 /* One slice of eviction, and the pause before the next while it goes on; the tenacity of 10, the
@@ -48,6 +49,8 @@ static void on_evict(void *ctx, struct db *db, struct slice key)
     }
     if (s->limits.notify_events)
         pubsub_notify(s, NOTIFY_EVICTED, "evicted", key, db->id);
+    if (tracking_wanted(s))
+        tracking_changed(s, NULL, key);
 }
 
 static enum evict_order order_of(enum maxmemory_policy policy)

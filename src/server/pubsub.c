@@ -41,7 +41,6 @@ struct subscriber {
     struct subscription *first, *last;
     size_t counts[TOPIC_KINDS];
     size_t bytes;
-    struct outbuf pending; /* messages that came while its own command was executed */
 };
 
 struct pubsub {
@@ -269,7 +268,6 @@ void pubsub_forget(struct client *c)
         return;
     while (c->subscriber->first != NULL)
         end_subscription(c, c->subscriber->first);
-    outbuf_clear(&c->subscriber->pending);
     mem_free(c->subscriber);
     c->subscriber = NULL;
 }
@@ -295,28 +293,12 @@ static void encode(struct message *m, unsigned protocol)
     reply_bulk(&r, m->payload);
 }
 
-static void append_all(struct outbuf *to, struct outbuf *from)
-{
-    struct outbuf_block *last = from->last;
-    for (struct outbuf_block *b = from->first; b != NULL; b = b->next)
-        outbuf_append(to, b->data, b == last ? (size_t)(from->pos - b->data) : b->size);
-}
-
 static void deliver(struct client *c, struct message *m)
 {
     unsigned protocol = c->reply.protocol;
-    if (c->flags & (CLIENT_CLOSING | CLIENT_CLOSE_AFTER_REPLY))
-        return;
     if (outbuf_is_empty(&m->encoded[protocol - 2]))
         encode(m, protocol);
-    if (c->server->executing == c) {
-        append_all(&c->subscriber->pending, &m->encoded[protocol - 2]);
-        c->server->pushes_pending = true;
-        return;
-    }
-    append_all(&c->io.out, &m->encoded[protocol - 2]);
-    client_want_write(c);
-    client_check_output(c);
+    client_push(c, &m->encoded[protocol - 2]);
 }
 
 static uint64_t deliver_all(const struct topic *t, struct message *m)
@@ -348,15 +330,6 @@ uint64_t pubsub_publish(struct server *s, enum topic_kind kind, struct slice cha
             count += deliver_all(t, &m);
     }
     return count;
-}
-
-void pubsub_send_pending(struct client *c)
-{
-    if (c->subscriber == NULL || outbuf_is_empty(&c->subscriber->pending))
-        return;
-    outbuf_move(&c->io.out, &c->subscriber->pending);
-    client_want_write(c);
-    client_check_output(c);
 }
 
 void pubsub_notify(struct server *s, int class, const char *event, struct slice key, int db)

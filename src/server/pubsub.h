@@ -37,9 +37,6 @@ size_t pubsub_client_memory(const struct client *c);
 /* The client goes, or RESETs. */
 void pubsub_forget(struct client *c);
 
-/* Move the messages that came while the client's own command was executed behind its reply. */
-void pubsub_send_pending(struct client *c);
-
 /* A keyspace event, if notify-keyspace-events wants it: `class` is one notify_bit. */
 void pubsub_notify(struct server *s, int class, const char *event, struct slice key, int db);
 

@@ -23,6 +23,7 @@
 #include "server/persistence.h"
 #include "server/pubsub.h"
 #include "server/slowlog.h"
+#include "server/tracking.h"
 #include "server/transaction.h"
 
 #define CRON_MS 100
@@ -51,7 +52,7 @@ void server_update_attention(struct server *s)
 
 void server_update_hooks(struct server *s)
 {
-    s->hooks.wanted = s->watches->count != 0 || s->limits.notify_events || s->hold_replies ||
+    s->hooks.wanted = s->watches->count != 0 || s->limits.notify_events || tracking_wanted(s) || s->hold_replies ||
                       blocked_has_keys(s->blocked);
 }
 
@@ -76,6 +77,8 @@ static void on_changed(struct call *c, struct db *db, struct slice key, int even
         watch_touch(s, db, key, call_hash(c, key));
     if (s->limits.notify_events && event != NULL)
         pubsub_notify(s, notify_bits[event_class], event, key, db->id);
+    if (tracking_wanted(s))
+        tracking_changed(s, c->client, key);
     if (s->hold_replies)
         hold_note_change(s->hold, db, call_hash(c, key));
     if (blocked_has_keys(s->blocked))
@@ -95,6 +98,8 @@ static void on_expire(void *ctx, struct db *db, struct slice key)
     }
     if (s->limits.notify_events)
         pubsub_notify(s, NOTIFY_EXPIRED, "expired", key, db->id);
+    if (tracking_wanted(s))
+        tracking_changed(s, NULL, key);
 }
 
 static void on_miss(void *ctx, struct db *db, struct slice key)
@@ -324,6 +329,7 @@ static bool turn_end(void *ctx)
 {
     struct server *s = ctx;
     batch_run(s);
+    tracking_end_turn(s);
     clients_write(s);
     batch_end_turn(s);
     if (s->clients.closing != NULL)
@@ -358,6 +364,7 @@ struct server *server_new(struct config *config)
     s->batch = batch_new();
     s->watches = watch_table_new();
     s->pubsub = pubsub_new();
+    s->tracking = tracking_table_new();
     s->acl = acl_new();
     s->password_applied = mem_dup("", 0);
     s->evictor = evictor_new();
@@ -400,6 +407,7 @@ void server_free(struct server *s)
     batch_free(s->batch);
     watch_table_free(s->watches);
     pubsub_free(s->pubsub);
+    tracking_table_free(s->tracking);
     acl_free(s->acl);
     mem_free(s->password_applied);
     evictor_free(s->evictor);

@@ -39,6 +39,7 @@ struct persistence;
 struct stream;
 struct acl;
 struct pubsub;
+struct tracking_table;
 struct evictor;
 struct command_log;
 struct latency_monitor;
@@ -66,7 +67,11 @@ struct server_limits {
     struct output_limit output[CLIENT_CLASSES];
 };
 
+/* Clients are found by id in so many chains. */
+#define CLIENT_CHAINS 1024
+
 struct server_clients {
+    struct client *by_id[CLIENT_CHAINS];
     struct client *first, *last; /* all, the oldest first */
     size_t count;
     uint64_t next_id;
@@ -133,6 +138,7 @@ struct server {
     struct blocked *blocked; /* clients that wait: server/blocked.h */
     struct stream *stream; /* effects: persist/log/stream.h; NULL while nobody wants them */
     struct pubsub *pubsub;
+    struct tracking_table *tracking;
     struct acl *acl;
     char *password_applied; /* requirepass as the default user has it */
     struct evictor *evictor; /* for maxmemory: server/memory_limit.h */

@@ -14,6 +14,7 @@
 #include "server/info.h"
 #include "server/persistence.h"
 #include "server/server.h"
+#include "server/tracking.h"
 
 void cmd_info(struct call *c)
 {
@@ -52,6 +53,7 @@ void cmd_flushdb(struct call *c)
         return;
     c->ks->dirty += c->db->table.count;
     db_flush(c->db);
+    tracking_flushed(c->server);
     blocked_signal_db(c->server, c->db);
     reply_ok(c->reply);
 }
@@ -64,6 +66,7 @@ void cmd_flushall(struct call *c)
         c->ks->dirty += c->ks->dbs[i].table.count;
     c->ks->dirty++;
     keyspace_flush(c->ks);
+    tracking_flushed(c->server);
     for (int i = 0; i < c->ks->db_count; i++)
         blocked_signal_db(c->server, &c->ks->dbs[i]);
     reply_ok(c->reply);

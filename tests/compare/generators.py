@@ -38,6 +38,8 @@ LEFT_OUT = {
     **{f"ACL {name}": "test_acl" for name in ("CAT", "DELUSER", "DRYRUN", "GENPASS", "GETUSER", "LIST", "LOAD", "LOG", "SAVE", "SETUSER",
                                               "USERS", "WHOAMI", "HELP")},
     "HOLDFAST HELP": "test_chain", "HOLDFAST SNAPSHOT": "test_chain",
+    "CLIENT TRACKING": "test_tracking", "CLIENT CACHING": "test_tracking", "CLIENT GETREDIR": "test_tracking",
+    "CLIENT TRACKINGINFO": "test_tracking",
     "SLOWLOG GET": "test_slowlog", "SLOWLOG LEN": "test_slowlog", "SLOWLOG RESET": "test_slowlog", "SLOWLOG HELP": "test_server",
     "LATENCY LATEST": "test_slowlog", "LATENCY HISTORY": "test_slowlog", "LATENCY RESET": "test_slowlog",
     "LATENCY GRAPH": "test_slowlog", "LATENCY DOCTOR": "test_slowlog", "LATENCY HISTOGRAM": "test_slowlog",
