@@ -454,7 +454,7 @@ static void answer_end(struct answer *a, struct waiter *w)
     end_waiter(w);
     client->flags &= ~(uint32_t)CLIENT_REPLY_SKIP;
     client_unblock(client);
-    pubsub_send_pending(client);
+    client_send_pushes(client);
     client_want_write(client);
     client_check_output(client);
 }

@@ -166,10 +166,7 @@ static void tell(struct client *c, size_t count, void (*put)(struct reply *r, co
         reply_bulk_cstr(&r, CHANNEL);
     }
     if (put == NULL) {
-        if (r.protocol == 3)
-            reply_null(&r);
-        else
-            reply_null_array(&r);
+        reply_null(&r);
     } else {
         reply_array(&r, count);
         put(&r, keys);
@@ -502,7 +499,7 @@ static bool modes_fit(struct call *c, const struct options *o)
     else if (o->broadcast && (o->opt_in || o->opt_out))
         error = "ERR OPTIN and OPTOUT are not compatible with BCAST";
     else if (o->opt_in && o->opt_out)
-        error = "ERR You can't use both OPTIN and OPTOUT";
+        error = "ERR You can't specify both OPTIN mode and OPTOUT mode";
     else if (t != NULL && ((o->opt_in && t->opt_out) || (o->opt_out && t->opt_in)))
         error = "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and "
                 "then re-enabling it with a different mode.";
@@ -523,8 +520,9 @@ static void add_prefixes(struct call *c, struct tracking *t)
         *p = (struct prefix){.size = text.size};
         memcpy(p->text, text.data, text.size);
         struct prefix **link = &t->prefixes;
-        while (*link != NULL)
+        while (*link != NULL && slice_compare(slice_of((*link)->text, (*link)->size), text) < 0)
             link = &(*link)->next;
+        p->next = *link;
         *link = p;
         c->server->tracking->prefix_count++;
     }

@@ -27,7 +27,8 @@ class Talk:
         """One command; all that comes up to the answer of the ECHO behind it."""
         mark = f"mark{len(self.log)}"
         args = [self.ids[a[1]] if isinstance(a, tuple) else a for a in args]
-        self.clients[who].send(Raw.encode(args) + Raw.encode(["ECHO", mark]))
+        requests = [args] if args[0] != "MULTI" else [["MULTI"], *args[1], ["EXEC"]]
+        self.clients[who].send(b"".join(map(Raw.encode, requests)) + Raw.encode(["ECHO", mark]))
         got = []
         while not got or got[-1] != mark.encode():
             got.append(self.clients[who].read())
@@ -73,10 +74,7 @@ def test_default_mode(pair):
         t(0, "GET", "a2")
         t(1, "FLUSHALL")
         t(0, "PING")
-        t(0, "MULTI")
-        t(0, "GET", "x")
-        t(0, "SET", "y", "1")
-        t(0, "EXEC")
+        t(0, "MULTI", [["GET", "x"], ["SET", "y", "1"]])
         t(1, "SET", "x", "1")
         t(0, "CLIENT", "TRACKING", "OFF")
         t(0, "GET", "x")
