@@ -405,17 +405,35 @@ static void adjust_count(char *lp, int64_t delta)
     store_count(lp, count >= (int64_t)COUNT_UNKNOWN ? COUNT_UNKNOWN : (uint32_t)count);
 }
 
-uint32_t listpack_insert(char *lp, uint32_t at, struct slice s)
+static struct form form_of_number(int64_t number)
+{
+    struct form f = {.is_number = true, .number = number, .body = number_body(number)};
+    f.total = f.body + backlen_size(f.body);
+    return f;
+}
+
+static uint32_t insert_form(char *lp, uint32_t at, struct slice s, const struct form *f)
 {
     uint32_t size = listpack_size(lp);
-    struct form f = form_of(s);
     if (at == 0)
         at = size - 1;
-    memmove(lp + at + f.total, lp + at, size - at);
-    put_entry(lp + at, s, &f);
-    set_size(lp, size + f.total);
+    memmove(lp + at + f->total, lp + at, size - at);
+    put_entry(lp + at, s, f);
+    set_size(lp, size + f->total);
     adjust_count(lp, 1);
     return at;
+}
+
+uint32_t listpack_insert(char *lp, uint32_t at, struct slice s)
+{
+    struct form f = form_of(s);
+    return insert_form(lp, at, s, &f);
+}
+
+uint32_t listpack_insert_number(char *lp, uint32_t at, int64_t number)
+{
+    struct form f = form_of_number(number);
+    return insert_form(lp, at, (struct slice){NULL, 0}, &f);
 }
 
 int64_t listpack_replace_growth(const char *lp, uint32_t at, struct slice s)
@@ -423,14 +441,25 @@ int64_t listpack_replace_growth(const char *lp, uint32_t at, struct slice s)
     return (int64_t)form_of(s).total - (int64_t)entry_size(lp + at);
 }
 
-void listpack_replace(char *lp, uint32_t at, struct slice s)
+static void replace_form(char *lp, uint32_t at, struct slice s, const struct form *f)
 {
     uint32_t size = listpack_size(lp), old = entry_size(lp + at);
+    if (f->total != old)
+        memmove(lp + at + f->total, lp + at + old, size - at - old);
+    put_entry(lp + at, s, f);
+    set_size(lp, size - old + f->total);
+}
+
+void listpack_replace(char *lp, uint32_t at, struct slice s)
+{
     struct form f = form_of(s);
-    if (f.total != old)
-        memmove(lp + at + f.total, lp + at + old, size - at - old);
-    put_entry(lp + at, s, &f);
-    set_size(lp, size - old + f.total);
+    replace_form(lp, at, s, &f);
+}
+
+void listpack_replace_number(char *lp, uint32_t at, int64_t number)
+{
+    struct form f = form_of_number(number);
+    replace_form(lp, at, (struct slice){NULL, 0}, &f);
 }
 
 uint32_t listpack_remove(char *lp, uint32_t at, uint32_t count)

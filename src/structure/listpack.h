@@ -53,6 +53,11 @@ uint32_t listpack_find(const char *lp, uint32_t at, struct slice s, uint32_t ski
 /* Insert before `at` (0: at the end). The buffer must have room for listpack_entry_size(s) more
  * bytes. s must not point into lp. Returns the new element's offset. */
 uint32_t listpack_insert(char *lp, uint32_t at, struct slice s);
+/* The same for a number: at most LISTPACK_NUMBER_BYTES more. */
+#define LISTPACK_NUMBER_BYTES 10
+uint32_t listpack_insert_number(char *lp, uint32_t at, int64_t number);
+/* Put a number in an element's place. The buffer must have room for it to grow. */
+void listpack_replace_number(char *lp, uint32_t at, int64_t number);
 /* How many bytes more (or less) replacing takes, and the replacing. */
 int64_t listpack_replace_growth(const char *lp, uint32_t at, struct slice s);
 void listpack_replace(char *lp, uint32_t at, struct slice s);
