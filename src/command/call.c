@@ -75,6 +75,14 @@ void call_changed(struct call *c, struct db *db, struct slice key, enum event_cl
         c->hooks->changed(c, db, key, (int)class, event);
 }
 
+void call_changed_aside(struct call *c, struct db *db, struct slice key, enum event_class class,
+                        const char *event, uint64_t changes)
+{
+    c->ks->dirty += changes;
+    if (__builtin_expect(c->hooks != NULL && c->hooks->wanted, 0))
+        c->hooks->changed(c, db, key, (int)class | EVENT_KEEPS_WATCH, event);
+}
+
 void call_effect_put(struct call *c, const struct db *db, const struct slice *argv, int argc)
 {
     if (c->stream == NULL)

@@ -24,6 +24,7 @@ struct parser_pieces;
  * then `changed` is not called. */
 struct call_hooks {
     bool wanted;
+    /* event_class may have EVENT_KEEPS_WATCH; event may be NULL then. */
     void (*changed)(struct call *c, struct db *db, struct slice key, int event_class,
                     const char *event);
     /* Lets the client wait: see command/wait.h. NULL: nobody may. */
@@ -119,6 +120,12 @@ enum event_class {
  * same change). `event` is NULL for the few changes that Redis publishes none for. */
 void call_changed(struct call *c, struct db *db, struct slice key, enum event_class class,
                   const char *event, uint64_t changes);
+
+/* The same for what is no change of the key to those who WATCH it, as in Redis: consumer groups.
+ * `event` may be NULL: then nothing is published. */
+#define EVENT_KEEPS_WATCH 256
+void call_changed_aside(struct call *c, struct db *db, struct slice key, enum event_class class,
+                        const char *event, uint64_t changes);
 
 /* Effects. What a command did goes to the stream of effects, from which the log and replicas have
  * it; see persist/log/stream.h. A handler that counted a change (call_changed) need not do

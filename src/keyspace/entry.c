@@ -21,6 +21,8 @@ size_t entry_fixed_value_size(enum entry_encoding encoding)
         return sizeof(struct btree);
     case ENTRY_ZTREE:
         return sizeof(struct zset_root);
+    case ENTRY_STREAM_TREES:
+        return sizeof(struct stream_root);
     case ENTRY_BYTES:
     case ENTRY_LISTPACK:
     case ENTRY_INTSET:
@@ -121,6 +123,11 @@ size_t entry_memory(const struct entry *e)
     case ENTRY_ZTREE: {
         const struct zset_root *z = value;
         return size + btree_bytes(&z->tree) + dict_bytes(&z->index) + dict_bytes(&z->crowd);
+    }
+    case ENTRY_STREAM_TREES: {
+        const struct stream_root *s = value;
+        return size + btree_bytes(&s->nodes) + btree_bytes(&s->groups) + btree_bytes(&s->pending) +
+               btree_bytes(&s->owned) + (s->tail ? s->tail->size : 0);
     }
     default:
         return size;

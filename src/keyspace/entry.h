@@ -57,7 +57,8 @@ enum entry_encoding {
     ENTRY_INTSET,   /* set */
     ENTRY_DICT,     /* hash, set: struct dict */
     ENTRY_BTREE,    /* list: struct btree */
-    ENTRY_ZTREE     /* zset: struct zset_root */
+    ENTRY_ZTREE,    /* zset: struct zset_root */
+    ENTRY_STREAM_TREES /* stream: struct stream_root */
 };
 
 /* A large sorted set: the tree holds 8 bytes of score (btree_put_double) + member; the index maps
@@ -66,6 +67,34 @@ enum entry_encoding {
 struct zset_root {
     struct btree tree;
     struct dict index, crowd;
+};
+
+/* The id of a stream's entry: milliseconds, and a number within one. */
+struct stream_id {
+    uint64_t ms, seq;
+};
+
+/* The newest entries of a stream: one item as the tree of nodes has it (type/stream.h), with room to
+ * grow in place. */
+struct stream_tail {
+    uint64_t birth;
+    uint64_t size; /* of the block */
+    char item[];
+};
+
+/* A stream: see type/stream.h. */
+struct stream_root {
+    struct btree nodes;       /* packed entries, all but the newest */
+    struct stream_tail *tail; /* NULL: there are no entries */
+    struct btree groups;      /* consumer groups and their consumers */
+    struct btree pending;     /* by group and id */
+    struct btree owned;       /* by group, consumer and id */
+    uint64_t length;
+    struct stream_id first;       /* the oldest entry; 0-0 when there is none */
+    struct stream_id last;        /* the highest id ever given */
+    struct stream_id max_deleted; /* the highest id that was deleted, not trimmed */
+    uint64_t added;               /* entries ever added */
+    uint64_t next_group;          /* the number that the next group gets */
 };
 
 enum entry_flag {

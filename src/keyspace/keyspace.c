@@ -53,6 +53,18 @@ static void item_free_below(struct epoch_reclaim *ctx, void *item, uint64_t seen
         dict_free_below(ctx, &z->crowd, seen);
         break;
     }
+    case ENTRY_STREAM_TREES: {
+        const struct stream_root *s = value;
+        btree_free_below(ctx, &s->nodes, seen);
+        btree_free_below(ctx, &s->groups, seen);
+        btree_free_below(ctx, &s->pending, seen);
+        btree_free_below(ctx, &s->owned, seen);
+        if (s->tail && s->tail->birth > seen)
+            mem_free(s->tail);
+        else if (s->tail)
+            epoch_keep(ctx, EPOCH_BLOCK, s->tail, s->tail->birth);
+        break;
+    }
     default:
         break;
     }
@@ -103,7 +115,9 @@ struct keyspace *keyspace_new(int db_count, bool with_reclaimer)
                                           .zset_max_listpack_entries = 128,
                                           .zset_max_listpack_value = 64,
                                           .list_max_listpack_size = -2,
-                                          .hll_sparse_max_bytes = 3000};
+                                          .hll_sparse_max_bytes = 3000,
+                                          .stream_node_max_bytes = 4096,
+                                          .stream_node_max_entries = 100};
     ks->string_size_max = 512ULL << 20;
     ks->lfu_log_factor = 10;
     ks->lfu_decay_minutes = 1;
@@ -284,6 +298,16 @@ static void retire_below(struct keyref *ref, const struct entry *e)
         btree_clear(&z.tree, epoch);
         dict_clear(&z.index, epoch);
         dict_clear(&z.crowd, epoch);
+        break;
+    }
+    case ENTRY_STREAM_TREES: {
+        struct stream_root s = *(const struct stream_root *)value;
+        btree_clear(&s.nodes, epoch);
+        btree_clear(&s.groups, epoch);
+        btree_clear(&s.pending, epoch);
+        btree_clear(&s.owned, epoch);
+        if (s.tail)
+            epoch_retire(epoch, s.tail, s.tail->size, s.tail->birth);
         break;
     }
     default:
@@ -627,6 +651,21 @@ void keyref_copy_from(struct keyref *to, const struct entry *from, int64_t due)
         copy_btree(&z->tree, &s->tree, epoch);
         copy_dict(&z->index, &s->index, epoch);
         copy_dict(&z->crowd, &s->crowd, epoch);
+        break;
+    }
+    case ENTRY_STREAM_TREES: {
+        struct stream_root *to_root = value;
+        const struct stream_root *s = source;
+        *to_root = *s;
+        copy_btree(&to_root->nodes, &s->nodes, epoch);
+        copy_btree(&to_root->groups, &s->groups, epoch);
+        copy_btree(&to_root->pending, &s->pending, epoch);
+        copy_btree(&to_root->owned, &s->owned, epoch);
+        if (s->tail) {
+            to_root->tail = mem_alloc(s->tail->size);
+            memcpy(to_root->tail, s->tail, s->tail->size);
+            to_root->tail->birth = epoch->now;
+        }
         break;
     }
     case ENTRY_INT:

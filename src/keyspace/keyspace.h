@@ -31,6 +31,7 @@ struct encoding_limits {
     int64_t zset_max_listpack_entries, zset_max_listpack_value;
     int64_t list_max_listpack_size, list_compress_depth;
     int64_t hll_sparse_max_bytes;
+    int64_t stream_node_max_bytes, stream_node_max_entries;
 };
 
 struct keyspace;

@@ -104,8 +104,8 @@ INT(set_max_listpack_entries, "set-max-listpack-entries", NULL, 128, 0, INT64_MA
 INT(set_max_listpack_value, "set-max-listpack-value", NULL, 64, 0, INT64_MAX, LIVE)
 INT(stream_idmp_duration, "stream-idmp-duration", NULL, 100, 1, 86400, LIVE | INERT)
 INT(stream_idmp_maxsize, "stream-idmp-maxsize", NULL, 100, 1, 10000, LIVE | INERT)
-MEMORY(stream_node_max_bytes, "stream-node-max-bytes", NULL, 4096, 0, INT64_MAX, LIVE | INERT)
-INT(stream_node_max_entries, "stream-node-max-entries", NULL, 100, 0, INT64_MAX, LIVE | INERT)
+MEMORY(stream_node_max_bytes, "stream-node-max-bytes", NULL, 4096, 0, INT64_MAX, LIVE)
+INT(stream_node_max_entries, "stream-node-max-entries", NULL, 100, 0, INT64_MAX, LIVE)
 BOOL(vset_force_single_threaded_execution, "vset-force-single-threaded-execution", NULL, false,
      LIVE | INERT)
 INT(zset_max_listpack_entries, "zset-max-listpack-entries", "zset-max-ziplist-entries", 128, 0,

@@ -73,11 +73,11 @@ static void on_changed(struct call *c, struct db *db, struct slice key, int even
                        const char *event)
 {
     struct server *s = c->server;
-    if (s->watches->count != 0)
+    if (s->watches->count != 0 && !(event_class & EVENT_KEEPS_WATCH))
         watch_touch(s, db, key, call_hash(c, key));
     if (s->limits.notify_events && event != NULL)
-        pubsub_notify(s, notify_bits[event_class], event, key, db->id);
-    if (tracking_wanted(s))
+        pubsub_notify(s, notify_bits[event_class & ~EVENT_KEEPS_WATCH], event, key, db->id);
+    if (tracking_wanted(s) && !(event_class & EVENT_KEEPS_WATCH))
         tracking_changed(s, c->client, key);
     if (s->hold_replies)
         hold_note_change(s->hold, db, call_hash(c, key));
@@ -144,6 +144,8 @@ void server_apply_config(struct server *s)
     e->list_max_listpack_size = c->list_max_listpack_size;
     e->list_compress_depth = c->list_compress_depth;
     e->hll_sparse_max_bytes = c->hll_sparse_max_bytes;
+    e->stream_node_max_bytes = c->stream_node_max_bytes;
+    e->stream_node_max_entries = c->stream_node_max_entries;
     s->ks->string_size_max = (uint64_t)c->proto_max_bulk_len;
     s->ks->lfu =
         c->maxmemory_policy == POLICY_VOLATILE_LFU || c->maxmemory_policy == POLICY_ALLKEYS_LFU;

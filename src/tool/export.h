@@ -28,6 +28,12 @@ extern const struct export_format export_jsonl, export_resp, export_csv;
 /* A value as JSON lines have it; with `flush` calls export_flush now and then. */
 void export_json_value(struct text *out, const struct entry *e, bool flush);
 
+/* Commands as RESP has them: one of `count` arguments, its name itself counted, which follow. */
+void export_resp_begin(struct text *out, size_t count, const char *name);
+void export_resp_bulk(struct text *out, struct slice s);
+/* The commands that make a stream with its groups (export_stream.c). */
+void export_resp_stream(struct text *out, const struct entry *e);
+
 /* The most that gathers in `out` before it is written. */
 #define EXPORT_FLUSH_SIZE (256 * 1024)
 /* Write out what has gathered once it is much. */

@@ -7,6 +7,7 @@
  *     string     the string             set     [member, ...]
  *     list       [item, ...]            zset    [[member, score], ...]; "inf" and "-inf" as strings
  *     hash       [[field, value], ...]
+ *     stream     [[id, [field, value, ...]], ..., {"last_id":..., "groups":[...], ...}]
  *
  * Pairs and not objects, as fields keep their order and may hold any bytes: a string that is not
  * UTF-8 is {"base64":"..."}.
@@ -28,7 +29,11 @@ static void add_score(struct text *out, const struct value_element *element)
 
 static void add_element(struct text *out, enum entry_type type, const struct value_element *element)
 {
-    if (type != ENTRY_HASH && type != ENTRY_ZSET) {
+    if (type == ENTRY_STREAM && element->field.size == 0) {
+        text_append(out, element->value.data, element->value.size);
+        return;
+    }
+    if (type != ENTRY_HASH && type != ENTRY_ZSET && type != ENTRY_STREAM) {
         text_append_json(out, element->value);
         return;
     }
@@ -37,6 +42,8 @@ static void add_element(struct text *out, enum entry_type type, const struct val
     text_append_cstr(out, ",");
     if (type == ENTRY_ZSET)
         add_score(out, element);
+    else if (type == ENTRY_STREAM)
+        text_append(out, element->value.data, element->value.size);
     else
         text_append_json(out, element->value);
     text_append_cstr(out, "]");

@@ -14,17 +14,17 @@
 #define BATCH_ELEMENTS 256
 #define BATCH_BYTES (128 * 1024)
 
-static void add_bulk(struct text *out, struct slice s)
+void export_resp_bulk(struct text *out, struct slice s)
 {
     text_appendf(out, "$%zu\r\n", s.size);
     text_append(out, s.data, s.size);
     text_append_cstr(out, "\r\n");
 }
 
-static void begin_command(struct text *out, size_t count, const char *name)
+void export_resp_begin(struct text *out, size_t count, const char *name)
 {
     text_appendf(out, "*%zu\r\n", count);
-    add_bulk(out, slice_cstr(name));
+    export_resp_bulk(out, slice_cstr(name));
 }
 
 /* The command that adds elements to a value of this type, with what has gathered in `body`. */
@@ -35,8 +35,8 @@ static void add_batch(struct text *out, const struct entry *e, struct text *body
                                                         [ENTRY_SET] = "SADD",
                                                         [ENTRY_ZSET] = "ZADD",
                                                         [ENTRY_HASH] = "HSET"};
-    begin_command(out, *count + 2, names[entry_type(e)]);
-    add_bulk(out, entry_key(e));
+    export_resp_begin(out, *count + 2, names[entry_type(e)]);
+    export_resp_bulk(out, entry_key(e));
     text_append(out, body->data, body->size);
     text_clear(body);
     *count = 0;
@@ -47,13 +47,13 @@ static void add_batch(struct text *out, const struct entry *e, struct text *body
 static size_t add_element(struct text *body, enum entry_type type, const struct value_element *element)
 {
     if (type == ENTRY_ZSET) {
-        add_bulk(body, element->value);
-        add_bulk(body, element->field);
+        export_resp_bulk(body, element->value);
+        export_resp_bulk(body, element->field);
         return 2;
     }
     if (type == ENTRY_HASH)
-        add_bulk(body, element->field);
-    add_bulk(body, element->value);
+        export_resp_bulk(body, element->field);
+    export_resp_bulk(body, element->value);
     return type == ENTRY_HASH ? 2 : 1;
 }
 
@@ -65,12 +65,14 @@ static void add(struct text *out, const struct export_key *key, int db_before)
     struct value_element element;
     size_t count = 0;
     if (key->db != db_before) {
-        begin_command(out, 2, "SELECT");
+        export_resp_begin(out, 2, "SELECT");
         snprintf(number, sizeof(number), "%d", key->db);
-        add_bulk(out, slice_cstr(number));
+        export_resp_bulk(out, slice_cstr(number));
     }
+    if (entry_type(key->e) == ENTRY_STREAM)
+        export_resp_stream(out, key->e);
     value_iter_init(&it, key->e);
-    while (value_iter_next(&it, &element)) {
+    while (entry_type(key->e) != ENTRY_STREAM && value_iter_next(&it, &element)) {
         count += add_element(&body, entry_type(key->e), &element);
         if (count >= BATCH_ELEMENTS || body.size >= BATCH_BYTES)
             add_batch(out, key->e, &body, &count);
@@ -79,10 +81,10 @@ static void add(struct text *out, const struct export_key *key, int db_before)
         add_batch(out, key->e, &body, &count);
     value_iter_deinit(&it);
     if (entry_due(key->e) != ENTRY_NO_EXPIRY) {
-        begin_command(out, 3, "PEXPIREAT");
-        add_bulk(out, entry_key(key->e));
+        export_resp_begin(out, 3, "PEXPIREAT");
+        export_resp_bulk(out, entry_key(key->e));
         snprintf(number, sizeof(number), "%" PRId64, entry_due(key->e));
-        add_bulk(out, slice_cstr(number));
+        export_resp_bulk(out, slice_cstr(number));
     }
     text_free(&body);
 }

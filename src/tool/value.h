@@ -7,19 +7,23 @@
 #define HF_TOOL_VALUE_H
 
 #include "base/number.h"
+#include "base/text.h"
 #include "keyspace/keyspace.h"
 #include "type/list.h"
 #include "type/member.h"
+#include "type/stream.h"
 #include "type/zset.h"
 
-/* Items, members or fields; 1 for a string. */
+/* Items, members, fields or entries; 1 for a string. */
 uint64_t value_count(const struct entry *e);
 
 /* Iteration. What an element is made of:
  *     string           value: all of it, the only element
  *     list, set        value
  *     hash             field, value
- *     zset             field: the member; value: the score as text, and as a number in `score` */
+ *     zset             field: the member; value: the score as text, and as a number in `score`
+ *     stream           field: the id; value: fields and values as a JSON array; and last, without a
+ *                      field, everything else (ids, counters, groups) as a JSON object */
 struct value_element {
     struct slice field, value;
     double score;
@@ -30,7 +34,9 @@ struct value_iter {
     struct list_iter list;
     struct member_iter member;
     struct zset_iter zset;
-    char number[NUMBER_DOUBLE_SIZE];
+    struct stream_iter stream;
+    struct text json; /* a stream's element */
+    char number[NUMBER_DOUBLE_SIZE + 8]; /* also an id */
     char *heap; /* of a large string */
 };
 void value_iter_init(struct value_iter *it, const struct entry *e);

@@ -7,12 +7,14 @@
 #include "type/digest.h"
 
 #include <arpa/inet.h>
+#include <inttypes.h>
 #include <openssl/sha.h>
 #include <stdio.h>
 
 #include "base/mem.h"
 #include "type/list.h"
 #include "type/member.h"
+#include "type/stream.h"
 #include "type/string.h"
 #include "type/zset.h"
 
@@ -95,9 +97,28 @@ static void digest_members(struct digest *d, const struct entry *e)
     }
 }
 
+static void digest_stream(struct digest *d, const struct entry *e)
+{
+    struct stream_iter it;
+    struct stream_item item;
+    struct stream_pair pair;
+    stream_iter_init(&it, stream_root_of(e), STREAM_ID_MIN, STREAM_ID_MAX, false);
+    while (stream_iter_next(&it, &item)) {
+        char id[64];
+        int n = snprintf(id, sizeof(id), "%" PRIu64 ".%" PRIu64, item.id.ms, item.id.seq);
+        digest_mix(d, id, (size_t)n);
+        for (uint64_t i = 0; i < item.fields; i++) {
+            stream_item_pair(&item, &pair);
+            digest_mix(d, pair.field.data, pair.field.size);
+            digest_mix(d, pair.value.data, pair.value.size);
+        }
+    }
+}
+
 void digest_value(struct digest *d, const struct entry *e)
 {
-    mix_number(d, (uint32_t)entry_type(e));
+    /* To Redis, 5 are modules' values. */
+    mix_number(d, entry_type(e) == ENTRY_STREAM ? 6 : (uint32_t)entry_type(e));
     switch (entry_type(e)) {
     case ENTRY_STRING:
         digest_string(d, e);
@@ -111,6 +132,9 @@ void digest_value(struct digest *d, const struct entry *e)
     case ENTRY_SET:
     case ENTRY_HASH:
         digest_members(d, e);
+        break;
+    case ENTRY_STREAM:
+        digest_stream(d, e);
         break;
     default:
         break;

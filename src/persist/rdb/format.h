@@ -6,8 +6,8 @@
  *     records: opcode or (expiry, idle, frequency)* type key value
  *     EOF (255) and, from version 5 on, the CRC64 of all bytes before it, or 0 for "not summed"
  *
- * Read: versions 1 to 12, all encodings of the five types. A file with modules' data, functions,
- * streams or fields that expire is refused with the offset, as leaving them out would lose data.
+ * Read: versions 1 to 12, all encodings of the six types. A file with modules' data, functions or
+ * fields that expire is refused with the offset, as leaving them out would lose data.
  * Written: version 10 (Redis 7.0) by default.
  */
 #ifndef HF_PERSIST_RDB_FORMAT_H
@@ -88,12 +88,17 @@ void rdb_drop_entry(struct rdb_loader *l, struct entry *e);
 bool rdb_check_value(struct rdb_reader *r, uint8_t type, struct rdb_loader *l);
 
 /* The lowest version that can express the entry; no entry needs more than RDB_VERSION_NEEDED_MOST. */
-#define RDB_VERSION_NEEDED_MOST 8
+#define RDB_VERSION_NEEDED_MOST 9
 int rdb_version_needed(const struct entry *e);
 
 /* The type code that an entry is written as, and its value. Reads only: any thread, frozen entries. */
 uint8_t rdb_type_of(const struct entry *e, int version);
 void rdb_save_value(struct rdb_writer *w, const struct entry *e);
+
+/* Streams (stream_load.c, stream_save.c). Build into an empty root, which is to be cleared on failure
+ * too; or with NULL prove only, but for names and pending entries that occur twice. */
+bool rdb_load_stream(struct rdb_reader *r, uint8_t type, struct stream_root *s, struct epoch *e);
+void rdb_save_stream(struct rdb_writer *w, uint8_t type, const struct stream_root *s);
 
 /* Files (file_load.c, file_save.c) -------------------------------------------------------------- */
 

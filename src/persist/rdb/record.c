@@ -257,8 +257,70 @@ static bool skip_element(struct rdb_reader *r, const struct shape *shape)
     return shape->doubles == 0 || rdb_read_double(r, &score);
 }
 
+static bool skip_lengths(struct rdb_reader *r, unsigned count)
+{
+    uint64_t ignored;
+    while (count-- > 0) {
+        if (!read_plain_length(r, &ignored))
+            return false;
+    }
+    return true;
+}
+
+/* A count of things that are so many bytes each, with a length behind each if `length`. */
+static bool skip_records(struct rdb_reader *r, uint64_t size, bool length)
+{
+    uint64_t count;
+    if (!rdb_read_count(r, size, &count))
+        return false;
+    for (; count > 0; count--) {
+        if (!skip_bytes(r, size) || (length && !skip_lengths(r, 1)))
+            return false;
+    }
+    return true;
+}
+
+/* The form is drawn in stream_load.c. */
+static bool skip_group(struct rdb_reader *r, int version)
+{
+    enum { ID = 16, TIME = 8 };
+    uint64_t consumers;
+    if (!skip_string(r) || !skip_lengths(r, version >= 2 ? 3 : 2) ||
+        !skip_records(r, ID + TIME, true) || !rdb_read_count(r, 1, &consumers))
+        return false;
+    for (; consumers > 0; consumers--) {
+        if (!skip_string(r) || !skip_bytes(r, version >= 3 ? 2 * TIME : TIME) ||
+            !skip_records(r, ID, false))
+            return false;
+    }
+    return true;
+}
+
+static bool skip_stream(struct rdb_reader *r, int version)
+{
+    uint64_t nodes, groups;
+    if (!rdb_read_count(r, 2, &nodes))
+        return false;
+    for (; nodes > 0; nodes--) {
+        if (!skip_string(r) || !skip_string(r))
+            return false;
+    }
+    if (!skip_lengths(r, version >= 2 ? 8 : 3) || !rdb_read_count(r, 1, &groups))
+        return false;
+    for (; groups > 0; groups--) {
+        if (!skip_group(r, version))
+            return false;
+    }
+    return true;
+}
+
 bool rdb_skip_value(struct rdb_reader *r, uint8_t type)
 {
+    if (type == RDB_STREAM_LISTPACKS || type == RDB_STREAM_LISTPACKS_2 ||
+        type == RDB_STREAM_LISTPACKS_3)
+        return skip_stream(r, type == RDB_STREAM_LISTPACKS     ? 1
+                              : type == RDB_STREAM_LISTPACKS_2 ? 2
+                                                               : 3);
     if (type >= sizeof(shapes) / sizeof(shapes[0]) || shapes[type].strings == 0)
         return rdb_fail(r, ERROR_UNSUPPORTED, "a value of type code %d is not supported", type);
     const struct shape *shape = &shapes[type];
@@ -296,6 +358,10 @@ enum entry_type rdb_entry_type(uint8_t type)
     case RDB_HASH_ZIPLIST:
     case RDB_HASH_LISTPACK:
         return ENTRY_HASH;
+    case RDB_STREAM_LISTPACKS:
+    case RDB_STREAM_LISTPACKS_2:
+    case RDB_STREAM_LISTPACKS_3:
+        return ENTRY_STREAM;
     default:
         return ENTRY_TYPE_COUNT;
     }

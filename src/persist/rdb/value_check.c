@@ -177,6 +177,10 @@ bool rdb_check_value(struct rdb_reader *r, uint8_t type, struct rdb_loader *l)
         return check_listpack(r, 2, true);
     case RDB_LIST_QUICKLIST_2:
         return check_quicklist(r);
+    case RDB_STREAM_LISTPACKS:
+    case RDB_STREAM_LISTPACKS_2:
+    case RDB_STREAM_LISTPACKS_3:
+        return rdb_load_stream(r, type, NULL, NULL);
     default: {
         struct entry *e = NULL;
         bool ok = rdb_load_value(r, type, SLICE("?"), ENTRY_NO_EXPIRY, l, &e);

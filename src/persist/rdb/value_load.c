@@ -78,6 +78,15 @@ void rdb_drop_entry(struct rdb_loader *l, struct entry *e)
         dict_clear(&((struct zset_root *)value)->index, l->epoch);
         dict_clear(&((struct zset_root *)value)->crowd, l->epoch);
         break;
+    case ENTRY_STREAM_TREES: {
+        struct stream_root *s = value;
+        btree_clear(&s->nodes, l->epoch);
+        btree_clear(&s->groups, l->epoch);
+        btree_clear(&s->pending, l->epoch);
+        btree_clear(&s->owned, l->epoch);
+        mem_free(s->tail);
+        break;
+    }
     default:
         break;
     }
@@ -427,6 +436,34 @@ static bool load_hash_listpack(struct rdb_loader *l, struct entry **e)
     return finish_aside(l, true, e);
 }
 
+/* Streams --------------------------------------------------------------------------------------- */
+
+static bool load_stream(struct rdb_loader *l, uint8_t type, struct entry **e)
+{
+    struct entry *fresh = entry_new(l->key, l->due, ENTRY_STREAM, ENTRY_STREAM_TREES, 0);
+    if (!rdb_load_stream(l->r, type, (struct stream_root *)(uintptr_t)entry_value(fresh), l->epoch)) {
+        rdb_drop_entry(l, fresh);
+        return false;
+    }
+    *e = fresh;
+    return true;
+}
+
+static bool load_stream_1(struct rdb_loader *l, struct entry **e)
+{
+    return load_stream(l, RDB_STREAM_LISTPACKS, e);
+}
+
+static bool load_stream_2(struct rdb_loader *l, struct entry **e)
+{
+    return load_stream(l, RDB_STREAM_LISTPACKS_2, e);
+}
+
+static bool load_stream_3(struct rdb_loader *l, struct entry **e)
+{
+    return load_stream(l, RDB_STREAM_LISTPACKS_3, e);
+}
+
 static load_fn *const loaders[] = {
     [RDB_STRING] = load_string,
     [RDB_LIST] = load_list,
@@ -444,6 +481,9 @@ static load_fn *const loaders[] = {
     [RDB_ZSET_LISTPACK] = load_zset_listpack,
     [RDB_LIST_QUICKLIST_2] = load_quicklist_2,
     [RDB_SET_LISTPACK] = load_set_listpack,
+    [RDB_STREAM_LISTPACKS] = load_stream_1,
+    [RDB_STREAM_LISTPACKS_2] = load_stream_2,
+    [RDB_STREAM_LISTPACKS_3] = load_stream_3,
 };
 
 /* What is known but cannot be kept. */
@@ -453,10 +493,6 @@ static const char *unsupported(uint8_t type)
     case RDB_MODULE:
     case RDB_MODULE_2:
         return "a module's value";
-    case RDB_STREAM_LISTPACKS:
-    case RDB_STREAM_LISTPACKS_2:
-    case RDB_STREAM_LISTPACKS_3:
-        return "a stream";
     case RDB_HASH_METADATA_PRE_GA:
     case RDB_HASH_LISTPACK_EX_PRE_GA:
     case RDB_HASH_METADATA:

@@ -35,6 +35,8 @@ int rdb_version_needed(const struct entry *e)
     case ENTRY_ZSET:
         length = zset_count(e);
         break;
+    case ENTRY_STREAM:
+        return 9;
     default:
         break;
     }
@@ -58,6 +60,10 @@ uint8_t rdb_type_of(const struct entry *e, int version)
         return listpack ? RDB_ZSET_LISTPACK : version >= 8 ? RDB_ZSET_2 : RDB_ZSET;
     case ENTRY_HASH:
         return listpack ? RDB_HASH_LISTPACK : RDB_HASH;
+    case ENTRY_STREAM:
+        return version >= 11   ? RDB_STREAM_LISTPACKS_3
+               : version >= 10 ? RDB_STREAM_LISTPACKS_2
+                               : RDB_STREAM_LISTPACKS;
     default:
         return RDB_STRING;
     }
@@ -198,7 +204,8 @@ static void save_zset(struct rdb_writer *w, const struct entry *e)
 
 void rdb_save_value(struct rdb_writer *w, const struct entry *e)
 {
-    switch (rdb_type_of(e, w->version)) {
+    uint8_t type = rdb_type_of(e, w->version);
+    switch (type) {
     case RDB_STRING:
         save_string(w, e);
         break;
@@ -217,6 +224,11 @@ void rdb_save_value(struct rdb_writer *w, const struct entry *e)
     case RDB_ZSET:
     case RDB_ZSET_2:
         save_zset(w, e);
+        break;
+    case RDB_STREAM_LISTPACKS:
+    case RDB_STREAM_LISTPACKS_2:
+    case RDB_STREAM_LISTPACKS_3:
+        rdb_save_stream(w, type, entry_value(e));
         break;
     default: /* a listpack or intset, as it stands */
         rdb_write_string(w, entry_bytes(e));

@@ -98,7 +98,6 @@ int main(void)
     ks = keyspace_new(16, false);
     ks->now_ms = 1;
     ks->string_size_max = 512 << 20;
-    ks->limits = (struct encoding_limits){512, 64, 512, 128, 64, 128, 64, -2, 0, 3000};
     fill();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),

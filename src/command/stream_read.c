@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * XREAD and XREADGROUP.
+ */
+#include "base/mem.h"
+#include "command/stream_common.h"
+#include "command/wait.h"
+#include "handlers.h"
+
+/* A request as it was understood. Arguments are told by their positions. */
+struct read {
+    bool by_group, no_ack, blocks;
+    int64_t timeout_ms;
+    int group_at; /* of the group's name; the consumer's is behind it */
+    int keys_at, key_count; /* the ids are behind the keys */
+    uint64_t count;         /* 0: all */
+};
+
+static bool fail(struct call *c, const char *message)
+{
+    reply_error(c->reply, message);
+    return false;
+}
+
+static bool parse(struct call *c, bool by_group, struct read *r)
+{
+    *r = (struct read){.by_group = by_group};
+    for (int i = 1; i < c->argc && r->keys_at == 0; i++) {
+        int more = c->argc - 1 - i;
+        if (slice_is(c->argv[i], "count") && more) {
+            int64_t count;
+            if (!call_int64(c, c->argv[++i], &count, NULL))
+                return false;
+            r->count = count < 0 ? 0 : (uint64_t)count;
+        } else if (slice_is(c->argv[i], "block") && more) {
+            if (!call_timeout_ms(c, c->argv[++i], &r->timeout_ms))
+                return false;
+            r->blocks = true;
+        } else if (slice_is(c->argv[i], "streams") && more) {
+            r->keys_at = i + 1;
+            if (more % 2 != 0)
+                return fail(c, "ERR Unbalanced XREAD list of streams: for each stream key an ID or "
+                               "'$' must be specified.");
+            r->key_count = more / 2;
+        } else if (slice_is(c->argv[i], "group") && more >= 2) {
+            if (!by_group)
+                return fail(c, "ERR The GROUP option is only supported by XREADGROUP. You called "
+                               "XREAD instead.");
+            r->group_at = i + 1;
+            i += 2;
+        } else if (slice_is(c->argv[i], "noack")) {
+            if (!by_group)
+                return fail(c, "ERR The NOACK option is only supported by XREADGROUP. You called "
+                               "XREAD instead.");
+            r->no_ack = true;
+        } else {
+            reply_syntax_error(c->reply);
+            return false;
+        }
+    }
+    if (r->keys_at == 0) {
+        reply_syntax_error(c->reply);
+        return false;
+    }
+    if (by_group && r->group_at == 0)
+        return fail(c, "ERR Missing GROUP option for XREADGROUP");
+    return true;
+}
+
+/* The id behind which one stream is read: that of the last entry for `$`, the highest one for `>`. */
+static bool resolve_id(struct call *c, const struct read *r, int i, struct stream_id *id)
+{
+    struct slice key = c->argv[r->keys_at + i], text = c->argv[r->keys_at + r->key_count + i];
+    struct stream_group g;
+    struct entry *e;
+    if (!call_find(c, key, ENTRY_STREAM, &e))
+        return false;
+    if (r->by_group &&
+        (!e || !stream_group_find(stream_root_of(e), c->argv[r->group_at], &g))) {
+        struct slice group = c->argv[r->group_at];
+        reply_errorf(c->reply,
+                     "NOGROUP No such key '%.*s' or consumer group '%.*s' in XREADGROUP with GROUP "
+                     "option",
+                     (int)key.size, key.data, (int)group.size, group.data);
+        return false;
+    }
+    if (text.size == 1 && text.data[0] == '$') {
+        if (r->by_group)
+            return fail(c, "ERR The $ ID is meaningless in the context of XREADGROUP: you want to "
+                           "read the history of this consumer by specifying a proper ID, or use the "
+                           "> ID to get new messages. The $ ID would just return an empty result "
+                           "set.");
+        *id = e ? stream_root_of(e)->last : STREAM_ID_MIN;
+        return true;
+    }
+    if (text.size == 1 && text.data[0] == '>') {
+        if (!r->by_group)
+            return fail(c, "ERR The > ID can be specified only when calling XREADGROUP using the "
+                           "GROUP <group> <consumer> option.");
+        *id = STREAM_ID_MAX;
+        return true;
+    }
+    return call_stream_id_strict(c, text, 0, id, NULL);
+}
+
+/* Replies: the first stream that has something begins the outer array or map. */
+struct answer {
+    struct reply_mark mark;
+    size_t streams;
+};
+
+static void begin_stream(struct call *c, struct answer *a, struct slice key)
+{
+    if (a->streams++ == 0)
+        a->mark = reply_deferred_begin(c->reply);
+    if (c->reply->protocol == 2)
+        reply_array(c->reply, 2);
+    reply_bulk(c->reply, key);
+}
+
+static void end_answer(struct call *c, const struct answer *a)
+{
+    if (c->reply->protocol == 2)
+        reply_deferred_array(c->reply, a->mark, a->streams);
+    else
+        reply_deferred_map(c->reply, a->mark, a->streams);
+}
+
+static bool has_entries_behind(const struct stream_root *s, struct stream_id id)
+{
+    struct stream_item newest;
+    return stream_edge(s, true, &newest) && stream_id_compare(newest.id, id) > 0;
+}
+
+/* Serve one stream to a reader without a group. */
+static void read_plain(struct call *c, const struct read *r, const struct entry *e,
+                       struct slice key, struct stream_id id, struct answer *a)
+{
+    const struct stream_root *s = stream_root_of(e);
+    if (!has_entries_behind(s, id) || !stream_id_next(&id))
+        return;
+    begin_stream(c, a, key);
+    reply_stream_range(c->reply, s, id, STREAM_ID_MAX, r->count, false);
+}
+
+/* One stream for one consumer. */
+struct member {
+    struct keyref ref;
+    struct stream_root *s;
+    struct slice group_name, name;
+    struct stream_group g;
+    struct stream_consumer consumer;
+};
+
+/* What the consumer has pending behind an id: delivered once more. */
+static void read_history(struct call *c, const struct read *r, struct member *m,
+                         struct stream_id from)
+{
+    struct stream_pending p = {.id = from};
+    struct stream_item item;
+    uint64_t n = 0;
+    bool more = stream_id_next(&p.id);
+    struct reply_mark mark = reply_deferred_begin(c->reply);
+    for (; more && (r->count == 0 || n < r->count); n++, more = stream_id_next(&p.id)) {
+        if (!stream_pending_from(m->s, &m->g, m->consumer.number, p.id, &p))
+            break;
+        if (!stream_find(m->s, p.id, &item)) {
+            reply_array(c->reply, 2);
+            reply_stream_id(c->reply, p.id);
+            reply_null_array(c->reply);
+            continue;
+        }
+        p.delivered_ms = c->now_ms;
+        p.deliveries++;
+        stream_pending_put(m->s, &c->ks->epoch, &m->g, &p);
+        reply_stream_item(c->reply, item);
+        stream_effect_claim(c, m->ref.key, m->group_name, m->name, &p, m->g.last);
+    }
+    reply_deferred_array(c->reply, mark, n);
+}
+
+/* Entries that nobody of the group has got. */
+static void read_new(struct call *c, const struct read *r, struct member *m)
+{
+    struct stream_iter it;
+    struct stream_item item;
+    struct stream_id from = m->g.last;
+    uint64_t n = 0;
+    struct reply_mark mark = reply_deferred_begin(c->reply);
+    stream_iter_init(&it, m->s, from, STREAM_ID_MAX, false);
+    it.ended = !stream_id_next(&it.from);
+    while ((r->count == 0 || n < r->count) && stream_iter_next(&it, &item)) {
+        stream_group_advance(m->s, &m->g, item.id);
+        reply_stream_item(c->reply, item);
+        n++;
+        if (r->no_ack)
+            continue;
+        struct stream_pending p = {item.id, m->consumer.number, c->now_ms, 1};
+        stream_pending_put(m->s, &c->ks->epoch, &m->g, &p);
+        stream_effect_claim(c, m->ref.key, m->group_name, m->name, &p, m->g.last);
+    }
+    reply_deferred_array(c->reply, mark, n);
+    if (n == 0)
+        return;
+    stream_group_save(m->s, &c->ks->epoch, m->group_name, &m->g);
+    stream_effect_group(c, m->ref.key, m->group_name, &m->g);
+}
+
+/* Serve one stream to a consumer. */
+static void read_for_group(struct call *c, const struct read *r, struct slice key,
+                           struct stream_id id, struct answer *a)
+{
+    struct member m = {.group_name = c->argv[r->group_at], .name = c->argv[r->group_at + 1]};
+    bool history = stream_id_compare(id, STREAM_ID_MAX) != 0;
+    keyref_find(&m.ref, c->db, key, call_hash(c, key));
+    if (!m.ref.entry || entry_type(m.ref.entry) != ENTRY_STREAM ||
+        !stream_group_find(stream_root_of(m.ref.entry), m.group_name, &m.g))
+        return;
+    if (!history && !has_entries_behind(stream_root_of(m.ref.entry), m.g.last))
+        return;
+    call_effect_group(c);
+    stream_consumer_see(c, &m.ref, m.group_name, &m.g, m.name, &m.consumer);
+    m.s = stream_own(&m.ref);
+    begin_stream(c, a, key);
+    if (history) {
+        read_history(c, r, &m, id);
+    } else {
+        read_new(c, r, &m);
+        m.consumer.active_ms = c->now_ms;
+        stream_consumer_save(m.s, &c->ks->epoch, &m.g, &m.consumer);
+    }
+    call_changed_aside(c, c->db, key, EVENT_STREAM, NULL, 1);
+    call_no_effect(c); /* but what was given */
+}
+
+/* What a request is while it waits, and before. */
+struct reading {
+    struct read r;
+    struct stream_id ids[]; /* behind which to read; `>` is the highest there is */
+};
+
+/* Read one of the streams. */
+static void read_one(struct call *c, const struct reading *reading, int i, struct entry *e,
+                     struct answer *a)
+{
+    struct slice key = c->argv[reading->r.keys_at + i];
+    if (reading->r.by_group)
+        read_for_group(c, &reading->r, key, reading->ids[i], a);
+    else
+        read_plain(c, &reading->r, e, key, reading->ids[i], a);
+}
+
+/* A stream that is waited for was changed, or is gone. */
+static bool serve(struct call *c, struct slice key, struct entry *e, void *state)
+{
+    struct reading *reading = state;
+    struct answer answer = {.streams = 0};
+    struct stream_group g;
+    int i = 0;
+    while (!slice_equal(c->argv[reading->r.keys_at + i], key))
+        i++;
+    if (!e || entry_type(e) != ENTRY_STREAM) {
+        reply_error(c->reply, "UNBLOCKED the stream key no longer exists");
+        return true;
+    }
+    if (reading->r.by_group &&
+        !stream_group_find(stream_root_of(e), c->argv[reading->r.group_at], &g)) {
+        reply_error(c->reply,
+                    "NOGROUP the consumer group this client was blocked on no longer exists");
+        return true;
+    }
+    read_one(c, reading, i, e, &answer);
+    if (answer.streams > 0)
+        end_answer(c, &answer);
+    return answer.streams > 0;
+}
+
+static void wait(struct call *c, const struct reading *reading, size_t size)
+{
+    const struct read *r = &reading->r;
+    call_wait(c, &(struct call_wait){.type = ENTRY_STREAM,
+                                     .gone = r->by_group,
+                                     .keys = c->argv + r->keys_at,
+                                     .key_count = r->key_count,
+                                     .timeout_ms = r->timeout_ms,
+                                     .serve = serve,
+                                     .state = reading,
+                                     .state_size = size});
+}
+
+static void read_streams(struct call *c, bool by_group)
+{
+    struct read r;
+    if (!parse(c, by_group, &r))
+        return;
+    size_t size = sizeof(struct reading) + (size_t)r.key_count * sizeof(struct stream_id);
+    struct reading *reading = mem_alloc(size);
+    struct answer answer = {.streams = 0};
+    reading->r = r;
+    for (int i = 0; i < r.key_count; i++) {
+        if (!resolve_id(c, &r, i, &reading->ids[i]))
+            goto out;
+    }
+    for (int i = 0; i < r.key_count; i++) {
+        struct slice key = c->argv[r.keys_at + i];
+        struct entry *e = db_find(c->db, key, call_hash(c, key));
+        if (e)
+            read_one(c, reading, i, e, &answer);
+    }
+    if (answer.streams > 0)
+        end_answer(c, &answer);
+    else if (r.blocks)
+        wait(c, reading, size);
+    else
+        reply_null_array(c->reply);
+out:
+    mem_free(reading);
+}
+
+void cmd_xread(struct call *c)
+{
+    read_streams(c, false);
+}
+
+void cmd_xreadgroup(struct call *c)
+{
+    read_streams(c, true);
+}
