@@ -6,6 +6,36 @@ import random
 FAR_MS = 4102444800000
 
 
+def stream(add, rng):
+    """Streams: small ones, one of many nodes, with holes, groups and pending entries; one without entries."""
+    for i in range(1, 1500):
+        add(9, "XADD", "stream:big", f"{i // 3}-{i % 3 + 1}", "field", f"value {i}", "number", i)
+    add(9, "XDEL", "stream:big", *(f"{i}-1" for i in range(100, 200)))
+    add(9, "XTRIM", "stream:big", "MAXLEN", "=", 1000)
+    for i in range(1, 60):
+        add(0, "XADD", "stream:groups", f"{i}-{i}", *("f", i) * (i % 4 + 1), rng.randbytes(5), rng.randbytes(i * 3))
+    add(0, "XDEL", "stream:groups", "7-7", "59-59")
+    for group in ("g", "", b"\x00\xff", "a long name " * 10):
+        add(0, "XGROUP", "CREATE", "stream:groups", group, 5, "ENTRIESREAD", 5)
+        add(0, "XGROUP", "CREATECONSUMER", "stream:groups", group, "idle one")
+        for i in range(10, 50):
+            add(0, "XCLAIM", "stream:groups", group, f"consumer {i % 3}", 0, f"{i}-{i}", "TIME", 1700000000000 + i,
+                "RETRYCOUNT", i, "FORCE", "JUSTID", "LASTID", f"{i}-{i}")
+    add(1, "XGROUP", "CREATE", "stream:empty", "g", 0, "MKSTREAM")
+    add(15, "XADD", "stream:one", f"{2 ** 64 - 1}-{2 ** 64 - 2}", "", "")
+
+
+def without_times(reply):
+    """A reply of XINFO STREAM without what depends on the clock, or on when entries were deleted."""
+    if not isinstance(reply, list):
+        return reply
+    for name in (b"seen-time", b"radix-tree-keys", b"radix-tree-nodes"):
+        if name in reply:
+            at = reply.index(name)
+            reply = reply[:at] + reply[at + 2:]
+    return [without_times(x) for x in reply]
+
+
 def commands(seed=1):
     """Commands that make the data, as (database, command)."""
     rng = random.Random(seed)
@@ -61,9 +91,10 @@ def commands(seed=1):
     add(9, "ZADD", "zset:big", *(x for i in range(2000) for x in (repr(rng.uniform(-1e6, 1e6)), f"member {i}")))
     add(15, "ZADD", "zset:ties", *(x for i in range(500) for x in (i % 3, f"member {i}")))
 
+    stream(add, rng)
     for db, name, at in ((0, "list:small", 1), (0, "set:intset16", 2), (0, "hash:small", 3), (0, "zset:small", 4),
                          (1, "list:large", 5), (9, "set:big", 6), (9, "hash:big", 7), (9, "zset:big", 8),
-                         (15, "raw", 9), (15, "int", 10)):
+                         (15, "raw", 9), (15, "int", 10), (0, "stream:groups", 11)):
         add(db, "PEXPIREAT", name, FAR_MS + at)
     return out
 
@@ -83,7 +114,8 @@ def fill(raw, seed=1):
 
 
 READS = {"string": lambda k: ["GET", k], "list": lambda k: ["LRANGE", k, 0, -1], "hash": lambda k: ["HGETALL", k],
-         "set": lambda k: ["SMEMBERS", k], "zset": lambda k: ["ZRANGE", k, 0, -1, "WITHSCORES"]}
+         "set": lambda k: ["SMEMBERS", k], "zset": lambda k: ["ZRANGE", k, 0, -1, "WITHSCORES"],
+         "stream": lambda k: ["XINFO", "STREAM", k, "FULL", "COUNT", 0]}
 
 
 def contents(raw, databases=16):
@@ -101,6 +133,8 @@ def contents(raw, databases=16):
                 value = sorted(value)
             elif kind == "hash":
                 value = sorted(zip(value[::2], value[1::2]))
+            elif kind == "stream":
+                value = without_times(value)
             found[db, key] = (kind, due, value, str(digest[0]))
     raw("SELECT", 0)
     found["digest"] = str(raw("DEBUG", "DIGEST"))

@@ -2,8 +2,9 @@
 """Where random arguments come from: keys whose names tell which type they mostly hold, values at the
 sizes where encodings change, numbers, and what is not quite a number."""
 
-# Strings, lists, hashes, sets, sorted sets; HyperLogLogs and places, which are strings and sorted sets.
-TYPES = "slhSzpg"
+# Strings, lists, hashes, sets, sorted sets, streams; HyperLogLogs and places, which are strings and
+# sorted sets.
+TYPES = "slhSzxpg"
 
 KEYS = {t: [b"%s%d" % (t.encode(), i) for i in (1, 2, 3)] for t in TYPES}
 SHARED_KEYS = [b"k1", b"k2", b"", b"\x00bin\r\n\xff key", b"a key of more than a few bytes {tag} " * 3]
@@ -20,7 +21,7 @@ ODD_FLOATS = [b"nan", b"NaN", b"-nan", b"inf", b"-inf", b"+inf", b"Infinity", b"
 
 WORDS = [b"EX", b"PX", b"NX", b"XX", b"GT", b"LT", b"CH", b"INCR", b"GET", b"KEEPTTL", b"COUNT", b"MATCH", b"LIMIT",
          b"WITHSCORES", b"WITHVALUES", b"LEFT", b"RIGHT", b"BEFORE", b"AFTER", b"STORE", b"REPLACE", b"ABSTTL",
-         b"WEIGHTS", b"AGGREGATE", b"MIN", b"MAX", b"ASYNC", b"BYSCORE", b"BYLEX", b"REV", b"DB", b"*"]
+         b"WEIGHTS", b"AGGREGATE", b"MIN", b"MAX", b"ASYNC", b"BYSCORE", b"BYLEX", b"REV", b"DB", b"*", b"STREAMS", b"GROUP", b"MAXLEN", b"~"]
 
 # Far enough away that no test run sees it, and one key's expiry never equals another's by accident.
 FAR_SECONDS = 4102444800

@@ -5,6 +5,7 @@ import pathlib
 
 from arguments import FAR_SECONDS
 from arguments import KEYS as KEYS_OF
+from streams import STREAMS, STREAM_WEIGHTS
 
 TABLE = pathlib.Path(__file__).resolve().parents[2] / "src/command/table"
 
@@ -23,13 +24,13 @@ def table_rows():
 
 # Commands that random sequences leave out, and where they are tested instead.
 LEFT_OUT = {
-    "SHUTDOWN": "test_restart", "SAVE": "test_restart", "BGSAVE": "test_restart", "LASTSAVE": "test_server",
+    "SHUTDOWN": "test_restart", "SAVE": "test_restart", "BGSAVE": "test_restart", "BGREWRITEAOF": "test_rewrite", "LASTSAVE": "test_server",
     "QUIT": "test_server", "AUTH": "test_server", "INFO": "test_server", "MEMORY STATS": "test_server",
     "MEMORY DOCTOR": "test_server", "MEMORY MALLOC-STATS": "test_server", "MEMORY HELP": "test_server",
     "MEMORY PURGE": "test_server", "CLIENT KILL": "test_server", "CLIENT PAUSE": "test_server",
     "CLIENT UNPAUSE": "test_server", "CLIENT REPLY": "test_server", "CLIENT LIST": "test_server",
     "CLIENT INFO": "test_server", "CLIENT HELP": "test_server", "CONFIG REWRITE": "test_server",
-    "CONFIG HELP": "test_server", "COMMAND": "test_server", "COMMAND DOCS": "test_server",
+    "CONFIG HELP": "test_server", "XGROUP HELP": "test_server", "XINFO HELP": "test_server", "COMMAND": "test_server", "COMMAND DOCS": "test_server",
     "COMMAND INFO": "test_server", "COMMAND LIST": "test_server", "COMMAND COUNT": "test_server",
     "SUBSCRIBE": "test_pubsub", "UNSUBSCRIBE": "test_pubsub", "PSUBSCRIBE": "test_pubsub", "PUNSUBSCRIBE": "test_pubsub",
     "SSUBSCRIBE": "test_pubsub", "SUNSUBSCRIBE": "test_pubsub", "PUBLISH": "test_pubsub", "SPUBLISH": "test_pubsub",
@@ -711,13 +712,15 @@ SERVER = {
         [g.word("SET-ACTIVE-EXPIRE"), b"1"], [b"SLEEP", b"0"], [b"NOTHING"], []),
 }
 
-ALL = {**STRINGS, **BITMAPS, **HLLS, **LISTS, **HASHES, **SETS, **ZSETS, **PLACES, **KEYS, **CONNECTION, **TRANSACTIONS, **SERVER}
+ALL = {**STRINGS, **BITMAPS, **HLLS, **LISTS, **HASHES, **SETS, **ZSETS, **PLACES, **STREAMS, **KEYS, **CONNECTION, **TRANSACTIONS,
+       **SERVER}
 
-GROUPS = {"s": {**STRINGS, **BITMAPS}, "p": HLLS, "l": LISTS, "h": HASHES, "S": SETS, "z": ZSETS, "g": PLACES}
+GROUPS = {"s": {**STRINGS, **BITMAPS}, "p": HLLS, "l": LISTS, "h": HASHES, "S": SETS, "z": ZSETS, "g": PLACES, "x": STREAMS}
 
 # How often a command is taken where it is not once: those that make data more often, those that take
 # it all away seldom.
 WEIGHTS = {
+    **STREAM_WEIGHTS,
     "SET": 3, "APPEND": 2, "SETBIT": 2, "BITFIELD": 2, "PFADD": 4, "PFDEBUG": 0.5, "RPUSH": 4, "LPUSH": 3, "HSET": 4, "SADD": 4, "ZADD": 5, "GEOADD": 4, "GEOSEARCH": 3, "FLUSHDB": 0.3, "FLUSHALL": 0.1,
     "SWAPDB": 0.3, "MOVE": 0.5, "DEBUG": 0.4, "DEL": 0.7, "UNLINK": 0.5, "OBJECT ENCODING": 4, "HELLO": 0.5,
     "RESET": 0.2, "SELECT": 0.5, "KEYS": 0.5, "TIME": 0.2, "CONFIG RESETSTAT": 0.1, "MEMORY USAGE": 0.3,
@@ -778,6 +781,11 @@ def not_long(name, args):
     some of these for negative."""
     at = {"BLMPOP": 0, "BZMPOP": 0}.get(name, len(args) - 1)
     args = list(args)
+    if name in ("XREAD", "XREADGROUP"):
+        for i, word in enumerate(args[:-1]):
+            if str(word).upper() == "B'BLOCK'" and as_number(args[i + 1]) > -0.9:
+                args[i + 1] = b"2"
+        return args
     if not args or name not in WAITING or not as_number(args[at]) > -0.9:
         return args
     args[at] = b"4" if name == "WAIT" else WAIT_TIME

@@ -86,6 +86,29 @@ def sort(args, reply):
     return len(reply) if b"LIMIT" in upper or b"GET" in upper else unordered(reply)
 
 
+def times_near(reply):
+    """Times by the clock, wherever they stand."""
+    if isinstance(reply, list):
+        return [times_near(x) for x in reply]
+    if isinstance(reply, tuple):
+        return tuple(times_near(x) for x in reply)
+    return Near(reply, 20000) if type(reply) is int and reply > 10 ** 9 else reply
+
+
+def pending(reply):
+    """XPENDING: the third of four is how long ago the delivery was."""
+    if isinstance(reply, list) and all(isinstance(x, list) and len(x) == 4 for x in reply):
+        return [[x[0], x[1], Near(x[2], 20000) if type(x[2]) is int else x[2], x[3]] for x in reply]
+    return reply
+
+
+def consumers(reply):
+    """XINFO CONSUMERS: how long ago each was seen comes last."""
+    if not isinstance(reply, list):
+        return reply
+    return [[*x[:-1], "idle"] if isinstance(x, list) else (x[0], x[1][:-1]) for x in reply]
+
+
 def by_members(args):
     return args[0].upper() in (b"ZLEXCOUNT", b"ZRANGEBYLEX", b"ZREVRANGEBYLEX") or args[0].upper() == b"ZRANGE" and any(
         isinstance(a, bytes) and a.upper() == b"BYLEX" for a in args)
@@ -99,9 +122,10 @@ BY_NAME = {
     "RANDOMKEY": shape, "SRANDMEMBER": shape, "HRANDFIELD": shape, "ZRANDMEMBER": shape,
     "SCAN": scanned, "HSCAN": scanned, "SSCAN": scanned, "ZSCAN": scanned,
     "TIME": shape, "SPOP": shape, "CONFIG GET": unordered_pairs, "MEMORY USAGE": shape, "DUMP": shape, "CLIENT ID": shape, "HELLO": hello,
+    "XINFO STREAM": times_near, "XINFO CONSUMERS": consumers, "XPENDING": pending,
 }
 
-CONTAINERS = {"OBJECT", "CONFIG", "COMMAND", "CLIENT", "MEMORY"}
+CONTAINERS = {"OBJECT", "CONFIG", "COMMAND", "CLIENT", "MEMORY", "XGROUP", "XINFO"}
 
 
 def name_of(args):

@@ -237,7 +237,8 @@ class Pair:
                 continue
             reads = {b"string": lambda k: [b"GET", k], b"list": lambda k: [b"LRANGE", k, 0, -1],
                      b"hash": lambda k: [b"HGETALL", k], b"set": lambda k: [b"SMEMBERS", k],
-                     b"zset": lambda k: [b"ZRANGE", k, 0, -1, b"WITHSCORES"]}
+                     b"zset": lambda k: [b"ZRANGE", k, 0, -1, b"WITHSCORES"],
+                     b"stream": lambda k: [b"XINFO", b"STREAM", k, b"FULL", b"COUNT", 0]}
             types = self.both(0, [["TYPE", k] for k in keys])
             commands = []
             for key, kind in zip(keys, types[0]):

@@ -10,17 +10,20 @@ from arguments import TYPES, Arguments
 CONFIGS = [
     {}, {}, {},
     {"hash-max-listpack-entries": "4", "zset-max-listpack-entries": "4", "set-max-intset-entries": "4",
-     "list-max-listpack-size": "3", "hll-sparse-max-bytes": "100"},
+     "list-max-listpack-size": "3", "hll-sparse-max-bytes": "100",
+     "stream-node-max-entries": "3"},
     {"hash-max-listpack-value": "8", "zset-max-listpack-value": "8", "list-max-listpack-size": "-1"},
     {"hash-max-listpack-entries": "0", "zset-max-listpack-entries": "0", "set-max-intset-entries": "0",
      "list-max-listpack-size": "1", "list-compress-depth": "1"},
     {"maxmemory-policy": "allkeys-lfu", "hll-sparse-max-bytes": "20000"},
+    {"stream-node-max-entries": "0", "stream-node-max-bytes": "300"},
     {"list-max-listpack-size": "-5", "list-compress-depth": "2", "hash-max-listpack-value": "10000"},
 ]
 
 DEFAULTS = {"hash-max-listpack-entries": "512", "zset-max-listpack-entries": "128", "set-max-intset-entries": "512",
             "list-max-listpack-size": "-2", "list-compress-depth": "0", "hash-max-listpack-value": "64",
-            "zset-max-listpack-value": "64", "hll-sparse-max-bytes": "3000", "maxmemory-policy": "noeviction"}
+            "zset-max-listpack-value": "64", "hll-sparse-max-bytes": "3000", "maxmemory-policy": "noeviction",
+            "stream-node-max-entries": "100", "stream-node-max-bytes": "4096"}
 
 
 class Plain:
@@ -169,7 +172,7 @@ class Generator:
                 args[at] = None
                 return [Scan(connection, args)]
         if name == "DUMP" and len(args) > words:
-            return [Exchange(connection, args[1], self.rng.choice((b"k1", b"s1", b"l1", b"h1", b"S1", b"z1")))]
+            return [Exchange(connection, args[1], self.rng.choice((b"k1", b"s1", b"l1", b"h1", b"S1", b"z1", b"x1")))]
         return self.before(name, connection) + [Plain(connection, args)]
 
     @staticmethod
@@ -194,6 +197,8 @@ class Generator:
             return "GEOADD", [x for m in members for x in (*generators.place(self.g), m)]
         if kind == "S":
             return "SADD", members if self.g.chance(0.7) else numbers
+        if kind == "x":
+            return "XADD", [b"1-*"] + [x for m in members for x in (m, m)]
         ties = self.rng.choice((1, 50, 10 ** 6))
         return "ZADD", [x for i, m in zip(numbers, members) for x in (i * 7919 % 10007 % ties, m)]
 
@@ -209,7 +214,7 @@ class Generator:
         # Something of the theme to work on, and something of another type.
         for kind in [self.theme or self.rng.choice(TYPES)] * 3 + [self.rng.choice(TYPES)]:
             name = {"s": "SET", "l": "RPUSH", "h": "HSET", "S": "SADD", "z": "ZADD", "p": "PFADD",
-                    "g": "GEOADD"}[kind]
+                    "g": "GEOADD", "x": "XADD"}[kind]
             if name in self.known:
                 steps.append(Plain(0, [name.encode()] + generators.ALL[name](self.g)))
         for _ in range(self.rng.choice((5, 15, 30, 30, 60))):

@@ -100,7 +100,7 @@ def test_command_list(server):
     names = {name for name in raw("COMMAND", "LIST") if b"|" not in name}
     assert count == len(raw("COMMAND")) == len(names) == len(raw("COMMAND", "INFO"))
     assert {row[0] for row in raw("COMMAND")} == names
-    assert set(raw("COMMAND", "LIST", "FILTERBY", "PATTERN", "x*")) == set()
+    assert set(raw("COMMAND", "LIST", "FILTERBY", "PATTERN", "nothing*")) == set()
     assert set(raw("COMMAND", "LIST", "FILTERBY", "PATTERN", "hs*")) >= {b"hset", b"hsetnx", b"hscan", b"hstrlen"}
     assert b"get" in raw("COMMAND", "LIST", "FILTERBY", "ACLCAT", "string")
 

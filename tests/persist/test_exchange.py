@@ -14,7 +14,7 @@ NAMES = ["default", "uncompressed", "no-checksum", "small-limits"]
 
 ALL_ENCODINGS = {("string", "int"), ("string", "embstr"), ("string", "raw"), ("list", "quicklist"),
                  ("set", "intset"), ("set", "hashtable"), ("hash", "listpack"), ("hash", "hashtable"),
-                 ("zset", "listpack"), ("zset", "skiplist")}
+                 ("zset", "listpack"), ("zset", "skiplist"), ("stream", "stream")}
 
 
 def written_by(kind, directory, options):

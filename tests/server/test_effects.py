@@ -13,6 +13,7 @@ import pytest
 from harness import Error, Server, Simple
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "compare"))
+import data  # noqa: E402
 import differences  # noqa: E402
 import generators  # noqa: E402
 from sequences import Generator  # noqa: E402
@@ -78,13 +79,20 @@ def replay(server, raw):
     return Server("redis", {"appendonly": "yes"}, directory)
 
 
+def groups(raw, key):
+    """What the digest does not see."""
+    if raw("TYPE", key) != Simple("stream"):
+        return None
+    return data.without_times(raw("XINFO", "STREAM", key, "FULL", "COUNT", 0))
+
+
 def contents(raw):
     """All keys with what is under them, to show what differs."""
     found = {}
     for db in range(16):
         raw("SELECT", db)
         for key in raw("KEYS", "*"):
-            found[db, key] = raw("DEBUG", "DIGEST-VALUE", key), raw("PEXPIRETIME", key), raw("TYPE", key)
+            found[db, key] = raw("DEBUG", "DIGEST-VALUE", key), raw("PEXPIRETIME", key), raw("TYPE", key), groups(raw, key)
     raw("SELECT", 0)
     return found
 
@@ -105,8 +113,8 @@ def assert_same_data(server, raw):
     redis = replay(server, raw)
     try:
         other = redis.raw()
-        if raw("DEBUG", "DIGEST") != other("DEBUG", "DIGEST"):
-            mine, theirs = contents(raw), contents(other)
+        mine, theirs = contents(raw), contents(other)
+        if raw("DEBUG", "DIGEST") != other("DEBUG", "DIGEST") or mine != theirs:
             places = [p for p in sorted({*mine, *theirs})
                       if mine.get(p) != theirs.get(p) and not (p in mine and p in theirs and has_negative_zero(other, p))]
             assert not places, [(p, mine.get(p), theirs.get(p), told_of(server, p[1])) for p in places[:3]]
@@ -182,6 +190,31 @@ CASES = {
             ("GEOSEARCHSTORE e g FROMMEMBER a BYBOX 9 9 km", ["RESTORE e 0 ? REPLACE ABSTTL"]),
             ("GEORADIUS g 0 0 1 km STORE d", ["DEL d"]), ("GEORADIUS g 0 0 1 km STORE d", []),
             ("GEOSEARCHSTORE e no FROMMEMBER a BYBOX 9 9 km", ["DEL e"])],
+    "streams": [("XADD x 5-1 f v", ["XADD x 5-1 f v"]), ("XADD x 5-* f v", ["XADD x 5-2 f v"]), ("XADD x * f v", ["XADD x ? f v"]),
+                ("XADD no NOMKSTREAM * f v", []), ("XADD x NOMKSTREAM 9999999999999-1 f v", ["XADD x 9999999999999-1 f v"]),
+                ("XADD x MAXLEN ~ 1 9999999999999-2 f v", ["XADD x 9999999999999-2 f v"]),
+                ("XADD x MAXLEN 3 9999999999999-3 f v", ["XADD x MAXLEN = 3 9999999999999-3 f v"]),
+                ("XTRIM x MAXLEN ~ 0", ["XTRIM x MAXLEN = 0"]), ("XTRIM x MINID 5", []), ("XSETID x 9999999999999-4", ["XSETID x 9999999999999-4"]),
+                ("XADD x 9999999999999-5 f v", ["XADD x 9999999999999-5 f v"]), ("XDEL x 1-1", []),
+                ("XGROUP CREATE x g 0", ["XGROUP CREATE x g 0"]), ("XREADGROUP GROUP g c COUNT 1 STREAMS x >", [
+                    "MULTI", "XGROUP CREATECONSUMER x g c",
+                    "XCLAIM x g c 0 9999999999999-5 TIME T RETRYCOUNT 1 FORCE JUSTID LASTID 9999999999999-5",
+                    "XGROUP SETID x g 9999999999999-5 ENTRIESREAD 7", "EXEC"]),
+                ("XREADGROUP GROUP g c STREAMS x >", []),
+                ("XREADGROUP GROUP g c STREAMS x 0", [
+                    "MULTI", "XCLAIM x g c 0 9999999999999-5 TIME T RETRYCOUNT 2 FORCE JUSTID LASTID 9999999999999-5", "EXEC"]),
+                ("XCLAIM x g d 0 9999999999999-5 TIME 5 JUSTID", [
+                    "MULTI", "XGROUP CREATECONSUMER x g d",
+                    "XCLAIM x g d 0 9999999999999-5 TIME 5 RETRYCOUNT 2 FORCE JUSTID LASTID 9999999999999-5", "EXEC"]),
+                ("XAUTOCLAIM x g c 0 0", [
+                    "MULTI", "XCLAIM x g c 0 9999999999999-5 TIME T RETRYCOUNT 3 FORCE JUSTID LASTID 9999999999999-5", "EXEC"]),
+                ("XADD x 9999999999999-6 f v", ["XADD x 9999999999999-6 f v"]),
+                ("XREADGROUP GROUP g c NOACK STREAMS x >", ["MULTI", "XGROUP SETID x g 9999999999999-6 ENTRIESREAD 8", "EXEC"]),
+                ("XDEL x 9999999999999-5", ["XDEL x 9999999999999-5"]), ("XAUTOCLAIM x g c 0 0", ["MULTI", "XACK x g 9999999999999-5", "EXEC"]), ("XCLAIM x g e 0 9999999999999-5", []),
+                ("XACK x g 9999999999999-5", []), ("XCLAIM x g c 0 1-1 LASTID 9999999999999-7", [
+                    "MULTI", "XGROUP SETID x g 9999999999999-7 ENTRIESREAD 8", "EXEC"]),
+                ("XGROUP DELCONSUMER x g d", ["XGROUP DELCONSUMER x g d"]), ("XGROUP DESTROY x no", []),
+                ("XGROUP DESTROY x g", ["XGROUP DESTROY x g"])],
     "names": [("SET a v", ["SET a v"]), ("RENAME a b", ["RENAME a b"]), ("RENAME b b", []), ("COPY b c DB 2", ["COPY b c DB 2"]),
               ("MOVE b 3", ["MOVE b 3"]), ("DEL b no", []), ("SWAPDB 0 3", ["SWAPDB 0 3"]), ("UNLINK b no", ["UNLINK b no"]),
               ("FLUSHALL ASYNC", ["FLUSHALL ASYNC"])],

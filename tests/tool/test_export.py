@@ -17,7 +17,13 @@ def text_of(v):
     return base64.b64decode(v["base64"]) if isinstance(v, dict) else v.encode()
 
 
+def entries_of(v):
+    return [[i.encode(), [text_of(x) for x in fields]] for i, fields in v]
+
+
 def value_of(kind, v):
+    if kind == "stream":
+        return entries_of(v[:-1]), v[-1]["last_id"], len(v[-1]["groups"]), sum(len(g["pending"]) for g in v[-1]["groups"])
     if kind == "string":
         return text_of(v)
     if kind == "list":
@@ -30,6 +36,10 @@ def value_of(kind, v):
 
 
 def expected(kind, v):
+    if kind == "stream":
+        found = dict(zip(v[::2], v[1::2]))
+        pending = sum(dict(zip(g[::2], g[1::2]))[b"pel-count"] for g in found[b"groups"])
+        return found[b"entries"], found[b"last-generated-id"].decode(), len(found[b"groups"]), pending
     return [(m, float(s)) for m, s in zip(v[::2], v[1::2])] if kind == "zset" else v
 
 
@@ -79,6 +89,11 @@ def test_csv(files):
             assert sorted(v for _, v in got[2]) == value, at
         elif kind == "hash":
             assert sorted(got[2]) == value, at
+        elif kind == "stream":
+            *entries, rest = got[2]
+            assert rest[0] == b"", at
+            value_of_lines = value_of(kind, [(i.decode(), json.loads(v)) for i, v in entries] + [json.loads(rest[1])])
+            assert value_of_lines == expected(kind, value), at
         else:
             assert [(m, float(s)) for m, s in got[2]] == expected(kind, value), at
     assert not found
