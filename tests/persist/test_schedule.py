@@ -4,6 +4,7 @@ snapshots; what preflight says before one; and SHUTDOWN, SAVE and BGSAVE beside 
 import json
 import os
 import re
+import subprocess
 import time
 
 import pytest
@@ -77,15 +78,15 @@ def test_save_idle():
     """`save-idle`: when there was no write for so long; a write puts it off."""
     with Server() as server:
         client = server.client()
-        client.config_set("save-idle", 2)
-        end = time.monotonic() + 2.5
+        client.config_set("save-idle", 1)
+        end = time.monotonic() + 1.5
         while time.monotonic() < end:
             client.set("k", 1)
             time.sleep(0.05)
         fields = info(server)
-        assert fields["schedule_next"] == "save-idle 2" or fields["schedule_last"]
+        assert fields["schedule_next"] == "save-idle 1" or fields["schedule_last"]
         wait_for(lambda: version(server) == 1)
-        assert "Saving (full): no write for 2 seconds" in server.text()
+        assert "Saving (full): no write for 1 seconds" in server.text()
         # Nothing changes any more: no more of them.
         assert info(server)["schedule_next"] == "none"
         client.config_set("save-idle", 0)
@@ -96,14 +97,14 @@ def test_save_idle():
 
 def test_data_loss_target():
     """`data-loss-target`: writes go on all the time, and no file is older than that."""
-    with Server(options={"data-loss-target": 2}) as server:
+    with Server(options={"data-loss-target": 1}) as server:
         client = server.client()
-        end = time.monotonic() + 4.5
+        end = time.monotonic() + 2.5
         while time.monotonic() < end:
             client.incr("k")
             time.sleep(0.02)
         assert version(server) >= 2
-        assert "data-loss-target 2" in info(server)["schedule_last"]
+        assert "data-loss-target 1" in info(server)["schedule_last"]
         # With a log that is what keeps it.
         wait_for(lambda: info(server)["rdb_changes_since_last_save"] == 0)
         client.config_set("appendonly", "yes")
@@ -128,6 +129,21 @@ def test_recovery_time_target():
         wait_for(lambda: version(server) == 2)
         assert "a start would take about 1.2 seconds, afterwards 0." in info(server)["schedule_last"]
         assert float(info(server)["recovery_predicted_seconds"]) < 0.01
+
+
+def test_recovery_time_target_of_a_log():
+    """What a log takes to replay is reckoned with, and there is a warning when it is too much."""
+    with Server(options={"appendonly": "yes", "appendfsync": "no", "recovery-time-target": 1}) as server:
+        client = server.client()
+        pipe = client.pipeline(transaction=False)
+        for _ in range(260):
+            pipe.set("k", "x" * 100000)
+        pipe.execute()
+        # 20 MB a second, as nothing was replayed.
+        wait_for(lambda: 1.2 < info(server)["recovery_predicted_seconds"] < 1.5)
+        wait_for(lambda: "a start would take about 1.3 seconds, afterwards 0.0 (recovery-time-target 1): the log "
+                 "would have to be rewritten" in server.text())
+        assert version(server) == 0
 
 
 def test_incremental_schedule(tmp_path):
@@ -329,12 +345,43 @@ def test_preflight(tmp_path):
         [reason] = [x.decode() for x in third["reasons"]]
         assert reason.startswith("time: about ") and reason.endswith("more than half of data-loss-target 5")
         wait_for(lambda: "data-loss-target 5 cannot be kept to" in server.text())
+        # The schedule takes it all the same, and says so.
+        client.set("k", 1)
+        wait_for(lambda: "The snapshot that begins now may not fit: time: about" in server.text())
+        client.config_set("data-loss-target", 0)
+        client.execute_command("BGSAVE", "CANCEL")
+        wait_for(lambda: info(server)["rdb_bgsave_in_progress"] == 0)
+        client.config_set("data-loss-target", 5)
         # A map to RESP3.
         raw = server.raw()
         raw("HELLO", 3)
         kind, pairs = raw("HOLDFAST", "SNAPSHOT", "PREFLIGHT")
         assert kind == "map" and pairs[0] == (b"verdict", b"does not fit")
         raw("CONFIG", "SET", "snapshot-rate-limit", 0, "data-loss-target", 0)
+        if info(server)["rdb_bgsave_in_progress"]:
+            raw("BGSAVE", "CANCEL")
+
+
+def test_preflight_of_a_full_disk(tmp_path):
+    """A file system of 4 MB: more than it has room for is said not to fit, and does not."""
+    place = tmp_path / "small"
+    place.mkdir()
+    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    subprocess.run(sudo + ["mount", "-t", "tmpfs", "-o", "size=4m,mode=777", "tmpfs", place], check=True)
+    try:
+        with Server(directory=place) as server:
+            client = server.client()
+            pipe = client.pipeline(transaction=False)
+            for i in range(10000):
+                pipe.set(f"key:{i}", os.urandom(1000))
+            pipe.execute()
+            said = preflight(server)
+            assert said["verdict"] == "does not fit" and said["disk-fits"] == 0 and said["memory-fits"] == 1
+            assert said["disk-free-bytes"] < 4 << 20 < said["disk-needed-bytes"]
+            assert said["reasons"][0].startswith(b"disk: the file would have about ")
+            assert isinstance(server.raw()("SAVE"), Error)
+    finally:
+        subprocess.run(sudo + ["umount", "-l", place], check=True)
 
 
 # --- beside redis-server --------------------------------------------------------------------------
