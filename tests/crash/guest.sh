@@ -9,7 +9,7 @@ mkdir /tmp/data
 mknod /tmp/disk b 98 0
 stty -F /dev/ttyS0 raw -echo
 if ! mount -t ext4 -o nodiscard /tmp/disk /tmp/data; then
-    echo "failed mount" >/dev/ttyS0
+    echo "failed mount: $(dmesg | tail -n 8 | tr '\n' ' ')" >/dev/ttyS0
     sleep 1000
 fi
 export PYTHONDONTWRITEBYTECODE=1
