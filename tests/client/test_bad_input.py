@@ -181,9 +181,10 @@ def test_systematically_wrong(pair):
 def test_random_damage(pair, rng, missing):
     state = State(pair[0])
     steady = pair[0].raw()
-    end = time.monotonic() + float(os.environ.get("HF_BAD_INPUT_SECONDS", 6))
+    seconds = float(os.environ.get("HF_BAD_INPUT_SECONDS", 0))
+    end = time.monotonic() + seconds
     number = 0
-    while time.monotonic() < end:
+    while time.monotonic() < end if seconds else number < 1500:
         data = mutated(rng) if rng.random() < 0.7 else garbage(rng)
         same(pair, data, pieces(rng, data), missing)
         number += 1

@@ -11,7 +11,9 @@ import generators
 from pair import Pair, describe
 from sequences import Generator
 
-SECONDS = float(os.environ.get("HF_COMPARE_SECONDS", 75))
+# So many sequences, or for so long: the number is what makes a run with a seed the same on every machine.
+SEQUENCES = int(os.environ.get("HF_COMPARE_SEQUENCES", 1800))
+SECONDS = float(os.environ.get("HF_COMPARE_SECONDS", 0))
 FIRST = int(os.environ.get("HF_COMPARE_FIRST", 0))
 FAILURES = int(os.environ.get("HF_COMPARE_FAILURES", 5))
 SUBJECT = os.environ.get("HF_SUBJECT", "holdfast")
@@ -51,7 +53,7 @@ def run(pair, seed):
     failures, seen = [], set()
     end = time.monotonic() + SECONDS
     number, commands = FIRST, 0
-    while time.monotonic() < end and len(failures) < FAILURES:
+    while (time.monotonic() < end if SECONDS else number < FIRST + SEQUENCES) and len(failures) < FAILURES:
         sequence = Generator(seed, number, known).sequence()
         mismatch = pair.mismatch(sequence, whole=number % 10 == 0)
         if mismatch and mismatch.signature not in seen:
