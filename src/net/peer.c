@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -149,4 +150,41 @@ bool peer_read_line(struct peer *p, struct slice *line)
         if (n > 0)
             p->in_used += (size_t)n;
     }
+}
+
+bool peer_read_some(struct peer *p, char *data, size_t room, size_t *got)
+{
+    size_t have = p->in_used - p->in_at;
+    if (have > 0) {
+        *got = have < room ? have : room;
+        memcpy(data, p->in + p->in_at, *got);
+        p->in_at += *got;
+        return true;
+    }
+    int64_t end = end_of_wait(p);
+    for (;;) {
+        ssize_t n = socket_read(p->fd, data, room);
+        if (n > 0) {
+            *got = (size_t)n;
+            return true;
+        }
+        if (n == 0)
+            errno = ECONNRESET;
+        if (n == 0 || !wait_again(p, false, end))
+            return false;
+    }
+}
+
+int peer_fd(const struct peer *p)
+{
+    return p->fd;
+}
+
+int peer_take_fd(struct peer *p, char *rest, size_t *rest_size)
+{
+    int fd = p->fd;
+    *rest_size = p->in_used - p->in_at;
+    memcpy(rest, p->in + p->in_at, *rest_size);
+    mem_free(p);
+    return fd;
 }

@@ -35,5 +35,12 @@ bool peer_flush(struct peer *p);
 
 /* The next line without its end: valid until the next call. */
 bool peer_read_line(struct peer *p, struct slice *line);
+/* At least one byte, at most `room`. */
+bool peer_read_some(struct peer *p, char *data, size_t room, size_t *got);
+
+int peer_fd(const struct peer *p);
+/* Ends the peer but not the connection: returns the descriptor. What was received and not read is
+ * copied to `rest`, which has room for PEER_LINE_MAX bytes. */
+int peer_take_fd(struct peer *p, char *rest, size_t *rest_size);
 
 #endif

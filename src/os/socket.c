@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -371,6 +372,16 @@ ssize_t socket_writev(int fd, struct iovec *vectors, int count)
         n = sendmsg(fd, &message, MSG_NOSIGNAL);
     while (n < 0 && errno == EINTR);
     return n;
+}
+
+int socket_duplicate(int fd)
+{
+    return fcntl(fd, F_DUPFD_CLOEXEC, 0);
+}
+
+void socket_shut_down(int fd)
+{
+    shutdown(fd, SHUT_RDWR);
 }
 
 void socket_close(int fd)

@@ -64,6 +64,10 @@ ssize_t socket_readv(int fd, struct iovec *vectors, int count);
 ssize_t socket_write(int fd, const void *data, size_t size);
 ssize_t socket_writev(int fd, struct iovec *vectors, int count);
 void socket_close(int fd);
+/* Another descriptor of the same connection; -1 with errno. */
+int socket_duplicate(int fd);
+/* End the connection in both directions: who waits for it, on any thread, is told. */
+void socket_shut_down(int fd);
 
 /* epoll, level-triggered. They abort on errors that only a programmer can make. */
 int epoll_open(void);

@@ -19,6 +19,8 @@
 
 struct replay {
     struct server *server;
+    struct recovery_result *result;
+    bool begun;           /* something has been executed */
     struct client client; /* nobody's: what handlers look at, and where replies go to be dropped */
     int64_t now_ms;       /* by the wall, when the load began */
     int64_t begun_us;
@@ -190,6 +192,10 @@ static bool execute(void *ctx, const struct log_batch *b, size_t count, struct e
     if (r->first_us == 0)
         note_first(r);
     struct item items[STAGE];
+    /* A replica's log goes on in the middle of its primary's stream. */
+    if (!r->begun && r->result->stream_db < r->server->ks->db_count)
+        r->client.db = &r->server->ks->dbs[r->result->stream_db];
+    r->begun = true;
     for (size_t at = 0; at < count;) {
         int n;
         size_t done = prepare(r, b, at, count, items, &n, err);
@@ -285,6 +291,7 @@ bool replay_log(struct server *s, struct recovery_result *result, struct error *
     struct replay *r = mem_zalloc(sizeof(*r));
     options.ctx = r;
     r->server = s;
+    r->result = result;
     r->now_ms = s->ks->now_ms;
     r->begun_us = clock_monotonic_us();
     make_client(r);
@@ -296,6 +303,8 @@ bool replay_log(struct server *s, struct recovery_result *result, struct error *
         note_speed(r, result);
     s->ks->hit_count = hits;
     s->ks->miss_count = misses;
+    if (r->begun)
+        result->stream_db = r->client.db->id;
     if (ok && r->errors > 0)
         log_warning("%llu commands of the log were answered by an error (first: %s): they have "
                     "changed nothing",

@@ -172,6 +172,7 @@ static bool load_rdb(struct run *run, const char *path, bool snapshot, uint64_t 
     if (stats.repl_id[0] != '\0') {
         run->at.lsn = (uint64_t)stats.repl_offset;
         memcpy(result->history, stats.repl_id, sizeof(result->history));
+        result->stream_db = stats.stream_db;
         run->base_positioned = true;
     }
     return true;
@@ -604,6 +605,7 @@ bool recovery_run(struct keyspace *ks, const struct recovery_options *options,
         bool whole = result->source == RECOVERY_LOG && options->until.kind == UNTIL_END;
         /* To a base alone nothing was added yet. */
         result->closed = whole && !run.torn && (run.last_path[0] == '\0' || run.last.closed);
+        memcpy(result->found_history, result->history, sizeof(result->history));
         /* What was lost may have been seen by replicas: another history begins. */
         if (!result->closed || result->history[0] == '\0')
             snprintf(result->history, sizeof(result->history), "%s", options->new_history);

@@ -74,6 +74,9 @@ struct recovery_result {
     uint64_t lsn;
     /* The old one if the log was closed in order, else new_history: replicas may have seen more. */
     char history[ANNOTATION_HISTORY + 1];
+    /* The one that was found, whatever becomes of it; "": none. `lsn` is a position in it. */
+    char found_history[ANNOTATION_HISTORY + 1];
+    int stream_db; /* of which the effects behind the base are until a SELECT says otherwise */
     uint32_t crc;  /* the last of the log */
     int64_t ms;    /* of the last group, or when the snapshot was made; 0: unknown */
     bool closed;   /* the log was closed in order: nothing behind `lsn` has ever been */

@@ -230,6 +230,12 @@ void stream_append_request(struct stream *s, int db, struct slice request)
     put(s, request.data, request.size);
 }
 
+void stream_append_raw(struct stream *s, struct slice bytes)
+{
+    if (bytes.size != 0)
+        put(s, bytes.data, bytes.size);
+}
+
 void stream_begin_group(struct stream *s)
 {
     s->depth++;

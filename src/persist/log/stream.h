@@ -43,6 +43,8 @@ void stream_select_again(struct stream *s);
 /* One effect: encoded, or, when the request came as RESP, its bytes as they came. */
 void stream_append(struct stream *s, int db, const struct slice *argv, int argc);
 void stream_append_request(struct stream *s, int db, struct slice request);
+/* Bytes of another server's stream as they came, its SELECTs among them: whole requests. */
+void stream_append_raw(struct stream *s, struct slice bytes);
 /* An effect of `argc` arguments that are given one by one, each with stream_put_argument. */
 void stream_begin_append(struct stream *s, int db, uint64_t argc);
 void stream_put_argument(struct stream *s, struct slice argument);

@@ -592,6 +592,8 @@ static bool do_rotate(struct writer *w, const struct job *job, struct error *err
     uint32_t crc;
     if (!finish_file(w, job->lsn, err))
         return false;
+    if (job->history[0] != '\0')
+        memcpy(w->history, job->history, sizeof(w->history));
     /* Should it fail from here on the old file is gone on with, behind its `close` line. */
     if (!create_file(w, job->name, job->lsn, w->chain, &f, &offset, &crc, err))
         return false;
@@ -871,6 +873,16 @@ void writer_rotate(struct writer *w, const char *name, const struct manifest *ma
 {
     struct job job = {.kind = JOB_ROTATE, .lsn = stream_published(w->stream)};
     snprintf(job.name, sizeof(job.name), "%s", name);
+    give_job(w, &job, manifest);
+}
+
+void writer_rotate_history(struct writer *w, const char *name, const struct manifest *manifest,
+                           const char *history)
+{
+    assert(strlen(history) == ANNOTATION_HISTORY);
+    struct job job = {.kind = JOB_ROTATE, .lsn = stream_published(w->stream)};
+    snprintf(job.name, sizeof(job.name), "%s", name);
+    memcpy(job.history, history, sizeof(job.history));
     give_job(w, &job, manifest);
 }
 

@@ -87,6 +87,9 @@ struct writer_begin {
 /* Everything here is copied. */
 void writer_begin(struct writer *w, const struct writer_begin *begin);
 void writer_rotate(struct writer *w, const char *name, const struct manifest *manifest);
+/* The same, and the new file is of another history, which goes on from there. */
+void writer_rotate_history(struct writer *w, const char *name, const struct manifest *manifest,
+                           const char *history);
 void writer_name(struct writer *w, const struct manifest *manifest);
 void writer_close(struct writer *w);
 

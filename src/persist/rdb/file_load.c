@@ -45,6 +45,9 @@ void rdb_note_aux(const struct rdb_record *record, struct rdb_load_stats *stats)
     else if (slice_equal(record->key, SLICE("repl-offset")) &&
              number_parse_int64(record->value.bytes, &number) && number >= 0)
         stats->repl_offset = number;
+    else if (slice_equal(record->key, SLICE("repl-stream-db")) &&
+             number_parse_int64(record->value.bytes, &number) && number >= 0 && number < INT32_MAX)
+        stats->stream_db = (int)number;
     else if (slice_equal(record->key, SLICE("repl-id")) &&
              record->value.bytes.size == sizeof(stats->repl_id) - 1)
         memcpy(stats->repl_id, record->value.bytes.data, record->value.bytes.size);

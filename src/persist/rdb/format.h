@@ -124,6 +124,7 @@ struct rdb_load_stats {
      * them in some files, Holdfast in those that belong to a log; "": unknown. */
     char repl_id[41];
     int64_t repl_offset;
+    int stream_db; /* of "repl-stream-db": for which database the stream's next effect is; else 0 */
 };
 
 struct rdb_load_options {

@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "replication/feed.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/clock.h"
+#include "base/crc.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "os/file.h"
+#include "os/socket.h"
+#include "os/thread.h"
+#include "persist/rdb/format.h"
+#include "persist/save_pipe.h"
+#include "persist/save_verify.h"
+
+#define MARK_SIZE 40
+#define META_BUFFER (64 * 1024)
+#define FILE_PIECE (256 * 1024)
+/* How long a wait for a socket lasts before it is looked whether the feed was cancelled. */
+#define WAIT_MS 100
+
+struct target {
+    int fd;
+    bool alive;      /* the thread's */
+    bool dropped;    /* atomic; set by the executor */
+    uint64_t sent;   /* atomic */
+    char preamble[FEED_PREAMBLE_MAX];
+};
+
+struct feed {
+    struct keyspace *ks;
+    struct snapshot *snapshot; /* NULL: a file is sent */
+    struct save_options save;
+    char path[sizeof(((struct os_file *)0)->path)];
+    uint32_t lru_now;
+    size_t used_memory;
+    uint64_t keys;
+    int timeout_ms;
+    void (*wake)(void *ctx);
+    void *ctx;
+    pthread_t thread;
+    struct save_counters counters; /* stop: cancelled */
+    struct save_pace pace;
+    uint64_t crc;
+    struct error err;
+    bool ok;
+    bool ended; /* atomic */
+    size_t count;
+    struct target targets[];
+};
+
+static bool is_stopped(const struct feed *f)
+{
+    return __atomic_load_n(&f->counters.stop, __ATOMIC_RELAXED);
+}
+
+/* ---- sending: the feed's thread ---- */
+
+static void leave_out(struct target *t, const char *why)
+{
+    if (t->alive)
+        log_notice("A replica is left out of a full resynchronisation: %s", why);
+    t->alive = false;
+}
+
+static void send_to(struct feed *f, struct target *t, const char *data, size_t size)
+{
+    int64_t last_us = clock_monotonic_us();
+    while (size > 0 && t->alive) {
+        if (__atomic_load_n(&t->dropped, __ATOMIC_ACQUIRE) || is_stopped(f)) {
+            t->alive = false;
+            return;
+        }
+        ssize_t n = socket_write(t->fd, data, size);
+        if (n > 0) {
+            data += n;
+            size -= (size_t)n;
+            __atomic_fetch_add(&t->sent, (uint64_t)n, __ATOMIC_RELAXED);
+            last_us = clock_monotonic_us();
+        } else if (n < 0 && errno != EAGAIN) {
+            leave_out(t, strerror(errno));
+        } else if (clock_monotonic_us() - last_us > (int64_t)f->timeout_ms * 1000) {
+            leave_out(t, "it took nothing for repl-timeout seconds");
+        } else {
+            socket_wait(t->fd, true, WAIT_MS);
+        }
+    }
+}
+
+static bool send_all(struct feed *f, const void *data, size_t size)
+{
+    bool some = false;
+    for (size_t i = 0; i < f->count; i++) {
+        send_to(f, &f->targets[i], data, size);
+        some |= f->targets[i].alive;
+    }
+    save_pace_wait(&f->pace, f->save.rate_limit, size, &f->counters);
+    if (is_stopped(f))
+        return error_set(&f->err, ERROR_CANCELLED, "it was given up");
+    return some || error_set(&f->err, ERROR_SYSTEM, "no replica is left that takes it");
+}
+
+static bool flush_meta(void *ctx, const void *data, size_t size)
+{
+    return send_all(ctx, data, size);
+}
+
+static void begin_meta(struct feed *f, struct rdb_writer *w)
+{
+    rdb_writer_init(w, META_BUFFER, flush_meta, f);
+    w->version = f->save.version;
+    w->crc = f->crc;
+}
+
+static bool end_meta(struct feed *f, struct rdb_writer *w, bool ok)
+{
+    ok = ok && rdb_writer_flush(w);
+    f->crc = w->crc;
+    rdb_writer_deinit(w);
+    return ok;
+}
+
+static bool send_header(struct feed *f)
+{
+    struct rdb_writer w;
+    begin_meta(f, &w);
+    rdb_save_header(&w, f->snapshot->taken_ms, f->used_memory);
+    for (int i = 0; i < f->save.aux_count; i++)
+        rdb_save_aux(&w, f->save.aux[i].name, slice_cstr(f->save.aux[i].value));
+    return end_meta(f, &w, true);
+}
+
+static bool send_records(struct feed *f)
+{
+    struct save_pipe *pipe;
+    size_t per_key = f->keys != 0 ? f->used_memory / f->keys : 1;
+    if (!save_pipe_start(&pipe, f->snapshot, &f->save, f->lru_now, per_key, true, &f->counters,
+                         &f->err))
+        return false;
+    bool ok = true;
+    struct save_block *b;
+    while (ok && (b = save_pipe_next(pipe)) != NULL) {
+        ok = send_all(f, b->data, b->used);
+        f->crc = crc64_combine(f->crc, b->crc, b->used);
+        save_pipe_give_back(pipe, b);
+    }
+    if (ok && is_stopped(f))
+        ok = error_set(&f->err, ERROR_CANCELLED, "it was given up");
+    if (!ok)
+        __atomic_store_n(&f->counters.stop, true, __ATOMIC_RELAXED);
+    save_pipe_free(pipe);
+    return ok;
+}
+
+static bool send_end(struct feed *f)
+{
+    struct rdb_writer w;
+    begin_meta(f, &w);
+    return end_meta(f, &w, rdb_save_end(&w, f->save.checksum));
+}
+
+static void make_mark(char mark[MARK_SIZE + 1])
+{
+    unsigned char bytes[MARK_SIZE / 2];
+    if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
+        memset(bytes, (int)(clock_monotonic_us() & 0xff), sizeof(bytes));
+    for (int i = 0; i < MARK_SIZE / 2; i++)
+        snprintf(mark + 2 * i, 3, "%02x", (unsigned)bytes[i]);
+}
+
+static bool send_snapshot(struct feed *f)
+{
+    char mark[MARK_SIZE + 1], line[64];
+    make_mark(mark);
+    int n = snprintf(line, sizeof(line), "$EOF:%s\r\n", mark);
+    return send_all(f, line, (size_t)n) && send_header(f) && send_records(f) && send_end(f) &&
+           send_all(f, mark, MARK_SIZE);
+}
+
+static bool send_file(struct feed *f)
+{
+    struct os_file file;
+    struct error ignored;
+    uint64_t size;
+    char line[64];
+    if (!os_file_open(&file, f->path, OS_OPEN_READ, &f->err))
+        return false;
+    bool ok = os_file_size(&file, &size, &f->err);
+    int n = snprintf(line, sizeof(line), "$%llu\r\n", (unsigned long long)size);
+    ok = ok && send_all(f, line, (size_t)n);
+    char *piece = mem_alloc(FILE_PIECE);
+    while (ok && size > 0) {
+        size_t got;
+        ok = os_file_read(&file, piece, FILE_PIECE, &got, &f->err);
+        if (ok && got == 0)
+            ok = error_set(&f->err, ERROR_TRUNCATED, "%s became shorter", f->path);
+        ok = ok && send_all(f, piece, got);
+        size -= ok ? got : 0;
+    }
+    mem_free(piece);
+    os_file_close(&file, &ignored);
+    return ok;
+}
+
+static void feed_main(void *arg)
+{
+    struct feed *f = arg;
+    save_pace_begin(&f->pace);
+    for (size_t i = 0; i < f->count; i++) {
+        struct target *t = &f->targets[i];
+        send_to(f, t, t->preamble, strlen(t->preamble));
+    }
+    f->ok = f->snapshot != NULL ? send_snapshot(f) : send_file(f);
+    __atomic_store_n(&f->ended, true, __ATOMIC_RELEASE);
+    /* The feed is still there: feed_finish joins this thread. */
+    f->wake(f->ctx);
+}
+
+/* ---- the executor's ---- */
+
+static void feed_free(struct feed *f)
+{
+    struct error ignored;
+    if (f->snapshot != NULL)
+        snapshot_end(f->ks, f->snapshot);
+    if (f->path[0] != '\0')
+        os_unlink(f->path, &ignored);
+    for (size_t i = 0; i < f->count; i++)
+        socket_close(f->targets[i].fd);
+    mem_free(f);
+}
+
+struct feed *feed_start(struct keyspace *ks, struct snapshot *snapshot,
+                        const struct feed_options *options, struct error *err)
+{
+    struct feed *f = mem_zalloc(sizeof(*f) + options->count * sizeof(f->targets[0]));
+    f->ks = ks;
+    f->snapshot = snapshot;
+    f->save = options->save;
+    if (f->save.threads < 1)
+        f->save.threads = 1;
+    if (f->save.version == 0)
+        f->save.version = RDB_VERSION_DEFAULT;
+    if (options->path != NULL)
+        snprintf(f->path, sizeof(f->path), "%s", options->path);
+    f->lru_now = ks->lru_clock;
+    f->used_memory = mem_used();
+    for (int i = 0; snapshot != NULL && i < snapshot->db_count; i++)
+        f->keys += snapshot->dbs[i].table.count;
+    f->timeout_ms = options->timeout_ms;
+    f->wake = options->wake;
+    f->ctx = options->ctx;
+    f->count = options->count;
+    for (size_t i = 0; i < f->count; i++) {
+        f->targets[i] = (struct target){.fd = options->targets[i].fd, .alive = true};
+        memcpy(f->targets[i].preamble, options->targets[i].preamble, FEED_PREAMBLE_MAX);
+    }
+    if (!os_thread_start(&f->thread, "hf-feed", feed_main, f, err)) {
+        feed_free(f);
+        return NULL;
+    }
+    return f;
+}
+
+void feed_cancel(struct feed *f)
+{
+    __atomic_store_n(&f->counters.stop, true, __ATOMIC_RELAXED);
+}
+
+bool feed_ended(const struct feed *f)
+{
+    return __atomic_load_n(&f->ended, __ATOMIC_ACQUIRE);
+}
+
+uint64_t feed_sent(const struct feed *f, size_t target)
+{
+    return __atomic_load_n(&f->targets[target].sent, __ATOMIC_RELAXED);
+}
+
+void feed_drop(struct feed *f, size_t target)
+{
+    __atomic_store_n(&f->targets[target].dropped, true, __ATOMIC_RELEASE);
+}
+
+bool feed_finish(struct feed *f, bool *ok, struct error *err)
+{
+    pthread_join(f->thread, NULL);
+    bool whole = f->ok;
+    if (!whole)
+        *err = f->err;
+    for (size_t i = 0; i < f->count; i++)
+        ok[i] = whole && f->targets[i].alive;
+    feed_free(f);
+    return whole;
+}

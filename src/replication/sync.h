@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * A replica's way to its primary, once: connect, prove who it is, ask for the stream (PSYNC) and, if
+ * all of the data has to come, take it into a file and prove it. By a thread of its own, so that the
+ * executor neither waits for the network nor writes files.
+ *
+ *     connect -> PING -> [AUTH] -> REPLCONF listening-port, ip-address, capa -> PSYNC id lsn+1
+ *         +CONTINUE [id]          the stream goes on where it was
+ *         +FULLRESYNC id lsn      $<size> or $EOF:<mark>, an RDB file -> temporary file, decoded
+ *                                 whole: what is damaged is refused before anything is given up for it
+ *
+ * Nothing of the own data is touched here. Lines are bounded (PEER_LINE_MAX), lengths are proven, and
+ * nothing waits longer than `timeout_ms` for the other side.
+ */
+#ifndef HF_REPLICATION_SYNC_H
+#define HF_REPLICATION_SYNC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "net/peer.h"
+
+#define SYNC_ID_SIZE 40
+
+struct sync_options {
+    char host[256];
+    int port;
+    char user[128], password[512]; /* "": none */
+    int listening_port;
+    char announce_ip[64]; /* "": what the connection shows */
+    /* What is there already; has_history false: nothing that could go on. */
+    bool has_history;
+    char history[SYNC_ID_SIZE + 1];
+    uint64_t lsn;
+    bool has_data; /* some keys: a primary without any is refused unless accept_regression */
+    bool accept_regression;
+    int timeout_ms;
+    char path[256]; /* the temporary file */
+    void (*wake)(void *ctx); /* on the thread, when it has ended */
+    void *ctx;
+};
+
+enum sync_stage { SYNC_CONNECTING, SYNC_HANDSHAKE, SYNC_TRANSFER, SYNC_VERIFYING, SYNC_ENDED };
+
+enum sync_outcome {
+    SYNC_FAILED,     /* to be tried again: error says why */
+    SYNC_REFUSED,    /* this side refuses it: the primary has less than there is here */
+    SYNC_CONTINUES,  /* from `lsn` on; history may be another one than was asked for */
+    SYNC_FULL        /* the file at `path` is the data at `lsn` of `history` */
+};
+
+struct sync_result {
+    enum sync_outcome outcome;
+    struct error error;
+    int fd; /* CONTINUES, FULL: the connection, which the caller takes */
+    char history[SYNC_ID_SIZE + 1];
+    uint64_t lsn;
+    uint64_t keys;
+    int stream_db; /* FULL: which database the stream's next effect is for, as the file says; -1: unknown */
+    char rest[PEER_LINE_MAX]; /* of the stream, received already */
+    size_t rest_size;
+};
+
+struct sync;
+
+/* Options are copied. NULL: the thread could not be started. */
+struct sync *sync_start(const struct sync_options *options, struct error *err);
+/* Ends it as soon as the system lets it. */
+void sync_cancel(struct sync *y);
+bool sync_ended(const struct sync *y);
+struct sync_progress {
+    enum sync_stage stage;
+    uint64_t read, total; /* bytes of the transfer; total 0: not known */
+    int64_t last_io_us;   /* monotonic */
+};
+void sync_progress(const struct sync *y, struct sync_progress *p);
+/* Waits if it has not ended, and frees it. Unless the outcome is FULL there is no file left. */
+void sync_finish(struct sync *y, struct sync_result *result);
+
+#endif
