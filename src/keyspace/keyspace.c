@@ -194,6 +194,25 @@ void keyspace_swap(struct keyspace *ks, int a, int b)
     y->flush_count++;
 }
 
+void keyspace_exchange(struct keyspace *to, struct keyspace *from)
+{
+    assert(to->db_count == from->db_count);
+    changes_lose(to, "data was loaded since the last one");
+    for (int i = 0; i < to->db_count; i++) {
+        struct db *x = &to->dbs[i], *y = &from->dbs[i];
+        struct table table = x->table;
+        uint64_t expires = x->expires;
+        assert(table.count == 0);
+        x->table = y->table;
+        x->expires = y->expires;
+        x->expire_cursor = 0;
+        x->flush_count++;
+        y->table = table;
+        y->expires = expires;
+        y->expire_cursor = 0;
+    }
+}
+
 /* ---- finding ---- */
 
 static bool has_expired(const struct keyspace *ks, const struct entry *e)

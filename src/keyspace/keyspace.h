@@ -158,6 +158,9 @@ void db_insert(struct db *db, uint64_t hash, struct entry *e);
 void db_flush(struct db *db); /* constant time; the reclaimer frees */
 void keyspace_flush(struct keyspace *ks);
 void keyspace_swap(struct keyspace *ks, int a, int b);
+/* Everything of `from` takes the place of what is in `to`, whose databases are empty, and the other
+ * way round: in constant time. Both have begun with the same epoch (load_beside). */
+void keyspace_exchange(struct keyspace *to, struct keyspace *from);
 
 /* Remove the key if it is there but past its expiry, as a read of it does. True if it did. */
 bool db_expire(struct db *db, struct slice key, uint64_t hash);

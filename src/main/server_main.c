@@ -20,6 +20,7 @@
 #include "server/config.h"
 #include "server/durability.h"
 #include "server/persistence.h"
+#include "server/replication.h"
 #include "server/server.h"
 
 /* How often a signal that has come is looked for. */
@@ -148,6 +149,7 @@ static int serve(struct config *config)
         log_warning("The log could not be started: %s", err.message);
         goto done;
     }
+    replication_start(s, found);
     config->apply_ctx = s;
     loop_add_timer(s->loop, SIGNAL_INTERVAL_MS, check_signal, s);
     log_notice("Ready to accept connections");

@@ -13,6 +13,7 @@
 #include "server/durability.h"
 #include "server/hold.h"
 #include "server/memory_limit.h"
+#include "server/replication.h"
 #include "server/transaction.h"
 #include "type/member.h"
 
@@ -434,9 +435,13 @@ static void execute(struct server *s, struct batch *b)
         call.key_next = 0;
         call.no_touch = c->flags & CLIENT_NO_TOUCH;
         s->executing = c;
-        bool executed = __builtin_expect(s->hold_replies, 0)
-                            ? hold_dispatch(c, &call, item->command)
-                            : dispatch(c, &call, item->command);
+        bool executed = true;
+        if (__builtin_expect(c->flags & CLIENT_MASTER, 0))
+            replication_execute(c, &call, item->command);
+        else if (__builtin_expect(s->hold_replies, 0))
+            executed = hold_dispatch(c, &call, item->command);
+        else
+            executed = dispatch(c, &call, item->command);
         s->executing = NULL;
         if (__builtin_expect(s->pushes_pending, 0)) {
             s->pushes_pending = false;

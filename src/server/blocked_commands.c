@@ -6,6 +6,7 @@
 #include "persist/log/stream.h"
 #include "server/blocked.h"
 #include "server/durability.h"
+#include "server/replication.h"
 
 static struct client *find_client(const struct server *s, uint64_t id)
 {
@@ -41,11 +42,14 @@ void cmd_client_unblock(struct call *c)
     reply_int(c->reply, waited);
 }
 
-/* There are no replicas: as many as that have seen everything. */
 static void reply_replicas(struct call *c, void *state)
 {
+    struct client *client = c->client;
     (void)state;
-    reply_int(c->reply, 0);
+    if (client->wait_replicas != 0)
+        c->server->replication->waiting_clients--;
+    client->wait_replicas = 0;
+    reply_int(c->reply, (int64_t)replication_count_acked(c->server, client->wait_lsn));
 }
 
 void cmd_wait(struct call *c)
@@ -54,10 +58,23 @@ void cmd_wait(struct call *c)
     if (!call_int64(c, c->argv[1], &replicas, NULL) ||
         !call_timeout_ms(c, c->argv[2], &timeout_ms))
         return;
-    if (replicas <= 0) {
+    if (c->server->is_replica) {
+        reply_error(c->reply, "ERR WAIT cannot be used with replica instances. Please also note that "
+                              "since Redis 4.0 if a replica is configured to be writable (which is "
+                              "not the default) writes to replicas are just local and are not "
+                              "propagated.");
+        return;
+    }
+    /* Everything up to now: more than this client's own writes, and never less. */
+    c->client->wait_lsn = replication_lsn(c->server);
+    if (replicas <= 0 ||
+        replication_count_acked(c->server, c->client->wait_lsn) >= (size_t)replicas || c->in_exec) {
         reply_replicas(c, NULL);
         return;
     }
+    c->client->wait_replicas = (size_t)replicas;
+    c->server->replication->waiting_clients++;
+    replication_ask_for_acks(c->server);
     call_wait(c, &(struct call_wait){.timeout_ms = timeout_ms, .timed_out = reply_replicas});
 }
 

@@ -15,6 +15,7 @@
 #include "server/blocked.h"
 #include "server/hold.h"
 #include "server/pubsub.h"
+#include "server/replication.h"
 #include "server/tracking.h"
 #include "server/transaction.h"
 
@@ -47,29 +48,15 @@ static void refuse(int fd, const char *error)
     socket_close(fd);
 }
 
-void client_accept(struct server *s, int fd)
+static struct client *client_new(struct server *s, int fd)
 {
-    if (s->clients.count >= s->limits.maxclients) {
-        s->stats.connections_rejected++;
-        refuse(fd, "ERR max number of clients reached");
-        return;
-    }
     bool local = socket_is_unix(fd);
-    if (s->limits.protected_mode && !s->limits.password_set && !local &&
-        !socket_peer_is_local(fd)) {
-        s->stats.connections_rejected++;
-        refuse(fd, "DENIED The server is in protected mode, as protected-mode is on and no password "
-                   "is set for the default user: it takes connections from this machine only. Set "
-                   "a password (requirepass), or turn protected-mode off in the configuration file "
-                   "or by CONFIG SET from the machine itself if the network is a trusted one.");
-        return;
-    }
     struct client *c = mem_zalloc(sizeof(*c));
     if (!connection_init(&c->io, s->loop, fd, client_ready)) {
         log_warning("Cannot wait for a new client's input: %s", strerror(errno));
         socket_close(fd);
         mem_free(c);
-        return;
+        return NULL;
     }
     if (!local) {
         socket_set_nodelay(fd);
@@ -94,6 +81,39 @@ void client_accept(struct server *s, int fd)
     s->clients.count++;
     link_id(c);
     s->stats.connections_received++;
+    return c;
+}
+
+void client_accept(struct server *s, int fd)
+{
+    if (s->clients.count >= s->limits.maxclients) {
+        s->stats.connections_rejected++;
+        refuse(fd, "ERR max number of clients reached");
+        return;
+    }
+    bool local = socket_is_unix(fd);
+    if (s->limits.protected_mode && !s->limits.password_set && !local &&
+        !socket_peer_is_local(fd)) {
+        s->stats.connections_rejected++;
+        refuse(fd, "DENIED The server is in protected mode, as protected-mode is on and no password "
+                   "is set for the default user: it takes connections from this machine only. Set "
+                   "a password (requirepass), or turn protected-mode off in the configuration file "
+                   "or by CONFIG SET from the machine itself if the network is a trusted one.");
+        return;
+    }
+    client_new(s, fd);
+}
+
+struct client *client_adopt(struct server *s, int fd, struct slice received)
+{
+    struct client *c = client_new(s, fd);
+    if (c == NULL || received.size == 0)
+        return c;
+    c->io.own = c->io.data = mem_dup(received.data, received.size);
+    c->io.own_size = c->io.end = received.size;
+    c->input_bytes += received.size;
+    batch_add(s, c);
+    return c;
 }
 
 void client_close(struct client *c)
@@ -118,6 +138,9 @@ void client_close_after_reply(struct client *c)
 static void client_free(struct server *s, struct client *c)
 {
     hold_forget(c);
+    if (c->flags & CLIENT_MASTER)
+        replication_link_down(s, NULL);
+    replication_forget_client(c);
     blocked_forget(c);
     transaction_discard(c);
     pubsub_forget(c);
@@ -252,6 +275,8 @@ void client_write(struct client *c)
     }
     if (c->flags & CLIENT_CLOSE_AFTER_REPLY && outbuf_is_empty(&c->io.out))
         client_close(c);
+    else if (c->flags & CLIENT_REPLICA)
+        replication_writable(c);
 }
 
 void clients_write(struct server *s)
@@ -270,7 +295,8 @@ enum client_class client_class(const struct client *c)
 {
     if (c->flags & CLIENT_PUBSUB)
         return CLIENT_CLASS_PUBSUB;
-    return c->flags & CLIENT_MONITOR ? CLIENT_CLASS_REPLICA : CLIENT_CLASS_NORMAL;
+    return c->flags & (CLIENT_MONITOR | CLIENT_REPLICA) ? CLIENT_CLASS_REPLICA
+                                                        : CLIENT_CLASS_NORMAL;
 }
 
 bool client_check_output(struct client *c)
@@ -312,7 +338,8 @@ void clients_cron(struct server *s)
         struct client *next = c->next;
         if (!(c->flags & CLIENT_CLOSING) && client_check_output(c) &&
             s->limits.timeout_seconds > 0 &&
-            !(c->flags & (CLIENT_BLOCKED | CLIENT_PUBSUB | CLIENT_MONITOR)) &&
+            !(c->flags & (CLIENT_BLOCKED | CLIENT_PUBSUB | CLIENT_MONITOR | CLIENT_REPLICA |
+                           CLIENT_MASTER)) &&
             s->now_us - c->active_us > s->limits.timeout_seconds * 1000000) {
             log_verbose("Closing idle client");
             client_close(c);
@@ -347,7 +374,9 @@ static void describe_flags(const struct client *c, char out[16])
     static const struct {
         uint32_t flag;
         char letter;
-    } letters[] = {{CLIENT_MONITOR, 'O'},
+    } letters[] = {{CLIENT_REPLICA, 'S'},
+                   {CLIENT_MONITOR, 'O'},
+                   {CLIENT_MASTER, 'M'},
                    {CLIENT_PUBSUB, 'P'},
                    {CLIENT_MULTI, 'x'},
                    {CLIENT_BLOCKED, 'b'},

@@ -33,7 +33,9 @@ enum client_flag {
     CLIENT_PROTOCOL_ERROR = 1U << 16,
     CLIENT_PUBSUB = 1U << 17, /* subscribes to something */
     CLIENT_MONITOR = 1U << 18,
-    CLIENT_RESTRICTED = 1U << 19 /* its user may not do everything: see server/acl.h */
+    CLIENT_RESTRICTED = 1U << 19, /* its user may not do everything: see server/acl.h */
+    CLIENT_REPLICA = 1U << 20,    /* has asked for the stream */
+    CLIENT_MASTER = 1U << 21      /* sends the stream: this server's primary */
 };
 
 /* Nothing more of such a client is parsed or executed. */
@@ -46,6 +48,7 @@ enum client_flag {
 struct acl_user;
 struct held;
 struct queued_command;
+struct replica;
 struct subscriber;
 struct tracking;
 struct transaction;
@@ -77,6 +80,9 @@ struct client {
     char *peer, *local;                  /* made when first asked for */
     int64_t created_us, active_us;       /* monotonic */
     int64_t soft_limit_since_us;         /* output above the soft limit; 0: it is not */
+    struct replica *replica;             /* what REPLCONF has said: server/replication.h */
+    uint64_t wait_lsn;                   /* WAIT: for this, */
+    size_t wait_replicas;                /* by so many; 0: it does not */
     struct held *held;                   /* replies that wait for the log: server/hold.h */
     struct outbuf pushes;                /* that came while its own command was executed */
     struct outbuf discarded;             /* where replies go that CLIENT REPLY suppresses */
@@ -84,6 +90,9 @@ struct client {
 };
 
 void client_accept(struct server *s, int fd);
+/* A connection that this server has made, and what was received on it already. NULL: the loop does not
+ * take it; it is closed. */
+struct client *client_adopt(struct server *s, int fd, struct slice received);
 /* To be freed at the end of this turn; nothing of it is executed any more. */
 void client_close(struct client *c);
 /* As client_close, but what has been replied is written first. */

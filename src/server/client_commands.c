@@ -11,7 +11,7 @@ struct filter {
     struct slice addr, laddr;
     bool has_addr, has_laddr, has_type, has_id;
     enum client_class type;
-    bool no_class; /* the type is one that none of the clients can have */
+    bool master; /* the type is that of the primary's connection, which is of no class */
     uint64_t id;
     int64_t min_age_s;
     bool skip_me;
@@ -20,7 +20,7 @@ struct filter {
 static bool parse_type(struct call *c, struct slice name, struct filter *f)
 {
     f->has_type = true;
-    f->no_class = false;
+    f->master = false;
     if (slice_is(name, "normal")) {
         f->type = CLIENT_CLASS_NORMAL;
     } else if (slice_is(name, "slave") || slice_is(name, "replica")) {
@@ -28,7 +28,7 @@ static bool parse_type(struct call *c, struct slice name, struct filter *f)
     } else if (slice_is(name, "pubsub")) {
         f->type = CLIENT_CLASS_PUBSUB;
     } else if (slice_is(name, "master")) {
-        f->no_class = true;
+        f->master = true;
     } else {
         reply_errorf(c->reply, "ERR Unknown client type '%.*s'", (int)name.size, name.data);
         return false;
@@ -40,7 +40,8 @@ static bool passes(const struct filter *f, struct client *client, const struct c
 {
     if (f->has_id && client->id != f->id)
         return false;
-    if (f->has_type && (f->no_class || client_class(client) != f->type))
+    bool is_master = client->flags & CLIENT_MASTER;
+    if (f->has_type && (f->master != is_master || (!is_master && client_class(client) != f->type)))
         return false;
     if (f->has_addr && !slice_equal(f->addr, slice_cstr(client_peer(client))))
         return false;

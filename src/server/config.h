@@ -39,6 +39,7 @@ enum maxmemory_policy {
     POLICY_NOEVICTION
 };
 enum fsync_policy { FSYNC_EVERYSEC, FSYNC_ALWAYS, FSYNC_NO };
+enum diskless_load { DISKLESS_LOAD_DISABLED, DISKLESS_LOAD_ON_EMPTY_DB, DISKLESS_LOAD_SWAPDB };
 enum recovery_fallback { FALLBACK_REFUSE, FALLBACK_SNAPSHOT };
 enum allow { ALLOW_NO, ALLOW_YES, ALLOW_LOCAL }; /* LOCAL: from this machine only */
 /* BITS of shutdown-on-sigterm and -sigint; 0: the default. */

@@ -293,46 +293,47 @@ BOOL(stop_writes_on_bgsave_error, "stop-writes-on-bgsave-error", NULL, true, LIV
 BOOL(dual_channel_replication_enabled, "dual-channel-replication-enabled", NULL, false,
      LIVE | INERT)
 BOOL(import_mode, "import-mode", NULL, false, LIVE | INERT)
-STRING(masterauth, "masterauth", "primaryauth", "", LIVE | SENSITIVE | INERT)
-STRING(masteruser, "masteruser", "primaryuser", "", LIVE | SENSITIVE | INERT)
+STRING(masterauth, "masterauth", "primaryauth", "", LIVE | SENSITIVE)
+STRING(masteruser, "masteruser", "primaryuser", "", LIVE | SENSITIVE)
 INT(min_replicas_max_lag, "min-replicas-max-lag", "min-slaves-max-lag", 10, 0, INT32_MAX,
-    LIVE | INERT)
+    LIVE)
 INT(min_replicas_to_write, "min-replicas-to-write", "min-slaves-to-write", 0, 0, INT32_MAX,
-    LIVE | INERT)
+    LIVE)
 ENUM(propagation_error_behavior, "propagation-error-behavior", NULL,
      "ignore panic panic-on-replicas", 0, LIVE | INERT)
-MEMORY(repl_backlog_size, "repl-backlog-size", NULL, 1048576, 1, INT64_MAX, LIVE | INERT)
-INT(repl_backlog_ttl, "repl-backlog-ttl", NULL, 3600, 0, INT64_MAX, LIVE | INERT)
+MEMORY(repl_backlog_size, "repl-backlog-size", NULL, 1048576, 1, INT64_MAX, LIVE)
+INT(repl_backlog_ttl, "repl-backlog-ttl", NULL, 3600, 0, INT64_MAX, LIVE)
 INT(repl_compression, "repl-compression", NULL, 0, 0, 22, FIXED | INERT)
 INT(repl_compression_max_latency, "repl-compression-max-latency", NULL, 100, 0, INT32_MAX,
     LIVE | INERT)
 BOOL(repl_disable_tcp_nodelay, "repl-disable-tcp-nodelay", NULL, false, LIVE | INERT)
 ENUM(repl_diskless_load, "repl-diskless-load", NULL,
-     "disabled on-empty-db swapdb .flushdb .flush-before-load", 0, LIVE | INERT)
-BOOL(repl_diskless_sync, "repl-diskless-sync", NULL, true, LIVE | INERT)
-INT(repl_diskless_sync_delay, "repl-diskless-sync-delay", NULL, 5, 0, INT32_MAX, LIVE | INERT)
+     "disabled on-empty-db swapdb .flushdb .flush-before-load", 0, LIVE)
+BOOL(repl_diskless_sync, "repl-diskless-sync", NULL, true, LIVE)
+INT(repl_diskless_sync_delay, "repl-diskless-sync-delay", NULL, 5, 0, INT32_MAX, LIVE)
 INT(repl_diskless_sync_max_replicas, "repl-diskless-sync-max-replicas", NULL, 0, 0, INT32_MAX,
-    LIVE | INERT)
+    LIVE)
 BOOL(repl_mptcp, "repl-mptcp", NULL, false, FIXED | INERT)
 INT(repl_ping_replica_period, "repl-ping-replica-period", "repl-ping-slave-period", 10, 1,
-    INT32_MAX, LIVE | INERT)
+    INT32_MAX, LIVE)
 BOOL(repl_rdb_channel, "repl-rdb-channel", NULL, true, LIVE | HIDDEN | INERT)
-INT(repl_timeout, "repl-timeout", NULL, 60, 1, INT32_MAX, LIVE | INERT)
-STRING(replica_announce_ip, "replica-announce-ip", "slave-announce-ip", "", LIVE | INERT)
+INT(repl_timeout, "repl-timeout", NULL, 60, 1, INT32_MAX, LIVE)
+BOOL(replica_accept_regression, "replica-accept-regression", NULL, false, LIVE)
+STRING(replica_announce_ip, "replica-announce-ip", "slave-announce-ip", "", LIVE)
 INT(replica_announce_port, "replica-announce-port", "slave-announce-port", 0, 0, 65535,
-    LIVE | INERT)
-BOOL(replica_announced, "replica-announced", NULL, true, LIVE | INERT)
+    LIVE)
+BOOL(replica_announced, "replica-announced", NULL, true, LIVE)
 MEMORY(replica_full_sync_buffer_limit, "replica-full-sync-buffer-limit", NULL, 0, 0, INT64_MAX,
        LIVE | INERT)
 BOOL(replica_ignore_disk_write_errors, "replica-ignore-disk-write-errors", NULL, false,
      LIVE | INERT)
 BOOL(replica_ignore_maxmemory, "replica-ignore-maxmemory", "slave-ignore-maxmemory", true,
-     LIVE | INERT)
-BOOL(replica_lazy_flush, "replica-lazy-flush", "slave-lazy-flush", false, LIVE | INERT)
-INT(replica_priority, "replica-priority", "slave-priority", 100, 0, INT32_MAX, LIVE | INERT)
-BOOL(replica_read_only, "replica-read-only", "slave-read-only", true, LIVE | INERT)
+     LIVE)
+BOOL(replica_lazy_flush, "replica-lazy-flush", "slave-lazy-flush", false, LIVE)
+INT(replica_priority, "replica-priority", "slave-priority", 100, 0, INT32_MAX, LIVE)
+BOOL(replica_read_only, "replica-read-only", "slave-read-only", true, LIVE)
 BOOL(replica_serve_stale_data, "replica-serve-stale-data", "slave-serve-stale-data", true,
-     LIVE | INERT)
+     LIVE)
 
 /* scripting */
 INT(busy_reply_threshold, "busy-reply-threshold", "lua-time-limit", 5000, 0, INT64_MAX,
@@ -402,7 +403,7 @@ SPECIAL("dir", NULL, dir, LIVE | PROTECTED)
 SPECIAL("latency-tracking-info-percentiles", NULL, percentiles, LIVE | MULTI)
 SPECIAL("notify-keyspace-events", NULL, notify, LIVE)
 SPECIAL("oom-score-adj-values", NULL, oom_values, LIVE | MULTI | INERT)
-SPECIAL("replicaof", "slaveof", replicaof, FIXED | MULTI | INERT)
+SPECIAL("replicaof", "slaveof", replicaof, FIXED | MULTI)
 SPECIAL("save", NULL, save, LIVE | MULTI)
 SPECIAL("save-cron", NULL, save_cron, LIVE | MULTI)
 

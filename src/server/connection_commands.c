@@ -133,7 +133,7 @@ void cmd_hello(struct call *c)
     reply_bulk_cstr(c->reply, "mode");
     reply_bulk_cstr(c->reply, "standalone");
     reply_bulk_cstr(c->reply, "role");
-    reply_bulk_cstr(c->reply, "master");
+    reply_bulk_cstr(c->reply, c->server->is_replica ? "replica" : "master");
     reply_bulk_cstr(c->reply, "modules");
     reply_array(c->reply, 0);
 }

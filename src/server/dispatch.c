@@ -12,6 +12,7 @@
 #include "server/acl.h"
 #include "server/persistence.h"
 #include "server/pubsub.h"
+#include "server/replication.h"
 #include "server/slowlog.h"
 #include "server/tracking.h"
 #include "server/transaction.h"
@@ -228,6 +229,13 @@ static bool dispatch_slowly(struct client *c, struct call *call, const struct co
         reject(c, call, command, s->durability->refusal);
         return true;
     }
+    if (replication_attention(s)) {
+        const char *refusal = replication_refusal(s, c, all_flags(c, command));
+        if (refusal != NULL) {
+            reject(c, call, command, refusal);
+            return true;
+        }
+    }
     /* What is queued takes memory, too. */
     if (s->out_of_memory &&
         (all_flags(c, command) & COMMAND_DENYOOM ||
@@ -339,7 +347,8 @@ void dispatch_call(struct client *c, struct call *call, const struct command *co
     size_t output = outbuf_size(&c->io.out);
     uint64_t begin = server_cycles();
     uint64_t dirty = call->ks->dirty;
-    struct stream *stream = s->stream;
+    /* A replica's stream is its primary's. */
+    struct stream *stream = s->is_replica ? NULL : s->stream;
     call->command = command;
     call->stream = stream;
     command->handler(call);

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "os/file.h"
+#include "os/process.h"
 #include "persist/log/recovery_files.h"
 #include "persist/log/stream.h"
 #include "server/blocked.h"
@@ -15,6 +16,7 @@
 #include "server/config.h"
 #include "server/hold.h"
 #include "server/persistence.h"
+#include "server/replication.h"
 #include "server/slowlog.h"
 
 #define TIMER_MS 100
@@ -134,8 +136,10 @@ void durability_publish(struct server *s)
     uint64_t end = stream_published(s->stream);
     if (end == before)
         return;
-    writer_published(d->writer, s->now_us);
     stream_trim(s->stream);
+    if (d->writer == NULL)
+        return;
+    writer_published(d->writer, s->now_us);
     note_count(d, end, s->now_us);
     /* Whoever waits is let go on by the wake-up or the timer, before the next batch. */
     if (!d->slow_down)
@@ -180,8 +184,9 @@ static int64_t on_timer(void *ctx)
     if (d->writer != NULL) {
         note_latency(d);
         hold_release(d->server->hold, writer_durable_lsn(d->writer));
-        stream_trim(d->server->stream);
     }
+    if (d->server->stream != NULL)
+        stream_trim(d->server->stream);
     step(d);
     if (d->writer != NULL)
         check_pace(d);
@@ -238,11 +243,15 @@ static bool new_writer(struct durability *d, struct error *err)
     struct server *s = d->server;
     if (d->history[0] == '\0')
         memcpy(d->history, s->run_id, sizeof(d->history));
-    s->stream = stream_new(d->lsn);
+    bool was_there = s->stream != NULL;
+    if (was_there)
+        d->lsn = stream_published(s->stream);
+    else
+        s->stream = stream_new(d->lsn);
     d->writer = writer_new(s->stream, &options, err);
     if (d->writer == NULL) {
-        stream_free(s->stream);
-        s->stream = NULL;
+        if (!was_there)
+            durability_drop_stream(s);
         return false;
     }
     d->started_us = clock_monotonic_us();
@@ -270,10 +279,97 @@ static void drop_writer(struct durability *d)
     set_refusal(d, NULL);
     writer_free(d->writer);
     d->writer = NULL;
-    stream_free(s->stream);
-    s->stream = NULL;
+    if (!replication_wants_stream(s))
+        durability_drop_stream(s);
     /* Who waits for it learns that it is off. */
     blocked_durable(s, UINT64_MAX);
+}
+
+void durability_make_stream(struct server *s)
+{
+    if (s->stream == NULL)
+        s->stream = stream_new(s->durability->lsn);
+}
+
+void durability_drop_stream(struct server *s)
+{
+    struct durability *d = s->durability;
+    if (s->stream == NULL || d->writer != NULL)
+        return;
+    d->lsn = stream_end(s->stream);
+    stream_free(s->stream);
+    s->stream = NULL;
+}
+
+/* Whatever is under way is given up. */
+static void stop_now(struct durability *d)
+{
+    struct error ignored;
+    if (d->writer == NULL)
+        return;
+    for (;;) {
+        generation_cancel(d);
+        writer_wait(d->writer, &ignored);
+        generation_step(d);
+        if (!d->generation.running)
+            break;
+        os_sleep_us(1000);
+    }
+    drop_writer(d);
+    generation_hurry(d);
+}
+
+void durability_restart(struct server *s, const char *history, uint64_t lsn)
+{
+    struct durability *d = s->durability;
+    stop_now(d);
+    durability_drop_stream(s);
+    snprintf(d->history, sizeof(d->history), "%s", history);
+    d->lsn = lsn;
+    if (replication_wants_stream(s))
+        durability_make_stream(s);
+    step(d);
+}
+
+/* In a new file, which the log goes on in. */
+static bool rotate_to_history(struct durability *d)
+{
+    struct error err = {0};
+    struct manifest manifest = {0};
+    uint64_t ended = 0;
+    if (d->state != DURABILITY_ON || d->generation.running || writer_busy(d->writer))
+        return false;
+    manifest_copy(&manifest, &d->manifest);
+    const struct manifest_file *file =
+        manifest_add_incremental(&manifest, d->server->config->appendfilename);
+    writer_rotate_history(d->writer, file->name, &manifest, d->history);
+    bool ok = writer_wait(d->writer, &err);
+    if (!ok) {
+        log_warning("The log could not go on in a new file: %s", err.message);
+        d->manifest.incremental_seq = manifest.incremental_seq;
+        manifest_free(&manifest);
+        return false;
+    }
+    writer_file_size(d->writer, &ended);
+    d->old_size += ended;
+    manifest_free(&d->manifest);
+    d->manifest = manifest;
+    return true;
+}
+
+void durability_set_history(struct server *s, const char *history)
+{
+    struct durability *d = s->durability;
+    if (strcmp(d->history, history) == 0)
+        return;
+    snprintf(d->history, sizeof(d->history), "%s", history);
+    if (d->writer == NULL)
+        return;
+    durability_publish(s);
+    if (rotate_to_history(d))
+        return;
+    stop_now(d);
+    step(d);
 }
 
 static void switch_on(struct durability *d)

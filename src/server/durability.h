@@ -74,6 +74,17 @@ struct durability {
     char refusal_text[256];
 };
 
+/* The history changes (replication): from the LSN where the stream is now it is another one. With a log it is
+ * on disk, in a new file, when this returns, or a new generation is made for it. */
+void durability_set_history(struct server *s, const char *history);
+/* The data is another one, at another place of maybe another history (a full resynchronisation, whose data
+ * is in the keyspace already): the log of what there was ends, as it is, and a new generation is made. The
+ * stream begins anew: nobody may read it any more. */
+void durability_restart(struct server *s, const char *history, uint64_t lsn);
+/* Have a stream, with a log or without; and do without, if neither a log nor a replica needs it. */
+void durability_make_stream(struct server *s);
+void durability_drop_stream(struct server *s);
+
 /* Sets s->durability: OFF. */
 void durability_init(struct server *s);
 /* Ends the log in order if it runs. */

@@ -11,6 +11,7 @@
 #include "server/config.h"
 #include "server/durability.h"
 #include "server/persistence.h"
+#include "server/replication.h"
 
 /* After a failure the next try follows in a second, then in twice the time, up to a minute where there
  * is no log without it, and to ten where it is a rewrite, which costs as much as a full base. */
@@ -107,12 +108,8 @@ static bool begin_save(struct durability *d, const char *name, struct error *err
     int n = snprintf(options.path, sizeof(options.path), "%s/%s", directory, name);
     if (n < 0 || (size_t)n >= sizeof(options.path))
         return error_set(err, ERROR_INVALID, "the path is too long: %.100s", name);
-    struct save_aux *aux = options.aux + options.aux_count;
-    options.aux_count += 2;
-    snprintf(aux[0].name, sizeof(aux[0].name), "repl-id");
-    snprintf(aux[0].value, sizeof(aux[0].value), "%s", d->history);
-    snprintf(aux[1].name, sizeof(aux[1].name), "repl-offset");
-    snprintf(aux[1].value, sizeof(aux[1].value), "%llu", (unsigned long long)g->lsn);
+    options.aux_count = 0;
+    replication_put_aux(d->server, &options, g->lsn);
     struct keyspace *ks = d->server->ks;
     g->job = save_job_start(ks, snapshot_begin(ks), &options, durability_wake, d, err);
     return g->job != NULL;

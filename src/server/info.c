@@ -15,6 +15,7 @@
 #include "server/memory_limit.h"
 #include "server/migrate.h"
 #include "server/persistence.h"
+#include "server/replication.h"
 #include "server/pubsub.h"
 #include "server/tracking.h"
 
@@ -297,7 +298,9 @@ static void stats_section(struct server *s, struct text *out)
     text_append_cstr(out, "instantaneous_input_repl_kbps:0.00\r\n"
                           "instantaneous_output_repl_kbps:0.00\r\n");
     number(out, "rejected_connections", st->connections_rejected);
-    text_append_cstr(out, "sync_full:0\r\nsync_partial_ok:0\r\nsync_partial_err:0\r\n");
+    number(out, "sync_full", s->replication->sync_full);
+    number(out, "sync_partial_ok", s->replication->sync_partial_ok);
+    number(out, "sync_partial_err", s->replication->sync_partial_err);
     number(out, "expired_keys", s->ks->expired_count);
     text_append_cstr(out, "expired_stale_perc:0.00\r\nexpired_time_cap_reached_count:0\r\n"
                           "expire_cycle_cpu_milliseconds:0\r\ntotal_eviction_exceeded_time:0\r\n"
@@ -331,14 +334,7 @@ static void stats_section(struct server *s, struct text *out)
 
 static void replication_section(struct server *s, struct text *out)
 {
-    text_append_cstr(out, "role:master\r\nconnected_slaves:0\r\n"
-                          "master_failover_state:no-failover\r\n");
-    text_appendf(out, "master_replid:%s\r\n", s->run_id);
-    text_append_cstr(out, "master_replid2:0000000000000000000000000000000000000000\r\n"
-                          "master_repl_offset:0\r\nsecond_repl_offset:-1\r\n"
-                          "repl_backlog_active:0\r\n");
-    text_appendf(out, "repl_backlog_size:%lld\r\n", (long long)s->config->repl_backlog_size);
-    text_append_cstr(out, "repl_backlog_first_byte_offset:0\r\nrepl_backlog_histlen:0\r\n");
+    replication_info(s, out);
 }
 
 static void cpu_section(struct server *s, struct text *out)

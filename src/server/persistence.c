@@ -10,6 +10,7 @@
 #include "os/process.h"
 #include "persist/log/stream.h"
 #include "server/config.h"
+#include "server/replication.h"
 #include "server/replay.h"
 
 #define SCHEDULE_INTERVAL_MS 100
@@ -57,6 +58,9 @@ void persistence_options(const struct server *s, struct save_options *options)
              c->maxmemory_policy == POLICY_ALLKEYS_LRU)
         options->clock = RDB_CLOCK_LRU;
     snprintf(options->path, sizeof(options->path), "%s", c->dbfilename);
+    /* Inside a transaction there is no position to name. */
+    if (s->stream != NULL && !stream_in_group(s->stream))
+        replication_put_aux(s, options, stream_end(s->stream));
 }
 
 void persistence_update(struct persistence *p)
@@ -278,6 +282,12 @@ static bool load_snapshot(struct server *s, struct error *err)
     }
     p->loaded_keys = stats.keys;
     p->loaded_expired = stats.expired;
+    /* Deltas name no position, and lead away from the full snapshot's. */
+    if (stats.repl_id[0] != '\0' && found.whole <= 1) {
+        memcpy(p->recovered.found_history, stats.repl_id, sizeof(stats.repl_id));
+        p->recovered.lsn = (uint64_t)stats.repl_offset;
+        p->recovered.stream_db = stats.stream_db;
+    }
     saver_note_loaded(p->saver);
     return true;
 }

@@ -22,6 +22,7 @@
 #include "server/migrate.h"
 #include "server/persistence.h"
 #include "server/pubsub.h"
+#include "server/replication.h"
 #include "server/slowlog.h"
 #include "server/tracking.h"
 #include "server/transaction.h"
@@ -47,7 +48,7 @@ void server_update_attention(struct server *s)
 {
     s->attention = s->loading || s->out_of_memory || s->pause.until_ms != 0 ||
                    (s->persistence != NULL && s->persistence->refuse_writes) ||
-                   durability_attention(s);
+                   durability_attention(s) || (s->replication != NULL && replication_attention(s));
 }
 
 void server_update_hooks(struct server *s)
@@ -154,6 +155,8 @@ void server_apply_config(struct server *s)
     server_update_hooks(s);
     if (s->durability != NULL)
         durability_apply_config(s);
+    if (s->replication != NULL)
+        replication_apply_config(s);
     slowlog_update(s);
     evictor_reset(s->evictor);
     memory_limit_check(s);
@@ -227,7 +230,7 @@ static int64_t expire_timer(void *ctx)
 
 static void expire_some(struct server *s)
 {
-    if (s->expire_disabled || s->loading || s->pause.until_ms != 0) {
+    if (s->expire_disabled || s->loading || s->is_replica || s->pause.until_ms != 0) {
         s->expire_more = false;
         return;
     }
@@ -332,6 +335,8 @@ static bool turn_end(void *ctx)
     struct server *s = ctx;
     batch_run(s);
     tracking_end_turn(s);
+    if (s->replication->replicas != NULL)
+        replication_feed(s);
     clients_write(s);
     batch_end_turn(s);
     if (s->clients.closing != NULL)
@@ -378,6 +383,7 @@ struct server *server_new(struct config *config)
     s->hooks.wait = blocked_wait;
     s->hold = hold_new(s);
     durability_init(s);
+    replication_init(s);
     s->clients.write_last = &s->clients.write_first;
     s->stats.commands = mem_zalloc((size_t)command_count * sizeof(*s->stats.commands));
     server_update_clock(s);
@@ -403,6 +409,7 @@ void server_free(struct server *s)
     clients_free_closing(s);
     durability_deinit(s);
     blocked_free(s->blocked);
+    replication_deinit(s);
     hold_free(s->hold);
     listeners_free(s->listeners);
     loop_free(s->loop);
@@ -472,8 +479,10 @@ int server_run(struct server *s)
         s->cron_running = true;
         loop_add_timer(s->loop, CRON_MS, cron, s);
     }
-    while (!s->stopping)
+    while (!s->stopping) {
         loop_turn(s->loop, -1);
+        replication_between_turns(s);
+    }
     return s->exit_status;
 }
 

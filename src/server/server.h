@@ -36,6 +36,7 @@ struct histogram;
 struct hold;
 struct migrate_cache;
 struct persistence;
+struct replication;
 struct stream;
 struct acl;
 struct pubsub;
@@ -155,6 +156,8 @@ struct server {
     struct durability *durability; /* the log: server/durability.h */
     struct hold *hold;   /* replies that wait for it: server/hold.h */
     bool hold_replies;   /* they do */
+    struct replication *replication; /* server/replication.h */
+    bool is_replica;
     struct persistence *persistence; /* data on disk: server/persistence.h */
     struct migrate_cache *migrate; /* connections that MIGRATE has made: server/migrate.h */
     struct call_hooks hooks;

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Replication: this server as a primary of others and as a replica of one, in Redis's protocol
+ * (PSYNC2). The position in the history is the stream's (persist/log/stream.h): LSN = replication
+ * offset; the history's id (durability.h) is the replication id.
+ *
+ * As a primary (replication_primary.c) a replica is a client that has sent PSYNC:
+ *
+ *     PSYNC ──partial──────────────────────────────────────────────┐
+ *       │ full                                                      v
+ *       v                                                        ONLINE   a stream reader of its own,
+ *     WAITING ──delay──> [SAVING a file] ──> FEEDING ──> READY ──ack─┘    written straight to its socket
+ *
+ * FEEDING is the feed's (replication/feed.h): one for all that wait. The stream meanwhile stays in
+ * memory, once for all of them, held by their readers.
+ *
+ * As a replica (replication_link.c):
+ *
+ *     DOWN ──retry──> SYNCING (replication/sync.h, a thread) ──> [LOADING] ──> UP
+ *       ^                                                                      │ the link breaks
+ *       └──────────────────────────────────────────────────────────────────────┘
+ *
+ * While it is UP the primary is a client (CLIENT_MASTER) whose requests are executed by
+ * replication_execute: no replies, no effects of their own; their very bytes go to this server's stream,
+ * so that its log and its replicas have the same LSNs. Time stands still for them, as keys expire by
+ * the primary's DEL alone; for everybody else here keys past their expiry are hidden, not removed.
+ *
+ * Owned by the executor.
+ */
+#ifndef HF_SERVER_REPLICATION_H
+#define HF_SERVER_REPLICATION_H
+
+#include "command/table.h"
+#include "replication/feed.h"
+#include "replication/sync.h"
+#include "server/client.h"
+
+struct recovery_result;
+
+enum replica_state { REPLICA_WAITING, REPLICA_SAVING, REPLICA_FEEDING, REPLICA_READY, REPLICA_ONLINE };
+
+/* What a client has said of itself by REPLCONF, and what becomes of it when it has asked for the
+ * stream. Made by the first REPLCONF, freed with the client. */
+struct replica {
+    struct client *client;
+    struct replica *prev, *next; /* of those that have sent PSYNC or SYNC */
+    bool listed;
+    enum replica_state state;
+    bool eof, psync2, regression; /* capabilities */
+    bool rdb_only;
+    bool plain_sync; /* SYNC: it acknowledges nothing, and gets no +FULLRESYNC */
+    int listening_port;
+    char ip[64]; /* as it announces itself; "": as its connection shows */
+    struct stream_reader *reader; /* from FEEDING (or SAVING) on */
+    size_t target;                /* of the feed, while FEEDING */
+    uint64_t acked;               /* LSN */
+    int64_t acked_us;             /* when it was last heard of; monotonic */
+    int64_t since_us;             /* in this state */
+    int64_t soft_limit_since_us;
+};
+
+enum link_state { LINK_DOWN, LINK_SYNCING, LINK_LOADING, LINK_UP };
+
+struct primary_link {
+    enum link_state state;
+    struct sync *sync;          /* SYNCING; also one that was given up and has not ended */
+    bool sync_unwanted;
+    struct sync_result *loading; /* LOADING: what is to be loaded, outside of any turn */
+    struct client *client;      /* UP */
+    int db;                     /* of the next effect */
+    struct text open_group;     /* bytes since a MULTI whose EXEC has not come */
+    bool continuable;           /* history and LSN are a position that PSYNC may name */
+    bool acknowledge;           /* as soon as what is executed is in the stream */
+    int64_t acked_us, newline_us;
+    int64_t retry_us;           /* not before then */
+    int64_t down_since_s;       /* wall clock */
+    uint64_t errors;            /* commands of the primary that were answered by an error here */
+    struct error failure;       /* why it is down; NONE: it is not, or nothing is known */
+    bool refused;               /* the primary has less than there is here */
+};
+
+struct replication {
+    struct server *server;
+    bool started;
+    /* The history before this one, whose first `second_lsn` bytes this one goes on from; "": none. */
+    char second_id[SYNC_ID_SIZE + 1];
+    uint64_t second_lsn;
+    struct replica *replicas;
+    size_t replica_count, good_count; /* good: ONLINE, and heard of within min-replicas-max-lag */
+    struct feed *feed;
+    struct replica **fed; /* the feed's targets; NULL: that one is gone */
+    size_t fed_count;
+    struct save_job *save; /* the file for those that want one */
+    char save_path[64];
+    uint64_t save_lsn;
+    int64_t ping_us;
+    int64_t lonely_since_us; /* no replicas since; 0: there are some */
+    uint64_t sync_full, sync_partial_ok, sync_partial_err;
+    char full_reason[160];   /* why the last full resynchronisation was made */
+    size_t waiting_clients;  /* in WAIT */
+    struct primary_link link;
+};
+
+/* Sets s->replication. */
+void replication_init(struct server *s);
+/* What was loaded tells where the history goes on. Before anything is served. */
+void replication_start(struct server *s, const struct recovery_result *found);
+/* Ends threads; clients are gone already. Before the loop is freed. */
+void replication_deinit(struct server *s);
+/* The configuration may have changed. */
+void replication_apply_config(struct server *s);
+/* A stream has to be there, log or not. */
+bool replication_wants_stream(const struct server *s);
+/* The LSN, also where there is no stream. */
+uint64_t replication_lsn(const struct server *s);
+/* Is there something that must be done outside of a turn? Does it. */
+void replication_between_turns(struct server *s);
+/* At the end of a turn: write what the stream has got to the replicas. */
+void replication_feed(struct server *s);
+void replication_info(struct server *s, struct text *out);
+/* Whether dispatch has to look closer at every command. */
+bool replication_attention(const struct server *s);
+/* An error to reply, if this command must not be executed now; else NULL. */
+const char *replication_refusal(const struct server *s, const struct client *c, uint32_t flags);
+/* "repl-id", "repl-offset" and "repl-stream-db" for an RDB file of this moment. */
+void replication_put_aux(const struct server *s, struct save_options *options, uint64_t lsn);
+
+/* As a primary. */
+struct replica *replication_replica_of(struct client *c); /* made if need be */
+void replication_begin_replica(struct client *c, bool full, const char *reason);
+void replication_continue_replica(struct client *c, uint64_t lsn);
+void replication_acknowledged(struct client *c, uint64_t lsn);
+void replication_forget_client(struct client *c); /* the client is going */
+void replication_writable(struct client *c);      /* its socket takes more, and its output is empty */
+void replication_close_replicas(struct server *s, const char *why);
+void replication_primary_cron(struct server *s);
+void replication_primary_deinit(struct server *s);
+uint64_t replication_lag(const struct server *s, const struct replica *r); /* bytes */
+/* As it announces itself, or as its connection shows. */
+void replication_address(struct replica *r, char ip[SOCKET_NAME_SIZE]);
+/* Replicas that have acknowledged this LSN. */
+size_t replication_count_acked(const struct server *s, uint64_t lsn);
+/* Ask all replicas to acknowledge now (WAIT). */
+void replication_ask_for_acks(struct server *s);
+/* Those who sit in WAIT for what has been acknowledged now go on. */
+void replication_wake_waiting(struct server *s);
+
+/* As a replica. */
+void replication_follow(struct server *s, const char *host, int port);
+void replication_promote(struct server *s);
+void replication_execute(struct client *c, struct call *call, const struct command *command);
+void replication_link_cron(struct server *s);
+void replication_link_down(struct server *s, const struct error *why);
+void replication_link_load(struct server *s);
+void replication_link_deinit(struct server *s);
+/* For INFO and ROLE: "connect", "connecting", "sync", "connected". */
+const char *replication_link_state(const struct server *s);
+
+/* A new history id. */
+void replication_new_id(char id[SYNC_ID_SIZE + 1]);
+
+#endif

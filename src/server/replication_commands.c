@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * REPLICAOF, REPLCONF, PSYNC, SYNC, ROLE.
+ */
+#include <stdio.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/number.h"
+#include "handlers.h"
+#include "persist/log/stream.h"
+#include "server/config.h"
+#include "server/durability.h"
+#include "server/replication.h"
+
+void cmd_replicaof(struct call *c)
+{
+    struct server *s = c->server;
+    const struct config *config = s->config;
+    int64_t port;
+    if (slice_is(c->argv[1], "no") && slice_is(c->argv[2], "one")) {
+        if (s->is_replica)
+            log_notice("Promotion was asked for by %s", client_peer(c->client));
+        replication_promote(s);
+        reply_ok(c->reply);
+        return;
+    }
+    if (c->client->flags & CLIENT_REPLICA) {
+        reply_error(c->reply, "ERR Command is not valid when client is a replica.");
+        return;
+    }
+    if (!call_int64_range(c, c->argv[2], 0, 65535, &port, "ERR Invalid master port"))
+        return;
+    if (c->argv[1].size == 0 || c->argv[1].size > 255 ||
+        memchr(c->argv[1].data, '\0', c->argv[1].size) != NULL) {
+        reply_error(c->reply, "ERR Invalid master host");
+        return;
+    }
+    if (s->is_replica && slice_is(c->argv[1], config->replicaof_host) &&
+        config->replicaof_port == port) {
+        reply_simple(c->reply, "OK Already connected to specified master");
+        return;
+    }
+    char *host = mem_dup(c->argv[1].data, c->argv[1].size);
+    replication_follow(s, host, (int)port);
+    mem_free(host);
+    reply_ok(c->reply);
+}
+
+void cmd_slaveof(struct call *c)
+{
+    cmd_replicaof(c);
+}
+
+/* ---- REPLCONF ---- */
+
+static void take_capability(struct replica *r, struct slice name)
+{
+    r->eof |= slice_is(name, "eof");
+    r->psync2 |= slice_is(name, "psync2");
+    r->regression |= slice_is(name, "regression");
+}
+
+/* False: an error was replied. *answers: the request is one that is answered. */
+static bool take_option(struct call *c, struct slice name, struct slice value, bool *answers)
+{
+    struct replica *r = replication_replica_of(c->client);
+    int64_t number;
+    if (slice_is(name, "ack")) {
+        *answers = false;
+        if (number_parse_int64(value, &number) && number >= 0)
+            replication_acknowledged(c->client, (uint64_t)number);
+    } else if (slice_is(name, "fack")) {
+        *answers = false;
+    } else if (slice_is(name, "getack")) {
+        /* From a primary; it came here from a client. */
+        *answers = false;
+    } else if (slice_is(name, "listening-port")) {
+        if (!call_int64(c, value, &number, NULL))
+            return false;
+        r->listening_port = (int)number;
+    } else if (slice_is(name, "ip-address")) {
+        if (value.size >= sizeof(r->ip)) {
+            reply_errorf(c->reply,
+                         "ERR REPLCONF ip-address provided by replica instance is too long: %zu bytes",
+                         value.size);
+            return false;
+        }
+        /* It is shown in INFO, one field of a line. */
+        for (size_t i = 0; i < value.size; i++) {
+            if (value.data[i] <= ' ' || value.data[i] > '~' || value.data[i] == ',') {
+                reply_error(c->reply, "ERR REPLCONF ip-address is no address");
+                return false;
+            }
+        }
+        memcpy(r->ip, value.data, value.size);
+        r->ip[value.size] = '\0';
+    } else if (slice_is(name, "capa")) {
+        take_capability(r, value);
+    } else if (slice_is(name, "rdb-only")) {
+        if (!call_int64(c, value, &number, NULL))
+            return false;
+        r->rdb_only = number == 1;
+    } else if (!slice_is(name, "version")) {
+        reply_errorf(c->reply, "ERR Unrecognized REPLCONF option: %.*s",
+                     (int)(name.size < 128 ? name.size : 128), name.data);
+        return false;
+    }
+    return true;
+}
+
+void cmd_replconf(struct call *c)
+{
+    bool answers = true;
+    if (c->argc % 2 == 0) {
+        reply_syntax_error(c->reply);
+        return;
+    }
+    for (int i = 1; i < c->argc; i += 2) {
+        if (!take_option(c, c->argv[i], c->argv[i + 1], &answers))
+            return;
+    }
+    if (answers)
+        reply_ok(c->reply);
+}
+
+/* ---- PSYNC and SYNC ---- */
+
+static bool may_sync(struct call *c)
+{
+    struct server *s = c->server;
+    if (c->client->flags & (CLIENT_REPLICA | CLIENT_MASTER))
+        return false;
+    if (s->is_replica && s->replication->link.state != LINK_UP) {
+        reply_error(c->reply, "NOMASTERLINK Can't SYNC while not connected with my master");
+        return false;
+    }
+    if (!outbuf_is_empty(&c->client->io.out)) {
+        reply_error(c->reply, "ERR SYNC and PSYNC are invalid with pending output");
+        return false;
+    }
+    return true;
+}
+
+/* Whether this server has had that history up to that LSN. */
+static bool is_ours(const struct server *s, struct slice id, uint64_t lsn)
+{
+    const struct replication *r = s->replication;
+    if (slice_is(id, s->durability->history))
+        return true;
+    return r->second_id[0] != '\0' && slice_is(id, r->second_id) && lsn <= r->second_lsn;
+}
+
+void cmd_psync(struct call *c)
+{
+    struct server *s = c->server;
+    struct replication *all = s->replication;
+    struct replica *r = replication_replica_of(c->client);
+    struct slice id = c->argv[1];
+    int64_t next;
+    char reason[160];
+    if (!may_sync(c))
+        return;
+    if (!number_parse_int64(c->argv[2], &next)) {
+        reply_not_integer(c->reply);
+        return;
+    }
+    if (slice_equal(id, SLICE("?")) || next < 1) {
+        replication_begin_replica(c->client, true, "it has asked for one");
+        return;
+    }
+    uint64_t lsn = (uint64_t)next - 1, end = replication_lsn(s);
+    bool related = slice_is(id, s->durability->history) ||
+                   (all->second_id[0] != '\0' && slice_is(id, all->second_id));
+    bool ours = is_ours(s, id, lsn);
+    if (ours && s->stream != NULL && lsn >= stream_first(s->stream) && lsn <= end) {
+        replication_continue_replica(c->client, lsn);
+        return;
+    }
+    if (related && r->regression && (lsn > end || !ours)) {
+        log_warning("Replica %s is at LSN %llu of this server's history, which has gone another way "
+                    "or no further than %llu: it is told so",
+                    client_peer(c->client), (unsigned long long)lsn, (unsigned long long)end);
+        reply_errorf(c->reply, "REGRESSION this server is at %llu", (unsigned long long)end);
+        return;
+    }
+    if (!related)
+        snprintf(reason, sizeof(reason), "it is of another history, %.*s",
+                 (int)(id.size < 40 ? id.size : 40), id.data);
+    else if (s->stream == NULL || lsn < stream_first(s->stream))
+        snprintf(reason, sizeof(reason), "it is at LSN %llu, the backlog begins at %llu",
+                 (unsigned long long)lsn,
+                 (unsigned long long)(s->stream != NULL ? stream_first(s->stream) : end));
+    else
+        snprintf(reason, sizeof(reason), "it is at LSN %llu, which this server has not reached",
+                 (unsigned long long)lsn);
+    for (char *p = reason; *p != '\0'; p++) {
+        if (*p < ' ' || *p > '~')
+            *p = '?';
+    }
+    replication_begin_replica(c->client, false, reason);
+}
+
+void cmd_sync(struct call *c)
+{
+    struct replica *r = replication_replica_of(c->client);
+    if (!may_sync(c))
+        return;
+    r->plain_sync = true;
+    replication_begin_replica(c->client, true, "it has asked for one by SYNC");
+}
+
+/* ---- ROLE ---- */
+
+static void role_of_primary(struct call *c)
+{
+    struct server *s = c->server;
+    reply_array(c->reply, 3);
+    reply_bulk_cstr(c->reply, "master");
+    reply_int(c->reply, (int64_t)replication_lsn(s));
+    size_t count = 0;
+    for (const struct replica *r = s->replication->replicas; r != NULL; r = r->next)
+        count += r->state == REPLICA_ONLINE;
+    reply_array(c->reply, count);
+    for (struct replica *r = s->replication->replicas; r != NULL; r = r->next) {
+        char ip[SOCKET_NAME_SIZE], number[NUMBER_INT64_SIZE];
+        if (r->state != REPLICA_ONLINE)
+            continue;
+        replication_address(r, ip);
+        reply_array(c->reply, 3);
+        reply_bulk_cstr(c->reply, ip);
+        reply_bulk(c->reply, slice_of(number, number_format_int64(number, r->listening_port)));
+        reply_bulk(c->reply, slice_of(number, number_format_int64(number, (int64_t)r->acked)));
+    }
+}
+
+void cmd_role(struct call *c)
+{
+    struct server *s = c->server;
+    if (!s->is_replica) {
+        role_of_primary(c);
+        return;
+    }
+    reply_array(c->reply, 5);
+    reply_bulk_cstr(c->reply, "slave");
+    reply_bulk_cstr(c->reply, s->config->replicaof_host);
+    reply_int(c->reply, s->config->replicaof_port);
+    reply_bulk_cstr(c->reply, replication_link_state(s));
+    reply_int(c->reply,
+              s->replication->link.state == LINK_UP ? (int64_t)replication_lsn(s) : -1);
+}

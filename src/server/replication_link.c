@@ -1,0 +1,595 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Replication as a replica: the link to the primary, and what comes over it.
+ */
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/number.h"
+#include "handlers.h"
+#include "keyspace/evict.h"
+#include "os/file.h"
+#include "os/process.h"
+#include "os/socket.h"
+#include "persist/load.h"
+#include "persist/log/stream.h"
+#include "server/batch.h"
+#include "server/blocked.h"
+#include "server/config.h"
+#include "server/dispatch.h"
+#include "server/durability.h"
+#include "server/loading.h"
+#include "server/persistence.h"
+#include "server/replication.h"
+#include "server/transaction.h"
+
+#define RETRY_US 1000000
+/* What a primary with less history would take away stays; it is asked again not so often. */
+#define REFUSED_RETRY_US 10000000
+#define ACK_US 1000000
+#define NEWLINE_US 1000000
+/* The LFU clock counts minutes modulo 2^16: this long is once around. */
+#define LFU_ROUND_MS ((int64_t)65536 * 60000)
+
+static struct primary_link *link_of(const struct server *s)
+{
+    return &s->replication->link;
+}
+
+const char *replication_link_state(const struct server *s)
+{
+    const struct primary_link *l = link_of(s);
+    struct sync_progress p;
+    switch (l->state) {
+    case LINK_DOWN:
+        return "connect";
+    case LINK_LOADING:
+        return "sync";
+    case LINK_UP:
+        return "connected";
+    case LINK_SYNCING:
+        break;
+    }
+    if (l->sync == NULL)
+        return "connect";
+    sync_progress(l->sync, &p);
+    return p.stage < SYNC_TRANSFER ? "connecting" : "sync";
+}
+
+static bool has_data(const struct keyspace *ks)
+{
+    for (int i = 0; i < ks->db_count; i++) {
+        if (ks->dbs[i].table.count > 0)
+            return true;
+    }
+    return false;
+}
+
+/* ---- the link goes down ---- */
+
+static void file_path(char path[256])
+{
+    snprintf(path, 256, "temp-sync-%d.rdb", os_process_id());
+}
+
+static void set_down(struct server *s, int64_t retry_us)
+{
+    struct primary_link *l = link_of(s);
+    if (l->state == LINK_UP || l->down_since_s == 0)
+        l->down_since_s = s->ks->now_ms / 1000;
+    l->state = LINK_DOWN;
+    l->retry_us = s->now_us + retry_us;
+    text_free(&l->open_group);
+    server_update_attention(s);
+}
+
+static void note_failure(struct server *s, const struct error *why)
+{
+    struct primary_link *l = link_of(s);
+    /* Said once, not at every try. */
+    if (strcmp(l->failure.message, why->message) != 0)
+        log_warning("The link to the primary %s:%lld is down: %s", s->config->replicaof_host,
+                    (long long)s->config->replicaof_port, why->message);
+    l->failure = *why;
+}
+
+void replication_link_down(struct server *s, const struct error *why)
+{
+    struct primary_link *l = link_of(s);
+    struct client *c = l->client;
+    l->client = NULL;
+    if (c != NULL) {
+        c->flags &= ~(uint32_t)CLIENT_MASTER;
+        transaction_discard(c);
+        client_close(c);
+    }
+    if (why != NULL)
+        note_failure(s, why);
+    set_down(s, c != NULL ? 0 : RETRY_US);
+}
+
+static void give_up_sync(struct server *s)
+{
+    struct primary_link *l = link_of(s);
+    if (l->sync != NULL) {
+        sync_cancel(l->sync);
+        l->sync_unwanted = true;
+    }
+    if (l->loading != NULL) {
+        struct error ignored;
+        char path[256];
+        file_path(path);
+        socket_close(l->loading->fd);
+        os_unlink(path, &ignored);
+        mem_free(l->loading);
+        l->loading = NULL;
+    }
+}
+
+/* ---- asking the primary ---- */
+
+static void take_result(struct server *s);
+
+static void on_sync_ended(void *ctx)
+{
+    take_result(ctx);
+}
+
+/* On the thread of the synchronisation. */
+static void wake(void *ctx)
+{
+    struct server *s = ctx;
+    loop_post(s->loop, on_sync_ended, s);
+}
+
+static void connect_to_primary(struct server *s)
+{
+    struct primary_link *l = link_of(s);
+    const struct config *c = s->config;
+    struct error err = {0};
+    struct sync_options *o = mem_zalloc(sizeof(*o));
+    *o = (struct sync_options){.port = (int)c->replicaof_port,
+                               .listening_port = (int)(c->replica_announce_port != 0
+                                                           ? c->replica_announce_port
+                                                           : c->port),
+                               .has_history = l->continuable,
+                               .lsn = replication_lsn(s),
+                               .has_data = has_data(s->ks),
+                               .accept_regression = c->replica_accept_regression,
+                               .timeout_ms = (int)(c->repl_timeout * 1000),
+                               .wake = wake,
+                               .ctx = s};
+    snprintf(o->host, sizeof(o->host), "%s", c->replicaof_host);
+    snprintf(o->user, sizeof(o->user), "%s", c->masteruser);
+    snprintf(o->password, sizeof(o->password), "%s", c->masterauth);
+    snprintf(o->announce_ip, sizeof(o->announce_ip), "%s", c->replica_announce_ip);
+    snprintf(o->history, sizeof(o->history), "%s", s->durability->history);
+    file_path(o->path);
+    l->sync = sync_start(o, &err);
+    l->sync_unwanted = false;
+    if (l->sync != NULL) {
+        l->state = LINK_SYNCING;
+    } else {
+        note_failure(s, &err);
+        set_down(s, RETRY_US);
+    }
+    mem_free(o);
+}
+
+/* ---- the link comes up ---- */
+
+static void send_ack(struct server *s)
+{
+    struct primary_link *l = link_of(s);
+    char lsn[NUMBER_INT64_SIZE], request[128];
+    size_t digits = number_format_int64(lsn, (int64_t)replication_lsn(s));
+    int n = snprintf(request, sizeof(request),
+                     "*3\r\n$8\r\nREPLCONF\r\n$3\r\nACK\r\n$%zu\r\n%.*s\r\n", digits, (int)digits, lsn);
+    outbuf_append(&l->client->io.out, request, (size_t)n);
+    client_want_write(l->client);
+    l->acked_us = s->now_us;
+}
+
+static void link_up(struct server *s, const struct sync_result *r)
+{
+    struct primary_link *l = link_of(s);
+    struct error err = {0};
+    struct client *c = client_adopt(s, r->fd, slice_of(r->rest, r->rest_size));
+    if (c == NULL) {
+        error_set(&err, ERROR_SYSTEM, "the event loop does not take the connection");
+        replication_link_down(s, &err);
+        return;
+    }
+    c->flags = (c->flags & ~(uint32_t)(CLIENT_UNAUTHENTICATED | CLIENT_RESTRICTED)) | CLIENT_MASTER | CLIENT_NO_EVICT;
+    c->reply.out = &c->discarded;
+    c->reply.muted = true;
+    c->db = &s->ks->dbs[l->db < s->ks->db_count ? l->db : 0];
+    l->client = c;
+    l->state = LINK_UP;
+    l->down_since_s = 0;
+    l->failure = (struct error){0};
+    l->refused = false;
+    l->continuable = true;
+    server_update_attention(s);
+    log_notice("The link to the primary %s:%lld is up, at LSN %llu", s->config->replicaof_host,
+               (long long)s->config->replicaof_port, (unsigned long long)replication_lsn(s));
+    send_ack(s);
+}
+
+/* The stream goes on where it was, if under another id. */
+static void continue_stream(struct server *s, const struct sync_result *r)
+{
+    struct replication *all = s->replication;
+    struct durability *d = s->durability;
+    if (strcmp(r->history, d->history) != 0) {
+        snprintf(all->second_id, sizeof(all->second_id), "%s", d->history);
+        all->second_lsn = r->lsn;
+        durability_set_history(s, r->history);
+        /* They have to learn the new id, and go on at once. */
+        replication_close_replicas(s, "the primary's history has another id now");
+    }
+    link_up(s, r);
+}
+
+static void take_result(struct server *s)
+{
+    struct primary_link *l = link_of(s);
+    if (l->sync == NULL || !sync_ended(l->sync))
+        return;
+    struct sync_result *r = mem_alloc(sizeof(*r));
+    struct error ignored;
+    char path[256];
+    sync_finish(l->sync, r);
+    l->sync = NULL;
+    file_path(path);
+    if (l->sync_unwanted || !s->is_replica) {
+        if (r->fd >= 0)
+            socket_close(r->fd);
+        if (r->outcome == SYNC_FULL)
+            os_unlink(path, &ignored);
+        l->sync_unwanted = false;
+        mem_free(r);
+        return;
+    }
+    switch (r->outcome) {
+    case SYNC_FAILED:
+        note_failure(s, &r->error);
+        set_down(s, RETRY_US);
+        break;
+    case SYNC_REFUSED:
+        l->refused = true;
+        if (strcmp(l->failure.message, r->error.message) != 0)
+            log_warning("ALARM: the primary %s:%lld is refused: %s. This replica keeps its data. If "
+                        "it is to be given up for the primary's, set replica-accept-regression yes; "
+                        "if it is the better one, promote it with REPLICAOF NO ONE",
+                        s->config->replicaof_host, (long long)s->config->replicaof_port,
+                        r->error.message);
+        l->failure = r->error;
+        set_down(s, REFUSED_RETRY_US);
+        break;
+    case SYNC_CONTINUES:
+        continue_stream(s, r);
+        break;
+    case SYNC_FULL:
+        /* Loading serves clients meanwhile: not from within a turn. */
+        l->state = LINK_LOADING;
+        l->loading = r;
+        return;
+    }
+    mem_free(r);
+}
+
+/* ---- loading what has come ---- */
+
+/* Into a keyspace beside, which then takes the old one's place; or, as memory is short for that,
+ * instead of it: what has come was decoded whole before. */
+static bool load_data(struct server *s, const char *path, struct error *err)
+{
+    struct rdb_load_options options;
+    struct rdb_load_stats stats = {0};
+    bool beside = s->config->repl_diskless_load == DISKLESS_LOAD_SWAPDB;
+    struct keyspace *ks = s->ks;
+    loading_begin(s);
+    if (beside)
+        ks = load_beside(s->ks);
+    else
+        keyspace_flush(ks);
+    loading_options(s, &options, &stats);
+    options.drop_expired = false;
+    bool ok = load_rdb_file(ks, path, &options, &stats, err);
+    if (beside && ok) {
+        keyspace_flush(s->ks);
+        keyspace_exchange(s->ks, ks);
+    }
+    if (beside)
+        keyspace_free(ks);
+    loading_end(s);
+    if (ok)
+        log_notice("Loaded %llu keys from the primary", (unsigned long long)stats.keys);
+    return ok;
+}
+
+void replication_link_load(struct server *s)
+{
+    struct primary_link *l = link_of(s);
+    struct sync_result *r = l->loading;
+    struct error err = {0}, ignored;
+    char path[256];
+    file_path(path);
+    /* The old data's last effects are in the log before it is given up. */
+    replication_close_replicas(s, "all data comes anew from the primary");
+    clients_free_closing(s);
+    bool ok = load_data(s, path, &err);
+    os_unlink(path, &ignored);
+    /* Clients were served meanwhile: one of them may have changed its mind about the primary. */
+    bool wanted = l->loading == r;
+    if (wanted)
+        l->loading = NULL;
+    if (!ok) {
+        if (wanted) {
+            socket_close(r->fd);
+            mem_free(r);
+        }
+        l->continuable = false;
+        note_failure(s, &err);
+        set_down(s, RETRY_US);
+        return;
+    }
+    if (!wanted)
+        return;
+    l->db = r->stream_db >= 0 && r->stream_db < s->ks->db_count ? r->stream_db : 0;
+    s->replication->second_id[0] = '\0';
+    durability_restart(s, r->history, r->lsn);
+    replication_apply_config(s);
+    s->ks->lazy_expire_paused = true;
+    s->ks->dirty++;
+    link_up(s, r);
+    mem_free(r);
+}
+
+/* ---- executing the primary's commands ---- */
+
+static bool belongs_in_stream(const struct command *command)
+{
+    command_handler *h = command->handler;
+    return command->flags & COMMAND_WRITE || h == cmd_select || h == cmd_ping || h == cmd_multi ||
+           h == cmd_exec || h == cmd_discard || h == cmd_replconf || h == cmd_publish;
+}
+
+static void break_off(struct server *s, const char *what, const struct call *call)
+{
+    struct error err = {0};
+    char name[64];
+    size_t n = call->argv[0].size < sizeof(name) - 1 ? call->argv[0].size : sizeof(name) - 1;
+    for (size_t i = 0; i < n; i++)
+        name[i] = call->argv[0].data[i] >= ' ' && call->argv[0].data[i] < 0x7f
+                      ? call->argv[0].data[i]
+                      : '?';
+    name[n] = '\0';
+    error_set(&err, ERROR_UNSUPPORTED, "at LSN %llu the primary sent '%s', %s",
+              (unsigned long long)replication_lsn(s), name, what);
+    replication_link_down(s, &err);
+    /* At once it would say the same again. */
+    link_of(s)->retry_us = s->now_us + RETRY_US;
+}
+
+/* Into the stream, byte for byte; of a transaction all at once, when it was executed. */
+static void pass_on(struct server *s, const struct call *call, bool in_group)
+{
+    struct primary_link *l = link_of(s);
+    struct text encoded = {0};
+    struct slice bytes = call->request;
+    if (bytes.size == 0) {
+        text_appendf(&encoded, "*%d\r\n", call->argc);
+        for (int i = 0; i < call->argc; i++) {
+            text_appendf(&encoded, "$%zu\r\n", call->argv[i].size);
+            text_append(&encoded, call->argv[i].data, call->argv[i].size);
+            text_append(&encoded, "\r\n", 2);
+        }
+        bytes = text_slice(&encoded);
+    }
+    if (in_group) {
+        text_append(&l->open_group, bytes.data, bytes.size);
+    } else {
+        stream_append_raw(s->stream, text_slice(&l->open_group));
+        text_free(&l->open_group);
+        stream_append_raw(s->stream, bytes);
+        s->effects++;
+    }
+    text_free(&encoded);
+}
+
+static void note_error(struct server *s, const struct call *call, const struct command *command)
+{
+    struct primary_link *l = link_of(s);
+    if (l->errors++ == 0)
+        log_warning("A command of the primary ('%s', at LSN %llu) was answered by an error: %s. The "
+                    "data may differ from the primary's from here on",
+                    command->full_name, (unsigned long long)replication_lsn(s),
+                    call->reply->last_error);
+}
+
+/* Time stands still in 1970 while the primary's commands are executed: what it has not yet deleted
+ * is there for them, however long ago it has expired. */
+static void execute(struct client *c, struct call *call, const struct command *command)
+{
+    struct server *s = c->server;
+    struct keyspace *ks = s->ks;
+    int64_t now_ms = ks->now_ms;
+    uint64_t errors = call->reply->error_count;
+    command_handler *h = command->handler;
+    ks->now_ms = now_ms % LFU_ROUND_MS;
+    call->now_ms = ks->now_ms;
+    if (c->flags & CLIENT_MULTI && h != cmd_exec && h != cmd_discard && h != cmd_multi) {
+        transaction_queue(c, command, call->argv, call->argc);
+    } else {
+        dispatch_call(c, call, command);
+        if (call->reply->error_count != errors && h != cmd_exec)
+            note_error(s, call, command);
+    }
+    ks->now_ms = now_ms;
+    call->now_ms = now_ms;
+    outbuf_clear(&c->discarded);
+}
+
+void replication_execute(struct client *c, struct call *call, const struct command *command)
+{
+    struct server *s = c->server;
+    struct primary_link *l = link_of(s);
+    char *error;
+    if (l->client != c)
+        return;
+    command = dispatch_lookup(command, call->argv, call->argc, &error);
+    if (command == NULL) {
+        mem_free(error);
+        break_off(s, "which this server does not know", call);
+        return;
+    }
+    if (!belongs_in_stream(command)) {
+        break_off(s, "which has no place in a stream", call);
+        return;
+    }
+    c->last_command = command;
+    l->acknowledge = false;
+    if (command->handler == cmd_replconf) {
+        l->acknowledge = call->argc > 1 && slice_is(call->argv[1], "getack");
+        s->stats.commands_processed++;
+    } else {
+        execute(c, call, command);
+    }
+    bool in_group = c->flags & CLIENT_MULTI;
+    pass_on(s, call, in_group);
+    l->db = c->db->id;
+    if (l->acknowledge && !in_group)
+        send_ack(s);
+}
+
+/* ---- the cron ---- */
+
+static void say_newline(struct server *s)
+{
+    struct primary_link *l = link_of(s);
+    if (l->loading == NULL || s->now_us - l->newline_us < NEWLINE_US)
+        return;
+    l->newline_us = s->now_us;
+    ssize_t ignored = socket_write(l->loading->fd, "\n", 1);
+    (void)ignored;
+}
+
+void replication_link_cron(struct server *s)
+{
+    struct primary_link *l = link_of(s);
+    struct error err = {0};
+    if (!s->is_replica)
+        return;
+    switch (l->state) {
+    case LINK_DOWN:
+        if (l->sync == NULL && !s->loading && s->now_us >= l->retry_us)
+            connect_to_primary(s);
+        break;
+    case LINK_SYNCING:
+        break;
+    case LINK_LOADING:
+        say_newline(s);
+        break;
+    case LINK_UP:
+        if (s->now_us - l->client->active_us > s->config->repl_timeout * 1000000) {
+            error_set(&err, ERROR_SYSTEM, "it has said nothing for repl-timeout seconds");
+            replication_link_down(s, &err);
+        } else if (s->now_us - l->acked_us >= ACK_US) {
+            send_ack(s);
+        }
+        break;
+    }
+}
+
+/* ---- roles ---- */
+
+void replication_follow(struct server *s, const char *host, int port)
+{
+    struct replication *all = s->replication;
+    struct primary_link *l = link_of(s);
+    char *name = mem_dup(host, strlen(host));
+    /* An own history can be gone on with only if what was done in it was counted. */
+    if (!s->is_replica)
+        l->continuable = s->stream != NULL;
+    give_up_sync(s);
+    replication_link_down(s, NULL);
+    mem_free(s->config->replicaof_host);
+    s->config->replicaof_host = name;
+    s->config->replicaof_port = port;
+    if (!s->is_replica)
+        l->db = 0;
+    s->is_replica = true;
+    all->second_id[0] = '\0';
+    durability_make_stream(s);
+    replication_close_replicas(s, "this server is a replica of another one now");
+    s->ks->lazy_expire_paused = true;
+    l->failure = (struct error){0};
+    l->refused = false;
+    l->retry_us = 0;
+    l->down_since_s = s->ks->now_ms / 1000;
+    log_set_role('S');
+    /* Who waits for keys to be written waits for what cannot be now. */
+    for (struct client *c = s->clients.first; c != NULL; c = c->next)
+        blocked_unblock(c, true);
+    replication_apply_config(s);
+    log_notice("This server is a replica of %s:%d", name, port);
+}
+
+void replication_promote(struct server *s)
+{
+    struct replication *all = s->replication;
+    struct primary_link *l = link_of(s);
+    char id[SYNC_ID_SIZE + 1];
+    if (!s->is_replica)
+        return;
+    give_up_sync(s);
+    replication_link_down(s, NULL);
+    mem_free(s->config->replicaof_host);
+    s->config->replicaof_host = mem_dup("", 0);
+    s->is_replica = false;
+    l->continuable = false;
+    l->refused = false;
+    l->failure = (struct error){0};
+    /* From here on it is another history, which has the old one up to here. */
+    snprintf(all->second_id, sizeof(all->second_id), "%s", s->durability->history);
+    all->second_lsn = replication_lsn(s);
+    replication_new_id(id);
+    durability_set_history(s, id);
+    stream_select_again(s->stream);
+    replication_close_replicas(s, "this server is a primary now");
+    s->ks->lazy_expire_paused = false;
+    log_set_role('M');
+    replication_apply_config(s);
+    log_notice("This server is a primary. Its history %s goes on from LSN %llu of %s", id,
+               (unsigned long long)all->second_lsn, all->second_id);
+}
+
+void replication_link_deinit(struct server *s)
+{
+    struct primary_link *l = link_of(s);
+    struct error ignored;
+    char path[256];
+    file_path(path);
+    if (l->sync != NULL) {
+        struct sync_result *r = mem_alloc(sizeof(*r));
+        sync_cancel(l->sync);
+        sync_finish(l->sync, r);
+        if (r->fd >= 0)
+            socket_close(r->fd);
+        if (r->outcome == SYNC_FULL)
+            os_unlink(path, &ignored);
+        mem_free(r);
+        l->sync = NULL;
+    }
+    if (l->loading != NULL) {
+        socket_close(l->loading->fd);
+        os_unlink(path, &ignored);
+        mem_free(l->loading);
+        l->loading = NULL;
+    }
+    text_free(&l->open_group);
+}

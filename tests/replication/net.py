@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the replication tests share: waiting, comparing, random writes, and a link that can be cut."""
+import pathlib
+import random
+import socket
+import sys
+import threading
+import time
+
+from harness import Raw, Server, Simple
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "compare"))
+import differences  # noqa: E402
+
+PATIENCE = 60
+QUICK = {"repl-diskless-sync-delay": "0", "repl-ping-replica-period": "1", "repl-backlog-size": "256mb"}
+
+
+def holdfast(**options):
+    return Server("holdfast", {**QUICK, **options})
+
+
+def redis_server(**options):
+    return Server("redis", {**QUICK, **options})
+
+
+def info(raw, section="replication"):
+    lines = raw("INFO", section).decode().splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def wait_for(condition, what, seconds=PATIENCE):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"{what}: not within {seconds} s; {value!r}")
+
+
+def is_up(raw):
+    return info(raw).get("master_link_status") == "up"
+
+
+def wait_up(raw, server=None):
+    wait_for(lambda: is_up(raw), "the link comes up")
+
+
+def in_step(primary, replica):
+    """The replica has all of the primary's stream, while nobody writes."""
+    a, b = info(primary), info(replica)
+    return b.get("master_link_status") == "up" and a["master_repl_offset"] == b["master_repl_offset"]
+
+
+def contents(raw):
+    found = {}
+    for db in range(16):
+        raw("SELECT", db)
+        for key in raw("KEYS", "*"):
+            found[db, key] = raw("DEBUG", "DIGEST-VALUE", key), raw("PEXPIRETIME", key), raw("TYPE", key)
+    raw("SELECT", 0)
+    return found
+
+
+def has_negative_zero(raw, place):
+    db, key = place
+    raw("SELECT", db)
+    found = raw("TYPE", key) == Simple("zset") and differences.has_negative_zero(
+        raw("ZRANGE", key, 0, -1, "WITHSCORES"))
+    raw("SELECT", 0)
+    return found
+
+
+def assert_same(primary, replica, what=""):
+    """They have the same data once the replica is in step: keys that expire go one by one meanwhile."""
+    def same():
+        return in_step(primary, replica) and primary("DEBUG", "DIGEST") == replica("DEBUG", "DIGEST")
+    try:
+        wait_for(same, "same digest", 20)
+    except AssertionError:
+        wait_for(lambda: in_step(primary, replica), f"{what}: in step {info(primary)} {info(replica)}", 20)
+        mine, theirs = contents(primary), contents(replica)
+        places = [p for p in sorted({*mine, *theirs}) if mine.get(p) != theirs.get(p) and not (
+            p in mine and p in theirs and (has_negative_zero(primary, p) or has_negative_zero(replica, p)))]
+        assert not places, (what, [(p, mine.get(p), theirs.get(p)) for p in places[:3]])
+
+
+class Cable(threading.Thread):
+    """A TCP proxy on a port of its own: what a replica connects to instead of its primary."""
+
+    def __init__(self, port):
+        super().__init__(daemon=True)
+        self.to = port
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.lock = threading.Lock()
+        self.pairs = []
+        self.open = True
+        self.cut_after = None  # bytes from the primary; then the connection is cut, once
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                ours, _ = self.listener.accept()
+            except OSError:
+                return
+            if not self.open:
+                ours.close()
+                continue
+            try:
+                theirs = socket.create_connection(("127.0.0.1", self.to))
+            except OSError:
+                ours.close()
+                continue
+            with self.lock:
+                self.pairs.append((ours, theirs))
+            threading.Thread(target=self.pump, args=(ours, theirs, False), daemon=True).start()
+            threading.Thread(target=self.pump, args=(theirs, ours, True), daemon=True).start()
+
+    def pump(self, source, sink, counted):
+        try:
+            while True:
+                data = source.recv(65536)
+                if not data:
+                    break
+                if counted and self.cut_after is not None:
+                    self.cut_after -= len(data)
+                    if self.cut_after <= 0:
+                        data = data[:len(data) + self.cut_after] if len(data) + self.cut_after > 0 else b""
+                        self.cut_after = None
+                        sink.sendall(data)
+                        break
+                sink.sendall(data)
+        except OSError:
+            pass
+        for s in (source, sink):
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def cut(self):
+        """Everything that is connected now is not any more."""
+        with self.lock:
+            pairs, self.pairs = self.pairs, []
+        for pair in pairs:
+            for s in pair:
+                try:
+                    s.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+
+    def close(self):
+        self.open = False
+        self.listener.close()
+        self.cut()
+
+
+def plain_writer(rng):
+    """Random writes of all five types, with expiry, transactions and several databases; as lists of
+    commands that go together."""
+    def key(kind):
+        return f"{kind}{rng.randrange(40)}".encode()
+
+    def value():
+        size = rng.choice((0, 3, 20, 200, 70000) if rng.random() < 0.05 else (1, 3, 20, 60))
+        return rng.randbytes(size)
+
+    def one():
+        k = rng.randrange(26)
+        if k == 0:
+            return [b"SET", key("s"), value()]
+        if k == 1:
+            return [b"APPEND", key("s"), value()]
+        if k == 2:
+            return [b"INCRBYFLOAT", key("f"), str(rng.randrange(-99, 99) / 4)]
+        if k == 3:
+            return [b"INCR", key("n")]
+        if k == 4:
+            return [b"RPUSH", key("l"), value(), value()]
+        if k == 5:
+            return [b"LPOP", key("l")]
+        if k == 6:
+            return [b"LINSERT", key("l"), b"BEFORE", value(), value()]
+        if k == 7:
+            return [b"HSET", key("h"), value()[:8], value(), value()[:8], value()]
+        if k == 8:
+            return [b"HINCRBYFLOAT", key("g"), b"f", b"1.5"]
+        if k == 9:
+            return [b"HDEL", key("h"), value()[:8]]
+        if k == 10:
+            return [b"SADD", key("S")] + [str(rng.randrange(100)) for _ in range(4)]
+        if k == 11:
+            return [b"SPOP", key("S"), rng.randrange(1, 4)]
+        if k == 12:
+            return [b"ZADD", key("z"), rng.randrange(100), value()[:6]]
+        if k == 13:
+            return [b"ZPOPMIN", key("z")]
+        if k == 14:
+            return [b"PEXPIRE", key(rng.choice("slhSz")), rng.choice((5, 50, 500, 100000))]
+        if k == 15:
+            return [b"SET", key("s"), value(), b"PX", rng.choice((5, 50, 100000))]
+        if k == 16:
+            return [b"DEL", key(rng.choice("slhSzfgn"))]
+        if k == 17:
+            return [b"RENAME", key("s"), key("s")]
+        if k == 18:
+            return [b"SELECT", rng.choice((0, 0, 1, 9))]
+        if k == 19:
+            return [b"SUNIONSTORE", key("S"), key("S"), key("S")]
+        if k == 20:
+            return [b"GETEX", key("s"), b"PX", 100000]
+        if k == 21:
+            return [b"GETDEL", key("s")]
+        if k == 22:
+            return [b"LMPOP", 2, key("l"), key("l"), b"LEFT"]
+        if k == 23:
+            return [b"ZRANGESTORE", key("z"), key("z"), 0, 5]
+        if k == 24:
+            return [b"SETRANGE", key("s"), rng.randrange(50), value()]
+        return [b"COPY", key("h"), key("h"), b"REPLACE"]
+
+    while True:
+        if rng.random() < 0.1:
+            yield [[b"MULTI"]] + [one() for _ in range(rng.randrange(1, 6))] + [[b"EXEC"]]
+        elif rng.random() < 0.002:
+            yield [[b"FLUSHDB"]]
+        else:
+            yield [one() for _ in range(rng.randrange(1, 30))]
+
+
+class Writer(threading.Thread):
+    """Writes at random until it is stopped."""
+
+    def __init__(self, server, seed):
+        super().__init__(daemon=True)
+        self.raw = server.raw()
+        self.rng = random.Random(seed)
+        self.stopping = False
+        self.count = 0
+        self.failure = None
+        self.start()
+
+    def run(self):
+        try:
+            for commands in plain_writer(self.rng):
+                if self.stopping:
+                    break
+                self.raw.pipeline(commands)
+                self.count += len(commands)
+        except Exception as e:  # noqa: BLE001
+            self.failure = e
+
+    def stop(self):
+        self.stopping = True
+        self.join(PATIENCE)
+        self.raw.close()
+        assert self.failure is None, self.failure
+        return self.count
+
+
+def follow(replica, port):
+    raw = replica if isinstance(replica, Raw) else replica.raw()
+    assert str(raw("REPLICAOF", "127.0.0.1", port)).startswith("OK")

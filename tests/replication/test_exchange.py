@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Replication between Holdfast and redis-server 7.0 in both roles, under random writes of all types,
+with the link cut at random."""
+import os
+import random
+import time
+
+import pytest
+
+from net import Cable, Writer, assert_same, follow, holdfast, info, redis_server, wait_for, wait_up
+
+SECONDS = float(os.environ.get("HF_REPLICATION_SECONDS", 2))
+SEED = int(os.environ.get("HF_SEED", time.time_ns() % 1_000_000))
+KINDS = {"holdfast": holdfast, "redis": redis_server}
+
+
+@pytest.mark.parametrize("primary_kind,replica_kind,options", [
+    ("holdfast", "holdfast", {"appendonly": "yes"}),
+    ("redis", "holdfast", {"repl-diskless-load": "swapdb"}),
+    ("redis", "holdfast", {"appendonly": "yes"}),
+    ("holdfast", "redis", {}),
+])
+def test_random_writes_and_cuts(primary_kind, replica_kind, options):
+    """A replica that is attached while somebody writes, and whose link is cut again and again, has the
+    very same data at the end, by one full resynchronisation alone."""
+    print("seed", SEED)
+    rng = random.Random(SEED)
+    with KINDS[primary_kind]() as primary, KINDS[replica_kind](**options) as replica:
+        x, y = primary.raw(), replica.raw()
+        cable = Cable(primary.port)
+        for i in range(3000):
+            x("SET", f"before{i}", i)
+        writer = Writer(primary, SEED)
+        follow(y, cable.port)
+        wait_up(y)
+        cuts, end = 0, time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            time.sleep(rng.random() * SECONDS / 6)
+            cable.cut()
+            cuts += 1
+            wait_up(y)
+        assert writer.stop() > 0
+        assert_same(x, y, f"seed {SEED}")
+        found = info(x, "stats")
+        assert found["sync_full"] == "1", found
+        assert 1 <= int(found["sync_partial_ok"]) <= cuts + 1
+        if replica_kind == "holdfast":
+            assert info(y)["master_stream_errors"] == "0"
+        cable.close()
+        x.close()
+        y.close()
+
+
+@pytest.mark.parametrize("primary_kind,replica_kind", [("redis", "holdfast"), ("holdfast", "redis"),
+                                                       ("holdfast", "holdfast")])
+def test_sized_transfer(primary_kind, replica_kind):
+    """A full resynchronisation by a file, whose size is said first."""
+    with KINDS[primary_kind](**{"repl-diskless-sync": "no"}) as primary, KINDS[replica_kind]() as replica:
+        x, y = primary.raw(), replica.raw()
+        x.pipeline([[b"RPUSH", f"list{i % 50}", i] for i in range(2000)])
+        x("SELECT", 5)
+        x("SET", "in five", 1)
+        follow(y, primary.port)
+        wait_up(y)
+        x("SET", "later", 1)
+        x("SELECT", 0)
+        assert_same(x, y)
+        x.close()
+        y.close()
+
+
+def test_chain():
+    """redis-server -> Holdfast -> Holdfast -> redis-server: all have the same data and the same
+    offsets; the ends are cut off in turn and go on by partial resynchronisation."""
+    with redis_server() as a, holdfast() as b, holdfast() as c, redis_server() as d:
+        raws = [s.raw() for s in (a, b, c, d)]
+        cables = [Cable(s.port) for s in (a, b, c)]
+        raws[0]("SELECT", 3)
+        raws[0]("SET", "old", 1)
+        for raw, cable in zip(raws[1:], cables):
+            follow(raw, cable.port)
+            wait_up(raw)
+        writer = Writer(a, SEED)
+        for cable in cables + cables[::-1]:
+            time.sleep(SECONDS / 12)
+            cable.cut()
+        writer.stop()
+        for raw in raws[1:]:
+            assert_same(raws[0], raw, f"seed {SEED}")
+        ids = {info(raw)["master_replid"] for raw in raws}
+        assert len(ids) == 1
+        for raw in raws[:3]:
+            assert info(raw, "stats")["sync_full"] == "1"
+        for thing in cables + raws:
+            thing.close()
+
+
+def test_from_redis_to_holdfast_and_back():
+    """Moving without stopping: a Holdfast replica of redis-server is promoted, the old primary follows it by
+    the second id, without a full resynchronisation; and back."""
+    with redis_server() as old, holdfast() as new:
+        x, y = old.raw(), new.raw()
+        for i in range(500):
+            x("HSET", f"h{i % 20}", i, i)
+        follow(y, old.port)
+        wait_up(y)
+        assert_same(x, y)
+        assert y("REPLICAOF", "NO", "ONE") == "OK"
+        assert info(y)["role"] == "master"
+        y("SET", "written", "on the new one")
+        follow(x, new.port)
+        wait_up(x)
+        assert_same(y, x)
+        assert x("GET", "written") == b"on the new one"
+        assert info(y, "stats")["sync_full"] == "0"
+        assert info(y, "stats")["sync_partial_ok"] == "1"
+        # and back
+        assert x("REPLICAOF", "NO", "ONE") == "OK"
+        x("SET", "back", 1)
+        follow(y, old.port)
+        wait_up(y)
+        assert_same(x, y)
+        assert wait_for(lambda: y("GET", "back") == b"1", "the write")
+        x.close()
+        y.close()
