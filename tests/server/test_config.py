@@ -228,10 +228,10 @@ def test_mistakes_in_included_files(tmp_path):
 def test_known_directives_without_effect(tmp_path):
     """Accepted with a warning that names the place; what only states the default is not worth one."""
     (tmp_path / "f.conf").write_text("port 0\nunixsocket s\ncluster-node-timeout 99\nrepl-timeout 60\nhz 10\n")
-    with Started("holdfast", tmp_path, ["f.conf", "--repl-ping-replica-period", "7"]) as server:
+    with Started("holdfast", tmp_path, ["f.conf", "--cluster-migration-barrier", "7"]) as server:
         log = server.log.read_text()
         assert "f.conf, line 3: 'cluster-node-timeout' is known but has no effect yet" in log
-        assert "'repl-ping-replica-period' is known but has no effect yet" in log
+        assert "'cluster-migration-barrier' is known but has no effect yet" in log
         assert "'hz'" not in log
         assert server.get("cluster-node-timeout") == {"cluster-node-timeout": "99"}
         assert server.set("cluster-node-timeout", "98") == "OK"
