@@ -822,6 +822,11 @@ static void sum_stats(const struct job *job, struct rdb_load_stats *stats)
             memcpy(stats->repl_id, s->repl_id, sizeof(stats->repl_id));
         if (s->repl_offset)
             stats->repl_offset = s->repl_offset;
+        if (s->log_id[0])
+            memcpy(stats->log_id, s->log_id, sizeof(stats->log_id));
+        if (s->log_lsn)
+            stats->log_lsn = s->log_lsn;
+        stats->log_beyond |= s->log_beyond;
     }
     stats->threads = job->builder_count;
 }

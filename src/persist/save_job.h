@@ -24,7 +24,7 @@ struct save_aux {
     char name[32];
     char value[64];
 };
-#define SAVE_AUX_MAX 8
+#define SAVE_AUX_MAX 12
 
 struct save_options {
     char path[256];

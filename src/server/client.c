@@ -233,7 +233,10 @@ void client_send_pushes(struct client *c)
 {
     if (outbuf_is_empty(&c->pushes))
         return;
+    size_t before = outbuf_size(&c->io.out);
     outbuf_move(&c->io.out, &c->pushes);
+    if (c->server->hold_replies)
+        hold_note_message(c, before);
     client_want_write(c);
     client_check_output(c);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/durability.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 #include "base/clock.h"
@@ -262,6 +263,13 @@ static bool new_writer(struct durability *d, struct error *err)
     return true;
 }
 
+/* On disk, and of what is in memory. */
+static bool has_log(const struct durability *d)
+{
+    return d->state == DURABILITY_ON || d->state == DURABILITY_CLOSING ||
+           d->state == DURABILITY_FAILED;
+}
+
 uint64_t durability_size(const struct durability *d)
 {
     return d->base_size + d->old_size + writer_file_size(d->writer, NULL);
@@ -272,6 +280,12 @@ static void drop_writer(struct durability *d)
     struct server *s = d->server;
     set_slow_down(d, false);
     d->lsn = stream_published(s->stream);
+    /* One that is only starting has not come to a log: the one before is still what there is. */
+    if (has_log(d)) {
+        memcpy(d->covered.id, d->history, sizeof(d->history));
+        d->covered.lsn = d->lsn;
+        d->covered.beyond = d->state != DURABILITY_CLOSING;
+    }
     hold_release(s->hold, d->lsn);
     d->state = DURABILITY_OFF;
     hold_end(s->hold);
@@ -375,6 +389,13 @@ void durability_set_history(struct server *s, const char *history)
 static void switch_on(struct durability *d)
 {
     struct error err = {0};
+    /* What was changed meanwhile is in no log: it goes on behind every position that a snapshot made
+     * meanwhile can name. */
+    if (d->server->stream == NULL) {
+        if (strcmp(d->history, d->covered.id) == 0 && d->lsn < d->covered.lsn)
+            d->lsn = d->covered.lsn;
+        d->lsn += 2;
+    }
     if (!new_writer(d, &err)) {
         log_warning("The log could not be started: %s", err.message);
         return;
@@ -435,6 +456,53 @@ static void watch_writer(struct durability *d)
     }
 }
 
+/* ---- the log and the snapshots ---- */
+
+/* Changes that no snapshot has yet may be ones that no log has either. */
+static void note_beyond(struct durability *d)
+{
+    if (!has_log(d) && d->covered.id[0] != '\0' && d->server->ks->dirty > 0)
+        d->covered.beyond = true;
+}
+
+uint64_t durability_position(struct server *s)
+{
+    struct durability *d = s->durability;
+    note_beyond(d);
+    return s->stream != NULL ? stream_end(s->stream) : d->covered.lsn + d->covered.beyond;
+}
+
+static void add_aux(struct save_options *options, const char *name, const char *value)
+{
+    assert(options->aux_count < SAVE_AUX_MAX);
+    struct save_aux *aux = &options->aux[options->aux_count++];
+    snprintf(aux->name, sizeof(aux->name), "%s", name);
+    snprintf(aux->value, sizeof(aux->value), "%s", value);
+}
+
+void durability_mark_snapshot(struct server *s, struct save_options *options)
+{
+    struct durability *d = s->durability;
+    bool log = has_log(d);
+    char lsn[24];
+    if (!log && d->covered.id[0] == '\0')
+        return;
+    note_beyond(d);
+    snprintf(lsn, sizeof(lsn), "%llu",
+             (unsigned long long)(log ? stream_end(s->stream) : d->covered.lsn));
+    add_aux(options, "hf-log-id", log ? d->history : d->covered.id);
+    add_aux(options, "hf-log-lsn", lsn);
+    add_aux(options, "hf-log-beyond", !log && d->covered.beyond ? "1" : "0");
+}
+
+void durability_note_loaded(struct server *s, const struct rdb_load_stats *stats)
+{
+    struct durability *d = s->durability;
+    memcpy(d->covered.id, stats->log_id, sizeof(d->covered.id));
+    d->covered.lsn = stats->log_lsn;
+    d->covered.beyond = stats->log_beyond;
+}
+
 /* ---- rewriting ---- */
 
 static bool can_rewrite(const struct durability *d)
@@ -486,6 +554,7 @@ static void note_outcome(struct durability *d, enum generation_outcome outcome)
             d->rewrite_scheduled = true;
         return;
     }
+    d->no_snapshot = d->once;
     d->once = false;
     if (outcome != GENERATION_NAMED)
         return;
@@ -547,6 +616,9 @@ static void step(struct durability *d)
         }
         log_notice("The log is off");
         drop_writer(d);
+        /* So that a start without the log has what there is now. */
+        if (!d->no_snapshot)
+            d->server->persistence->scheduled = true;
         break;
     case DURABILITY_ON:
         watch_writer(d);

@@ -60,6 +60,14 @@ struct durability {
     struct writer *writer; /* NULL: OFF */
     char history[ANNOTATION_HISTORY + 1];
     uint64_t lsn;             /* while OFF: where the stream would go on */
+    /* While there is no log: the data hold all of the log of this history up to this LSN, and if
+     * `beyond`, more that no log has. id "": unknown. */
+    struct {
+        char id[ANNOTATION_HISTORY + 1];
+        uint64_t lsn;
+        bool beyond;
+    } covered;
+    bool no_snapshot;         /* when it goes OFF no snapshot need be made */
     struct manifest manifest; /* as on disk */
     struct error manifest_error; /* it is there, but cannot be read */
     struct generation generation;
@@ -104,6 +112,16 @@ bool durability_start(struct server *s, const struct durability_position *at, st
 bool durability_may_start(const struct server *s, struct error *err);
 /* Publish what the commands of this turn have done. Outside of any group. */
 void durability_publish(struct server *s);
+/* Tell in an RDB file that is being made how it stands to the log: by which recovery knows which of
+ * the two goes on where the other ends. */
+struct save_options;
+void durability_mark_snapshot(struct server *s, struct save_options *options);
+/* The same as one number, for the chain's links. */
+uint64_t durability_position(struct server *s);
+/* What an RDB file says of itself that was loaded with appendonly no. */
+struct rdb_load_stats;
+void durability_note_loaded(struct server *s, const struct rdb_load_stats *stats);
+
 enum durability_rewrite {
     DURABILITY_REWRITE_RUNS, /* one is under way already */
     DURABILITY_REWRITE_SCHEDULED,

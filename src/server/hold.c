@@ -43,6 +43,7 @@ struct hold {
     uint64_t all_lsn; /* of the last change of who knows which keys */
     uint64_t needed;  /* what the reply of the command that is being executed waits for */
     bool noted;       /* hold_note_call has said so */
+    bool changing;    /* an effect is to come that tells of what is being told */
     struct held *waiting;
     size_t waiting_clients;
     uint64_t waiting_replies;
@@ -200,11 +201,12 @@ static void stop_waiting(struct hold *h, struct held *held)
     mem_free(held);
 }
 
-static void add_run(struct hold *h, struct client *c, uint64_t start, uint64_t lsn)
+/* replies: 0 for a message. */
+static void add_run(struct hold *h, struct client *c, uint64_t start, uint64_t lsn, uint64_t replies)
 {
     struct held *held = held_of(h, c);
     uint64_t end = output_end(c);
-    h->waiting_replies++;
+    h->waiting_replies += replies;
     if (held->count > 0) {
         struct run *last = &held->runs[held->first + held->count - 1];
         bool same_group = lsn <= last->lsn || last->lsn > stream_published(h->server->stream);
@@ -212,7 +214,7 @@ static void add_run(struct hold *h, struct client *c, uint64_t start, uint64_t l
             lsn = last->lsn;
         if (last->end == start && same_group) {
             last->end = end;
-            last->replies++;
+            last->replies += replies;
             last->lsn = lsn;
             return;
         }
@@ -227,7 +229,7 @@ static void add_run(struct hold *h, struct client *c, uint64_t start, uint64_t l
         }
     }
     held->runs[held->first + held->count++] =
-        (struct run){.start = start, .end = end, .lsn = lsn, .replies = 1};
+        (struct run){.start = start, .end = end, .lsn = lsn, .replies = replies};
 }
 
 size_t hold_writable(const struct client *c)
@@ -248,6 +250,9 @@ void hold_release(struct hold *h, uint64_t durable)
     if (durable > h->durable)
         h->durable = durable;
     blocked_durable(h->server, durable);
+    /* What waits for an effect that did not come after all. */
+    if (h->server->stream == NULL || durable >= stream_end(h->server->stream))
+        durable = UINT64_MAX;
     for (struct held *held = h->waiting, *next; held != NULL; held = next) {
         next = held->next;
         if (held->runs[held->first].lsn > durable)
@@ -261,6 +266,11 @@ void hold_release(struct hold *h, uint64_t durable)
         if (held->count == 0)
             stop_waiting(h, held);
     }
+}
+
+void hold_set_changing(struct hold *h, bool changing)
+{
+    h->changing = changing;
 }
 
 /* ---- the log has failed ---- */
@@ -303,6 +313,19 @@ static void fail_client(struct hold *h, struct held *held)
     client_want_write(c);
 }
 
+void hold_note_message(struct client *c, size_t before)
+{
+    struct hold *h = c->server->hold;
+    if (c->server->stream == NULL)
+        return;
+    uint64_t lsn = stream_end(c->server->stream) + h->changing;
+    if (lsn <= h->durable || outbuf_size(&c->io.out) == before)
+        return;
+    add_run(h, c, c->output_bytes + before, lsn, 0);
+    if (h->failed[0] != '\0')
+        fail_client(h, c->held);
+}
+
 void hold_fail(struct hold *h, const char *reason)
 {
     if (reason == NULL) {
@@ -339,7 +362,7 @@ bool hold_dispatch(struct client *c, struct call *call, const struct command *co
     if (h->needed > end)
         h->needed = end;
     if (h->needed > h->durable) {
-        add_run(h, c, start, h->needed);
+        add_run(h, c, start, h->needed, 1);
         if (h->failed[0] != '\0')
             fail_client(h, c->held);
     }
@@ -360,7 +383,7 @@ void hold_reply_end(struct client *c, uint64_t start)
     uint64_t end = stream_end(s->stream);
     if (end <= h->durable)
         return;
-    add_run(h, c, start, end);
+    add_run(h, c, start, end, 1);
     if (h->failed[0] != '\0')
         fail_client(h, c->held);
 }

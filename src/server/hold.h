@@ -16,7 +16,8 @@
  *   - any other command with keys: the greatest LSN of a change of one of these keys. A small table
  *     knows the last change of each key that is not durable yet; reads of all other keys pass;
  *   - a read without keys (SCAN, DBSIZE, RANDOMKEY), an EXEC that was refused: all that there is;
- *   - a transaction: the greatest of its commands.
+ *   - a transaction: the greatest of its commands;
+ *   - a message of Pub/Sub (keyspace notifications among them): all that there is when it is sent.
  *
  * When the log fails, what waits will never be durable: each held reply is replaced by an error, and
  * so is, from then on, each reply that would show what is not durable.
@@ -48,6 +49,13 @@ void hold_reply_end(struct client *c, uint64_t start);
 void hold_note_call(struct server *s, struct call *call, const struct command *command);
 /* A key was changed, or has expired. */
 void hold_note_change(struct hold *h, const struct db *db, uint64_t hash);
+
+/* What stands in the client's output behind its first `before` bytes is a message of Pub/Sub, or one
+ * that tells of a key: it waits for all that there is, as nobody knows what it tells of. When the log
+ * fails it is dropped. Only while replies are held. */
+void hold_note_message(struct client *c, size_t before);
+/* While set, the effect of what messages tell of is yet to be appended. */
+void hold_set_changing(struct hold *h, bool changing);
 
 /* How many bytes of the client's output may be written now. */
 size_t hold_writable(const struct client *c);

@@ -11,6 +11,7 @@
 #include "persist/log/stream.h"
 #include "server/config.h"
 #include "server/replication.h"
+#include "server/durability.h"
 #include "server/replay.h"
 
 #define SCHEDULE_INTERVAL_MS 100
@@ -73,15 +74,16 @@ void persistence_update(struct persistence *p)
     server_update_attention(p->server);
 }
 
-static uint64_t position(const struct server *s)
+static uint64_t position(struct server *s)
 {
-    return s->stream ? stream_end(s->stream) : 0;
+    return durability_position(s);
 }
 
 static void full_begins(struct persistence *p, struct save_options *options)
 {
     chain_keeper_enable(p->chain, p->server->config->snapshot_chain_max > 0);
     chain_keeper_full_begins(p->chain, options, position(p->server));
+    durability_mark_snapshot(p->server, options);
     snapshots_note_begin(p->server, SNAPSHOT_FULL, options);
     p->saving = true;
 }
@@ -260,30 +262,45 @@ static void continue_full(struct server *s, const struct rdb_load_stats *stats)
     chain_keeper_loaded(p->chain, &chain, path);
 }
 
+bool persistence_load_snapshot(struct server *s, struct rdb_load_stats *stats, struct error *err)
+{
+    struct chain_found found;
+    enum chain_state state = find_chain(s, &found, err);
+    bool ok = state != CHAIN_BROKEN || goes_on(s, &found, err);
+    ok = ok && loading_load_file(s, s->ks, stats, err);
+    if (!ok && err->code == ERROR_NOT_FOUND && state != CHAIN_NONE)
+        err->code = ERROR_CORRUPT; /* a chain without its first link is no empty server */
+    if (ok && (state == CHAIN_WHOLE || state == CHAIN_BROKEN)) {
+        bool deltas = found.whole > 1;
+        uint64_t lsn = deltas ? found.chain.links[found.whole - 1].lsn : 0;
+        ok = load_deltas(s, &found, state == CHAIN_WHOLE, stats, err);
+        if (lsn > stats->log_lsn)
+            stats->log_lsn = lsn;
+        /* Deltas name no position of the stream, and lead away from the full snapshot's. */
+        if (deltas)
+            stats->repl_id[0] = '\0';
+    } else if (ok) {
+        continue_full(s, stats);
+    }
+    chain_free(&found.chain);
+    return ok;
+}
+
 static bool load_snapshot(struct server *s, struct error *err)
 {
     struct persistence *p = s->persistence;
     struct rdb_load_stats stats;
-    struct chain_found found;
-    enum chain_state state = find_chain(s, &found, err);
-    bool ok = state != CHAIN_BROKEN || goes_on(s, &found, err);
-    ok = ok && loading_load_file(s, s->ks, &stats, err);
-    if (ok && (state == CHAIN_WHOLE || state == CHAIN_BROKEN))
-        ok = load_deltas(s, &found, state == CHAIN_WHOLE, &stats, err);
-    else if (ok)
-        continue_full(s, &stats);
-    chain_free(&found.chain);
-    if (!ok) {
-        if (err->code != ERROR_NOT_FOUND || state != CHAIN_NONE)
+    if (!persistence_load_snapshot(s, &stats, err)) {
+        if (err->code != ERROR_NOT_FOUND)
             return false;
         log_notice("No data to load: there is no '%s'", s->config->dbfilename);
         *err = (struct error){0};
         return true;
     }
+    durability_note_loaded(s, &stats);
     p->loaded_keys = stats.keys;
     p->loaded_expired = stats.expired;
-    /* Deltas name no position, and lead away from the full snapshot's. */
-    if (stats.repl_id[0] != '\0' && found.whole <= 1) {
+    if (stats.repl_id[0] != '\0') {
         memcpy(p->recovered.found_history, stats.repl_id, sizeof(stats.repl_id));
         p->recovered.lsn = (uint64_t)stats.repl_offset;
         p->recovered.stream_db = stats.stream_db;

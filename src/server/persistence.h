@@ -42,6 +42,8 @@ void persistence_update(struct persistence *p);
  * server was told to stop meanwhile (server.stopping): the keyspace is empty then. */
 bool persistence_load(struct server *s, struct error *err);
 
+/* Load the RDB file and the incremental snapshots that follow it. NOT_FOUND: there is no file. */
+bool persistence_load_snapshot(struct server *s, struct rdb_load_stats *stats, struct error *err);
 /* The options that a save has by the configuration. */
 void persistence_options(const struct server *s, struct save_options *options);
 /* SAVE. The executor waits. */

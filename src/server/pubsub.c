@@ -12,6 +12,7 @@
 #include "handlers.h"
 #include "server/config.h"
 #include "server/dispatch.h"
+#include "server/hold.h"
 
 #define CHAINS_FIRST 64
 
@@ -298,7 +299,10 @@ static void deliver(struct client *c, struct message *m)
     unsigned protocol = c->reply.protocol;
     if (outbuf_is_empty(&m->encoded[protocol - 2]))
         encode(m, protocol);
+    size_t before = outbuf_size(&c->io.out);
     client_push(c, &m->encoded[protocol - 2]);
+    if (c->server->hold_replies && !(c->flags & CLIENT_CLOSING))
+        hold_note_message(c, before);
 }
 
 static uint64_t deliver_all(const struct topic *t, struct message *m)

@@ -8,6 +8,7 @@
 #include "base/number.h"
 #include "command/table.h"
 #include "handlers.h"
+#include "persist/chain/chain.h"
 #include "server/client.h"
 #include "server/config.h"
 #include "server/persistence.h"
@@ -241,6 +242,40 @@ static bool save_base(void *ctx, const char *path, uint64_t lsn, const char *his
     return saver_save(s->persistence->saver, &options, err);
 }
 
+static bool load_snapshot(void *ctx, struct rdb_load_stats *stats, struct error *err)
+{
+    struct replay *r = ctx;
+    go_on_in_time(r);
+    bool ok = persistence_load_snapshot(r->server, stats, err);
+    stop_time(r);
+    return ok;
+}
+
+/* Of the RDB file and the chain behind it. */
+static void find_snapshot(const struct config *c, struct recovery_snapshot *found)
+{
+    struct rdb_load_stats stats;
+    struct chain chain;
+    struct error ignored;
+    char id[LINK_ID_SIZE];
+    if (!recovery_read_fields(c->dbfilename, &stats, &ignored))
+        return;
+    memcpy(found->log_id, stats.log_id, sizeof(found->log_id));
+    found->log_lsn = stats.log_lsn;
+    found->log_beyond = stats.log_beyond;
+    found->ms = stats.created_ms;
+    if (!chain_read(&chain, c->dbfilename, &ignored))
+        return;
+    const struct chain_link *last = chain.count > 1 ? &chain.links[chain.count - 1] : NULL;
+    if (last != NULL && link_read_id(c->dbfilename, id, &ignored) &&
+        strcmp(id, chain.links[0].id) == 0) {
+        if (last->lsn > found->log_lsn)
+            found->log_lsn = last->lsn;
+        found->ms = last->time_ms;
+    }
+    chain_free(&chain);
+}
+
 static void make_client(struct replay *r)
 {
     struct client *c = &r->client;
@@ -281,8 +316,10 @@ bool replay_log(struct server *s, struct recovery_result *result, struct error *
         .execute = execute,
         .progress = on_progress,
         .save_base = save_base,
+        .load_snapshot = load_snapshot,
     };
     loading_options(s, &options.rdb, NULL);
+    find_snapshot(c, &options.snapshot);
     if (c->recover_until[0] != '\0' &&
         !recovery_parse_until(slice_cstr(c->recover_until), &options.until))
         return error_set(err, ERROR_INVALID,

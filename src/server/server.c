@@ -76,8 +76,11 @@ static void on_changed(struct call *c, struct db *db, struct slice key, int even
     struct server *s = c->server;
     if (s->watches->count != 0 && !(event_class & EVENT_KEEPS_WATCH))
         watch_touch(s, db, key, call_hash(c, key));
-    if (s->limits.notify_events && event != NULL)
+    if (s->limits.notify_events && event != NULL) {
+        hold_set_changing(s->hold, true);
         pubsub_notify(s, notify_bits[event_class & ~EVENT_KEEPS_WATCH], event, key, db->id);
+        hold_set_changing(s->hold, false);
+    }
     if (tracking_wanted(s) && !(event_class & EVENT_KEEPS_WATCH))
         tracking_changed(s, c->client, key);
     if (s->hold_replies)

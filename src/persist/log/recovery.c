@@ -16,6 +16,8 @@
  * memory for a disk that hangs is bounded far below this. */
 #define TAIL_SIZE ((uint64_t)64 << 20)
 #define PATH_SIZE 256
+/* The RDB file says when it was made in whole seconds. */
+#define YOUNGER_MS 1000
 
 enum log_kind {
     KIND_NONE,     /* there never was a log here */
@@ -38,6 +40,7 @@ struct run {
     bool reached;             /* the end that `until` sets */
     uint64_t torn_at;         /* of the last file; only if `torn` */
     bool torn;
+    bool superseded; /* the snapshot goes on where the log ends */
     struct log_status last;   /* of the last file */
     char last_path[PATH_SIZE];
 };
@@ -160,7 +163,10 @@ static bool load_rdb(struct run *run, const char *path, bool snapshot, uint64_t 
     options.progress_ctx = run;
     /* Commands behind a base may still be about keys that have expired since. */
     options.drop_expired = snapshot;
-    bool ok = end != NULL
+    const struct recovery_options *o = run->options;
+    bool ok = snapshot && o->load_snapshot != NULL
+                  ? o->load_snapshot(o->ctx, &stats, run->err)
+              : end != NULL
                   ? recovery_load_preamble(run->ks, path, &options, &stats, end, run->err)
                   : load_rdb_file(run->ks, path, &options, &stats, run->err);
     if (!ok)
@@ -552,6 +558,52 @@ static bool fall_back(struct run *run)
     return true;
 }
 
+/* The log was loaded, whole. Whether the RDB file holds all of it, and more. */
+static bool is_superseded(const struct run *run)
+{
+    const struct recovery_snapshot *s = &run->options->snapshot;
+    char of_log[80], of_file[80];
+    moment(of_log, run->at.ms, run->at.lsn);
+    moment(of_file, s->ms, s->log_lsn);
+    const char *path = run->options->rdb_path;
+    if (run->options->until.kind != UNTIL_END || run->reached)
+        return false;
+    if (s->log_id[0] == '\0' || strcmp(s->log_id, run->result->history) != 0) {
+        if (s->ms > run->at.ms + YOUNGER_MS)
+            log_warning("%s was made %s, after the last that is known of the log, %s, and it cannot be "
+                        "told whether it goes on where the log ends: the log is used, as Redis does",
+                        path, of_file, of_log);
+        return false;
+    }
+    if (s->log_lsn > run->at.lsn || (s->log_lsn == run->at.lsn && s->log_beyond)) {
+        log_warning("%s, made %s, holds all that is in the log up to its end, %s, and what was changed "
+                    "then without the log: it is used, and the log begins anew from it",
+                    path, of_file, of_log);
+        return true;
+    }
+    if (s->log_beyond)
+        log_warning("%s, made %s, holds changes that are not in the log, but not all that is in the log, "
+                    "which goes up to %s: the log is used",
+                    path, of_file, of_log);
+    return false;
+}
+
+static bool supersede(struct run *run)
+{
+    keyspace_flush(run->ks);
+    run->result->commands = 0;
+    run->torn = false;
+    run->last_path[0] = '\0';
+    run->superseded = true;
+    if (!load_snapshot(run))
+        return false;
+    if (run->result->source == RECOVERY_NOTHING)
+        return error_set(run->err, ERROR_NOT_FOUND, "%s is gone", run->options->rdb_path);
+    /* Behind every position that a file made meanwhile can name. */
+    run->at.lsn = run->options->snapshot.log_lsn + 2;
+    return true;
+}
+
 static bool load(struct run *run)
 {
     bool ok = find_log(run);
@@ -568,7 +620,9 @@ static bool load(struct run *run)
         return true;
     }
     ok = ok && check_files(run) && load_log(run);
-    return ok || fall_back(run);
+    if (!ok)
+        return fall_back(run);
+    return !is_superseded(run) || supersede(run);
 }
 
 static bool settle(struct run *run)
@@ -576,7 +630,9 @@ static bool settle(struct run *run)
     bool until = run->options->until.kind != UNTIL_END;
     if (run->result->source == RECOVERY_LOG && !until)
         return settle_tail(run) && move_single(run);
-    return begin_anew(run, until ? "before-recover-until" : "not-used");
+    return begin_anew(run, until             ? "before-recover-until"
+                           : run->superseded ? "superseded"
+                                             : "not-used");
 }
 
 static void report(const struct run *run)

@@ -12,6 +12,11 @@
  *     torn tail, two files that do not follow each other:
  *                                       refused; or, told so (fall_back), the RDB file
  *
+ * An RDB file that was made while the log was off, or of what the log lost afterwards, goes on where
+ * the log ends. When it says so itself (of the same history, up to the log's end, and beyond) it is used,
+ * and the log begins anew from it; when it is of another history, or does not say, the log is, as Redis
+ * does it, and a younger file is warned of.
+ *
  * A torn tail of the last file (persist/log/reader.h) is cut off; its bytes are kept beside it in
  * "<file>.torn-<date>-<time>". What a read gives is no proof that it is on the disk: the end of the
  * last file, unless it was closed in order, is written again and synced before anything is served.
@@ -46,6 +51,14 @@ struct recovery_until {
  * with fractions, with Z for UTC; else local time): a date. False: none of these. */
 bool recovery_parse_until(struct slice text, struct recovery_until *until);
 
+/* What is known of the RDB file (with the chain that follows it) before it is loaded. */
+struct recovery_snapshot {
+    char log_id[ANNOTATION_HISTORY + 1]; /* as rdb_load_stats; "": unknown, or there is none */
+    uint64_t log_lsn;
+    bool log_beyond;
+    int64_t ms; /* when it was made; 0: unknown */
+};
+
 struct recovery_options {
     const char *directory; /* appenddirname */
     const char *filename;  /* appendfilename */
@@ -54,6 +67,9 @@ struct recovery_options {
     bool fall_back; /* recovery-fallback snapshot */
     struct recovery_until until;
     struct rdb_load_options rdb; /* progress and progress_ctx are recovery's own */
+    struct recovery_snapshot snapshot;
+    /* Load the RDB file and what belongs to it. NOT_FOUND: there is none. NULL: rdb_path alone. */
+    bool (*load_snapshot)(void *ctx, struct rdb_load_stats *stats, struct error *err);
     int64_t now_ms;              /* for the names of what is kept */
     const char *new_history;     /* 40 hex digits, for when the old one does not go on */
     /* Execute the first `count` commands of a batch but those marked `control`. */
@@ -95,6 +111,8 @@ bool recovery_run(struct keyspace *ks, const struct recovery_options *options,
 
 /* Whether a file begins as an RDB file does (also: an AOF with a preamble). */
 bool recovery_is_rdb(const char *path, bool *rdb, struct error *err);
+/* The fields before the first key of an RDB file, all else zeros. NOT_FOUND. */
+bool recovery_read_fields(const char *path, struct rdb_load_stats *stats, struct error *err);
 /* Load the RDB file or preamble at the beginning of `path`; *end is the offset behind it. */
 bool recovery_load_preamble(struct keyspace *ks, const char *path,
                             const struct rdb_load_options *options, struct rdb_load_stats *stats,

@@ -11,8 +11,11 @@
 #include "base/mem.h"
 #include "os/file.h"
 #include "persist/log/recovery.h"
+#include "persist/rdb/record.h"
 
 #define COPY_SIZE ((size_t)1 << 20)
+/* The fields at the beginning of an RDB file take less. */
+#define FIELDS_MAX ((size_t)16 << 10)
 
 bool recovery_is_rdb(const char *path, bool *rdb, struct error *err)
 {
@@ -195,6 +198,41 @@ static void note_name(void *ctx, const char *name)
     uint64_t *highest = incremental ? &f->names->incremental_seq : &f->names->base_seq;
     if (seq > *highest)
         *highest = seq;
+}
+
+bool recovery_read_fields(const char *path, struct rdb_load_stats *stats, struct error *err)
+{
+    struct os_file f;
+    struct error ignored;
+    char *head = mem_alloc(FIELDS_MAX);
+    size_t size = 0, got = 1;
+    *stats = (struct rdb_load_stats){0};
+    bool ok = os_file_open(&f, path, OS_OPEN_READ, err);
+    if (!ok) {
+        mem_free(head);
+        return false;
+    }
+    while (ok && size < FIELDS_MAX && got > 0) {
+        ok = os_file_read(&f, head + size, FIELDS_MAX - size, &got, err);
+        size += ok ? got : 0;
+    }
+    os_file_close(&f, &ignored);
+    struct rdb_reader r;
+    struct rdb_records records;
+    struct rdb_record record;
+    rdb_reader_init_memory(&r, head, size, err);
+    if (ok && rdb_records_begin(&records, &r)) {
+        /* Whatever is wrong further on is for who loads it to say. */
+        while (rdb_records_next(&records, &record) && record.kind == RDB_RECORD_AUX)
+            rdb_note_aux(&record, stats);
+        rdb_records_end(&records);
+        *err = (struct error){0};
+    } else {
+        ok = false;
+    }
+    rdb_reader_deinit(&r);
+    mem_free(head);
+    return ok;
 }
 
 bool recovery_list_names(const char *directory, const char *filename, struct recovery_names *names,

@@ -51,6 +51,14 @@ void rdb_note_aux(const struct rdb_record *record, struct rdb_load_stats *stats)
     else if (slice_equal(record->key, SLICE("repl-id")) &&
              record->value.bytes.size == sizeof(stats->repl_id) - 1)
         memcpy(stats->repl_id, record->value.bytes.data, record->value.bytes.size);
+    else if (slice_equal(record->key, SLICE("hf-log-id")) &&
+             record->value.bytes.size == sizeof(stats->log_id) - 1)
+        memcpy(stats->log_id, record->value.bytes.data, record->value.bytes.size);
+    else if (slice_equal(record->key, SLICE("hf-log-lsn")) &&
+             number_parse_int64(record->value.bytes, &number) && number >= 0)
+        stats->log_lsn = (uint64_t)number;
+    else if (slice_equal(record->key, SLICE("hf-log-beyond")))
+        stats->log_beyond = slice_equal(record->value.bytes, SLICE("1"));
 }
 
 bool rdb_check_db(struct rdb_reader *r, int db, int db_count)

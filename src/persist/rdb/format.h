@@ -125,6 +125,11 @@ struct rdb_load_stats {
     char repl_id[41];
     int64_t repl_offset;
     int stream_db; /* of "repl-stream-db": for which database the stream's next effect is; else 0 */
+    /* Of "hf-log-id", "hf-log-lsn" and "hf-log-beyond": the file holds all that the log of this
+     * history had up to this LSN, and if log_beyond, what was changed then without a log. "": unknown. */
+    char log_id[41];
+    uint64_t log_lsn;
+    bool log_beyond;
 };
 
 struct rdb_load_options {
