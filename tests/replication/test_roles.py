@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a replica and a primary refuse, keep over a restart, and tell of themselves."""
+import random
+import socket
+import threading
+import time
+
+import pytest
+
+from harness import Error, Server
+from net import QUICK, assert_same, follow, holdfast, info, redis_server, wait_for, wait_up
+
+LOGGED = {"appendonly": "yes", "appendfsync": "everysec"}
+
+
+@pytest.fixture
+def pair():
+    with holdfast() as primary, holdfast() as replica:
+        x, y = primary.raw(), replica.raw()
+        follow(y, primary.port)
+        wait_up(y)
+        yield primary, replica, x, y
+        x.close()
+        y.close()
+
+
+def test_what_a_replica_refuses_and_shows(pair):
+    """Writes, and with replica-serve-stale-data no everything while the link is down; expired keys are hidden
+    and stay until the primary's DEL."""
+    primary, replica, x, y = pair
+    x("SET", "k", "v")
+    assert_same(x, y)
+    assert y("SET", "k", "w") == Error("READONLY You can't write against a read only replica.")
+    assert y("GET", "k") == b"v"
+    assert y("ROLE")[:4] == [b"slave", b"127.0.0.1", primary.port, b"connected"]
+    assert x("ROLE")[2][0][1] == b"%d" % replica.port
+    assert b"flags=S" in x("CLIENT", "LIST", "TYPE", "replica")
+    assert b"flags=M" in y("CLIENT", "LIST", "TYPE", "master")
+    x("DEBUG", "SET-ACTIVE-EXPIRE", 0)
+    x("SET", "soon", 1, "PX", 20)
+    assert_same(x, y)
+    time.sleep(0.05)
+    assert y("GET", "soon") is None and y("DBSIZE") == 2
+    x("DEBUG", "SET-ACTIVE-EXPIRE", 1)
+    wait_for(lambda: y("DBSIZE") == 1, "the DEL")
+    assert y("CONFIG", "SET", "replica-serve-stale-data", "no") == "OK"
+    assert y("REPLICAOF", "127.0.0.1", 1) == "OK"
+    assert str(y("GET", "k")).startswith("MASTERDOWN ")
+    assert y("CONFIG", "SET", "replica-serve-stale-data", "yes") == "OK"
+    assert y("GET", "k") == b"v"
+
+
+def test_wait_and_min_replicas(pair):
+    """WAIT tells how many have it; without enough good replicas writes are refused."""
+    primary, replica, x, y = pair
+    x("SET", "k", 1)
+    assert x("WAIT", 1, 10000) == 1
+    assert x("WAIT", 2, 50) == 1
+    assert x("CONFIG", "SET", "min-replicas-to-write", 1) == "OK"
+    wait_for(lambda: x("SET", "k", 2) == "OK", "a good replica")
+    y("REPLICAOF", "NO", "ONE")
+    wait_for(lambda: x("SET", "k", 3) == Error("NOREPLICAS Not enough good replicas to write."), "refusal")
+    assert y("WAIT", 0, 10) == 0
+
+
+def test_transactions_arrive_whole(pair):
+    """A transaction of the primary is seen on the replica all or not at all."""
+    primary, replica, x, y = pair
+    seen = set()
+    for i in range(100):
+        x.pipeline([("MULTI",), ("SELECT", 0), ("SET", "a", i), ("SET", "b", i), ("EXEC",)])
+        seen.add(tuple(y("MGET", "a", "b")))
+    assert_same(x, y)
+    assert all(a == b for a, b in seen), seen
+
+
+@pytest.mark.parametrize("primary_kind", ["redis", "holdfast"])
+def test_restart_of_a_replica(primary_kind):
+    """A replica that restarts, from its log or by kill, goes on by partial resynchronisation, also when the
+    stream is in another database than 0."""
+    kind = {"redis": redis_server, "holdfast": holdfast}[primary_kind]
+    with kind() as primary:
+        x = primary.raw()
+        x("SELECT", 7)
+        x("SET", "before", 1)
+        replica = holdfast(**LOGGED, replicaof=["127.0.0.1", primary.port])
+        y = replica.raw()
+        wait_up(y)
+        x.pipeline([("RPUSH", "l", i) for i in range(1000)])
+        assert_same(x, y)
+        for end in (replica.terminate, replica.kill):
+            wait_for(lambda: info(y, "persistence").get("log_state") == "on", "the log")
+            wait_for(lambda: info(y, "persistence").get("log_at_risk_bytes") == "0", "durable")
+            y.close()
+            end()
+            x("SELECT", 7)
+            x.pipeline([("RPUSH", "l", i) for i in range(1000)])
+            replica.start()
+            y = replica.raw()
+            wait_up(y)
+            assert_same(x, y)
+        assert info(x, "stats")["sync_full"] == "1"
+        assert info(x, "stats")["sync_partial_ok"] == "2"
+        y.close()
+        replica.stop()
+        x.close()
+
+
+def test_restart_of_a_primary():
+    """A primary that restarts in order is gone on with; one that has lost its data does not take it from its
+    replica, which says so and obeys when it is told to."""
+    primary = holdfast(**LOGGED)
+    with holdfast() as replica:
+        x, y = primary.raw(), replica.raw()
+        x.pipeline([("SET", f"k{i}", i) for i in range(100)])
+        follow(y, primary.port)
+        wait_up(y)
+        assert_same(x, y)
+        x.close()
+        primary.terminate()
+        primary.start()
+        port = primary.port
+        x = primary.raw()
+        follow(y, port)
+        wait_up(y)
+        assert_same(x, y)
+        assert info(x, "stats")["sync_full"] == "0"
+        x.close()
+        primary.kill()
+        with holdfast() as empty:
+            follow(y, empty.port)
+            wait_for(lambda: info(y)["master_refused_regression"] == "1", "the refusal")
+            assert y("DBSIZE") == 100
+            assert "ALARM" in replica.text()
+            assert y("CONFIG", "SET", "replica-accept-regression", "yes") == "OK"
+            y("REPLICAOF", "NO", "ONE")
+            follow(y, empty.port)
+            wait_up(y)
+            assert y("DBSIZE") == 0
+        y.close()
+
+
+class Liar(threading.Thread):
+    """A primary that answers the handshake and then says what it is told to."""
+
+    def __init__(self, after_psync):
+        super().__init__(daemon=True)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.after_psync = after_psync
+        self.asked = 0
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                s, _ = self.listener.accept()
+            except OSError:
+                return
+            try:
+                s.settimeout(10)
+                data = b""
+                while True:
+                    data += s.recv(65536)
+                    if b"PSYNC" in data:
+                        self.asked += 1
+                        s.sendall(self.after_psync)
+                        time.sleep(0.1)
+                        break
+                    s.sendall(b"+OK\r\n")
+                    data = b""
+            except OSError:
+                pass
+            s.close()
+
+
+ID = b"a" * 40
+FULL = b"+FULLRESYNC " + ID + b" 1000\r\n"
+
+
+@pytest.mark.parametrize("nonsense", [
+    b"x" * 100000, b"+FULLRESYNC zz 1\r\n", b"+FULLRESYNC " + ID + b" -5\r\n", b"+CONTINUE\r\n",
+    b"+CONTINUE nonsense\r\n", FULL + b"$99999999999999999999\r\n", FULL + b"$20\r\nREDIS0010",
+    FULL + b"$18\r\nREDIS0010" + b"\xff" * 9, FULL + b"$9\r\nREDIS0010", FULL + b"*1\r\n$4\r\nPING\r\n",
+    FULL + b"$EOF:" + b"m" * 40 + b"\r\nREDIS0010garbage" + b"m" * 40, b"\n" * 1000 + b"-NO\r\n",
+    bytes(range(256)) * 10])
+def test_nonsense_of_a_primary(nonsense):
+    """Whatever a primary says, a replica keeps what it has and goes on serving."""
+    liar = Liar(nonsense)
+    with holdfast() as replica:
+        y = replica.raw()
+        y("SET", "kept", 1)
+        follow(y, liar.port)
+        wait_for(lambda: liar.asked > 0, "PSYNC")
+        wait_for(lambda: info(y)["master_link_error"] != "none", "the error")
+        assert y("GET", "kept") == b"1"
+        assert info(y)["master_link_status"] == "down"
+        y.close()
+    liar.listener.close()
+
+
+def test_nonsense_of_a_replica(rng):
+    """Fuzzed requests of a replica end at most its own connection."""
+    with holdfast() as primary:
+        x = primary.raw()
+        x("SET", "kept", 1)
+        for _ in range(60):
+            raw = primary.raw()
+            words = [rng.choice((b"REPLCONF", b"PSYNC", b"SYNC", b"ACK", b"listening-port", b"capa", b"eof", b"?", b"-1",
+                                 b"99999999999999999999", b"rdb-only", b"1", rng.randbytes(20))) for _ in range(4)]
+            raw.send(raw.encode([rng.choice((b"REPLCONF", b"PSYNC", b"SYNC"))] + words[:rng.randrange(5)]))
+            raw.send(raw.encode([b"REPLCONF", b"ACK", b"%d" % rng.randrange(-5, 1 << 62)]))
+            raw.send(raw.encode(words))
+            if rng.random() < 0.5:
+                time.sleep(0.01)
+            raw.close()
+        assert x("GET", "kept") == b"1"
+        wait_for(lambda: info(x)["connected_slaves"] == "0", "all gone")
+        x.close()
