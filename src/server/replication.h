@@ -76,6 +76,7 @@ struct primary_link {
     int64_t down_since_s;       /* wall clock */
     uint64_t errors;            /* commands of the primary that were answered by an error here */
     struct error failure;       /* why it is down; NONE: it is not, or nothing is known */
+    bool data_lost;             /* what had come could not be loaded: there is nothing in memory */
     bool refused;               /* the primary has less than there is here */
 };
 

@@ -332,7 +332,8 @@ void replication_link_load(struct server *s)
             socket_close(r->fd);
             mem_free(r);
         }
-        l->continuable = false;
+        l->data_lost = !has_data(s->ks);
+        l->continuable = l->continuable && !l->data_lost;
         note_failure(s, &err);
         set_down(s, RETRY_US);
         return;
@@ -341,6 +342,7 @@ void replication_link_load(struct server *s)
         return;
     l->db = r->stream_db >= 0 && r->stream_db < s->ks->db_count ? r->stream_db : 0;
     s->replication->second_id[0] = '\0';
+    l->data_lost = false;
     durability_restart(s, r->history, r->lsn);
     replication_apply_config(s);
     s->ks->lazy_expire_paused = true;
@@ -555,12 +557,20 @@ void replication_promote(struct server *s)
     l->refused = false;
     l->failure = (struct error){0};
     /* From here on it is another history, which has the old one up to here. */
-    snprintf(all->second_id, sizeof(all->second_id), "%s", s->durability->history);
-    all->second_lsn = replication_lsn(s);
-    replication_new_id(id);
-    durability_set_history(s, id);
-    stream_select_again(s->stream);
     replication_close_replicas(s, "this server is a primary now");
+    replication_new_id(id);
+    all->second_lsn = replication_lsn(s);
+    if (l->data_lost) {
+        /* What is in memory has nothing to do with any history. */
+        all->second_id[0] = '\0';
+        all->lonely_since_us = s->now_us;
+        durability_restart(s, id, all->second_lsn);
+        l->data_lost = false;
+    } else {
+        snprintf(all->second_id, sizeof(all->second_id), "%s", s->durability->history);
+        durability_set_history(s, id);
+    }
+    stream_select_again(s->stream);
     s->ks->lazy_expire_paused = false;
     log_set_role('M');
     replication_apply_config(s);

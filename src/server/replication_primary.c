@@ -89,8 +89,11 @@ void replication_forget_client(struct client *c)
         if (all->fed[i] != r)
             continue;
         all->fed[i] = NULL;
-        if (all->feed != NULL)
+        /* The feed has a descriptor of its own, which would keep the connection. */
+        if (all->feed != NULL) {
             feed_drop(all->feed, r->target);
+            socket_shut_down(c->io.source.fd);
+        }
     }
     if (r->reader != NULL)
         stream_reader_free(s->stream, r->reader);
