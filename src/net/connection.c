@@ -7,6 +7,8 @@
 #include "os/socket.h"
 
 #define VECTORS_MAX 64
+/* How much is encrypted in one call. */
+#define TLS_WRITE_MAX (256 * 1024)
 
 void read_arena_init(struct read_arena *arena, size_t size)
 {
@@ -29,6 +31,8 @@ bool connection_init(struct connection *c, struct loop *loop, int fd,
 void connection_deinit(struct connection *c)
 {
     loop_remove(c->loop, &c->source);
+    if (c->tls != NULL)
+        tls_free(c->tls);
     socket_close(c->source.fd);
     parser_reset(&c->parser);
     mem_free(c->own);
@@ -73,6 +77,84 @@ static size_t make_room(struct connection *c, struct read_arena *arena)
     return c->own_size - c->end;
 }
 
+void connection_set_tls(struct connection *c, struct tls *tls)
+{
+    c->tls = tls;
+}
+
+/* Wait for EPOLLOUT while somebody needs it. */
+static void update_events(struct connection *c)
+{
+    uint32_t events = c->source.events & ~(uint32_t)EPOLLOUT;
+    if (c->write_blocked || c->tls_read_wants_write)
+        events |= EPOLLOUT;
+    loop_set_events(c->loop, &c->source, events);
+}
+
+static void wait_to_read(struct connection *c, bool wants_write)
+{
+    if (c->tls_read_wants_write == wants_write)
+        return;
+    c->tls_read_wants_write = wants_write;
+    update_events(c);
+}
+
+enum connection_result connection_handshake(struct connection *c)
+{
+    int n = tls_handshake(c->tls);
+    bool again = n < 0 && errno == EAGAIN;
+    wait_to_read(c, again && tls_wants_write(c->tls));
+    if (n == 1) {
+        c->tls_established = true;
+        c->tls_pending = tls_pending(c->tls);
+    }
+    if (n >= 0)
+        return n == 1 ? CONNECTION_OK : CONNECTION_END;
+    return again ? CONNECTION_AGAIN : CONNECTION_FAILED;
+}
+
+uint32_t connection_tls_events(struct connection *c, uint32_t events)
+{
+    uint32_t meant = events & ~(uint32_t)(EPOLLIN | EPOLLOUT);
+    if (events & EPOLLIN || (events & EPOLLOUT && c->tls_read_wants_write))
+        meant |= EPOLLIN;
+    if ((events & EPOLLOUT && c->write_blocked) || (events & EPOLLIN && c->tls_write_wants_read))
+        meant |= EPOLLOUT;
+    return meant;
+}
+
+/* As socket_readv. It stops when there is no more room or no more to read. */
+static ssize_t read_tls(struct connection *c, const struct iovec *vectors, int count)
+{
+    size_t total = 0;
+    bool wants_write = false;
+    tls_begin_read(c->tls);
+    c->tls_pending = false;
+    for (int i = 0; i < count; i++) {
+        for (size_t at = 0; at < vectors[i].iov_len;) {
+            ssize_t n = tls_read(c->tls, (char *)vectors[i].iov_base + at, vectors[i].iov_len - at);
+            if (n > 0) {
+                at += (size_t)n;
+                total += (size_t)n;
+                continue;
+            }
+            bool again = n < 0 && errno == EAGAIN;
+            wants_write = again && tls_wants_write(c->tls);
+            int error_number = errno;
+            wait_to_read(c, wants_write);
+            errno = error_number;
+            if (total == 0)
+                return n;
+            /* An end or an error is met again by the next read, which no event may announce. */
+            c->tls_pending = !again;
+            return (ssize_t)total;
+        }
+    }
+    wait_to_read(c, false);
+    c->tls_pending = tls_pending(c->tls);
+    return (ssize_t)total;
+}
+
 enum connection_result connection_read(struct connection *c, struct read_arena *arena,
                                        size_t *count)
 {
@@ -90,11 +172,14 @@ enum connection_result connection_read(struct connection *c, struct read_arena *
             big_room += vectors[i].iov_len;
         vectors[used] = (struct iovec){to, room};
         /* The window comes behind the argument's end only. */
-        n = socket_readv(c->source.fd, vectors, used + (used < VECTORS_MAX));
+        used += used < VECTORS_MAX;
+        n = c->tls != NULL ? read_tls(c, vectors, used)
+                           : socket_readv(c->source.fd, vectors, used);
     } else {
         if (c->after_big && room > CONNECTION_READ_AHEAD)
             room = CONNECTION_READ_AHEAD;
-        n = socket_read(c->source.fd, to, room);
+        n = c->tls != NULL ? read_tls(c, &(struct iovec){to, room}, 1)
+                           : socket_read(c->source.fd, to, room);
     }
     if (n <= 0) {
         enum connection_result result = n == 0            ? CONNECTION_END
@@ -144,9 +229,43 @@ size_t connection_input_memory(const struct connection *c)
     return c->own_size + parser_memory(&c->parser);
 }
 
+/* Record by record. Who takes it as fast as it comes lets others have their turn. */
+static enum connection_result write_tls(struct connection *c, size_t limit, size_t *count)
+{
+    bool blocked = false;
+    size_t most = limit < TLS_WRITE_MAX ? limit : TLS_WRITE_MAX;
+    c->tls_write_wants_read = false;
+    while (*count < most && !blocked && !outbuf_is_empty(&c->out)) {
+        struct iovec vector;
+        outbuf_vectors(&c->out, &vector, 1);
+        size_t left = limit - *count;
+        ssize_t n =
+            tls_write(c->tls, vector.iov_base, vector.iov_len < left ? vector.iov_len : left);
+        if (n > 0) {
+            outbuf_consume(&c->out, (size_t)n);
+            *count += (size_t)n;
+        } else if (errno != EAGAIN) {
+            return CONNECTION_FAILED;
+        } else if (tls_wants_write(c->tls)) {
+            blocked = true;
+        } else {
+            c->tls_write_wants_read = true;
+            break;
+        }
+    }
+    blocked |= *count >= most && *count < limit && !outbuf_is_empty(&c->out);
+    if (blocked != c->write_blocked) {
+        c->write_blocked = blocked;
+        update_events(c);
+    }
+    return blocked || c->tls_write_wants_read ? CONNECTION_AGAIN : CONNECTION_OK;
+}
+
 enum connection_result connection_write(struct connection *c, size_t limit, size_t *count)
 {
     *count = 0;
+    if (c->tls != NULL)
+        return write_tls(c, limit, count);
     while (*count < limit && !outbuf_is_empty(&c->out)) {
         struct iovec vectors[VECTORS_MAX];
         int used = outbuf_vectors(&c->out, vectors, VECTORS_MAX);

@@ -10,12 +10,17 @@
  * (the beginning of a command) to a block of the connection's own. When much is left the block is
  * read into directly and grows; the rest of a big argument is read into its final place.
  *
+ * With TLS the bytes go through a session (net/tls.h). Then epoll does not tell all: one side's call
+ * may wait for the other side's event (connection_tls_events), and bytes may have been fetched
+ * already that nobody has asked for (tls_pending): the next turn has to read without an event.
+ *
  *     data:  [ consumed | start  window  end | room ]     in the arena, or data == own
  */
 #ifndef HF_NET_CONNECTION_H
 #define HF_NET_CONNECTION_H
 
 #include "net/loop.h"
+#include "net/tls.h"
 #include "resp/outbuf.h"
 #include "resp/parser.h"
 
@@ -59,6 +64,12 @@ struct connection {
     /* Output. */
     struct outbuf out;
     bool write_blocked; /* the socket took no more: EPOLLOUT is waited for */
+    /* TLS; NULL: bytes go as they are. */
+    struct tls *tls;
+    bool tls_established;      /* the handshake is done */
+    bool tls_pending;          /* more can be read without an event */
+    bool tls_read_wants_write; /* reading, or the handshake, goes on when the socket takes bytes */
+    bool tls_write_wants_read;
 };
 
 enum connection_result {
@@ -71,6 +82,12 @@ enum connection_result {
 /* Takes the descriptor; waits for input. False (errno): the loop could not take it. */
 bool connection_init(struct connection *c, struct loop *loop, int fd,
                      void (*on_ready)(struct loop_source *source, uint32_t events));
+/* From now on by TLS: takes the session. */
+void connection_set_tls(struct connection *c, struct tls *tls);
+/* As far as the handshake gets. OK: it is done. */
+enum connection_result connection_handshake(struct connection *c);
+/* What an event means for reading (EPOLLIN) and writing (EPOLLOUT). */
+uint32_t connection_tls_events(struct connection *c, uint32_t events);
 /* Closes the socket and frees all buffers. */
 void connection_deinit(struct connection *c);
 

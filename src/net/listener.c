@@ -16,12 +16,14 @@ struct listener {
     struct listener *next;
     struct listeners *all;
     char *path; /* of a Unix socket, else NULL */
+    bool tls;
 };
 
 struct listeners {
     struct loop *loop;
     struct listener *first;
     size_t count;
+    int tls_accepts;
     listener_accept_fn *accept;
     void *ctx;
 };
@@ -30,14 +32,15 @@ static void on_ready(struct loop_source *source, uint32_t events)
 {
     struct listener *l = (struct listener *)source;
     (void)events;
-    for (int i = 0; i < ACCEPTS_MAX; i++) {
+    int most = l->tls ? l->all->tls_accepts : ACCEPTS_MAX;
+    for (int i = 0; i < most; i++) {
         int fd = socket_accept(source->fd);
         if (fd < 0) {
             if (errno != EAGAIN && errno != ECONNABORTED)
                 log_warning("Accepting client connection: %s", strerror(errno));
             return;
         }
-        l->all->accept(l->all->ctx, fd);
+        l->all->accept(l->all->ctx, fd, l->tls);
     }
 }
 
@@ -45,6 +48,7 @@ struct listeners *listeners_new(struct loop *loop, listener_accept_fn *accept, v
 {
     struct listeners *l = mem_zalloc(sizeof(*l));
     l->loop = loop;
+    l->tls_accepts = 1;
     l->accept = accept;
     l->ctx = ctx;
     return l;
@@ -70,11 +74,12 @@ void listeners_free(struct listeners *all)
     mem_free(all);
 }
 
-static bool add(struct listeners *all, int fd, const char *path)
+static bool add(struct listeners *all, int fd, const char *path, bool tls)
 {
     struct listener *l = mem_zalloc(sizeof(*l));
     l->source = (struct loop_source){.fd = fd, .on_ready = on_ready};
     l->all = all;
+    l->tls = tls;
     if (path != NULL)
         l->path = mem_dup(path, strlen(path));
     l->next = all->first;
@@ -83,34 +88,39 @@ static bool add(struct listeners *all, int fd, const char *path)
     return loop_add(all->loop, &l->source, EPOLLIN);
 }
 
-bool listeners_add_tcp(struct listeners *all, const char *address, int port, int backlog,
-                       char error[SOCKET_ERROR_SIZE])
+bool listeners_add_tcp(struct listeners *all, const char *address, int port, bool tls,
+                       int backlog, char error[SOCKET_ERROR_SIZE])
 {
     bool optional = address[0] == '-';
     int fd = socket_listen_tcp(address + optional, port, backlog, error);
     if (fd < 0)
         return optional && socket_error_is_optional(errno);
-    return add(all, fd, NULL);
+    return add(all, fd, NULL, tls);
 }
 
 bool listeners_add_unix(struct listeners *all, const char *path, unsigned perm, int backlog,
                         char error[SOCKET_ERROR_SIZE])
 {
     int fd = socket_listen_unix(path, perm, backlog, error);
-    return fd >= 0 && add(all, fd, path);
+    return fd >= 0 && add(all, fd, path, false);
 }
 
-void listeners_close_tcp(struct listeners *all)
+void listeners_close_tcp(struct listeners *all, bool tls)
 {
     for (struct listener **at = &all->first; *at != NULL;) {
         struct listener *l = *at;
-        if (l->path == NULL) {
+        if (l->path == NULL && l->tls == tls) {
             *at = l->next;
             listener_free(all, l);
         } else {
             at = &l->next;
         }
     }
+}
+
+void listeners_set_tls_accepts(struct listeners *all, int count)
+{
+    all->tls_accepts = count;
 }
 
 size_t listeners_count(const struct listeners *all)

@@ -12,8 +12,8 @@
 #include "net/loop.h"
 #include "os/socket.h"
 
-/* Called with a non-blocking descriptor, which it takes. */
-typedef void listener_accept_fn(void *ctx, int fd);
+/* Called with a non-blocking descriptor, which it takes. `tls`: it came to a port for TLS. */
+typedef void listener_accept_fn(void *ctx, int fd, bool tls);
 
 struct listeners;
 
@@ -23,12 +23,15 @@ void listeners_free(struct listeners *l);
 
 /* One address. One that begins with '-' is optional: when the machine does not have it, it is left
  * out and true is returned. On failure `error` says why. */
-bool listeners_add_tcp(struct listeners *l, const char *address, int port, int backlog,
-                       char error[SOCKET_ERROR_SIZE]);
+bool listeners_add_tcp(struct listeners *l, const char *address, int port, bool tls,
+                       int backlog, char error[SOCKET_ERROR_SIZE]);
 bool listeners_add_unix(struct listeners *l, const char *path, unsigned perm, int backlog,
                         char error[SOCKET_ERROR_SIZE]);
-/* Close the TCP ones (before `bind` or `port` changes). */
-void listeners_close_tcp(struct listeners *l);
+/* Close the TCP ones of this kind (before `bind`, `port` or `tls-port` changes). */
+void listeners_close_tcp(struct listeners *l, bool tls);
+/* How many connections for TLS are accepted from each socket in one turn: each is followed by a
+ * handshake, which takes the time of hundreds of commands. */
+void listeners_set_tls_accepts(struct listeners *l, int count);
 size_t listeners_count(const struct listeners *l);
 
 #endif

@@ -125,6 +125,11 @@ const char *acl_user_name(const struct acl_user *u)
     return u->name;
 }
 
+bool acl_user_is_on(const struct acl_user *u)
+{
+    return u->on;
+}
+
 bool acl_user_is_open(const struct acl_user *u)
 {
     return u->on && u->no_password;

@@ -33,6 +33,7 @@ struct acl_user *acl_find(const struct acl *a, struct slice name); /* NULL: none
 const char *acl_user_name(const struct acl_user *u);
 /* Whether a client becomes this user without AUTH: it is on and takes any password. */
 bool acl_user_is_open(const struct acl_user *u);
+bool acl_user_is_on(const struct acl_user *u);
 
 /* One rule ("on", ">secret", "~key:*", "+get", "(+@read ~x*)") for a user. False: *reason says why,
  * in Redis's words. */

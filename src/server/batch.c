@@ -14,6 +14,7 @@
 #include "server/hold.h"
 #include "server/memory_limit.h"
 #include "server/replication.h"
+#include "server/secure.h"
 #include "server/transaction.h"
 #include "type/member.h"
 
@@ -154,6 +155,8 @@ void batch_read(struct server *s, struct client *c)
     case CONNECTION_OK:
         break;
     }
+    if (c->io.tls_pending)
+        secure_note_pending(c);
     note_turn(b, c);
     c->active_us = s->now_us;
     c->input_bytes += count;

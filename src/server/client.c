@@ -16,6 +16,7 @@
 #include "server/hold.h"
 #include "server/pubsub.h"
 #include "server/replication.h"
+#include "server/secure.h"
 #include "server/tracking.h"
 #include "server/transaction.h"
 
@@ -32,6 +33,8 @@ static void client_ready(struct loop_source *source, uint32_t events)
         client_close(c);
         return;
     }
+    if (c->io.tls != NULL && !secure_ready(c, &events))
+        return;
     if (events & EPOLLOUT)
         client_write(c);
     if (events & (EPOLLIN | EPOLLHUP | EPOLLERR) && !(c->flags & CLIENT_CLOSING))
@@ -48,7 +51,28 @@ static void refuse(int fd, const char *error)
     socket_close(fd);
 }
 
-static struct client *client_new(struct server *s, int fd)
+#define PROTECTED_MODE_ERROR                                                                       \
+    "DENIED The server is in protected mode, as protected-mode is on and no password is set for "  \
+    "the default user: it takes connections from this machine only. Set a password (requirepass), " \
+    "or turn protected-mode off in the configuration file or by CONFIG SET from the machine itself " \
+    "if the network is a trusted one."
+
+static bool may_come_in(const struct server *s, int fd)
+{
+    return !s->limits.protected_mode || s->limits.password_set || socket_is_unix(fd) ||
+           socket_peer_is_local(fd);
+}
+
+void client_admit(struct client *c)
+{
+    if (may_come_in(c->server, c->io.source.fd))
+        return;
+    c->server->stats.connections_rejected++;
+    reply_error(&c->reply, PROTECTED_MODE_ERROR);
+    client_close_after_reply(c);
+}
+
+static struct client *client_new(struct server *s, int fd, bool tls)
 {
     bool local = socket_is_unix(fd);
     struct client *c = mem_zalloc(sizeof(*c));
@@ -66,6 +90,12 @@ static struct client *client_new(struct server *s, int fd)
         c->flags |= CLIENT_UNIX;
     }
     c->server = s;
+    if (tls && !secure_accept(c)) {
+        log_warning("Cannot make a TLS session for a new client");
+        connection_deinit(&c->io);
+        mem_free(c);
+        return NULL;
+    }
     c->id = ++s->clients.next_id;
     c->db = &s->ks->dbs[0];
     c->reply = (struct reply){.out = &c->io.out, .protocol = 2};
@@ -84,29 +114,28 @@ static struct client *client_new(struct server *s, int fd)
     return c;
 }
 
-void client_accept(struct server *s, int fd)
+void client_accept(struct server *s, int fd, bool tls)
 {
     if (s->clients.count >= s->limits.maxclients) {
         s->stats.connections_rejected++;
-        refuse(fd, "ERR max number of clients reached");
+        /* Before the handshake there is nothing that a client of TLS would understand. */
+        if (tls)
+            socket_close(fd);
+        else
+            refuse(fd, "ERR max number of clients reached");
         return;
     }
-    bool local = socket_is_unix(fd);
-    if (s->limits.protected_mode && !s->limits.password_set && !local &&
-        !socket_peer_is_local(fd)) {
+    if (!tls && !may_come_in(s, fd)) {
         s->stats.connections_rejected++;
-        refuse(fd, "DENIED The server is in protected mode, as protected-mode is on and no password "
-                   "is set for the default user: it takes connections from this machine only. Set "
-                   "a password (requirepass), or turn protected-mode off in the configuration file "
-                   "or by CONFIG SET from the machine itself if the network is a trusted one.");
+        refuse(fd, PROTECTED_MODE_ERROR);
         return;
     }
-    client_new(s, fd);
+    client_new(s, fd, tls);
 }
 
 struct client *client_adopt(struct server *s, int fd, struct slice received)
 {
-    struct client *c = client_new(s, fd);
+    struct client *c = client_new(s, fd, false);
     if (c == NULL || received.size == 0)
         return c;
     c->io.own = c->io.data = mem_dup(received.data, received.size);
@@ -141,6 +170,7 @@ static void client_free(struct server *s, struct client *c)
     if (c->flags & CLIENT_MASTER)
         replication_link_down(s, NULL);
     replication_forget_client(c);
+    secure_forget(c);
     blocked_forget(c);
     transaction_discard(c);
     pubsub_forget(c);
@@ -339,6 +369,10 @@ void clients_cron(struct server *s)
         if (c == NULL)
             break;
         struct client *next = c->next;
+        if (!(c->flags & CLIENT_CLOSING) && secure_handshake_is_late(c)) {
+            log_verbose("TLS: addr=%s did not complete the handshake in time", client_peer(c));
+            client_close(c);
+        }
         if (!(c->flags & CLIENT_CLOSING) && client_check_output(c) &&
             s->limits.timeout_seconds > 0 &&
             !(c->flags & (CLIENT_BLOCKED | CLIENT_PUBSUB | CLIENT_MONITOR | CLIENT_REPLICA |
@@ -408,7 +442,8 @@ static const char *or_empty(const char *s)
 
 size_t client_memory(const struct client *c)
 {
-    return sizeof(*c) + connection_input_memory(&c->io) + c->io.out.allocated +
+    size_t tls = c->io.tls != NULL ? tls_memory(c->io.tls) : 0;
+    return sizeof(*c) + tls + connection_input_memory(&c->io) + c->io.out.allocated +
            transaction_memory(c) + pubsub_client_memory(c) + blocked_client_memory(c);
 }
 

@@ -87,12 +87,17 @@ struct client {
     struct outbuf pushes;                /* that came while its own command was executed */
     struct outbuf discarded;             /* where replies go that CLIENT REPLY suppresses */
     uint64_t input_bytes, output_bytes, commands;
+    struct client *next_tls; /* server/secure.h: to be read from without an event */
+    bool tls_listed;
 };
 
-void client_accept(struct server *s, int fd);
+void client_accept(struct server *s, int fd, bool tls);
 /* A connection that this server has made, and what was received on it already. NULL: the loop does not
  * take it; it is closed. */
 struct client *client_adopt(struct server *s, int fd, struct slice received);
+/* Protected mode: a client that may not be here is told so and closed. With TLS it is asked when the
+ * handshake is done. */
+void client_admit(struct client *c);
 /* To be freed at the end of this turn; nothing of it is executed any more. */
 void client_close(struct client *c);
 /* As client_close, but what has been replied is written first. */

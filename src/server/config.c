@@ -86,7 +86,7 @@ static bool make_changes(struct config *c, struct change *changes, int count, st
         directive_get(c, ch->directive, &now);
         bool same = slice_equal(text_slice(&now), text_slice(&ch->old));
         text_free(&now);
-        if (same)
+        if (same && !(ch->directive->flags & DIRECTIVE_FILE_NAME))
             continue;
         ch->applied = true; /* or in part, if it fails: both are to be undone */
         if (!c->apply(c->apply_ctx, c, ch->directive->name, err))

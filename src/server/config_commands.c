@@ -12,6 +12,7 @@
 #include "server/config.h"
 #include "server/durability.h"
 #include "server/persistence.h"
+#include "server/secure.h"
 #include "server/server.h"
 
 struct found {
@@ -53,15 +54,23 @@ void cmd_config_get(struct call *c)
 static bool apply(void *ctx, const struct config *config, const char *name, struct error *err)
 {
     struct server *s = ctx;
-    if (strcmp(name, "port") == 0 || strcmp(name, "bind") == 0) {
-        char why[SOCKET_ERROR_SIZE];
-        if (!server_listen_again(s, why)) {
+    if (secure_concerns(name)) {
+        char why[TLS_ERROR_SIZE];
+        if (!secure_configure(s, why)) {
             log_warning("%s", why);
             return error_set(err, ERROR_SYSTEM,
-                             strcmp(name, "port") == 0
-                                 ? "Unable to listen on this port. Check server logs."
-                                 : "Failed to bind to specified addresses.");
+                             "Unable to update TLS configuration. Check server logs.");
         }
+    }
+    bool bind = strcmp(name, "bind") == 0;
+    bool plain_port = strcmp(name, "port") == 0, tls_port = strcmp(name, "tls-port") == 0;
+    char why[SOCKET_ERROR_SIZE];
+    if (((plain_port || bind) && !server_listen_again(s, false, why)) ||
+        ((tls_port || bind) && !server_listen_again(s, true, why))) {
+        log_warning("%s", why);
+        return error_set(err, ERROR_SYSTEM,
+                         bind ? "Failed to bind to specified addresses."
+                              : "Unable to listen on this port. Check server logs.");
     }
     if (strcmp(name, "appendonly") == 0 && config->appendonly && !durability_may_start(s, err))
         return false;

@@ -18,7 +18,8 @@
  * A word that begins with a '.' is accepted (without the '.') but not listed in errors.
  *
  * Flags: LIVE (CONFIG SET may change it) or FIXED; HIDDEN from patterns; SENSITIVE (not to be
- * logged); PROTECTED (enable-protected-configs guards it); MULTI (several arguments); INERT: known,
+ * logged); PROTECTED (enable-protected-configs guards it); MULTI (several arguments); FILE_NAME (set
+ * to the same value anew it is applied all the same, as the file may have changed); INERT: known,
  * but what it asks for is not there yet. Setting an INERT directive is answered by a warning.
  * Remove INERT when a directive takes effect.
  */
@@ -199,7 +200,7 @@ STRING(bind_source_addr, "bind-source-addr", NULL, "", LIVE | INERT)
 INT(max_new_connections_per_cycle, "max-new-connections-per-cycle", NULL, 10, 1, 1000,
     LIVE | INERT)
 INT(max_new_tls_connections_per_cycle, "max-new-tls-connections-per-cycle", NULL, 1, 1, 1000,
-    LIVE | INERT)
+    LIVE)
 INT(maxclients, "maxclients", NULL, 10000, 1, UINT32_MAX, LIVE)
 BOOL(mptcp, "mptcp", NULL, false, FIXED | INERT)
 INT(port, "port", NULL, 6379, 0, 65535, LIVE)
@@ -372,29 +373,29 @@ INT(prefetch_batch_max_size, "prefetch-batch-max-size", NULL, 16, 0, 128, LIVE |
 STRING(server_cpulist, "server-cpulist", "server_cpulist", "", FIXED | INERT)
 
 /* tls */
-ENUM(tls_auth_clients, "tls-auth-clients", NULL, "no yes optional", 1, LIVE | INERT)
-ENUM(tls_auth_clients_user, "tls-auth-clients-user", NULL, "CN .URI off", 2, LIVE | INERT)
+ENUM(tls_auth_clients, "tls-auth-clients", NULL, "no yes optional", 1, LIVE)
+ENUM(tls_auth_clients_user, "tls-auth-clients-user", NULL, "CN .URI off", 2, LIVE)
 INT(tls_auto_reload_interval, "tls-auto-reload-interval", NULL, 0, 0, INT32_MAX, LIVE | INERT)
-STRING(tls_ca_cert_dir, "tls-ca-cert-dir", NULL, "", LIVE | INERT)
-STRING(tls_ca_cert_file, "tls-ca-cert-file", NULL, "", LIVE | INERT)
-STRING(tls_cert_file, "tls-cert-file", NULL, "", LIVE | INERT)
-STRING(tls_ciphers, "tls-ciphers", NULL, "", LIVE | INERT)
-STRING(tls_ciphersuites, "tls-ciphersuites", NULL, "", LIVE | INERT)
+STRING(tls_ca_cert_dir, "tls-ca-cert-dir", NULL, "", LIVE | FILE_NAME)
+STRING(tls_ca_cert_file, "tls-ca-cert-file", NULL, "", LIVE | FILE_NAME)
+STRING(tls_cert_file, "tls-cert-file", NULL, "", LIVE | FILE_NAME)
+STRING(tls_ciphers, "tls-ciphers", NULL, "", LIVE)
+STRING(tls_ciphersuites, "tls-ciphersuites", NULL, "", LIVE)
 STRING(tls_client_cert_file, "tls-client-cert-file", NULL, "", LIVE | INERT)
 STRING(tls_client_key_file, "tls-client-key-file", NULL, "", LIVE | INERT)
 STRING(tls_client_key_file_pass, "tls-client-key-file-pass", NULL, "", LIVE | SENSITIVE | INERT)
 BOOL(tls_cluster, "tls-cluster", NULL, false, LIVE | INERT)
-STRING(tls_dh_params_file, "tls-dh-params-file", NULL, "", LIVE | INERT)
+STRING(tls_dh_params_file, "tls-dh-params-file", NULL, "", LIVE | FILE_NAME)
 STRING(tls_expected_peer_name, "tls-expected-peer-name", NULL, "", LIVE | INERT)
-STRING(tls_key_file, "tls-key-file", NULL, "", LIVE | INERT)
-STRING(tls_key_file_pass, "tls-key-file-pass", NULL, "", LIVE | SENSITIVE | INERT)
-INT(tls_port, "tls-port", NULL, 0, 0, 65535, LIVE | INERT)
-BOOL(tls_prefer_server_ciphers, "tls-prefer-server-ciphers", NULL, false, LIVE | INERT)
-STRING(tls_protocols, "tls-protocols", NULL, "", LIVE | INERT)
+STRING(tls_key_file, "tls-key-file", NULL, "", LIVE | FILE_NAME)
+STRING(tls_key_file_pass, "tls-key-file-pass", NULL, "", LIVE | FILE_NAME | SENSITIVE)
+INT(tls_port, "tls-port", NULL, 0, 0, 65535, LIVE)
+BOOL(tls_prefer_server_ciphers, "tls-prefer-server-ciphers", NULL, false, LIVE)
+STRING(tls_protocols, "tls-protocols", NULL, "", LIVE)
 BOOL(tls_replication, "tls-replication", NULL, false, LIVE | INERT)
-INT(tls_session_cache_size, "tls-session-cache-size", NULL, 20480, 0, INT32_MAX, LIVE | INERT)
-INT(tls_session_cache_timeout, "tls-session-cache-timeout", NULL, 300, 0, INT32_MAX, LIVE | INERT)
-BOOL(tls_session_caching, "tls-session-caching", NULL, true, LIVE | INERT)
+INT(tls_session_cache_size, "tls-session-cache-size", NULL, 20480, 0, INT32_MAX, LIVE)
+INT(tls_session_cache_timeout, "tls-session-cache-timeout", NULL, 300, 0, INT32_MAX, LIVE)
+BOOL(tls_session_caching, "tls-session-caching", NULL, true, LIVE)
 
 /* with functions of their own */
 SPECIAL("bind", NULL, bind, LIVE | MULTI)

@@ -17,6 +17,7 @@
 #define PROTECTED DIRECTIVE_PROTECTED
 #define MULTI DIRECTIVE_MULTI
 #define INERT DIRECTIVE_INERT
+#define FILE_NAME DIRECTIVE_FILE_NAME
 
 #define ROW(type, field, name, alias, value, low, high, text, flags)                         \
     {name, alias, DIRECTIVE_##type, flags, offsetof(struct config, field), value, low, high, \

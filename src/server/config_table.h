@@ -14,7 +14,8 @@ enum directive_flag {
     DIRECTIVE_SENSITIVE = 4,
     DIRECTIVE_PROTECTED = 8,
     DIRECTIVE_MULTI = 16,
-    DIRECTIVE_INERT = 32
+    DIRECTIVE_INERT = 32,
+    DIRECTIVE_FILE_NAME = 64
 };
 
 enum directive_type {

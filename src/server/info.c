@@ -69,7 +69,7 @@ static void server_section(struct server *s, struct text *out)
     text_appendf(out, "gcc_version:%d.%d.%d\r\n", __GNUC__, __GNUC_MINOR__, __GNUC_PATCHLEVEL__);
     text_appendf(out, "process_id:%d\r\nprocess_supervised:no\r\nrun_id:%s\r\n", os_process_id(),
                  s->run_id);
-    text_appendf(out, "tcp_port:%d\r\nserver_time_usec:%lld\r\n", (int)s->config->port,
+    text_appendf(out, "tcp_port:%d\r\nserver_time_usec:%lld\r\n", (int)(s->config->port != 0 ? s->config->port : s->config->tls_port),
                  (long long)clock_wall_us());
     text_appendf(out, "uptime_in_seconds:%lld\r\nuptime_in_days:%lld\r\n", (long long)uptime,
                  (long long)(uptime / 86400));

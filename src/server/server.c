@@ -23,6 +23,7 @@
 #include "server/persistence.h"
 #include "server/pubsub.h"
 #include "server/replication.h"
+#include "server/secure.h"
 #include "server/slowlog.h"
 #include "server/tracking.h"
 #include "server/transaction.h"
@@ -155,6 +156,7 @@ void server_apply_config(struct server *s)
         c->maxmemory_policy == POLICY_VOLATILE_LFU || c->maxmemory_policy == POLICY_ALLKEYS_LFU;
     s->ks->lfu_log_factor = (int32_t)c->lfu_log_factor;
     s->ks->lfu_decay_minutes = (int32_t)c->lfu_decay_time;
+    listeners_set_tls_accepts(s->listeners, (int)c->max_new_tls_connections_per_cycle);
     server_update_hooks(s);
     if (s->durability != NULL)
         durability_apply_config(s);
@@ -331,6 +333,8 @@ static void turn_begin(void *ctx)
     server_update_clock(s);
     if (s->now_us >= s->expire_next_us && (s->expire_more || keyspace_has_due(s->ks)))
         expire_some(s);
+    if (s->clients.tls_pending != NULL)
+        secure_read_pending(s);
 }
 
 static bool turn_end(void *ctx)
@@ -344,12 +348,12 @@ static bool turn_end(void *ctx)
     batch_end_turn(s);
     if (s->clients.closing != NULL)
         clients_free_closing(s);
-    return false;
+    return s->clients.tls_pending != NULL;
 }
 
-static void on_accept(void *ctx, int fd)
+static void on_accept(void *ctx, int fd, bool tls)
 {
-    client_accept(ctx, fd);
+    client_accept(ctx, fd, tls);
 }
 
 static void make_run_id(char out[41])
@@ -415,6 +419,7 @@ void server_free(struct server *s)
     replication_deinit(s);
     hold_free(s->hold);
     listeners_free(s->listeners);
+    secure_deinit(s);
     loop_free(s->loop);
     batch_free(s->batch);
     watch_table_free(s->watches);
@@ -435,21 +440,34 @@ void server_free(struct server *s)
     mem_free(s);
 }
 
-bool server_listen(struct server *s, char error[SOCKET_ERROR_SIZE])
+static bool listen_tcp(struct server *s, bool tls, char error[SOCKET_ERROR_SIZE])
 {
     const struct config *c = s->config;
     char why[SOCKET_ERROR_SIZE];
-    int backlog = (int)c->tcp_backlog;
-    for (int i = 0; c->port != 0 && i < c->bind_count; i++) {
-        if (!listeners_add_tcp(s->listeners, c->bind[i], (int)c->port, backlog, why)) {
+    int port = (int)(tls ? c->tls_port : c->port);
+    for (int i = 0; port != 0 && i < c->bind_count; i++) {
+        if (!listeners_add_tcp(s->listeners, c->bind[i], port, tls, (int)c->tcp_backlog, why)) {
             snprintf(error, SOCKET_ERROR_SIZE, "Could not listen on %.60s port %d: %.150s",
-                     c->bind[i], (int)c->port, why);
+                     c->bind[i], port, why);
             return false;
         }
     }
+    return true;
+}
+
+bool server_listen(struct server *s, char error[SOCKET_ERROR_SIZE])
+{
+    const struct config *c = s->config;
+    char why[SOCKET_ERROR_SIZE], tls_why[TLS_ERROR_SIZE];
+    if (!secure_configure(s, tls_why)) {
+        snprintf(error, SOCKET_ERROR_SIZE, "Failed to configure TLS: %.200s", tls_why);
+        return false;
+    }
+    if (!listen_tcp(s, false, error) || !listen_tcp(s, true, error))
+        return false;
     if (c->unixsocket[0] != '\0' &&
-        !listeners_add_unix(s->listeners, c->unixsocket, (unsigned)c->unixsocketperm, backlog,
-                            why)) {
+        !listeners_add_unix(s->listeners, c->unixsocket, (unsigned)c->unixsocketperm,
+                            (int)c->tcp_backlog, why)) {
         snprintf(error, SOCKET_ERROR_SIZE, "Could not listen on %.100s: %.120s", c->unixsocket,
                  why);
         return false;
@@ -461,19 +479,10 @@ bool server_listen(struct server *s, char error[SOCKET_ERROR_SIZE])
     return true;
 }
 
-bool server_listen_again(struct server *s, char error[SOCKET_ERROR_SIZE])
+bool server_listen_again(struct server *s, bool tls, char error[SOCKET_ERROR_SIZE])
 {
-    const struct config *c = s->config;
-    char why[SOCKET_ERROR_SIZE];
-    listeners_close_tcp(s->listeners);
-    for (int i = 0; c->port != 0 && i < c->bind_count; i++) {
-        if (!listeners_add_tcp(s->listeners, c->bind[i], (int)c->port, (int)c->tcp_backlog, why)) {
-            snprintf(error, SOCKET_ERROR_SIZE, "Could not listen on %.60s port %d: %.150s",
-                     c->bind[i], (int)c->port, why);
-            return false;
-        }
-    }
-    return true;
+    listeners_close_tcp(s->listeners, tls);
+    return listen_tcp(s, tls, error);
 }
 
 int server_run(struct server *s)

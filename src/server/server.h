@@ -44,6 +44,7 @@ struct tracking_table;
 struct evictor;
 struct command_log;
 struct latency_monitor;
+struct tls_context;
 struct watch_table;
 
 enum client_class { CLIENT_CLASS_NORMAL, CLIENT_CLASS_REPLICA, CLIENT_CLASS_PUBSUB, CLIENT_CLASSES };
@@ -79,6 +80,7 @@ struct server_clients {
     struct client *closing;    /* to be freed at the end of the turn */
     struct client *write_first, **write_last; /* have output to be written at the end of the turn */
     struct client *monitors;   /* MONITOR */
+    struct client *tls_pending; /* to be read from without an event: server/secure.h */
     size_t blocked_count;      /* that wait, or whose next command was put off */
     struct client *cron_next;  /* where clients_cron goes on */
 };
@@ -131,6 +133,7 @@ struct server {
     struct server_limits limits;
     struct loop *loop;
     struct listeners *listeners;
+    struct tls_context *tls; /* of new connections to tls-port; NULL: there is no such port */
     struct server_clients clients;
     struct server_pause pause;
     struct server_stats stats;
@@ -195,8 +198,8 @@ struct server *server_new(struct config *config);
 void server_free(struct server *s);
 /* Open the listening sockets as configured. On failure `error` says which and why. */
 bool server_listen(struct server *s, char error[SOCKET_ERROR_SIZE]);
-/* The same for the TCP addresses alone, after `bind` or `port` was changed. */
-bool server_listen_again(struct server *s, char error[SOCKET_ERROR_SIZE]);
+/* The same for the TCP addresses of one of the two ports, after `bind` or the port was changed. */
+bool server_listen_again(struct server *s, bool tls, char error[SOCKET_ERROR_SIZE]);
 /* Serve until server_stop; returns the process's exit status. */
 int server_run(struct server *s);
 /* End server_run after this turn. From the loop's thread; others loop_post it. */
