@@ -131,6 +131,11 @@ static bool may_sync(struct call *c)
     struct server *s = c->server;
     if (c->client->flags & (CLIENT_REPLICA | CLIENT_MASTER))
         return false;
+    if (c->client->io.tls != NULL) {
+        /* What replicas get is written past the client's output, to the socket itself. */
+        reply_error(c->reply, "ERR replication over TLS is not supported: replicas connect to `port`");
+        return false;
+    }
     if (s->is_replica && s->replication->link.state != LINK_UP) {
         reply_error(c->reply, "NOMASTERLINK Can't SYNC while not connected with my master");
         return false;

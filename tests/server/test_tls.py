@@ -307,7 +307,7 @@ def test_reload(server, certificates):
     live_crt, live_key = certificates.path("live.crt"), certificates.path("live.key")
     live_crt.write_bytes(certificates.path("server.crt").read_bytes())
     live_key.write_bytes(certificates.path("server.key").read_bytes())
-    local.execute_command("CONFIG", "SET", "tls-cert-file", live_crt, "tls-key-file", live_key)
+    local.execute_command("CONFIG", "SET", "tls-cert-file", str(live_crt), "tls-key-file", str(live_key))
     live_crt.write_bytes(certificates.path("second.crt").read_bytes())
     # The key is not yet the new one.
     for wrong in (("tls-cert-file", live_crt), ("tls-cert-file", "/nowhere"), ("tls-key-file", ""),
@@ -316,7 +316,7 @@ def test_reload(server, certificates):
                   ("tls-auth-clients", "yes", "tls-ca-cert-file", "")):
         before = local.config_get(wrong[0])
         with pytest.raises(redis.exceptions.ResponseError, match="Unable to update TLS configuration"):
-            local.execute_command("CONFIG", "SET", *wrong)
+            local.execute_command("CONFIG", "SET", *map(str, wrong))
         assert local.config_get(wrong[0]) == before
     assert serial() == certificates.serial("server")
     live_key.write_bytes(certificates.path("second.key").read_bytes())
@@ -324,10 +324,10 @@ def test_reload(server, certificates):
     assert serial() == certificates.serial("second")
     # A key with a password.
     with pytest.raises(redis.exceptions.ResponseError):
-        local.execute_command("CONFIG", "SET", "tls-key-file", certificates.path("locked.key"),
-                              "tls-cert-file", certificates.path("server.crt"), "tls-key-file-pass", "wrong")
-    local.execute_command("CONFIG", "SET", "tls-key-file", certificates.path("locked.key"),
-                          "tls-cert-file", certificates.path("server.crt"), "tls-key-file-pass", "secret")
+        local.execute_command("CONFIG", "SET", "tls-key-file", str(certificates.path("locked.key")),
+                              "tls-cert-file", str(certificates.path("server.crt")), "tls-key-file-pass", "wrong")
+    local.execute_command("CONFIG", "SET", "tls-key-file", str(certificates.path("locked.key")),
+                          "tls-cert-file", str(certificates.path("server.crt")), "tls-key-file-pass", "secret")
     assert serial() == certificates.serial("server")
     # Another port, none, and back.
     port = server.options["tls-port"]
@@ -367,14 +367,19 @@ def test_wrong_start(certificates, wrong, message):
 # Beyond maxclients a connection is closed; protected mode, requirepass and close-notify are as they
 # should be.
 def test_limits(certificates):
-    with Server(options=options(certificates, maxclients=3, requirepass="pw")) as s:
+    with Server(options=options(certificates, maxclients=3)) as s:
+        local = s.client(single_connection_client=True)
+        local.config_set("requirepass", "pw")
         held = [client(s, certificates, password="pw", single_connection_client=True) for _ in range(2)]
-        with s.client(password="pw") as local:
-            assert local.ping()
-            refused(s, certificates)
+        assert all(c.ping() for c in held)
+        refused(s, certificates)
         for c in held:
             assert c.ping()
+        # A replica's stream does not go through a session.
+        with pytest.raises(redis.exceptions.ResponseError, match="over TLS"):
+            held[0].execute_command("PSYNC", "?", "-1")
         held[0].close()
+        held[0].connection_pool.disconnect()
         t = wrap_when_free(s, certificates)
         t.sendall(b"PING\r\nQUIT\r\n")
         data = b""
