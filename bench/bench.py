@@ -4,7 +4,7 @@
 
     ./dev bench                  everything (about fifteen minutes)
     ./dev bench pipelined        one part: pipelined, unpipelined, memory, snapshot, loading,
-                                 incremental, log, replay, growth
+                                 incremental, log, replay, growth, tls
     ./dev bench --rounds 1       each measurement once (default 3; the median counts)
     ./dev bench --scale 0.1      a tenth of the keys and requests
 
@@ -17,8 +17,10 @@ judge.
 import argparse
 import json
 import pathlib
+import socket
 import subprocess
 import sys
+import tempfile
 
 import durability
 from measure import PROGRAMS, RESULTS, ROOT, Server, benchmark, fill_strings, report, report_bound, take_turns
@@ -118,10 +120,31 @@ def part_growth(args):
           f" {figures['bytes_per_key']:.1f} bytes a key")
 
 
+def part_tls(args):
+    with tempfile.TemporaryDirectory(prefix="hf-bench-tls-") as directory:
+        key, certificate = f"{directory}/key", f"{directory}/crt"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate,
+                        "-days", "2", "-subj", "/CN=localhost"], check=True, capture_output=True)
+        servers, ports = {}, {}
+        for kind in ("redis", "holdfast"):
+            with socket.socket() as s:
+                s.bind(("127.0.0.1", 0))
+                ports[kind] = str(s.getsockname()[1])
+            servers[kind] = Server(kind, options=["--tls-port", ports[kind], "--tls-cert-file", certificate,
+                                                  "--tls-key-file", key, "--tls-auth-clients", "no"])
+        for name, pipeline, requests in (("GET", 1, 300000), ("SET", 1, 300000), ("GET", 16, 1500000), ("SET", 16, 1500000)):
+            requests = max(int(requests * args.scale), 20000)
+            rows = take_turns(servers, args.rounds, lambda s: benchmark(
+                s, requests, 50, pipeline, ["--tls", "--cacert", certificate, "-p", ports[s.kind], "-t", name.lower()], 100000))
+            report("tls", f"{name} P={pipeline}", "us CPU/cmd", rows["redis"]["cpu_us"], rows["holdfast"]["cpu_us"], 1.0)
+        for server in servers.values():
+            server.stop()
+
+
 PARTS = {"pipelined": part_pipelined, "unpipelined": part_unpipelined, "memory": part_memory,
          "snapshot": durability.part_snapshot, "loading": durability.part_loading,
          "incremental": durability.part_incremental, "log": durability.part_log, "replay": durability.part_replay,
-         "growth": part_growth}
+         "growth": part_growth, "tls": part_tls}
 
 
 def main():
