@@ -15,7 +15,7 @@
 #include "os/socket.h"
 
 /* A session of OpenSSL 3.0 without its buffers, which are there while bytes move only; measured. */
-#define SESSION_MEMORY 12000
+#define SESSION_MEMORY 15000
 
 struct tls_context {
     SSL_CTX *ssl;
