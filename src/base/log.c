@@ -19,6 +19,7 @@ static struct {
     char role;
     void (*sink)(void *ctx, const char *line, size_t size);
     void *ctx;
+    void (*second)(enum log_level level, const char *text);
 } settings = {.level = LOG_LEVEL_NOTICE, .role = 'C'};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -53,6 +54,13 @@ void log_set_sink(void (*sink)(void *ctx, const char *line, size_t size), void *
     pthread_mutex_lock(&lock);
     settings.sink = sink;
     settings.ctx = ctx;
+    pthread_mutex_unlock(&lock);
+}
+
+void log_set_second_sink(void (*sink)(enum log_level level, const char *text))
+{
+    pthread_mutex_lock(&lock);
+    settings.second = sink;
     pthread_mutex_unlock(&lock);
 }
 
@@ -148,5 +156,7 @@ void log_write(enum log_level level, const char *format, ...)
         fwrite(line, 1, size, stdout);
         fflush(stdout);
     }
+    if (settings.second)
+        settings.second(level, text);
     pthread_mutex_unlock(&lock);
 }

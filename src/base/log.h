@@ -21,6 +21,9 @@ void log_set_format(enum log_format format, enum log_time time);
 void log_set_role(char role);
 /* `line` ends in a newline and is not terminated by a NUL. NULL: standard output. */
 void log_set_sink(void (*sink)(void *ctx, const char *line, size_t size), void *ctx);
+/* Besides: gets each line's text alone, without time or process (os/service.h has one for syslog).
+ * NULL: none. */
+void log_set_second_sink(void (*sink)(enum log_level level, const char *text));
 
 void log_write(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -19,6 +19,7 @@
 #include "server/acl.h"
 #include "server/config.h"
 #include "server/durability.h"
+#include "server/life.h"
 #include "server/persistence.h"
 #include "server/replication.h"
 #include "server/server.h"
@@ -58,6 +59,7 @@ static int64_t check_signal(void *ctx)
         return SIGNAL_INTERVAL_MS;
     log_warning("Received %s, shutting down", number == SIGINT ? "SIGINT" : "SIGTERM");
     int bits = number == SIGINT ? s->config->shutdown_on_sigint : s->config->shutdown_on_sigterm;
+    life_stopping(s, "Saving before the end");
     if (persistence_shutdown(s, bits)) {
         server_stop(s, 0);
     } else {
@@ -116,6 +118,7 @@ static int serve(struct config *config)
     int status = 1;
     struct server *s = server_new(config);
     persistence_init(s);
+    life_supervise(s);
     char socket_error[SOCKET_ERROR_SIZE];
     struct error err = {0};
     const char *pidfile = config->pidfile;
@@ -130,6 +133,8 @@ static int serve(struct config *config)
         log_warning("%s", socket_error);
         goto done;
     }
+    if (!life_apply_oom_score(config, &err))
+        log_warning("%s", err.message);
     if (pidfile[0] != '\0')
         pid_written = write_pidfile(pidfile);
     s->startup_memory = mem_used();
@@ -153,12 +158,15 @@ static int serve(struct config *config)
     config->apply_ctx = s;
     loop_add_timer(s->loop, SIGNAL_INTERVAL_MS, check_signal, s);
     log_notice("Ready to accept connections");
+    life_ready(s);
     status = server_run(s);
+    life_stopping(s, "Exiting");
     log_notice("Holdfast is ready to exit, bye bye...");
 
 done:
     if (pid_written)
         os_unlink(pidfile, &err);
+    life_end();
     persistence_deinit(s);
     server_free(s);
     return status;
@@ -193,11 +201,13 @@ int main(int argc, char **argv)
         return 1;
     }
     install_signals();
+    life_begin(&config);
     log_notice("Holdfast %s is starting, process %d, %s", HF_VERSION, os_process_id(),
                config.file ? config.file : "no configuration file");
     config_log_warnings(&config);
     log_set_role('M');
     int status = serve(&config);
+    log_set_second_sink(NULL);
     config_deinit(&config);
     command_rename_undo();
     mem_thread_end();

@@ -58,3 +58,8 @@ bool log_file_open(const char *path, struct error *err)
     log_set_sink(sink, NULL);
     return true;
 }
+
+int log_file_descriptor(void)
+{
+    return file.fd >= 0 ? file.fd : STDOUT_FILENO;
+}

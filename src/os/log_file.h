@@ -12,5 +12,7 @@
 
 /* Send log lines to `path`; an empty path: to standard output. */
 bool log_file_open(const char *path, struct error *err);
+/* Where the lines go: what a signal handler may write to. */
+int log_file_descriptor(void);
 
 #endif

@@ -438,6 +438,7 @@ static void execute(struct server *s, struct batch *b)
         call.key_next = 0;
         call.no_touch = c->flags & CLIENT_NO_TOUCH;
         s->executing = c;
+        s->executing_call = &call;
         bool executed = true;
         if (__builtin_expect(c->flags & CLIENT_MASTER, 0))
             replication_execute(c, &call, item->command);
@@ -446,6 +447,7 @@ static void execute(struct server *s, struct batch *b)
         else
             executed = dispatch(c, &call, item->command);
         s->executing = NULL;
+        s->executing_call = NULL;
         if (__builtin_expect(s->pushes_pending, 0)) {
             s->pushes_pending = false;
             client_send_pushes(c);

@@ -41,6 +41,8 @@ enum maxmemory_policy {
 enum fsync_policy { FSYNC_EVERYSEC, FSYNC_ALWAYS, FSYNC_NO };
 enum diskless_load { DISKLESS_LOAD_DISABLED, DISKLESS_LOAD_ON_EMPTY_DB, DISKLESS_LOAD_SWAPDB };
 enum recovery_fallback { FALLBACK_REFUSE, FALLBACK_SNAPSHOT };
+enum supervised { SUPERVISED_UPSTART, SUPERVISED_SYSTEMD, SUPERVISED_AUTO, SUPERVISED_NO };
+enum oom_score { OOM_SCORE_NO, OOM_SCORE_YES, OOM_SCORE_RELATIVE, OOM_SCORE_ABSOLUTE };
 enum allow { ALLOW_NO, ALLOW_YES, ALLOW_LOCAL }; /* LOCAL: from this machine only */
 /* BITS of shutdown-on-sigterm and -sigint; 0: the default. */
 enum shutdown_bits {

@@ -11,6 +11,8 @@
 #include "server/access.h"
 #include "server/config.h"
 #include "server/durability.h"
+#include "server/life.h"
+#include "server/metrics_listener.h"
 #include "server/persistence.h"
 #include "server/secure.h"
 #include "server/server.h"
@@ -72,11 +74,17 @@ static bool apply(void *ctx, const struct config *config, const char *name, stru
                          bind ? "Failed to bind to specified addresses."
                               : "Unable to listen on this port. Check server logs.");
     }
+    if (strncmp(name, "metrics-", 8) == 0) {
+        if (!metrics_listen(s, why))
+            return error_set(err, ERROR_SYSTEM, "Unable to listen for metrics: %.180s", why);
+    }
     if (strcmp(name, "appendonly") == 0 && config->appendonly && !durability_may_start(s, err))
         return false;
     log_set_level((enum log_level)config->loglevel);
     log_set_format((enum log_format)config->log_format,
                    (enum log_time)config->log_timestamp_format);
+    if (strncmp(name, "oom-score-adj", 13) == 0 && !life_apply_oom_score(config, err))
+        return false;
     server_apply_config(s);
     if (strcmp(name, "maxclients") == 0 && s->limits.maxclients < (uint64_t)config->maxclients)
         return error_set(err, ERROR_SYSTEM,

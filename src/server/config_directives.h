@@ -132,7 +132,7 @@ BOOL(set_proc_title, "set-proc-title", NULL, true, FIXED | INERT)
 BITS(shutdown_on_sigint, "shutdown-on-sigint", NULL, "default save nosave now force", 0, LIVE)
 BITS(shutdown_on_sigterm, "shutdown-on-sigterm", NULL, "default save nosave now force", 0, LIVE)
 INT(shutdown_timeout, "shutdown-timeout", NULL, 10, 0, INT32_MAX, LIVE | INERT)
-ENUM(supervised, "supervised", NULL, "upstart systemd auto no", 3, FIXED | INERT)
+ENUM(supervised, "supervised", NULL, "upstart systemd auto no", SUPERVISED_NO, FIXED)
 
 /* keyspace */
 INT(active_expire_effort, "active-expire-effort", NULL, 1, 1, 10, LIVE)
@@ -192,7 +192,7 @@ ENUM(maxmemory_policy, "maxmemory-policy", NULL,
      "allkeys-random noeviction",
      POLICY_NOEVICTION, LIVE)
 INT(maxmemory_samples, "maxmemory-samples", NULL, 5, 1, 64, LIVE)
-ENUM(oom_score_adj, "oom-score-adj", NULL, "no yes relative absolute", 0, LIVE | INERT)
+ENUM(oom_score_adj, "oom-score-adj", NULL, "no yes relative absolute", OOM_SCORE_NO, LIVE)
 INT(tracking_table_max_keys, "tracking-table-max-keys", NULL, 1000000, 0, INT64_MAX, LIVE)
 
 /* network */
@@ -202,6 +202,8 @@ INT(max_new_connections_per_cycle, "max-new-connections-per-cycle", NULL, 10, 1,
 INT(max_new_tls_connections_per_cycle, "max-new-tls-connections-per-cycle", NULL, 1, 1, 1000,
     LIVE)
 INT(maxclients, "maxclients", NULL, 10000, 1, UINT32_MAX, LIVE)
+STRING(metrics_bind, "metrics-bind", NULL, "127.0.0.1", LIVE)
+INT(metrics_port, "metrics-port", NULL, 0, 0, 65535, LIVE)
 BOOL(mptcp, "mptcp", NULL, false, FIXED | INERT)
 INT(port, "port", NULL, 6379, 0, 65535, LIVE)
 MEMORY(proto_max_bulk_len, "proto-max-bulk-len", NULL, 536870912, 1048576, INT64_MAX, LIVE)
@@ -220,7 +222,7 @@ OCTAL(unixsocketperm, "unixsocketperm", NULL, 0, 0, 0777, FIXED)
 /* observability */
 BOOL(always_show_logo, "always-show-logo", NULL, false, FIXED | INERT)
 STRING(availability_zone, "availability-zone", NULL, "", LIVE | INERT)
-BOOL(crash_log_enabled, "crash-log-enabled", NULL, true, LIVE | INERT)
+BOOL(crash_log_enabled, "crash-log-enabled", NULL, true, LIVE)
 BOOL(crash_memcheck_enabled, "crash-memcheck-enabled", NULL, true, LIVE | INERT)
 STRING(debug_context, "debug-context", NULL, "", LIVE | HIDDEN | INERT)
 STRING(ignore_warnings, "ignore-warnings", NULL, "", LIVE | INERT)
@@ -229,10 +231,10 @@ ENUM(log_timestamp_format, "log-timestamp-format", NULL, "legacy iso8601 millise
      LOG_TIME_LEGACY, LIVE)
 STRING(logfile, "logfile", NULL, "", FIXED)
 ENUM(loglevel, "loglevel", NULL, "debug verbose notice warning .nothing", LOG_LEVEL_NOTICE, LIVE)
-BOOL(syslog_enabled, "syslog-enabled", NULL, false, FIXED | INERT)
+BOOL(syslog_enabled, "syslog-enabled", NULL, false, FIXED)
 ENUM(syslog_facility, "syslog-facility", NULL,
-     "user local0 local1 local2 local3 local4 local5 local6 local7", 1, FIXED | INERT)
-STRING(syslog_ident, "syslog-ident", NULL, "redis", FIXED | INERT)
+     "user local0 local1 local2 local3 local4 local5 local6 local7", 1, FIXED)
+STRING(syslog_ident, "syslog-ident", NULL, "redis", FIXED)
 BOOL(use_exit_on_panic, "use-exit-on-panic", NULL, false, LIVE | HIDDEN | INERT)
 INT(watchdog_period, "watchdog-period", NULL, 0, 0, INT32_MAX, LIVE | HIDDEN | INERT)
 
@@ -351,7 +353,7 @@ ENUM(enable_debug_command, "enable-debug-command", NULL, "no yes local", ALLOW_N
 ENUM(enable_module_command, "enable-module-command", NULL, "no yes local", ALLOW_NO,
      FIXED | INERT)
 ENUM(enable_protected_configs, "enable-protected-configs", NULL, "no yes local", ALLOW_NO, FIXED)
-BOOL(hide_user_data_from_log, "hide-user-data-from-log", NULL, false, LIVE | INERT)
+BOOL(hide_user_data_from_log, "hide-user-data-from-log", NULL, false, LIVE)
 BOOL(protected_mode, "protected-mode", NULL, true, LIVE)
 STRING(requirepass, "requirepass", NULL, "", LIVE | SENSITIVE)
 
@@ -403,7 +405,7 @@ SPECIAL("client-output-buffer-limit", NULL, output_limits, LIVE | MULTI)
 SPECIAL("dir", NULL, dir, LIVE | PROTECTED)
 SPECIAL("latency-tracking-info-percentiles", NULL, percentiles, LIVE | MULTI)
 SPECIAL("notify-keyspace-events", NULL, notify, LIVE)
-SPECIAL("oom-score-adj-values", NULL, oom_values, LIVE | MULTI | INERT)
+SPECIAL("oom-score-adj-values", NULL, oom_values, LIVE | MULTI)
 SPECIAL("replicaof", "slaveof", replicaof, FIXED | MULTI)
 SPECIAL("save", NULL, save, LIVE | MULTI)
 SPECIAL("save-cron", NULL, save_cron, LIVE | MULTI)

@@ -2,6 +2,7 @@
  *
  * DEBUG: for tests and for the search for mistakes. Allowed by enable-debug-command only.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -34,6 +35,8 @@ static void debug_help(struct call *c)
         "    Print the elements of a value that is kept as a listpack on standard output.",
         "OBJECT <key>",
         "    How a value is kept.",
+        "PANIC",
+        "    Abort, as after a mistake in the program: leaves a crash report.",
         "POPULATE <count> [<prefix>] [<size>]",
         "    Create string keys <prefix>:<number> (\"key\") with values of a size.",
         "QUICKLIST-PACKED-THRESHOLD <size>",
@@ -41,6 +44,8 @@ static void debug_help(struct call *c)
         "RELOAD [NOSAVE] [NOFLUSH] [MERGE]",
         "    Save the data (or not), forget it (or not), and load it from the file. With MERGE a key",
         "    that is in memory, too, is taken from the file; else it is refused.",
+        "SEGFAULT",
+        "    Crash by SIGSEGV: leaves a crash report.",
         "SET-ACTIVE-EXPIRE <0|1>",
         "    Whether keys that are due are removed without being asked for.",
         "SLEEP <seconds>",
@@ -218,6 +223,19 @@ static void debug_reload(struct call *c)
     reply_ok(c->reply);
 }
 
+static void debug_segfault(struct call *c)
+{
+    (void)c;
+    raise(SIGSEGV);
+}
+
+static void debug_panic(struct call *c)
+{
+    (void)c;
+    log_warning("Asked to panic by DEBUG PANIC");
+    abort();
+}
+
 static void print_item(size_t i, struct slice s)
 {
     struct text t = {0};
@@ -293,6 +311,8 @@ static const struct {
     {"digest-value", 2, INT32_MAX, debug_digest_value},
     {"populate", 3, 5, debug_populate},
     {"set-active-expire", 3, 3, debug_set_active_expire},
+    {"segfault", 2, 2, debug_segfault},
+    {"panic", 2, INT32_MAX, debug_panic},
     {"reload", 2, INT32_MAX, debug_reload},
     {"listpack", 3, 3, debug_listpack},
     {"quicklist-packed-threshold", 3, 3, debug_packed_threshold},

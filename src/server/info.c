@@ -12,6 +12,7 @@
 #include "server/client.h"
 #include "server/config.h"
 #include "server/durability.h"
+#include "server/life.h"
 #include "server/memory_limit.h"
 #include "server/migrate.h"
 #include "server/persistence.h"
@@ -67,8 +68,8 @@ static void server_section(struct server *s, struct text *out)
     text_append_cstr(out, "monotonic_clock:POSIX clock_gettime\r\nmultiplexing_api:epoll\r\n"
                           "atomicvar_api:c11-builtin\r\n");
     text_appendf(out, "gcc_version:%d.%d.%d\r\n", __GNUC__, __GNUC_MINOR__, __GNUC_PATCHLEVEL__);
-    text_appendf(out, "process_id:%d\r\nprocess_supervised:no\r\nrun_id:%s\r\n", os_process_id(),
-                 s->run_id);
+    text_appendf(out, "process_id:%d\r\nprocess_supervised:%s\r\nrun_id:%s\r\n", os_process_id(),
+                 life_supervisor(), s->run_id);
     text_appendf(out, "tcp_port:%d\r\nserver_time_usec:%lld\r\n", (int)(s->config->port != 0 ? s->config->port : s->config->tls_port),
                  (long long)clock_wall_us());
     text_appendf(out, "uptime_in_seconds:%lld\r\nuptime_in_days:%lld\r\n", (long long)uptime,

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "command/table.h"
+#include "os/crash.h"
 #include "os/process.h"
 #include "persist/log/stream.h"
 #include "keyspace/evict.h"
@@ -19,6 +20,7 @@
 #include "server/durability.h"
 #include "server/hold.h"
 #include "server/memory_limit.h"
+#include "server/metrics_listener.h"
 #include "server/migrate.h"
 #include "server/persistence.h"
 #include "server/pubsub.h"
@@ -163,6 +165,7 @@ void server_apply_config(struct server *s)
     if (s->replication != NULL)
         replication_apply_config(s);
     slowlog_update(s);
+    crash_set_enabled(c->crash_log_enabled);
     evictor_reset(s->evictor);
     memory_limit_check(s);
     s->ks->on_miss = c->notify & NOTIFY_KEY_MISS ? on_miss : NULL;
@@ -385,6 +388,7 @@ struct server *server_new(struct config *config)
     s->command_logs = command_log_new();
     s->latency = latency_monitor_new();
     s->migrate = migrate_cache_new();
+    s->metrics = metrics_listener_new(s);
     s->blocked = blocked_new(s);
     s->hooks.changed = on_changed;
     s->hooks.wait = blocked_wait;
@@ -419,6 +423,7 @@ void server_free(struct server *s)
     replication_deinit(s);
     hold_free(s->hold);
     listeners_free(s->listeners);
+    metrics_listener_free(s->metrics);
     secure_deinit(s);
     loop_free(s->loop);
     batch_free(s->batch);
@@ -474,6 +479,10 @@ bool server_listen(struct server *s, char error[SOCKET_ERROR_SIZE])
     }
     if (listeners_count(s->listeners) == 0) {
         snprintf(error, SOCKET_ERROR_SIZE, "Configured to not listen anywhere, exiting.");
+        return false;
+    }
+    if (!metrics_listen(s, why)) {
+        snprintf(error, SOCKET_ERROR_SIZE, "Could not listen for metrics: %.200s", why);
         return false;
     }
     return true;

@@ -34,6 +34,7 @@ struct config;
 struct durability;
 struct histogram;
 struct hold;
+struct metrics_listener;
 struct migrate_cache;
 struct persistence;
 struct replication;
@@ -152,6 +153,7 @@ struct server {
     uint64_t slow_cycles; /* a command that takes as long is looked at closely */
     bool log_small;       /* COMMANDLOG wants to know of requests and replies of any size */
     struct client *executing; /* whose command this is; NULL between commands */
+    const struct call *executing_call; /* the call of it, while there is one: for the crash report */
     bool pushes_pending;      /* it was sent messages meanwhile */
     bool keys_ready;          /* clients that wait for keys are to be served */
     uint64_t changed_bytes; /* of requests that changed something, while there is no stream */
@@ -162,6 +164,7 @@ struct server {
     struct replication *replication; /* server/replication.h */
     bool is_replica;
     struct persistence *persistence; /* data on disk: server/persistence.h */
+    struct metrics_listener *metrics; /* metrics-port: server/metrics_listener.h */
     struct migrate_cache *migrate; /* connections that MIGRATE has made: server/migrate.h */
     struct call_hooks hooks;
     char run_id[41];

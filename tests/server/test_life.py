@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The process and what supervises it: systemd's notifications, crash reports, the OOM killer's score."""
+import os
+import pathlib
+import signal
+import socket
+import tempfile
+
+import pytest
+
+from harness import Server
+
+
+def notifications(s, until):
+    """The messages up to the one that has a line `until`."""
+    s.settimeout(60)
+    seen = []
+    while not any(until in message.split("\n") for message in seen):
+        seen.append(s.recv(4096).decode())
+    return seen
+
+
+# With `supervised systemd` READY comes once, when commands are served; then WATCHDOG; STOPPING at the end.
+@pytest.mark.parametrize("abstract", [False, True])
+def test_systemd(abstract):
+    path = tempfile.mktemp(prefix="hf-notify-")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.bind("\0" + path if abstract else path)
+        prefix = ["env", "NOTIFY_SOCKET=" + ("@" + path if abstract else path), "WATCHDOG_USEC=200000"]
+        server = Server(options={"supervised": "systemd" if abstract else "auto"}, prefix=prefix, wait=False)
+        seen = notifications(s, "READY=1")
+        assert any("EXTEND_TIMEOUT_USEC=" in message for message in seen[:-1])
+        r = server.raw()
+        assert r("PING") == "PONG"
+        assert b"process_supervised:systemd" in r("INFO", "server")
+        notifications(s, "WATCHDOG=1")
+        notifications(s, "WATCHDOG=1")
+        assert server.terminate() == 0
+        rest = notifications(s, "STOPPING=1")
+        assert not any("READY=1" in message for message in rest)
+        server.stop()
+    if not abstract:
+        os.unlink(path)
+
+
+# A crash leaves a report with the client, the command and a stack trace; the process ends by the signal,
+# and what `always` has acknowledged is there after the next start.
+@pytest.mark.parametrize("how, number", [("SEGFAULT", signal.SIGSEGV), ("PANIC", signal.SIGABRT)])
+def test_crash_report(how, number):
+    options = {"appendonly": "yes", "appendfsync": "always", "logfile": "server.log"}
+    server = Server(options=options, plain=True, prefix=["prlimit", "--core=0"])
+    r = server.raw()
+    for i in range(200):
+        assert r("SET", f"k{i}", i) == "OK"
+    r.send(r.encode(["DEBUG", how]))
+    with pytest.raises((EOFError, ConnectionResetError)):
+        r.read()
+    assert server.process.wait(60) == -number
+    text = pathlib.Path(server.directory, "server.log").read_text()
+    report = text[text.index("=== CRASH REPORT: start"):text.index("=== CRASH REPORT: end")]
+    for part in ("Holdfast 0.", number.name, "--- stack trace ---", "(dispatch", "Command: debug, 2 arguments",
+                 "1: " + how, "Log: on, end ", "Client: id "):
+        assert part in report, report
+    server.terminate()
+    server.options["hide-user-data-from-log"] = "yes"
+    server.start()
+    r = server.raw()
+    assert r("DBSIZE") == 200 and r("GET", "k199") == b"199"
+    r.send(r.encode(["DEBUG", how]))
+    assert server.process.wait(60) == -number
+    text = pathlib.Path(server.directory, "server.log").read_text()[len(text):]
+    assert "Command: debug, 2 arguments" in text and "1: " + how not in text
+    server.terminate()
+    server.options["crash-log-enabled"] = "no"
+    server.start()
+    r = server.raw()
+    assert r("DBSIZE") == 200
+    r.send(r.encode(["DEBUG", how]))
+    assert server.process.wait(60) == -number
+    assert pathlib.Path(server.directory, "server.log").read_text().count("CRASH REPORT: start") == 2
+    server.terminate()
+
+
+# The score is set relative to what the process was started with, or as it is, and set back by `no`.
+def test_oom_score():
+    own = int(pathlib.Path("/proc/self/oom_score_adj").read_text())
+    with Server(options={"oom-score-adj": "relative", "oom-score-adj-values": "7 200 800"}) as s:
+        r = s.raw()
+
+        def score():
+            return int(pathlib.Path(f"/proc/{s.process.pid}/oom_score_adj").read_text())
+
+        assert score() == min(own + 7, 1000)
+        assert r("CONFIG", "SET", "oom-score-adj", "absolute", "oom-score-adj-values", f"{own + 9} 200 800") == "OK"
+        assert score() == own + 9
+        assert r("CONFIG", "SET", "oom-score-adj", "no") == "OK"
+        assert score() == own
+
+
+# A Unix socket has its permissions as configured, whatever the umask is.
+def test_unixsocketperm():
+    with Server(options={"unixsocketperm": "666"}, prefix=["sh", "-c", 'umask 077; exec "$@"', "sh"]) as s:
+        assert os.stat(s.socket_path).st_mode & 0o777 == 0o666
