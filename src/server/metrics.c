@@ -17,6 +17,7 @@
 #include "server/info.h"
 #include "server/persistence.h"
 #include "server/pubsub.h"
+#include "server/replication.h"
 
 static const struct {
     double percent;
@@ -295,6 +296,25 @@ static void snapshot_metrics(struct server *s, struct text *out)
                      snapshots_recovery_seconds(s));
 }
 
+static void replication_metrics(struct server *s, struct text *out)
+{
+    const struct replication *r = s->replication;
+    bool replica = s->config->replicaof_host[0] != '\0';
+    exposition_gauge(out, "holdfast_is_primary", "1: not a replica of another server.", !replica);
+    exposition_gauge(out, "holdfast_connected_replicas", "Replicas that follow this server.",
+                     (double)r->replica_count);
+    exposition_gauge(out, "holdfast_good_replicas",
+                     "Those that were heard of within min-replicas-max-lag.", (double)r->good_count);
+    exposition_counter(out, "holdfast_replication_offset", "As far as this server is in the history.",
+                       replication_lsn(s));
+    exposition_counter(out, "holdfast_full_syncs_total", "Full resynchronisations of replicas.",
+                       r->sync_full);
+    exposition_counter(out, "holdfast_partial_syncs_total", "Partial ones.", r->sync_partial_ok);
+    if (replica)
+        exposition_gauge(out, "holdfast_primary_link_up", "1: connected to its primary, and in step.",
+                         r->link.state == LINK_UP);
+}
+
 void metrics_append(struct server *s, struct text *out)
 {
     process_metrics(s, out);
@@ -304,7 +324,7 @@ void metrics_append(struct server *s, struct text *out)
     command_metrics(s, out);
     log_metrics(s, out);
     snapshot_metrics(s, out);
-    exposition_gauge(out, "holdfast_is_primary", "1: it takes writes of its own.", 1);
+    replication_metrics(s, out);
     struct text ignored = {0};
     exposition_gauge(out, "holdfast_ready", "What /health/ready says.",
                      metrics_is_ready(s, &ignored));

@@ -87,6 +87,7 @@ def test_metrics(server):
     assert after["holdfast_log_at_risk_bytes", ""] == 0
     assert after["holdfast_log_fsync_seconds_count", ""] > 0
     assert after["holdfast_network_input_bytes_total", ""] > before["holdfast_network_input_bytes_total", ""]
+    assert after["holdfast_is_primary", ""] == 1 and after["holdfast_connected_replicas", ""] == 0
     assert after["holdfast_ready", ""] == 1 and after["holdfast_uptime_seconds", ""] > 0
     r.close()
 
