@@ -17,6 +17,7 @@
 #include "os/log_file.h"
 #include "os/process.h"
 #include "server/acl.h"
+#include "server/check_system.h"
 #include "server/config.h"
 #include "server/durability.h"
 #include "server/life.h"
@@ -83,6 +84,8 @@ static void print_help(FILE *out)
           "  FILE            a configuration file, as of redis-server (redis.conf)\n"
           "  --NAME VALUE... a directive, as it would stand in the file; goes before the file\n"
           "  -               read a configuration from standard input (first or last argument)\n"
+          "  --check-system  first: look at the machine and the data directory for what would\n"
+          "                  hurt, say what to do, and exit (1: something would)\n"
           "  -v, --version   print the version\n"
           "  -h, --help      print this\n"
           "\n"
@@ -182,6 +185,12 @@ int main(int argc, char **argv)
         print_help(stdout);
         return 0;
     }
+    bool check_only = argc > 1 && strcmp(argv[1], "--check-system") == 0;
+    if (check_only) {
+        argv[1] = argv[0];
+        argv++;
+        argc--;
+    }
     mem_thread_begin();
     hash_key_init(NULL);
     struct config config;
@@ -191,6 +200,15 @@ int main(int argc, char **argv)
         config_print_error(&config_error);
         config_deinit(&config);
         return 1;
+    }
+    if (check_only) {
+        struct text report = {0};
+        bool well = check_system(&config, &report);
+        fputs(text_cstr(&report), stdout);
+        text_free(&report);
+        config_deinit(&config);
+        mem_thread_end();
+        return well ? 0 : 1;
     }
     log_set_level((enum log_level)config.loglevel);
     log_set_format((enum log_format)config.log_format, (enum log_time)config.log_timestamp_format);

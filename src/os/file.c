@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -291,6 +292,28 @@ bool os_disk_free(const char *path, uint64_t *free_bytes, struct error *err)
         return error_set_errno(err, errno, "cannot see the free space of %s", path);
     *free_bytes = (uint64_t)st.f_bavail * st.f_frsize;
     return true;
+}
+
+void os_file_system_name(const char *path, char *out, size_t size)
+{
+    /* As statfs(2) and linux/magic.h have them. */
+    static const struct {
+        unsigned long number;
+        const char *name;
+    } known[] = {{0xef53, "ext"},         {0x58465342, "xfs"},      {0x9123683e, "btrfs"},
+                 {0x2fc12fc1, "zfs"},     {0x01021994, "tmpfs"},    {0x858458f6, "ramfs"},
+                 {0x6969, "nfs"},         {0xff534d42, "cifs"},     {0xfe534d42, "cifs"},
+                 {0x794c7630, "overlay"}, {0xf2f52010, "f2fs"},     {0x65735546, "fuse"},
+                 {0x01021997, "9p"}};
+    struct statfs st;
+    snprintf(out, size, "unknown");
+    if (statfs(path, &st) < 0)
+        return;
+    unsigned long number = (unsigned long)st.f_type & 0xffffffffUL;
+    snprintf(out, size, "0x%lx", number);
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (known[i].number == number)
+            snprintf(out, size, "%s", known[i].name);
 }
 
 void os_path_dir(const char *path, char *out, size_t size)

@@ -73,6 +73,8 @@ bool os_dir_list(const char *path, void (*fn)(void *ctx, const char *name), void
 bool os_path_exists(const char *path);
 bool os_path_is_dir(const char *path);
 bool os_disk_free(const char *path, uint64_t *free_bytes, struct error *err);
+/* "ext", "xfs", "tmpfs", ...; of an unknown one its number, of none "unknown". */
+void os_file_system_name(const char *path, char *out, size_t size);
 
 /* The directory part of a path ("." if there is none) into out. */
 void os_path_dir(const char *path, char *out, size_t size);
