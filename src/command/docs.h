@@ -78,7 +78,8 @@ enum command_getkeys {
     GETKEYS_SET,
     GETKEYS_BITFIELD,
     GETKEYS_MIGRATE,
-    GETKEYS_GEORADIUS
+    GETKEYS_GEORADIUS,
+    GETKEYS_EVAL
 };
 
 struct command_doc {

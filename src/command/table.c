@@ -358,6 +358,17 @@ static void georadius_keys(const struct slice *argv, int argc, struct key_list *
         key_add(list, store, KEY_SPEC_OW | KEY_SPEC_UPDATE);
 }
 
+/* A number of keys that cannot be is told by the command itself. */
+static void eval_keys(const struct command_doc *doc, const struct slice *argv, int argc,
+                      struct key_list *list)
+{
+    int64_t count;
+    if (argc < 3 || !number_parse_int64(argv[2], &count) || count < 1 || count > argc - 3)
+        return;
+    for (int i = 3; i < 3 + count; i++)
+        key_add(list, i, doc->key_specs[0].flags);
+}
+
 int command_keys_flags(const struct command *cmd, const struct slice *argv, int argc,
                        struct command_key *keys, int max)
 {
@@ -381,6 +392,9 @@ int command_keys_flags(const struct command *cmd, const struct slice *argv, int 
         return list.count;
     case GETKEYS_GEORADIUS:
         georadius_keys(argv, argc, &list);
+        return list.count;
+    case GETKEYS_EVAL:
+        eval_keys(doc, argv, argc, &list);
         return list.count;
     case GETKEYS_SPECS:
         break;

@@ -4,6 +4,7 @@
 #include <assert.h>
 
 #include "base/mem.h"
+#include "keyspace/libraries.h"
 
 /* ---- what a table knows of entries ---- */
 
@@ -130,6 +131,7 @@ struct keyspace *keyspace_new(int db_count, bool with_reclaimer)
 
 void keyspace_free(struct keyspace *ks)
 {
+    libraries_unref(ks->libraries);
     keyspace_flush(ks);
     for (int i = 0; i < EPOCH_MARKS; i++)
         changes_end(ks, i);

@@ -46,6 +46,8 @@ struct db {
     struct db_changes changes[EPOCH_MARKS];
 };
 
+struct libraries;
+
 struct keyspace {
     struct epoch epoch;
     struct db *dbs;
@@ -70,6 +72,7 @@ struct keyspace {
     /* Told of reads of keys that are not there. NULL: nobody wants to know. */
     void (*on_miss)(void *ctx, struct db *db, struct slice key);
     void *on_miss_ctx;
+    struct libraries *libraries; /* code of functions: libraries.h; NULL: there is none */
 };
 
 struct keyspace *keyspace_new(int db_count, bool with_reclaimer);
@@ -175,6 +178,7 @@ bool keyspace_expire_step(struct keyspace *ks, int64_t budget_us, int64_t (*cloc
 /* A frozen view of all databases. */
 struct snapshot {
     struct epoch_snapshot *epoch;
+    struct libraries *libraries; /* as they were; may be NULL */
     int db_count;
     int64_t taken_ms;
     uint64_t marks[EPOCH_MARKS]; /* as they stood before it: see changes.h */

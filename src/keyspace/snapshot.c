@@ -5,6 +5,7 @@
  */
 #include "base/mem.h"
 #include "keyspace/keyspace.h"
+#include "keyspace/libraries.h"
 
 struct snapshot *snapshot_begin(struct keyspace *ks)
 {
@@ -12,6 +13,7 @@ struct snapshot *snapshot_begin(struct keyspace *ks)
     struct snapshot *s = mem_alloc(size);
     s->db_count = ks->db_count;
     s->taken_ms = ks->now_ms;
+    s->libraries = libraries_ref(ks->libraries);
     memcpy(s->marks, ks->epoch.marks, sizeof(s->marks));
     for (int i = 0; i < ks->db_count; i++) {
         s->dbs[i] = (struct snapshot_db){.table = ks->dbs[i].table, .expires = ks->dbs[i].expires};
@@ -30,5 +32,6 @@ void snapshot_note_done(struct snapshot *s, int db, uint32_t first_part, uint32_
 void snapshot_end(struct keyspace *ks, struct snapshot *s)
 {
     epoch_snapshot_end(&ks->epoch, s->epoch);
+    libraries_unref(s->libraries);
     mem_free(s);
 }

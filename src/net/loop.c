@@ -9,6 +9,7 @@
 #include "os/socket.h"
 
 #define EVENTS_MAX 256
+#define POLL_MAX 64
 
 struct loop_timer {
     struct loop_timer *next;
@@ -236,6 +237,16 @@ void loop_turn(struct loop *loop, int64_t max_wait_ms)
     if (__atomic_load_n(&loop->has_tasks, __ATOMIC_ACQUIRE))
         run_tasks(loop);
     loop->more = loop->turn_end != NULL && loop->turn_end(loop->hook_ctx);
+}
+
+void loop_poll(struct loop *loop)
+{
+    struct epoll_event events[POLL_MAX];
+    int n = epoll_wait_for(loop->epoll, events, POLL_MAX, 0);
+    for (int i = 0; i < n; i++) {
+        struct loop_source *source = events[i].data.ptr;
+        source->on_ready(source, events[i].events);
+    }
 }
 
 void loop_run(struct loop *loop)

@@ -51,6 +51,8 @@ void loop_set_hooks(struct loop *loop, void (*turn_begin)(void *ctx), bool (*tur
                     void *ctx);
 
 void loop_turn(struct loop *loop, int64_t max_wait_ms); /* -1: as long as it takes */
+/* Within a turn: what is ready at once is told, and nothing else is done. */
+void loop_poll(struct loop *loop);
 void loop_run(struct loop *loop);                       /* until loop_stop */
 void loop_stop(struct loop *loop);                      /* from the loop's own thread */
 

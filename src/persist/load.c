@@ -2,6 +2,7 @@
 #include "persist/load.h"
 
 #include "base/log.h"
+#include "keyspace/libraries.h"
 #include "os/file.h"
 #include "persist/load_threads.h"
 
@@ -21,8 +22,10 @@ static bool load_plainly(struct keyspace *ks, struct os_file *f, uint64_t size,
     bool ok = rdb_load_all(&r, ks, options, stats);
     ks->lazy_expire_paused = paused;
     rdb_reader_deinit(&r);
-    if (!ok)
+    if (!ok) {
         keyspace_flush(ks);
+        libraries_replace(&ks->libraries, NULL);
+    }
     return ok;
 }
 
@@ -38,6 +41,7 @@ static bool load_open_file(struct keyspace *ks, struct os_file *f,
             return true;
         if (err->code == ERROR_CANCELLED)
             return false;
+        libraries_replace(&ks->libraries, NULL);
         log_verbose("%s is read once more, by one thread: %s", f->path, err->message);
     }
     return load_plainly(ks, f, size, options, stats, err);
@@ -52,6 +56,7 @@ bool load_rdb_file(struct keyspace *ks, const char *path, const struct rdb_load_
         return false;
     /* The threads build tables that know of no mark. */
     changes_lose(ks, "data was loaded since the last one");
+    libraries_replace(&ks->libraries, NULL);
     bool ok = load_open_file(ks, &f, options, stats, err);
     os_file_close(&f, &ignored);
     return ok || error_prefix(err, "%s", path);
@@ -127,5 +132,7 @@ bool load_merge(struct keyspace *to, struct keyspace *from, bool replace, struct
                 move_entry(&to->dbs[i], db, items[k]);
         }
     }
+    if (from->libraries)
+        libraries_replace(&to->libraries, libraries_ref(from->libraries));
     return true;
 }

@@ -19,7 +19,8 @@
 #include "keyspace/keyspace.h"
 #include "persist/rdb/format.h"
 
-/* Load the file into the keyspace, whose databases are empty. False: nothing of it stays loaded and
+/* Load the file into the keyspace, whose databases are empty; its libraries of functions take the place
+ * of those that are there. False: nothing of it stays loaded and
  * err names the offset and the reason. NOT_FOUND when there is no file. */
 bool load_rdb_file(struct keyspace *ks, const char *path, const struct rdb_load_options *options,
                    struct rdb_load_stats *stats, struct error *err);

@@ -14,6 +14,7 @@
 #include "base/bytes.h"
 #include "base/crc.h"
 #include "base/mem.h"
+#include "keyspace/libraries.h"
 #include "os/thread.h"
 #include "persist/load_index.h"
 #include "persist/rdb/record.h"
@@ -740,7 +741,7 @@ static void wait_for_threads(struct job *job, struct rdb_load_stats *stats)
 /* --- the caller --------------------------------------------------------------------------------
  */
 
-/* Everything before the first record that is no field, and what stands at the end. */
+/* Everything before the first record that is neither field nor function, and what stands at the end. */
 static bool read_ends(struct job *job, struct rdb_load_stats *stats, struct error *err)
 {
     struct range range = {job->file, 0, job->size};
@@ -752,8 +753,13 @@ static bool read_ends(struct job *job, struct rdb_load_stats *stats, struct erro
     reader_init_range(&r, &range, err);
     bool ok = rdb_records_begin(&it, &r);
     it.verify = false;
-    while (ok && (ok = rdb_records_next(&it, &record)) && record.kind == RDB_RECORD_AUX)
-        rdb_note_aux(&record, stats);
+    while (ok && (ok = rdb_records_next(&it, &record)) &&
+           (record.kind == RDB_RECORD_AUX || record.kind == RDB_RECORD_FUNCTION)) {
+        if (record.kind == RDB_RECORD_AUX)
+            rdb_note_aux(&record, stats);
+        else
+            libraries_append(&job->ks->libraries, record.value.bytes);
+    }
     if (ok) {
         stats->version = job->version = it.version;
         job->start = record.offset;

@@ -20,6 +20,7 @@
 #include "base/crc.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "keyspace/libraries.h"
 #include "os/file.h"
 #include "os/process.h"
 #include "os/thread.h"
@@ -117,6 +118,11 @@ static bool look_at(void *ctx, void *item)
 static bool can_be_expressed(struct save_job *j)
 {
     struct refused f = {.version = j->options.version, .job = j};
+    if (f.version < RDB_VERSION_FUNCTIONS && j->snapshot->libraries)
+        return error_set(&j->err, ERROR_UNSUPPORTED,
+                         "rdb-format-version %d cannot express libraries of functions, which need "
+                         "version %d",
+                         f.version, RDB_VERSION_FUNCTIONS);
     if (f.version >= RDB_VERSION_NEEDED_MOST)
         return true;
     for (int i = 0; i < j->snapshot->db_count; i++) {
@@ -192,6 +198,9 @@ static bool write_header(struct save_job *j)
     rdb_save_header(&w, j->snapshot->taken_ms, j->used_memory);
     for (int i = 0; i < j->options.aux_count; i++)
         rdb_save_aux(&w, j->options.aux[i].name, slice_cstr(j->options.aux[i].value));
+    const struct libraries *functions = j->snapshot->libraries;
+    for (size_t i = 0; functions && i < functions->count; i++)
+        rdb_save_function(&w, functions->codes[i]);
     bool ok = end_meta(j, &w, true);
     j->written.chunks_begin = j->written.chunks_end = j->written.size;
     return ok;

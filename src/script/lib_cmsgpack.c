@@ -210,9 +210,6 @@ static void take_value(struct input *in);
 static void take_array(struct input *in, size_t count)
 {
     lua_State *L = in->L;
-    /* An element takes a byte at least. */
-    if (count > in->left)
-        luaL_error(L, "Missing bytes in input.");
     lua_newtable(L);
     for (size_t i = 1; i <= count; i++) {
         take_value(in);

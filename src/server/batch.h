@@ -27,6 +27,12 @@ void batch_add(struct server *s, struct client *c);
 /* Execute all that is queued. */
 void batch_run(struct server *s);
 bool batch_is_running(const struct batch *b);
+/* In the middle of a command of `executing`: from now on another batch takes what others send, so that
+ * server_serve_aside can execute it; of `executing` nothing is read or executed. What stood behind
+ * the command in the batch is put off: it comes first in the new one. */
+void batch_step_aside(struct server *s, struct client *executing);
+/* The command has ended: back to its batch. */
+void batch_step_back(struct server *s);
 /* The end of a turn: bytes not yet parsed are moved to the connections' own memory. */
 void batch_end_turn(struct server *s);
 

@@ -26,7 +26,8 @@ static void unlink_id(struct client *c);
 static void client_ready(struct loop_source *source, uint32_t events)
 {
     struct client *c = (struct client *)(void *)((char *)source - offsetof(struct client, io.source));
-    if (c->flags & CLIENT_CLOSING)
+    /* Of one whose command is interrupted nothing is touched until it has ended. */
+    if (c->flags & CLIENT_CLOSING || c == c->server->interrupted)
         return;
     /* Nobody is there any more to take the replies that wait for the log. */
     if (events & (EPOLLHUP | EPOLLERR) && c->held != NULL) {

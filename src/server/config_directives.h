@@ -339,8 +339,8 @@ BOOL(replica_serve_stale_data, "replica-serve-stale-data", "slave-serve-stale-da
      LIVE)
 
 /* scripting */
-INT(busy_reply_threshold, "busy-reply-threshold", "lua-time-limit", 5000, 0, INT64_MAX,
-    LIVE | INERT)
+INT(busy_reply_threshold, "busy-reply-threshold", "lua-time-limit", 5000, 0, INT64_MAX, LIVE)
+MEMORY(script_memory_limit, "script-memory-limit", NULL, 1024 * 1024 * 1024, 0, INT64_MAX, LIVE)
 BOOL(lua_enable_deprecated_api, "lua-enable-deprecated-api", "lua-enable-insecure-api", false,
      FIXED | HIDDEN | INERT)
 

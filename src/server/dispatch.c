@@ -129,6 +129,13 @@ static uint32_t all_flags(const struct client *c, const struct command *command)
     return flags;
 }
 
+/* A script or function, of which nobody knows before. */
+static bool may_write(const struct command *command)
+{
+    command_handler *h = command->handler;
+    return h == cmd_eval || h == cmd_evalsha || h == cmd_fcall;
+}
+
 /* CLIENT PAUSE, and a log that cannot keep up: whether this command has to wait. */
 static bool must_wait(const struct client *c, const struct command *command)
 {
@@ -136,7 +143,8 @@ static bool must_wait(const struct client *c, const struct command *command)
     bool paused = pause->until_ms != 0;
     if (paused && pause->all)
         return true;
-    return (paused || c->server->durability->slow_down) && all_flags(c, command) & COMMAND_WRITE;
+    return (paused || c->server->durability->slow_down) &&
+           (all_flags(c, command) & COMMAND_WRITE || may_write(command));
 }
 
 /* In RESP2 a client that subscribes to something gets messages and may do little else. */
@@ -153,6 +161,17 @@ static bool is_queued(const struct command *command)
     command_handler *h = command->handler;
     return h != cmd_exec && h != cmd_discard && h != cmd_multi && h != cmd_watch &&
            h != cmd_quit && h != cmd_reset;
+}
+
+const char *dispatch_write_refusal(const struct server *s)
+{
+    if (s->persistence != NULL && s->persistence->refuse_writes)
+        return "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to "
+               "persist to disk. Commands that may modify the data set are disabled, because this "
+               "instance is configured to report errors during writes if RDB snapshotting fails "
+               "(stop-writes-on-bgsave-error option). Please check the Redis logs for details "
+               "about the RDB error.";
+    return s->durability->refusal;
 }
 
 /* Whether the client's user may run this; if not the error was replied and the denial logged. */
@@ -214,19 +233,14 @@ static bool dispatch_slowly(struct client *c, struct call *call, const struct co
         reject(c, call, command, "LOADING Redis is loading the dataset in memory");
         return true;
     }
-    if (s->persistence != NULL && s->persistence->refuse_writes &&
-        (all_flags(c, command) & COMMAND_WRITE || command->handler == cmd_ping)) {
-        reject(c, call, command,
-               "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to "
-               "persist to disk. Commands that may modify the data set are disabled, because this "
-               "instance is configured to report errors during writes if RDB snapshotting fails "
-               "(stop-writes-on-bgsave-error option). Please check the Redis logs for details "
-               "about the RDB error.");
+    if (s->busy != NULL && !(command->flags & COMMAND_ALLOW_BUSY)) {
+        reject(c, call, command, s->busy);
         return true;
     }
-    if (s->durability->refusal != NULL &&
+    const char *failure = dispatch_write_refusal(s);
+    if (failure != NULL &&
         (all_flags(c, command) & COMMAND_WRITE || command->handler == cmd_ping)) {
-        reject(c, call, command, s->durability->refusal);
+        reject(c, call, command, failure);
         return true;
     }
     if (replication_attention(s)) {

@@ -21,6 +21,9 @@ void dispatch_call(struct client *c, struct call *call, const struct command *co
 const struct command *dispatch_lookup(const struct command *command, const struct slice *argv,
                                       int argc, char **error);
 
+/* The error that commands which write get now, as snapshots or the log fail; NULL: none. */
+const char *dispatch_write_refusal(const struct server *s);
+
 /* Whether argv[i] is, or may be, a password: it is not to be shown or logged. */
 bool dispatch_is_secret(const struct command *command, const struct slice *argv, int i);
 

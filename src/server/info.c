@@ -18,6 +18,7 @@
 #include "server/persistence.h"
 #include "server/replication.h"
 #include "server/pubsub.h"
+#include "server/scripting.h"
 #include "server/tracking.h"
 
 void info_append_human(struct text *out, uint64_t bytes)
@@ -141,13 +142,18 @@ static void memory_section(struct server *s, struct text *out)
                  "allocator_allocated:%zu\r\nallocator_active:%zu\r\nallocator_resident:%zu\r\n",
                  stats.allocated, stats.active, stats.resident);
     both(out, "total_system_memory", os_total_memory());
-    text_append_cstr(out, "used_memory_lua:0\r\nused_memory_vm_eval:0\r\n"
-                          "used_memory_lua_human:0B\r\nused_memory_scripts_eval:0\r\n"
-                          "number_of_cached_scripts:0\r\nnumber_of_functions:0\r\n"
-                          "number_of_libraries:0\r\nused_memory_vm_functions:0\r\n");
-    both(out, "used_memory_vm_total", 0);
-    text_append_cstr(out, "used_memory_functions:0\r\n");
-    both(out, "used_memory_scripts", 0);
+    struct scripting_memory scripts;
+    scripting_memory(s->scripting, &scripts);
+    both(out, "used_memory_lua", scripts.eval_vm);
+    text_appendf(out,
+                 "used_memory_vm_eval:%zu\r\nused_memory_scripts_eval:%zu\r\n"
+                 "number_of_cached_scripts:%zu\r\nnumber_of_functions:%zu\r\n"
+                 "number_of_libraries:%zu\r\nused_memory_vm_functions:%zu\r\n",
+                 scripts.eval_vm, scripts.scripts, scripts.script_count, scripts.function_count,
+                 scripts.library_count, scripts.functions_vm);
+    both(out, "used_memory_vm_total", scripts.eval_vm + scripts.functions_vm);
+    text_appendf(out, "used_memory_functions:%zu\r\n", scripts.functions);
+    both(out, "used_memory_scripts", scripts.scripts + scripts.functions);
     both(out, "maxmemory", (uint64_t)s->config->maxmemory);
     struct text policy = {0};
     config_get_value(s->config, SLICE("maxmemory-policy"), &policy);

@@ -10,6 +10,7 @@
 #include "handlers.h"
 #include "server/client.h"
 #include "server/info.h"
+#include "server/scripting.h"
 #include "server/server.h"
 
 void cmd_memory_usage(struct call *c)
@@ -88,8 +89,10 @@ void cmd_memory_stats(struct call *c)
     field(r, "clients.normal", (int64_t)use.clients);
     field(r, "cluster.links", 0);
     field(r, "aof.buffer", 0);
-    field(r, "lua.caches", 0);
-    field(r, "functions.caches", 0);
+    struct scripting_memory scripts;
+    scripting_memory(c->server->scripting, &scripts);
+    field(r, "lua.caches", (int64_t)scripts.scripts);
+    field(r, "functions.caches", (int64_t)scripts.functions);
     for (int i = 0; i < c->ks->db_count; i++)
         if (c->ks->dbs[i].table.count != 0)
             reply_db(r, &c->ks->dbs[i]);

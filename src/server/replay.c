@@ -93,8 +93,9 @@ static bool find_command(const struct log_batch *b, const struct log_command *c,
     item->offset = c->offset;
     item->has_key = false;
     struct slice name = item->argv[0];
-    /* Logs have the same command many times over. */
-    if (before != NULL && slice_equal(before->argv[0], name))
+    /* Logs have the same command many times over; of a container it may be another subcommand. */
+    if (before != NULL && slice_equal(before->argv[0], name) &&
+        before->command->full_name[name.size] == '\0')
         item->command = before->command;
     else
         item->command = command_find(name);

@@ -25,6 +25,7 @@
 #include "server/persistence.h"
 #include "server/pubsub.h"
 #include "server/replication.h"
+#include "server/scripting.h"
 #include "server/secure.h"
 #include "server/slowlog.h"
 #include "server/tracking.h"
@@ -49,7 +50,7 @@ void server_update_clock(struct server *s)
 
 void server_update_attention(struct server *s)
 {
-    s->attention = s->loading || s->out_of_memory || s->pause.until_ms != 0 ||
+    s->attention = s->loading || s->busy != NULL || s->out_of_memory || s->pause.until_ms != 0 ||
                    (s->persistence != NULL && s->persistence->refuse_writes) ||
                    durability_attention(s) || (s->replication != NULL && replication_attention(s));
 }
@@ -122,6 +123,7 @@ void server_apply_config(struct server *s)
     /* The sizes of keys and members are kept in 32 bits, with some bytes around them. */
     l->bulk_max = c->proto_max_bulk_len < BULK_MAX ? c->proto_max_bulk_len : BULK_MAX;
     l->query_buffer_max = (uint64_t)c->client_query_buffer_limit;
+    scripting_configure(s->scripting);
     l->maxclients = (uint64_t)c->maxclients;
     l->timeout_seconds = c->timeout;
     l->tcp_keepalive_seconds = (int)c->tcp_keepalive;
@@ -389,6 +391,7 @@ struct server *server_new(struct config *config)
     s->latency = latency_monitor_new();
     s->migrate = migrate_cache_new();
     s->metrics = metrics_listener_new(s);
+    s->scripting = scripting_new(s);
     s->blocked = blocked_new(s);
     s->hooks.changed = on_changed;
     s->hooks.wait = blocked_wait;
@@ -436,6 +439,7 @@ void server_free(struct server *s)
     command_log_free(s->command_logs);
     latency_monitor_free(s->latency);
     migrate_cache_free(s->migrate);
+    scripting_free(s->scripting);
     s->ks->on_expire = NULL;
     keyspace_free(s->ks);
     stream_free(s->stream);
@@ -520,6 +524,12 @@ void server_serve_while_busy(struct server *s, int wait_ms)
         loop_turn(s->loop, wait_ms);
     else if (wait_ms > 0)
         os_sleep_us(1000);
+}
+
+void server_serve_aside(struct server *s)
+{
+    loop_poll(s->loop);
+    turn_end(s);
 }
 
 uint64_t server_cycles_us(const struct server *s, uint64_t cycles)

@@ -43,6 +43,7 @@ struct acl;
 struct pubsub;
 struct tracking_table;
 struct evictor;
+struct scripting;
 struct command_log;
 struct latency_monitor;
 struct tls_context;
@@ -165,6 +166,7 @@ struct server {
     bool is_replica;
     struct persistence *persistence; /* data on disk: server/persistence.h */
     struct metrics_listener *metrics; /* metrics-port: server/metrics_listener.h */
+    struct scripting *scripting; /* server/scripting.h */
     struct migrate_cache *migrate; /* connections that MIGRATE has made: server/migrate.h */
     struct call_hooks hooks;
     char run_id[41];
@@ -172,6 +174,8 @@ struct server {
     /* Not zero: something concerns all commands (loading, a pause), so that dispatch looks closer. */
     bool attention;
     bool loading;
+    const char *busy; /* the error that others get while a script is interrupted; NULL: none is */
+    struct client *interrupted; /* who called it */
     bool stopping;
     bool cron_running;
     bool expire_disabled;   /* DEBUG SET-ACTIVE-EXPIRE 0 */
@@ -212,6 +216,9 @@ void server_apply_config(struct server *s);
 /* Serve clients once while something long runs in this thread (loading): they get -LOADING. Waits
  * for something to do for so many ms at most, 0: does not wait. */
 void server_serve_while_busy(struct server *s, int wait_ms);
+/* The same in the middle of a script, behind batch_step_aside: sockets only, no timers and no tasks,
+ * and time stands still. */
+void server_serve_aside(struct server *s);
 void server_set_loading(struct server *s, bool loading);
 /* Set the clocks of keyspace and server to now. */
 void server_update_clock(struct server *s);

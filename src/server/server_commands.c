@@ -204,6 +204,10 @@ void cmd_shutdown(struct call *c)
         reply_error(c->reply, "ERR No shutdown in progress.");
         return;
     }
+    if (c->server->busy != NULL && !(bits & SHUTDOWN_BIT_NOSAVE)) {
+        reply_error(c->reply, c->server->busy);
+        return;
+    }
     log_warning("User requested shutdown...");
     if (!persistence_shutdown(c->server, bits)) {
         reply_error(c->reply, "ERR Errors trying to SHUTDOWN. Check logs.");

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/number.h"
+#include "keyspace/libraries.h"
 #include "os/file.h"
 #include "os/thread.h"
 
@@ -160,6 +161,8 @@ bool link_write_delta(const char *path, const struct snapshot *s, int mark,
         d.w.compress = options->compress;
         d.w.version = RDB_VERSION_DEFAULT;
         write_header(&d);
+        for (size_t i = 0; s->libraries && i < s->libraries->count; i++)
+            rdb_save_function(&d.w, s->libraries->codes[i]);
         for (int i = 0; i < s->db_count && !d.w.failed; i++)
             write_db(&d, s, i, mark);
         ok = rdb_save_end(&d.w, true) && os_file_sync(&d.file, err);
@@ -301,6 +304,8 @@ static bool read_records(struct input *in)
             return false;
         if (record.kind == RDB_RECORD_AUX)
             note_aux(in, &record);
+        else if (record.kind == RDB_RECORD_FUNCTION && in->visitor && in->visitor->function)
+            in->visitor->function(in->visitor->ctx, record.value.bytes);
         else if (record.kind == RDB_RECORD_KEY && !read_key(in, &record))
             return false;
         else if (record.kind == RDB_RECORD_END)
@@ -455,10 +460,21 @@ static bool apply_put(void *ctx, const struct rdb_record *record, struct entry *
     return true;
 }
 
+static void apply_function(void *ctx, struct slice code)
+{
+    struct applying *a = ctx;
+    libraries_append(&a->ks->libraries, code);
+}
+
 bool link_apply_delta(const char *path, struct keyspace *ks, const struct rdb_load_options *options,
                       struct error *err)
 {
     struct applying a = {ks, options};
-    struct link_visitor visitor = {apply_emptied, apply_deleted, apply_put, &a};
+    struct link_visitor visitor = {.emptied = apply_emptied,
+                                   .deleted = apply_deleted,
+                                   .put = apply_put,
+                                   .function = apply_function,
+                                   .ctx = &a};
+    libraries_replace(&ks->libraries, NULL);
     return link_read(path, LINK_DELTA, &ks->epoch, &ks->limits, &visitor, NULL, err);
 }

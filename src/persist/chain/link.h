@@ -9,6 +9,7 @@
  *
  *     "HFDLT" version (4 digits: the RDB version of the values)
  *     AUX hf-id, hf-parent, hf-lsn, ctime
+ *     FUNCTION2 code           for each library of functions that there is, changed or not
  *     for each database that something happened to:
  *         SELECTDB
  *         EMPTIED (225) ""         first: nothing of what was there before is there any more
@@ -71,6 +72,8 @@ struct link_visitor {
     bool (*emptied)(void *ctx, int db, struct error *err);
     bool (*deleted)(void *ctx, int db, struct slice key, struct error *err);
     bool (*put)(void *ctx, const struct rdb_record *record, struct entry *e, struct error *err);
+    /* The code of a library of functions. A file has all that there were; may be NULL. */
+    void (*function)(void *ctx, struct slice code);
     void *ctx;
 };
 

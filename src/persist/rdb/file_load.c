@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "base/clock.h"
 #include "base/number.h"
+#include "keyspace/libraries.h"
 #include "os/process.h"
 #include "persist/rdb/record.h"
 
@@ -137,6 +138,8 @@ bool rdb_load_all(struct rdb_reader *r, struct keyspace *ks, const struct rdb_lo
             ok = rdb_check_db(r, record.db, ks->db_count);
         } else if (record.kind == RDB_RECORD_AUX) {
             rdb_note_aux(&record, stats);
+        } else if (record.kind == RDB_RECORD_FUNCTION) {
+            libraries_append(&ks->libraries, record.value.bytes);
         }
     }
     rdb_records_end(&it);

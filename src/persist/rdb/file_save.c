@@ -25,6 +25,12 @@ void rdb_save_aux(struct rdb_writer *w, const char *name, struct slice value)
     rdb_write_bytes(w, value.data, value.size);
 }
 
+void rdb_save_function(struct rdb_writer *w, struct slice code)
+{
+    rdb_write_u8(w, RDB_OP_FUNCTION2);
+    rdb_write_string(w, code);
+}
+
 void rdb_save_header(struct rdb_writer *w, int64_t now_ms, size_t used_memory)
 {
     char magic[16];

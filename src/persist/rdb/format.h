@@ -6,8 +6,8 @@
  *     records: opcode or (expiry, idle, frequency)* type key value
  *     EOF (255) and, from version 5 on, the CRC64 of all bytes before it, or 0 for "not summed"
  *
- * Read: versions 1 to 12, all encodings of the six types. A file with modules' data, functions or
- * fields that expire is refused with the offset, as leaving them out would lose data.
+ * Read: versions 1 to 12, all encodings of the six types. A file with modules' data or fields that
+ * expire is refused with the offset, as leaving them out would lose data.
  * Written: version 10 (Redis 7.0) by default.
  */
 #ifndef HF_PERSIST_RDB_FORMAT_H
@@ -21,6 +21,8 @@
 /* The first that has AUX fields, on which the index stands. */
 #define RDB_VERSION_WRITE_MIN 7
 #define RDB_VERSION_WRITE_MAX 12
+/* The first that has libraries of functions. */
+#define RDB_VERSION_FUNCTIONS 10
 
 /* The value of the last AUX field before EOF, "hf-index", is of this size: docs/formats.md. */
 #define RDB_INDEX_SIZE 32
@@ -105,6 +107,8 @@ void rdb_save_stream(struct rdb_writer *w, uint8_t type, const struct stream_roo
 enum rdb_clock { RDB_CLOCK_NONE, RDB_CLOCK_LRU, RDB_CLOCK_LFU };
 
 void rdb_save_header(struct rdb_writer *w, int64_t now_ms, size_t used_memory);
+/* The code of a library of functions: from version 10 on, behind the fields and before the keys. */
+void rdb_save_function(struct rdb_writer *w, struct slice code);
 /* An AUX field whose value is written as it stands. Redis skips those that it does not know. */
 void rdb_save_aux(struct rdb_writer *w, const char *name, struct slice value);
 void rdb_save_select(struct rdb_writer *w, int db, uint64_t keys, uint64_t expires);

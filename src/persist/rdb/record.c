@@ -128,9 +128,9 @@ static bool read_before_key(struct rdb_records *it, uint8_t code, struct rdb_rec
             return false;
         record->frequency = byte;
         return true;
-    case RDB_OP_FUNCTION2:
     case RDB_OP_FUNCTION_PRE_GA:
-        return rdb_fail(r, ERROR_UNSUPPORTED, "the file holds functions, which are not supported");
+        return rdb_fail(r, ERROR_UNSUPPORTED, "the file holds functions as a test version of Redis 7 "
+                                              "wrote them");
     case RDB_OP_MODULE_AUX:
         return rdb_fail(r, ERROR_UNSUPPORTED, "the file holds a module's data");
     default:
@@ -163,6 +163,9 @@ bool rdb_records_next(struct rdb_records *it, struct rdb_record *record)
         case RDB_OP_AUX:
             record->kind = RDB_RECORD_AUX;
             return read_name(it, &record->key) && rdb_read_string(r, &record->value);
+        case RDB_OP_FUNCTION2:
+            record->kind = RDB_RECORD_FUNCTION;
+            return rdb_read_string(r, &record->value);
         case RDB_OP_SELECTDB:
             record->kind = RDB_RECORD_SELECT;
             return read_select(it, record);

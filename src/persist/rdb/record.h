@@ -20,6 +20,7 @@
 
 enum rdb_record_kind {
     RDB_RECORD_AUX,    /* name, value */
+    RDB_RECORD_FUNCTION, /* value: the code of a library of functions */
     RDB_RECORD_SELECT, /* db: the keys that follow belong to it */
     RDB_RECORD_RESIZE, /* keys, expires: how many the database has, said by the writer */
     RDB_RECORD_SLOT,   /* the same for one slot: to be ignored */
@@ -32,7 +33,7 @@ struct rdb_record {
     uint64_t offset; /* of its first byte; of a key: of what stands before it */
     int db;          /* SELECT, KEY */
     struct slice key;       /* KEY; of AUX the name. Valid until the next call of rdb_records_next */
-    struct rdb_string value; /* AUX: valid until the next read */
+    struct rdb_string value; /* AUX, FUNCTION: valid until the next read */
     uint64_t keys, expires;  /* RESIZE */
     uint8_t type;            /* KEY: an enum rdb_type, which may be unknown */
     int64_t due;             /* KEY: ENTRY_NO_EXPIRY when it does not expire */
