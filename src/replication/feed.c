@@ -11,6 +11,7 @@
 #include "base/crc.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "keyspace/libraries.h"
 #include "os/file.h"
 #include "os/socket.h"
 #include "os/thread.h"
@@ -132,6 +133,9 @@ static bool send_header(struct feed *f)
     rdb_save_header(&w, f->snapshot->taken_ms, f->used_memory);
     for (int i = 0; i < f->save.aux_count; i++)
         rdb_save_aux(&w, f->save.aux[i].name, slice_cstr(f->save.aux[i].value));
+    const struct libraries *functions = f->snapshot->libraries;
+    for (size_t i = 0; functions && i < functions->count; i++)
+        rdb_save_function(&w, functions->codes[i]);
     return end_meta(f, &w, true);
 }
 

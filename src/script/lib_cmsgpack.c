@@ -278,7 +278,8 @@ static void take_value(struct input *in)
         case 0xcd:
         case 0xce:
         case 0xcf:
-            lua_pushnumber(L, (lua_Number)take_uint(in, (size_t)1 << (code - 0xcc)));
+            /* Also 64 bits are taken as signed: so it has always been. */
+            lua_pushnumber(L, (lua_Number)(int64_t)take_uint(in, (size_t)1 << (code - 0xcc)));
             break;
         case 0xd0:
             lua_pushnumber(L, (lua_Number)(int8_t)take_uint(in, 1));

@@ -72,6 +72,28 @@ async function scans(redis) {
   assert.equal(members.size, 1000);
 }
 
+// A script as a command of its own: by its SHA-1, and as a whole when the server does not know it; also in pipelines.
+async function scripts(redis) {
+  await redis.script("FLUSH");
+  redis.defineCommand("limit", {
+    numberOfKeys: 1,
+    lua: "local n=redis.call('incr',KEYS[1]) if n==1 then redis.call('pexpire',KEYS[1],ARGV[2]) end " +
+      "return n<=tonumber(ARGV[1]) and 1 or 0",
+  });
+  const allowed = [];
+  for (let i = 0; i < 5; i++) allowed.push(await redis.limit("rate", 3, 60000));
+  assert.deepEqual(allowed, [1, 1, 1, 0, 0]);
+  assert.ok((await redis.pttl("rate")) > 0);
+  await redis.script("FLUSH");
+  const replies = await redis.pipeline().limit("other", 1, 60000).limit("other", 1, 60000).get("other").exec();
+  assert.deepEqual(replies, [[null, 1], [null, 0], [null, "2"]]);
+  assert.deepEqual(await redis.eval("return {KEYS[1],ARGV[1],{1,2},false}", 1, "k", "a"), ["k", "a", [1, 2], null]);
+  await redis.function("LOAD", "REPLACE", "#!lua name=work\nserver.register_function('add',function(k,a) " +
+    "return redis.call('incrby',k[1],a[1]) end)");
+  assert.equal(await redis.fcall("add", 1, "sum", 5), 5);
+  await redis.function("DELETE", "work");
+}
+
 async function queue(redis, other) {
   await redis.rpush("queue", ...Array.from({ length: 200 }, (_, i) => i));
   const taken = await Promise.all(Array.from({ length: 200 }, (_, i) => (i % 2 ? redis : other).lpop("queue")));
@@ -131,7 +153,7 @@ async function main() {
   // ioredis asks INFO whether the server is ready before it sends anything.
   assert.match(await redis.client("LIST"), /name=worker/);
   assert.match(await redis.info(), /redis_version:/);
-  for (const work of [strings, pipelines, transactions, leaderboard, scans, queue, workers, expiry]) await work(redis, other);
+  for (const work of [strings, pipelines, transactions, leaderboard, scans, queue, scripts, workers, expiry]) await work(redis, other);
   const database0 = connect();
   assert.equal(await database0.dbsize(), 0);
   await Promise.all([redis.quit(), other.quit(), database0.quit()]);

@@ -479,7 +479,7 @@ def test_function_payloads(pair):
 
 # Incremental snapshots have the libraries as they were, and so has the log's new base.
 def test_functions_in_chain_and_base(tmp_path):
-    options = {"snapshot-chain-max": "5"}
+    options = {"snapshot-chain-max": "5", "appendfsync": "always"}
     with Server("holdfast", options, directory=tmp_path) as server:
         raw = server.raw()
         raw("FUNCTION", "LOAD", library("one"))
