@@ -469,7 +469,8 @@ static void execute(struct server *s, struct batch *b)
         if (__builtin_expect(c->io.out.block_count > 1, 0) && client_check_output(c) &&
             outbuf_size(&c->io.out) > WRITE_EARLY && !c->io.write_blocked)
             client_write(c);
-        if (__builtin_expect(s->keys_ready, 0))
+        /* What a script that is interrupted has put there is given when it has ended. */
+        if (__builtin_expect(s->keys_ready, 0) && s->busy == NULL)
             blocked_serve(s);
     }
 }
@@ -497,13 +498,19 @@ bool batch_is_running(const struct batch *b)
     return b->running;
 }
 
+/* Who called the script goes on in the batch, and so does the primary: it cannot be told -BUSY. */
+static bool stays(const struct client *c, const struct client *executing)
+{
+    return c == executing || c->flags & CLIENT_MASTER;
+}
+
 /* Commands that wait in the batch are put off; those of clients that are blocked anyway, too. */
 static void put_off_rest(struct batch *b, const struct client *executing)
 {
     for (int i = b->executing + 1; i < b->count; i++) {
         struct item *item = &b->items[i];
         struct client *c = item->client;
-        if (c == NULL || c == executing)
+        if (c == NULL || stays(c, executing))
             continue;
         if (item->kept)
             parser_join(&c->io.parser);
@@ -521,7 +528,7 @@ void batch_step_aside(struct server *s, struct client *executing)
     size_t left = 0;
     for (size_t i = 0; i < b->turn_count; i++) {
         struct client *c = b->turn[i];
-        if (c == executing) {
+        if (stays(c, executing)) {
             b->turn[left++] = c;
             continue;
         }
@@ -539,13 +546,13 @@ void batch_step_aside(struct server *s, struct client *executing)
     b->input_last = &b->input_first;
     for (struct client *c = input; c != NULL; c = next) {
         next = c->next_input;
-        struct batch *to = c == executing ? b : aside;
+        struct batch *to = stays(c, executing) ? b : aside;
         c->next_input = NULL;
         *to->input_last = c;
         to->input_last = &c->next_input;
     }
     for (struct client *c = s->clients.first; c != NULL; c = c->next) {
-        if (c != executing && c->put_off_first != NULL)
+        if (!stays(c, executing) && c->put_off_first != NULL)
             batch_add(s, c);
     }
 }

@@ -26,8 +26,9 @@ static void unlink_id(struct client *c);
 static void client_ready(struct loop_source *source, uint32_t events)
 {
     struct client *c = (struct client *)(void *)((char *)source - offsetof(struct client, io.source));
-    /* Of one whose command is interrupted nothing is touched until it has ended. */
-    if (c->flags & CLIENT_CLOSING || c == c->server->interrupted)
+    /* Of one whose command is interrupted nothing is touched until it has ended; nor of the primary. */
+    if (c->flags & CLIENT_CLOSING || c == c->server->interrupted ||
+        (c->flags & CLIENT_MASTER && c->server->busy != NULL))
         return;
     /* Nobody is there any more to take the replies that wait for the log. */
     if (events & (EPOLLHUP | EPOLLERR) && c->held != NULL) {

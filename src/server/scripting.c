@@ -13,6 +13,7 @@
 #include "server/config.h"
 #include "server/dispatch.h"
 #include "server/hold.h"
+#include "server/replication.h"
 
 #define BUSY_EVAL                                                                                  \
     "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
@@ -84,6 +85,8 @@ static const char *check_write(struct scripting *sc, const struct command *comma
         if (now->read_only || now->flags & SCRIPT_NO_WRITES)
             return "ERR Write commands are not allowed from read-only scripts.";
         const char *refusal = dispatch_write_refusal(s);
+        if (refusal == NULL)
+            refusal = replication_refusal(s, now->call->client, command->flags);
         if (refusal != NULL)
             return refusal;
     }
@@ -210,6 +213,8 @@ static const char *check_flags(const struct scripting *sc, const struct scriptin
             return "ERR Can not execute a script with write flag using *_ro command.";
         if (refusal != NULL)
             return refusal;
+        if (s->is_replica && s->config->replica_read_only)
+            return "READONLY Can not run script with write flag on readonly replica.";
     }
     if (s->out_of_memory && !(now->flags & (SCRIPT_ALLOW_OOM | SCRIPT_NO_WRITES)))
         return "OOM allow-oom flag is not set on the script, can not run it when used memory > "

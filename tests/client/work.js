@@ -85,8 +85,9 @@ async function scripts(redis) {
   assert.deepEqual(allowed, [1, 1, 1, 0, 0]);
   assert.ok((await redis.pttl("rate")) > 0);
   await redis.script("FLUSH");
-  const replies = await redis.pipeline().limit("other", 1, 60000).limit("other", 1, 60000).get("other").exec();
-  assert.deepEqual(replies, [[null, 1], [null, 0], [null, "2"]]);
+  const replies = await redis.pipeline().limit("other", 1, 60000).limit("other", 1, 60000).exec();
+  assert.deepEqual(replies, [[null, 1], [null, 0]]);
+  assert.equal(await redis.get("other"), "2");
   assert.deepEqual(await redis.eval("return {KEYS[1],ARGV[1],{1,2},false}", 1, "k", "a"), ["k", "a", [1, 2], null]);
   await redis.function("LOAD", "REPLACE", "#!lua name=work\nserver.register_function('add',function(k,a) " +
     "return redis.call('incrby',k[1],a[1]) end)");
