@@ -556,3 +556,24 @@ def test_register_script(server):
     with pytest.raises(redis.exceptions.ResponseError):
         client.eval("return redis.call('incr')", 0)
     assert isinstance(server.raw()("EVAL", "return {ok='fine'}", 0), Simple)
+
+
+# A replica gets the libraries with the data and by the stream, runs what reads, and refuses scripts that write.
+def test_replica(tmp_path):
+    (tmp_path / "p").mkdir()
+    (tmp_path / "r").mkdir()
+    with Server("holdfast", directory=tmp_path / "p") as primary, Server("holdfast", directory=tmp_path / "r") as replica:
+        raw, other = primary.raw(), replica.raw()
+        raw("FUNCTION", "LOAD", library("one"))
+        raw("SET", "a", 1)
+        assert other("REPLICAOF", "127.0.0.1", primary.port) == "OK"
+        wait_for(lambda: other("GET", "a") == b"1")
+        assert listed(other) == listed(raw)
+        raw("FUNCTION", "LOAD", library("two"))
+        raw("EVAL", "redis.call('incr','a') redis.call('sadd','s',1,2,3) redis.call('spop','s')", 0)
+        wait_for(lambda: other("GET", "a") == b"2")
+        assert listed(other) == listed(raw)
+        wait_for(lambda: other("DEBUG", "DIGEST") == raw("DEBUG", "DIGEST"))
+        assert other("FCALL_RO", "two_ro", 0) == b"ro" and other("EVAL", "return redis.call('get','a')", 0) == b"2"
+        assert other("EVAL", "return redis.call('set','a',1)", 0).startswith("READONLY You can't write against")
+        assert other("EVAL", "#!lua\nreturn 1", 0).startswith("READONLY Can not run script with write flag")
