@@ -257,7 +257,7 @@ static void take_flags(lua_State *L, struct registration *r)
                         "function flags");
     int list = lua_gettop(L);
     for (int i = 1;; i++) {
-        unsigned flag;
+        unsigned flag = 0;
         lua_rawgeti(L, list, i);
         if (lua_isnil(L, -1))
             break;
