@@ -368,11 +368,23 @@ static void warn_of_targets(struct server *s, struct snapshots *n)
         log_warning("recovery-time-target %lld cannot be kept to: loading the data alone takes longer",
                     (long long)s->config->recovery_time_target);
     n->warned_recovery = d->recovery_too_short;
-    if (d->rewrite && !n->warned_rewrite)
-        log_warning("%s: the log would have to be rewritten, which this version does not do. Turning "
-                    "appendonly off and on again makes a new one",
-                    d->rewrite_reason);
-    n->warned_rewrite = d->rewrite;
+}
+
+#define REWRITE_PAUSE_US 5000000
+
+/* A start would take too long for what the log has to be replayed: the log is rewritten. One that has
+ * failed is tried again by the log itself. */
+static void rewrite_log(struct server *s, struct snapshots *n)
+{
+    const struct schedule_decision *d = &n->decision;
+    const struct generation *g = &s->durability->generation;
+    if (!d->rewrite || g->running || !g->last_ok || s->durability->rewrite_scheduled ||
+        s->now_us < n->rewrite_next_us)
+        return;
+    /* What the log has grown by is counted now and then only. */
+    n->rewrite_next_us = s->now_us + REWRITE_PAUSE_US;
+    log_notice("%s: the log is rewritten", d->rewrite_reason);
+    durability_rewrite(s, false);
 }
 
 /* False: not now. */
@@ -416,6 +428,7 @@ static void follow_schedule(struct server *s, struct snapshots *n)
 {
     decide(s, &n->schedule, &n->decision);
     warn_of_targets(s, n);
+    rewrite_log(s, n);
     if (n->decision.action == SCHEDULE_NOTHING)
         return;
     snprintf(n->reason, sizeof(n->reason), "%s", n->decision.reason);

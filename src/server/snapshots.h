@@ -63,7 +63,8 @@ struct snapshots {
     uint64_t log_base_bytes; /* the base */
     int64_t log_looked_us;
     bool log_failed, log_full; /* that has been announced */
-    bool warned_loss, warned_recovery, warned_rewrite;
+    bool warned_loss, warned_recovery;
+    int64_t rewrite_next_us; /* the schedule asks for no rewrite before then */
 };
 
 void snapshots_init(struct server *s);
