@@ -164,7 +164,7 @@ static bool debug_make_dense(struct call *c, struct keyref *ref, bool *was_spars
     if (result == HLL_DAMAGED)
         reply_damaged(c);
     else if (*was_sparse)
-        call_changed(c, c->db, ref->key, EVENT_STRING, NULL, 1);
+        call_changed_aside(c, c->db, ref->key, EVENT_STRING, NULL, 1);
     return result != HLL_DAMAGED;
 }
 
