@@ -62,7 +62,7 @@ void announce_snapshot(struct server *s, const struct snapshot_event *e)
                  (unsigned long long)e->bytes, (double)e->us / 1e6, e->verified ? "true" : "false");
     append_string(&t, "error", e->error);
     text_append_cstr(&t, "}");
-    pubsub_publish(s, TOPIC_CHANNEL, SLICE(ANNOUNCE_SNAPSHOT), text_slice(&t));
+    pubsub_announce(s, SLICE(ANNOUNCE_SNAPSHOT), text_slice(&t));
     text_free(&t);
 }
 
@@ -72,6 +72,6 @@ void announce_log(struct server *s, const char *event, const char *error)
     text_appendf(&t, "{\"event\":\"%s\"", event);
     append_string(&t, "error", error);
     text_append_cstr(&t, "}");
-    pubsub_publish(s, TOPIC_CHANNEL, SLICE(ANNOUNCE_LOG), text_slice(&t));
+    pubsub_announce(s, SLICE(ANNOUNCE_LOG), text_slice(&t));
     text_free(&t);
 }

@@ -280,6 +280,7 @@ struct message {
     const char *kind;
     struct slice pattern; /* data NULL: none */
     struct slice channel, payload;
+    bool announces; /* the server itself speaks, of no write: nothing to wait for */
     struct outbuf encoded[2];
 };
 
@@ -301,7 +302,7 @@ static void deliver(struct client *c, struct message *m)
         encode(m, protocol);
     size_t before = outbuf_size(&c->io.out);
     client_push(c, &m->encoded[protocol - 2]);
-    if (c->server->hold_replies && !(c->flags & CLIENT_CLOSING))
+    if (c->server->hold_replies && !m->announces && !(c->flags & CLIENT_CLOSING))
         hold_note_message(c, before);
 }
 
@@ -314,14 +315,15 @@ static uint64_t deliver_all(const struct topic *t, struct message *m)
     return t->count;
 }
 
-uint64_t pubsub_publish(struct server *s, enum topic_kind kind, struct slice channel,
-                        struct slice message)
+static uint64_t publish(struct server *s, enum topic_kind kind, struct slice channel,
+                        struct slice message, bool announces)
 {
     struct pubsub *p = s->pubsub;
     uint64_t count = 0;
     struct message m = {.kind = kind == TOPIC_SHARD ? "smessage" : "message",
                         .channel = channel,
-                        .payload = message};
+                        .payload = message,
+                        .announces = announces};
     const struct topic *t = find_topic(p, kind, channel);
     if (t != NULL)
         count += deliver_all(t, &m);
@@ -334,6 +336,17 @@ uint64_t pubsub_publish(struct server *s, enum topic_kind kind, struct slice cha
             count += deliver_all(t, &m);
     }
     return count;
+}
+
+uint64_t pubsub_publish(struct server *s, enum topic_kind kind, struct slice channel,
+                        struct slice message)
+{
+    return publish(s, kind, channel, message, false);
+}
+
+void pubsub_announce(struct server *s, struct slice channel, struct slice message)
+{
+    publish(s, TOPIC_CHANNEL, channel, message, true);
 }
 
 void pubsub_notify(struct server *s, int class, const char *event, struct slice key, int db)

@@ -28,6 +28,8 @@ void pubsub_free(struct pubsub *p); /* nobody may be subscribed any more */
  * shard channel to its subscribers alone. Returns how many got it. */
 uint64_t pubsub_publish(struct server *s, enum topic_kind kind, struct slice channel,
                         struct slice message);
+/* The server's own message, which tells of no write and so waits for no log. */
+void pubsub_announce(struct server *s, struct slice channel, struct slice message);
 /* Names with somebody subscribed. */
 size_t pubsub_topics(const struct pubsub *p, enum topic_kind kind);
 

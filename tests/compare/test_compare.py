@@ -12,7 +12,7 @@ from pair import Pair, describe
 from sequences import Generator
 
 # So many sequences, or for so long: the number is what makes a run with a seed the same on every machine.
-SEQUENCES = int(os.environ.get("HF_COMPARE_SEQUENCES", 1800))
+SEQUENCES = int(os.environ.get("HF_COMPARE_SEQUENCES", 1200))
 SECONDS = float(os.environ.get("HF_COMPARE_SECONDS", 0))
 FIRST = int(os.environ.get("HF_COMPARE_FIRST", 0))
 FAILURES = int(os.environ.get("HF_COMPARE_FAILURES", 5))

@@ -35,7 +35,9 @@ static void note(struct feed *f, const struct slice *args, int count)
 
 static bool every_other(const struct slice *argv, int argc, int64_t count)
 {
-    return (argv[0].size + (size_t)argc + (size_t)count) % 2 == 0;
+    /* There may be no argument yet, and no array. */
+    size_t first = argc > 0 ? argv[0].size : 0;
+    return (first + (size_t)argc + (size_t)count) % 2 == 0;
 }
 
 static void parse(struct feed *f)

@@ -577,3 +577,14 @@ def test_replica(tmp_path):
         assert other("FCALL_RO", "two_ro", 0) == b"ro" and other("EVAL", "return redis.call('get','a')", 0) == b"2"
         assert other("EVAL", "return redis.call('set','a',1)", 0).startswith("READONLY You can't write against")
         assert other("EVAL", "#!lua\nreturn 1", 0).startswith("READONLY Can not run script with write flag")
+
+
+# SCRIPT SHOW (Valkey 8): the code of a cached script by its SHA1.
+def test_script_show():
+    with Server("holdfast") as server:
+        r = server.raw()
+        code = b"return 42"
+        sha = r("SCRIPT", "LOAD", code)
+        assert r("SCRIPT", "SHOW", sha) == code
+        assert r("SCRIPT", "SHOW", "0" * 40).startswith("NOSCRIPT")
+        r.close()
