@@ -18,6 +18,8 @@
 #include "server/dispatch.h"
 
 #define FILE_MAX (16U << 20)
+/* Commands in no category at all are meant, too. */
+#define EVERY_CATEGORY UINT64_MAX
 
 /* Users ------------------------------------------------------------------------------------------- */
 
@@ -175,29 +177,21 @@ static void pattern_add(struct acl_pattern **list, struct slice text, unsigned p
     *list = p;
 }
 
-static void set_bit(struct acl_selector *s, const struct command *command, bool on)
+/* Of the command and its subcommands those in one of the categories. */
+static void set_bits(struct acl_selector *s, const struct command *command, uint64_t categories,
+                     bool on)
 {
-    uint64_t bit = UINT64_C(1) << (command->id % 64);
-    if (on)
-        s->bits[command->id / 64] |= bit;
-    else
-        s->bits[command->id / 64] &= ~bit;
+    uint64_t bit = UINT64_C(1) << (command->id % 64), *word = &s->bits[command->id / 64];
+    if (categories == EVERY_CATEGORY || command->acl_categories & categories)
+        *word = on ? *word | bit : *word & ~bit;
     for (int i = 0; i < command->subcommand_count; i++)
-        set_bit(s, &command->subcommands[i], on);
+        set_bits(s, &command->subcommands[i], categories, on);
 }
 
-static void set_category(struct acl_selector *s, const struct command *command, uint64_t category,
-                         bool on)
+static void set_all_bits(struct acl_selector *s, uint64_t categories, bool on)
 {
-    if (command->acl_categories & category) {
-        uint64_t bit = UINT64_C(1) << (command->id % 64);
-        if (on)
-            s->bits[command->id / 64] |= bit;
-        else
-            s->bits[command->id / 64] &= ~bit;
-    }
-    for (int i = 0; i < command->subcommand_count; i++)
-        set_category(s, &command->subcommands[i], category, on);
+    for (int i = 0; command_at(i) != NULL; i++)
+        set_bits(s, command_at(i), categories, on);
 }
 
 /* Append a rule about commands to the text, without the older ones that it makes void: on the same
@@ -228,8 +222,7 @@ static bool apply_category(struct acl_selector *s, struct slice name, bool on)
 {
     char rule[64];
     if (slice_is(name, "all")) {
-        for (int i = 0; command_at(i) != NULL; i++)
-            set_bit(s, command_at(i), on);
+        set_all_bits(s, EVERY_CATEGORY, on);
         s->all_commands = on;
         patterns_free(&s->first_arguments);
         text_free(&s->rules);
@@ -239,8 +232,7 @@ static bool apply_category(struct acl_selector *s, struct slice name, bool on)
     for (unsigned k = 0; command_acl_name(k) != NULL; k++) {
         if (!slice_is(name, command_acl_name(k)))
             continue;
-        for (int i = 0; command_at(i) != NULL; i++)
-            set_category(s, command_at(i), UINT64_C(1) << k, on);
+        set_all_bits(s, UINT64_C(1) << k, on);
         if (!on)
             s->all_commands = false;
         snprintf(rule, sizeof(rule), "@%s", command_acl_name(k));
@@ -287,7 +279,7 @@ static bool apply_command(struct acl_selector *s, struct slice name, bool on, co
         }
         command = sub;
     }
-    set_bit(s, command, on);
+    set_bits(s, command, EVERY_CATEGORY, on);
     if (!on)
         s->all_commands = false;
     note_rule(s, command->full_name, on);

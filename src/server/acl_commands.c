@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "command/docs.h"
+#include "command/help.h"
 #include "command/table.h"
 #include "handlers.h"
 #include "server/acl_private.h"
@@ -467,7 +468,6 @@ void cmd_acl_save(struct call *c)
 void cmd_acl_help(struct call *c)
 {
     static const char *const lines[] = {
-        "ACL <subcommand> [<argument> ...]. Subcommands are:",
         "CAT [<category>]",
         "    The categories, or the commands of one.",
         "DELUSER <username> [<username> ...]",
@@ -492,11 +492,6 @@ void cmd_acl_help(struct call *c)
         "    The names of the users.",
         "WHOAMI",
         "    The user of this connection.",
-        "HELP",
-        "    These lines.",
     };
-    size_t count = sizeof(lines) / sizeof(lines[0]);
-    reply_array(c->reply, count);
-    for (size_t i = 0; i < count; i++)
-        reply_simple(c->reply, lines[i]);
+    reply_help(c, "ACL", lines, sizeof(lines) / sizeof(lines[0]));
 }

@@ -20,8 +20,29 @@
 #include "server/tracking.h"
 #include "server/transaction.h"
 
-static void link_id(struct client *c);
-static void unlink_id(struct client *c);
+/* By id, for those that are named by it. */
+struct client *client_find(const struct server *s, uint64_t id)
+{
+    struct client *c = s->clients.by_id[id % CLIENT_CHAINS];
+    while (c != NULL && c->id != id)
+        c = c->next_by_id;
+    return c != NULL && !(c->flags & CLIENT_CLOSING) ? c : NULL;
+}
+
+static void link_id(struct client *c)
+{
+    struct client **chain = &c->server->clients.by_id[c->id % CLIENT_CHAINS];
+    c->next_by_id = *chain;
+    *chain = c;
+}
+
+static void unlink_id(struct client *c)
+{
+    struct client **link = &c->server->clients.by_id[c->id % CLIENT_CHAINS];
+    while (*link != c)
+        link = &(*link)->next_by_id;
+    *link = c->next_by_id;
+}
 
 static void client_ready(struct loop_source *source, uint32_t events)
 {
@@ -214,30 +235,6 @@ void clients_free_closing(struct server *s)
         s->clients.closing = c->next_closing;
         client_free(s, c);
     }
-}
-
-/* By id, for those that are named by it. */
-struct client *client_find(const struct server *s, uint64_t id)
-{
-    struct client *c = s->clients.by_id[id % CLIENT_CHAINS];
-    while (c != NULL && c->id != id)
-        c = c->next_by_id;
-    return c != NULL && !(c->flags & CLIENT_CLOSING) ? c : NULL;
-}
-
-static void link_id(struct client *c)
-{
-    struct client **chain = &c->server->clients.by_id[c->id % CLIENT_CHAINS];
-    c->next_by_id = *chain;
-    *chain = c;
-}
-
-static void unlink_id(struct client *c)
-{
-    struct client **link = &c->server->clients.by_id[c->id % CLIENT_CHAINS];
-    while (*link != c)
-        link = &(*link)->next_by_id;
-    *link = c->next_by_id;
 }
 
 static void append_all(struct outbuf *to, const struct outbuf *from)

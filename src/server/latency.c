@@ -8,6 +8,7 @@
 #include "base/histogram.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "command/help.h"
 #include "command/table.h"
 #include "handlers.h"
 #include "server/config.h"
@@ -296,7 +297,6 @@ void cmd_latency_histogram(struct call *c)
 void cmd_latency_help(struct call *c)
 {
     static const char *const lines[] = {
-        "LATENCY <subcommand> [<argument> ...]. Subcommands are:",
         "DOCTOR",
         "    What was slow, and what may help.",
         "GRAPH <event>",
@@ -309,11 +309,6 @@ void cmd_latency_help(struct call *c)
         "    For each event the time and length of the last one, and the longest.",
         "RESET [<event> ...]",
         "    Forget all events, or these.",
-        "HELP",
-        "    These lines.",
     };
-    size_t count = sizeof(lines) / sizeof(lines[0]);
-    reply_array(c->reply, count);
-    for (size_t i = 0; i < count; i++)
-        reply_simple(c->reply, lines[i]);
+    reply_help(c, "LATENCY", lines, sizeof(lines) / sizeof(lines[0]));
 }

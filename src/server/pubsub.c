@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "command/help.h"
 #include "command/table.h"
 #include "handlers.h"
 #include "server/config.h"
@@ -544,7 +545,6 @@ void cmd_pubsub_numpat(struct call *c)
 void cmd_pubsub_help(struct call *c)
 {
     static const char *const lines[] = {
-        "PUBSUB <subcommand> [<argument> ...]. Subcommands are:",
         "CHANNELS [<pattern>]",
         "    The channels that somebody subscribes to, or those that match.",
         "NUMPAT",
@@ -555,13 +555,8 @@ void cmd_pubsub_help(struct call *c)
         "    The shard channels that somebody subscribes to, or those that match.",
         "SHARDNUMSUB [<shardchannel> ...]",
         "    How many subscribe to each of the shard channels.",
-        "HELP",
-        "    These lines.",
     };
-    size_t count = sizeof(lines) / sizeof(lines[0]);
-    reply_array(c->reply, count);
-    for (size_t i = 0; i < count; i++)
-        reply_simple(c->reply, lines[i]);
+    reply_help(c, "PUBSUB", lines, sizeof(lines) / sizeof(lines[0]));
 }
 
 /* MONITOR ----------------------------------------------------------------------------------------- */
@@ -588,25 +583,6 @@ void monitor_end(struct client *c)
     c->flags &= ~(uint32_t)CLIENT_MONITOR;
 }
 
-static void append_quoted(struct text *line, struct slice s)
-{
-    text_append(line, "\"", 1);
-    for (size_t i = 0; i < s.size; i++) {
-        unsigned char ch = (unsigned char)s.data[i];
-        static const char special[] = "\n\r\t\a\b", letters[] = "nrtab";
-        const char *at = ch != 0 ? strchr(special, ch) : NULL;
-        if (ch == '"' || ch == '\\')
-            text_appendf(line, "\\%c", ch);
-        else if (at != NULL)
-            text_appendf(line, "\\%c", letters[at - special]);
-        else if (ch >= ' ' && ch <= '~')
-            text_append(line, &s.data[i], 1);
-        else
-            text_appendf(line, "\\x%02x", ch);
-    }
-    text_append(line, "\"", 1);
-}
-
 void monitor_feed(struct client *c, const struct command *command, const struct slice *argv,
                   int argc, const char *source)
 {
@@ -621,7 +597,8 @@ void monitor_feed(struct client *c, const struct command *command, const struct 
         text_appendf(&line, "%s]", source != NULL ? source : client_peer(c));
     for (int i = 0; i < argc; i++) {
         text_append(&line, " ", 1);
-        append_quoted(&line, dispatch_is_secret(command, argv, i) ? SLICE("(redacted)") : argv[i]);
+        text_append_quoted(&line,
+                           dispatch_is_secret(command, argv, i) ? SLICE("(redacted)") : argv[i]);
     }
     text_append(&line, "\r\n", 2);
     for (struct client *m = s->clients.monitors; m != NULL; m = m->next_monitor) {

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "base/number.h"
+#include "command/help.h"
 #include "handlers.h"
 #include "server/config.h"
 #include "server/dispatch.h"
@@ -199,27 +200,17 @@ void cmd_slowlog_reset(struct call *c)
     reply_ok(c->reply);
 }
 
-static void reply_lines(struct call *c, const char *const *lines, size_t count)
-{
-    reply_array(c->reply, count);
-    for (size_t i = 0; i < count; i++)
-        reply_simple(c->reply, lines[i]);
-}
-
 void cmd_slowlog_help(struct call *c)
 {
     static const char *const lines[] = {
-        "SLOWLOG <subcommand> [<argument> ...]. Subcommands are:",
         "GET [<count>]",
         "    The newest entries (10; -1: all): number, time, microseconds, arguments, client, name.",
         "LEN",
         "    How many entries there are.",
         "RESET",
         "    Forget them.",
-        "HELP",
-        "    These lines.",
     };
-    reply_lines(c, lines, sizeof(lines) / sizeof(lines[0]));
+    reply_help(c, "SLOWLOG", lines, sizeof(lines) / sizeof(lines[0]));
 }
 
 static bool parse_kind(struct call *c, struct slice s, enum command_log_kind *kind)
@@ -262,7 +253,6 @@ void cmd_commandlog_reset(struct call *c)
 void cmd_commandlog_help(struct call *c)
 {
     static const char *const lines[] = {
-        "COMMANDLOG <subcommand> [<argument> ...]. Subcommands are:",
         "GET <count> <type>",
         "    The newest entries (-1: all): number, time, value, arguments, client, name.",
         "    The value is in microseconds for slow, in bytes for large-request and large-reply.",
@@ -270,8 +260,6 @@ void cmd_commandlog_help(struct call *c)
         "    How many entries there are.",
         "RESET <type>",
         "    Forget them.",
-        "HELP",
-        "    These lines.",
     };
-    reply_lines(c, lines, sizeof(lines) / sizeof(lines[0]));
+    reply_help(c, "COMMANDLOG", lines, sizeof(lines) / sizeof(lines[0]));
 }
