@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "persist/log/writer_private.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/crc.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+/* Pieces of effects that are as long as this are written from where they are. */
+#define PIECE_DIRECT (64 * 1024)
+/* A group is no longer than this, where the executor has published in between: a crash in the middle
+ * of a group takes all of it. */
+#define GROUP_MAX (1024 * 1024)
+#define SLOW_SYNC_US 1000000
+/* Space is reserved in steps of RESERVE_STEP when less than RESERVE_LOW is left; on a disk that
+ * has not got that much, in smaller ones, down to RESERVE_LEAST. */
+#define RESERVE_STEP (16 << 20)
+#define RESERVE_LOW (1 << 20)
+#define RESERVE_LEAST (64 << 10)
+
+/* ---- states ---- */
+
+void writer_tell(struct writer *w)
+{
+    if (!__atomic_exchange_n(&w->told, true, __ATOMIC_SEQ_CST))
+        w->wake(w->wake_ctx);
+}
+
+void writer_set_state(struct writer *w, enum writer_state state)
+{
+    if (__atomic_exchange_n(&w->state, (int)state, __ATOMIC_RELEASE) != (int)state)
+        writer_tell(w);
+}
+
+void writer_note_error(struct writer *w, const struct error *err)
+{
+    pthread_mutex_lock(&w->lock);
+    w->stats.error = *err;
+    pthread_mutex_unlock(&w->lock);
+}
+
+void writer_give_up(struct writer *w, const struct error *err)
+{
+    struct error ignored;
+    log_warning("The log is given up: %s", err->message);
+    writer_note_error(w, err);
+    os_file_close(&w->file, &ignored);
+    w->unsynced = false;
+    writer_set_state(w, WRITER_FAILED);
+}
+
+void writer_no_room(struct writer *w, const struct error *err)
+{
+    if (writer_state(w) != WRITER_FULL)
+        log_warning("There is no room for the log: %s", err->message);
+    writer_note_error(w, err);
+    writer_set_state(w, WRITER_FULL);
+}
+
+void writer_room_again(struct writer *w)
+{
+    if (writer_state(w) == WRITER_FULL) {
+        log_notice("There is room for the log again");
+        writer_note_error(w, &(struct error){0});
+        writer_set_state(w, WRITER_OPEN);
+    }
+}
+
+bool writer_file_is_open(const struct writer *w)
+{
+    return w->file.fd >= 0;
+}
+
+/* ---- writing ---- */
+
+/* An error while a group is being written: nothing of the group counts. */
+static bool write_failed(struct writer *w, const struct error *err)
+{
+    w->buffered = 0;
+    if (err->code == ERROR_NO_SPACE)
+        writer_no_room(w, err);
+    else
+        writer_give_up(w, err);
+    return false;
+}
+
+static bool put_out(struct writer *w, uint64_t *at, const char *data, size_t size,
+                    struct error *err)
+{
+    int64_t begin = clock_monotonic_us();
+    bool ok = os_file_write_at(&w->file, *at, data, size, err);
+    int64_t took = clock_monotonic_us() - begin;
+    *at += size;
+    pthread_mutex_lock(&w->lock);
+    w->stats.writes++;
+    w->stats.busy_us += took;
+    histogram_record(w->write_times, (uint64_t)took, 1);
+    if (took > w->longest_write_us)
+        w->longest_write_us = took;
+    pthread_mutex_unlock(&w->lock);
+    return ok;
+}
+
+static bool flush_buffer(struct writer *w, uint64_t *at, struct error *err)
+{
+    size_t size = w->buffered;
+    w->buffered = 0;
+    return size == 0 || put_out(w, at, w->buffer, size, err);
+}
+
+static bool put(struct writer *w, uint64_t *at, const char *data, size_t size, struct error *err)
+{
+    if (size > WRITER_BUFFER_SIZE - w->buffered) {
+        if (!flush_buffer(w, at, err))
+            return false;
+        if (size >= PIECE_DIRECT)
+            return put_out(w, at, data, size, err);
+    }
+    memcpy(w->buffer + w->buffered, data, size);
+    w->buffered += size;
+    return true;
+}
+
+size_t writer_format_line(const struct annotation *a, uint32_t *crc, char *line)
+{
+    size_t size = annotation_format(a, line);
+    *crc = crc32c(*crc, line, size);
+    return size + annotation_finish(*crc, line + size);
+}
+
+bool writer_reserve(struct writer *w, uint64_t end)
+{
+    if (w->reserved_end == UINT64_MAX)
+        return true;
+    if (w->reserved_end >= end + RESERVE_LOW)
+        return true;
+    struct error err = {0};
+    for (uint64_t step = RESERVE_STEP; step >= RESERVE_LEAST; step /= 2) {
+        uint64_t to = (end > w->reserved_end ? end : w->reserved_end) + step;
+        if (os_file_reserve(&w->file, w->reserved_end, to - w->reserved_end, &err)) {
+            w->reserved_end = to;
+            return true;
+        }
+        if (err.code == ERROR_UNSUPPORTED) {
+            w->reserved_end = UINT64_MAX;
+            return true;
+        }
+        if (err.code != ERROR_NO_SPACE)
+            break;
+    }
+    if (err.code == ERROR_NO_SPACE)
+        writer_no_room(w, &err);
+    else
+        writer_give_up(w, &err);
+    return false;
+}
+
+/* Up to where the next group goes: all that was published, or a mark that is near enough. */
+static uint64_t group_end(struct writer *w, uint64_t at, uint64_t limit)
+{
+    size_t tail = __atomic_load_n(&w->mark_tail, __ATOMIC_ACQUIRE);
+    if (limit - at <= GROUP_MAX)
+        return limit;
+    uint64_t end = 0;
+    for (size_t i = w->mark_written; i != tail; i++) {
+        uint64_t lsn = w->marks[i % WRITER_MARKS].lsn;
+        if (lsn <= at)
+            continue;
+        if (end != 0 && lsn - at > GROUP_MAX)
+            break;
+        end = lsn;
+    }
+    return end != 0 && end < limit ? end : limit;
+}
+
+static int peek(struct writer *w, size_t size)
+{
+    for (;;) {
+        size_t found = 0;
+        int count = stream_reader_peek(w->reader, w->pieces, w->piece_room, size);
+        for (int i = 0; i < count; i++)
+            found += w->pieces[i].iov_len;
+        if (found == size)
+            return count;
+        assert(count == w->piece_room);
+        w->piece_room *= 2;
+        w->pieces = mem_realloc(w->pieces, (size_t)w->piece_room * sizeof(*w->pieces));
+    }
+}
+
+/* What is marked up to this LSN is written; the time of the first of it, or `now`. */
+static int64_t pass_marks(struct writer *w, uint64_t lsn, int64_t now)
+{
+    size_t tail = __atomic_load_n(&w->mark_tail, __ATOMIC_ACQUIRE);
+    int64_t first = now;
+    for (; w->mark_written != tail && w->marks[w->mark_written % WRITER_MARKS].lsn <= lsn;
+         w->mark_written++) {
+        int64_t us = w->marks[w->mark_written % WRITER_MARKS].us;
+        if (us < first)
+            first = us;
+    }
+    return first;
+}
+
+static bool write_group(struct writer *w, uint64_t from, uint64_t to)
+{
+    struct error err = {0};
+    char line[ANNOTATION_MAX];
+    uint64_t at = w->offset;
+    uint32_t crc = w->chain;
+    int64_t ms = clock_wall_ms();
+    size_t left = (size_t)(to - from);
+    if (!writer_reserve(w, at + left + 3 * ANNOTATION_MAX) && writer_state(w) != WRITER_FULL)
+        return false;
+    struct annotation group = {.kind = ANNOTATION_GROUP, .lsn = from};
+    size_t size = annotation_format(&group, line);
+    int64_t stamp_s = w->last_stamp_s;
+    if (__atomic_load_n(&w->timestamps, __ATOMIC_RELAXED) && ms / 1000 != stamp_s) {
+        stamp_s = ms / 1000;
+        size += (size_t)snprintf(line + size, sizeof(line) - size, "#TS:%lld\r\n",
+                                 (long long)stamp_s);
+    }
+    crc = crc32c(crc, line, size);
+    bool ok = put(w, &at, line, size, &err);
+    int count = peek(w, left);
+    for (int i = 0; ok && i < count; i++) {
+        crc = crc32c(crc, w->pieces[i].iov_base, w->pieces[i].iov_len);
+        ok = put(w, &at, w->pieces[i].iov_base, w->pieces[i].iov_len, &err);
+    }
+    struct annotation commit = {.kind = ANNOTATION_COMMIT, .lsn = to, .ms = ms};
+    size = writer_format_line(&commit, &crc, line);
+    ok = ok && put(w, &at, line, size, &err) && flush_buffer(w, &at, &err);
+    if (!ok)
+        return write_failed(w, &err);
+    int64_t since = pass_marks(w, to, clock_monotonic_us());
+    if (!w->unsynced)
+        w->unsynced_since_us = since;
+    w->unsynced = true;
+    w->last_stamp_s = stamp_s;
+    w->chain = crc;
+    pthread_mutex_lock(&w->lock);
+    w->stats.groups++;
+    w->stats.bytes += at - w->offset;
+    w->stats.file_size = at;
+    w->stats.chain = crc;
+    pthread_mutex_unlock(&w->lock);
+    w->offset = at;
+    stream_reader_advance(w->reader, left);
+    __atomic_store_n(&w->written, to, __ATOMIC_RELEASE);
+    if (__atomic_load_n(&w->eager, __ATOMIC_RELAXED))
+        writer_tell(w);
+    return true;
+}
+
+void writer_move_durable(struct writer *w, uint64_t lsn)
+{
+    int64_t now = clock_monotonic_us();
+    size_t head = w->mark_head;
+    pthread_mutex_lock(&w->lock);
+    while (head != w->mark_written && w->marks[head % WRITER_MARKS].lsn <= lsn) {
+        int64_t took = now - w->marks[head % WRITER_MARKS].us;
+        histogram_record(w->commit_times, took > 0 ? (uint64_t)took : 0, 1);
+        head++;
+    }
+    pthread_mutex_unlock(&w->lock);
+    __atomic_store_n(&w->mark_head, head, __ATOMIC_RELEASE);
+    __atomic_store_n(&w->durable, lsn, __ATOMIC_RELEASE);
+    bool waits = __atomic_load_n(&w->sync, __ATOMIC_RELAXED) == WRITER_ALWAYS ||
+                 __atomic_load_n(&w->eager, __ATOMIC_RELAXED);
+    if (waits)
+        writer_tell(w);
+}
+
+bool writer_sync_file(struct writer *w)
+{
+    struct error err = {0};
+    if (!w->unsynced)
+        return true;
+    int64_t begin = clock_monotonic_us();
+    __atomic_store_n(&w->syncing, true, __ATOMIC_RELAXED);
+    bool ok = os_file_sync(&w->file, &err);
+    __atomic_store_n(&w->syncing, false, __ATOMIC_RELAXED);
+    int64_t took = clock_monotonic_us() - begin;
+    pthread_mutex_lock(&w->lock);
+    w->stats.syncs++;
+    w->stats.slow_syncs += took > SLOW_SYNC_US;
+    w->stats.busy_us += took;
+    histogram_record(w->sync_times, (uint64_t)took, 1);
+    if (took > w->longest_sync_us)
+        w->longest_sync_us = took;
+    pthread_mutex_unlock(&w->lock);
+    if (!ok) {
+        writer_give_up(w, &err);
+        return false;
+    }
+    w->unsynced = false;
+    if (w->named)
+        writer_move_durable(w, w->written);
+    return true;
+}
+
+bool writer_write_up_to(struct writer *w, uint64_t limit)
+{
+    uint64_t at;
+    while ((at = stream_reader_lsn(w->reader)) < limit) {
+        if (!write_group(w, at, group_end(w, at, limit)))
+            return false;
+        if (__atomic_load_n(&w->sync, __ATOMIC_RELAXED) == WRITER_ALWAYS && !writer_sync_file(w))
+            return false;
+    }
+    return true;
+}
+
+void writer_discard_up_to(struct writer *w, uint64_t lsn)
+{
+    uint64_t at = stream_reader_lsn(w->reader);
+    if (lsn > at)
+        stream_reader_advance(w->reader, (size_t)(lsn - at));
+    pass_marks(w, lsn, 0);
+    __atomic_store_n(&w->mark_head, w->mark_written, __ATOMIC_RELEASE);
+}
