@@ -242,17 +242,20 @@ static bool ask_for_stream(struct sync *y)
 {
     const struct sync_options *o = &y->options;
     char lsn[NUMBER_INT64_SIZE];
-    struct slice line, argv[] = {SLICE("PSYNC"), SLICE("?"), SLICE("-1")};
+    struct slice line, argv[] = {SLICE("PSYNC"), SLICE("?"), SLICE("-1"),
+                                                  SLICE("FAILOVER")};
     if (o->has_history) {
         argv[1] = slice_cstr(o->history);
         argv[2] = slice_of(lsn, number_format_int64(lsn, (int64_t)o->lsn + 1));
     }
-    if (!ask(y, "PSYNC", argv, 3, &line))
+    y->result.failover_sent = o->failover;
+    if (!ask(y, "PSYNC", argv, o->failover ? 4 : 3, &line))
         return false;
     if (begins_with(line, "+FULLRESYNC "))
         return full(y, line);
     if (begins_with(line, "+CONTINUE"))
         return continues(y, line);
+    y->result.rejected = true;
     if (begins_with(line, "-REGRESSION"))
         return refuse(y, "it has less of this history than this replica");
     return unexpected(y, "PSYNC", line);

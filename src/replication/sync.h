@@ -36,6 +36,7 @@ struct sync_options {
     uint64_t lsn;
     bool has_data; /* some keys: a primary without any is refused unless accept_regression */
     bool accept_regression;
+    bool failover; /* ask the other side, a replica so far, to become the primary */
     int timeout_ms;
     char path[256]; /* the temporary file */
     void (*wake)(void *ctx); /* on the thread, when it has ended */
@@ -54,6 +55,8 @@ enum sync_outcome {
 struct sync_result {
     enum sync_outcome outcome;
     struct error error;
+    bool rejected;      /* FAILED, REFUSED: PSYNC was answered, but by neither of the good answers */
+    bool failover_sent; /* the other side may have been told to become a primary */
     int fd; /* CONTINUES, FULL: the connection, which the caller takes */
     char history[SYNC_ID_SIZE + 1];
     uint64_t lsn;

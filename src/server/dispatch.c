@@ -140,8 +140,8 @@ static bool may_write(const struct command *command)
 static bool must_wait(const struct client *c, const struct command *command)
 {
     const struct server_pause *pause = &c->server->pause;
-    bool paused = pause->until_ms != 0;
-    if (paused && pause->all)
+    bool paused = server_is_paused(c->server);
+    if (pause->until_ms != 0 && pause->all)
         return true;
     return (paused || c->server->durability->slow_down) &&
            (all_flags(c, command) & COMMAND_WRITE || may_write(command));

@@ -66,7 +66,8 @@ const char *replication_refusal(const struct server *s, const struct client *c, 
         return "NOREPLICAS Not enough good replicas to write.";
     if (!s->is_replica || c->flags & CLIENT_MASTER)
         return NULL;
-    if (config->replica_read_only && flags & COMMAND_WRITE)
+    /* While a failover is on they wait for its end: it may be given up. */
+    if (config->replica_read_only && flags & COMMAND_WRITE && !s->pause.failover)
         return "READONLY You can't write against a read only replica.";
     if (r->link.state != LINK_UP && !config->replica_serve_stale_data &&
         !(flags & COMMAND_STALE))
@@ -91,6 +92,8 @@ static int64_t on_timer(void *ctx)
     if (s->replication->started && !s->stopping) {
         replication_primary_cron(s);
         replication_link_cron(s);
+        if (failover_is_on(&s->replication->failover))
+            failover_step(s);
     }
     return TIMER_MS;
 }
@@ -255,7 +258,7 @@ void replication_info(struct server *s, struct text *out)
     }
     bool active = s->stream != NULL && replication_wants_stream(s);
     uint64_t first = active ? stream_first(s->stream) : 0, end = replication_lsn(s);
-    text_append_cstr(out, "master_failover_state:no-failover\r\n");
+    text_appendf(out, "master_failover_state:%s\r\n", failover_state_name(&r->failover));
     text_appendf(out, "master_replid:%s\r\nmaster_replid2:%s\r\n", s->durability->history,
                  r->second_id[0] != '\0' ? r->second_id
                                          : "0000000000000000000000000000000000000000");

@@ -34,6 +34,7 @@
 #include "replication/feed.h"
 #include "replication/sync.h"
 #include "server/client.h"
+#include "server/failover.h"
 
 struct recovery_result;
 
@@ -100,6 +101,7 @@ struct replication {
     char full_reason[160];   /* why the last full resynchronisation was made */
     size_t waiting_clients;  /* in WAIT */
     struct primary_link link;
+    struct failover failover;
 };
 
 /* Sets s->replication. */

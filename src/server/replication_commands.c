@@ -18,6 +18,10 @@ void cmd_replicaof(struct call *c)
     struct server *s = c->server;
     const struct config *config = s->config;
     int64_t port;
+    if (failover_is_on(&s->replication->failover)) {
+        reply_error(c->reply, "ERR REPLICAOF not allowed while failing over.");
+        return;
+    }
     if (slice_is(c->argv[1], "no") && slice_is(c->argv[2], "one")) {
         if (s->is_replica)
             log_notice("Promotion was asked for by %s", client_peer(c->client));
@@ -129,8 +133,6 @@ void cmd_replconf(struct call *c)
 static bool may_sync(struct call *c)
 {
     struct server *s = c->server;
-    if (c->client->flags & (CLIENT_REPLICA | CLIENT_MASTER))
-        return false;
     if (c->client->io.tls != NULL) {
         /* What replicas get is written past the client's output, to the socket itself. */
         reply_error(c->reply, "ERR replication over TLS is not supported: replicas connect to `port`");
@@ -164,9 +166,20 @@ void cmd_psync(struct call *c)
     struct slice id = c->argv[1];
     int64_t next;
     char reason[160];
+    if (c->client->flags & (CLIENT_REPLICA | CLIENT_MASTER))
+        return;
+    bool is_number = number_parse_int64(c->argv[2], &next);
+    if (c->argc > 3 && slice_is(c->argv[3], "failover")) {
+        const char *error = failover_take_over(s, id, is_number && next > 0 ? (uint64_t)next - 1 : 0,
+                                               r->regression);
+        if (error != NULL) {
+            reply_error(c->reply, error);
+            return;
+        }
+    }
     if (!may_sync(c))
         return;
-    if (!number_parse_int64(c->argv[2], &next)) {
+    if (!is_number) {
         reply_not_integer(c->reply);
         return;
     }
@@ -209,7 +222,7 @@ void cmd_psync(struct call *c)
 void cmd_sync(struct call *c)
 {
     struct replica *r = replication_replica_of(c->client);
-    if (!may_sync(c))
+    if (c->client->flags & (CLIENT_REPLICA | CLIENT_MASTER) || !may_sync(c))
         return;
     r->plain_sync = true;
     replication_begin_replica(c->client, true, "it has asked for one by SYNC");

@@ -157,7 +157,9 @@ static void connect_to_primary(struct server *s)
                                .has_history = l->continuable,
                                .lsn = replication_lsn(s),
                                .has_data = has_data(s->ks),
-                               .accept_regression = c->replica_accept_regression,
+                               .accept_regression = c->replica_accept_regression ||
+                                                    s->replication->failover.force,
+                               .failover = s->replication->failover.state == FAILOVER_HANDING_OVER,
                                .timeout_ms = (int)(c->repl_timeout * 1000),
                                .wake = wake,
                                .ctx = s};
@@ -250,6 +252,10 @@ static void take_result(struct server *s)
         if (r->outcome == SYNC_FULL)
             os_unlink(path, &ignored);
         l->sync_unwanted = false;
+        mem_free(r);
+        return;
+    }
+    if (s->replication->failover.state == FAILOVER_HANDING_OVER && !failover_take(s, r)) {
         mem_free(r);
         return;
     }

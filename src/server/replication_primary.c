@@ -574,7 +574,7 @@ static void ping(struct server *s)
             send_line(r->client, "\n");
     }
     if (s->is_replica || s->stream == NULL || all->replica_count == 0 ||
-        stream_in_group(s->stream) || s->pause.until_ms != 0)
+        stream_in_group(s->stream) || server_is_paused(s))
         return;
     stream_append_raw(s->stream, slice_of(request, sizeof(request) - 1));
     durability_publish(s);

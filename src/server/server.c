@@ -50,7 +50,7 @@ void server_update_clock(struct server *s)
 
 void server_update_attention(struct server *s)
 {
-    s->attention = s->loading || s->busy != NULL || s->out_of_memory || s->pause.until_ms != 0 ||
+    s->attention = s->loading || s->busy != NULL || s->out_of_memory || server_is_paused(s) ||
                    (s->persistence != NULL && s->persistence->refuse_writes) ||
                    durability_attention(s) || (s->replication != NULL && replication_attention(s));
 }
@@ -181,9 +181,9 @@ void server_apply_config(struct server *s)
     }
 }
 
+/* Those that were put off go on; who has to wait still is put off again. */
 static void end_pause(struct server *s)
 {
-    s->pause.until_ms = 0;
     server_update_attention(s);
     if (s->clients.blocked_count == 0)
         return;
@@ -198,6 +198,7 @@ static int64_t pause_timer(void *ctx)
         int64_t left = s->pause.until_ms - s->ks->now_ms;
         if (left > 0)
             return left;
+        s->pause.until_ms = 0;
         end_pause(s);
     }
     s->pause_timer = NULL;
@@ -220,7 +221,20 @@ void server_pause(struct server *s, int64_t until_ms, bool all)
 
 void server_unpause(struct server *s)
 {
-    if (s->pause.until_ms != 0)
+    if (s->pause.until_ms == 0)
+        return;
+    s->pause.until_ms = 0;
+    end_pause(s);
+}
+
+void server_pause_failover(struct server *s, bool pause)
+{
+    if (s->pause.failover == pause)
+        return;
+    s->pause.failover = pause;
+    if (pause)
+        server_update_attention(s);
+    else
         end_pause(s);
 }
 
@@ -240,7 +254,7 @@ static int64_t expire_timer(void *ctx)
 
 static void expire_some(struct server *s)
 {
-    if (s->expire_disabled || s->loading || s->is_replica || s->pause.until_ms != 0) {
+    if (s->expire_disabled || s->loading || s->is_replica || server_is_paused(s)) {
         s->expire_more = false;
         return;
     }
@@ -349,6 +363,8 @@ static bool turn_end(void *ctx)
     tracking_end_turn(s);
     if (s->replication->replicas != NULL)
         replication_feed(s);
+    if (failover_is_on(&s->replication->failover))
+        failover_step(s);
     clients_write(s);
     batch_end_turn(s);
     if (s->clients.closing != NULL)

@@ -91,6 +91,7 @@ struct server_clients {
 struct server_pause {
     int64_t until_ms; /* by the wall clock; 0: not paused */
     bool all;         /* everything, not just writes */
+    bool failover;    /* writes, until FAILOVER (failover.h) has come to an end */
 };
 
 struct command_stats {
@@ -232,6 +233,11 @@ void server_reset_stats(struct server *s); /* CONFIG RESETSTAT */
 /* CLIENT PAUSE until this time (wall clock), and its end. */
 void server_pause(struct server *s, int64_t until_ms, bool all);
 void server_unpause(struct server *s);
+void server_pause_failover(struct server *s, bool pause);
+static inline bool server_is_paused(const struct server *s)
+{
+    return s->pause.until_ms != 0 || s->pause.failover;
+}
 
 /* Recompute s->attention. */
 void server_update_attention(struct server *s);

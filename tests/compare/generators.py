@@ -44,7 +44,7 @@ LEFT_OUT = {
     **{name: "test_scripts" for name in ("EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL", "FCALL_RO", "SCRIPT LOAD", "SCRIPT EXISTS",
                                          "SCRIPT FLUSH", "SCRIPT KILL", "SCRIPT DEBUG", "SCRIPT HELP")},
     **{f"FUNCTION {name}": "test_scripts" for name in ("DELETE", "DUMP", "FLUSH", "HELP", "KILL", "LIST", "LOAD", "RESTORE", "STATS")},
-    **{name: "tests/replication" for name in ("PSYNC", "REPLCONF", "REPLICAOF", "ROLE", "SLAVEOF", "SYNC")},
+    **{name: "tests/replication" for name in ("FAILOVER", "PSYNC", "REPLCONF", "REPLICAOF", "ROLE", "SLAVEOF", "SYNC")},
     "SLOWLOG GET": "test_slowlog", "SLOWLOG LEN": "test_slowlog", "SLOWLOG RESET": "test_slowlog", "SLOWLOG HELP": "test_server",
     "LATENCY LATEST": "test_slowlog", "LATENCY HISTORY": "test_slowlog", "LATENCY RESET": "test_slowlog",
     "LATENCY GRAPH": "test_slowlog", "LATENCY DOCTOR": "test_slowlog", "LATENCY HISTOGRAM": "test_slowlog",
