@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "net/connection.h"
 
+#include <assert.h>
 #include <errno.h>
 
 #include "base/mem.h"
@@ -259,6 +260,18 @@ static enum connection_result write_tls(struct connection *c, size_t limit, size
         update_events(c);
     }
     return blocked || c->tls_write_wants_read ? CONNECTION_AGAIN : CONNECTION_OK;
+}
+
+size_t connection_send(struct connection *c, const struct slice *parts, int count)
+{
+    struct iovec vectors[VECTORS_MAX];
+    assert(count <= VECTORS_MAX && outbuf_is_empty(&c->out));
+    if (c->tls != NULL || c->write_blocked)
+        return 0;
+    for (int i = 0; i < count; i++)
+        vectors[i] = (struct iovec){(char *)(uintptr_t)parts[i].data, parts[i].size};
+    ssize_t n = socket_writev(c->source.fd, vectors, count);
+    return n > 0 ? (size_t)n : 0;
 }
 
 enum connection_result connection_write(struct connection *c, size_t limit, size_t *count)

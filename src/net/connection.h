@@ -110,8 +110,12 @@ static inline void connection_set_window(struct connection *c, const struct pars
     c->end = c->start + w->size;
 }
 
-/* Write pending output, `limit` bytes of it at most, until all is written or the socket takes no more;
- * then EPOLLOUT is waited for. *count is the number of bytes. */
+/* Write parts that are not in the output, which is empty; returns how many bytes the socket took, 0
+ * if it cannot take any now. A short write leaves it to connection_write to find out why. */
+size_t connection_send(struct connection *c, const struct slice *parts, int count);
+
+/* Write pending output, `limit` bytes of it at most, until all is written or the socket takes no
+ * more; then EPOLLOUT is waited for. *count is the number of bytes. */
 enum connection_result connection_write(struct connection *c, size_t limit, size_t *count);
 
 #endif

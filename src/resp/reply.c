@@ -138,19 +138,59 @@ void reply_bulk_int(struct reply *r, int64_t v)
     reply_bulk(r, slice_of(text, n));
 }
 
+/* Send what was gathered; what is not taken is copied, and so is then all that follows. */
+static void send_gathered(struct reply *r)
+{
+    struct reply_direct *d = r->direct;
+    size_t sent = d->send(r, d->parts, d->count);
+    for (int i = 0; i < d->count; i++) {
+        struct slice part = d->parts[i];
+        size_t skip = sent < part.size ? sent : part.size;
+        sent -= skip;
+        if (skip == part.size)
+            continue;
+        d->gathering = false;
+        outbuf_append(r->out, part.data + skip, part.size - skip);
+    }
+    d->count = 0;
+}
+
 void reply_bulk_begin(struct reply *r, uint64_t size)
 {
-    reply_header(r, '$', (int64_t)size);
+    struct reply_direct *d = r->direct;
+    if (size < REPLY_DIRECT_MIN || d == NULL || !outbuf_is_empty(r->out)) {
+        reply_header(r, '$', (int64_t)size);
+        return;
+    }
+    char *p = d->header;
+    *p++ = '$';
+    p += number_format_int64(p, (int64_t)size);
+    memcpy(p, "\r\n", 2);
+    d->parts[0] = slice_of(d->header, (size_t)(p + 2 - d->header));
+    d->count = 1;
+    d->gathering = true;
 }
 
 void reply_append(struct reply *r, struct slice bytes)
 {
-    outbuf_append(r->out, bytes.data, bytes.size);
+    struct reply_direct *d = r->direct;
+    if (d == NULL || !d->gathering) {
+        outbuf_append(r->out, bytes.data, bytes.size);
+        return;
+    }
+    d->parts[d->count++] = bytes;
+    if (d->count == REPLY_DIRECT_PARTS)
+        send_gathered(r);
 }
 
 void reply_bulk_end(struct reply *r)
 {
-    put(r, "\r\n", 2);
+    reply_append(r, slice_of("\r\n", 2));
+    if (r->direct == NULL || !r->direct->gathering)
+        return;
+    if (r->direct->count != 0)
+        send_gathered(r);
+    r->direct->gathering = false;
 }
 
 void reply_double(struct reply *r, double v)

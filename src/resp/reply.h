@@ -9,8 +9,11 @@
  * CLIENT REPLY OFF and SKIP: whoever mutes a client points `out` at a buffer that is thrown away, so
  * that no function here has to look; `muted` is for those who would rather not work for nothing.
  *
- * Strings are copied into the buffer. reply_bulk_begin announces a bulk string of a known size whose
- * bytes then follow by reply_append (for ropes).
+ * Strings are copied into the buffer. reply_bulk_begin announces a bulk string of a known size
+ * whose bytes then follow by reply_append (for ropes). When there are REPLY_DIRECT_MIN of them or
+ * more, and nothing waits in the buffer before them, they are not copied: reply_direct.send gives
+ * them to the socket where they lie, and only what it does not take is. So what is appended has to
+ * stay where it is until reply_bulk_end.
  */
 #ifndef HF_RESP_REPLY_H
 #define HF_RESP_REPLY_H
@@ -21,10 +24,26 @@
 #include "base/slice.h"
 #include "resp/outbuf.h"
 
+struct reply;
+
+/* The way past the buffer. One serves all of a thread's replies. */
+#define REPLY_DIRECT_MIN (256 * 1024)
+#define REPLY_DIRECT_PARTS 62
+struct reply_direct {
+    /* Sends at once what can be sent of the parts, in order; returns how many bytes. 0 also when
+     * the reply may not leave yet. */
+    size_t (*send)(struct reply *r, const struct slice *parts, int count);
+    bool gathering; /* between reply_bulk_begin and reply_bulk_end, until the socket is full */
+    int count;
+    struct slice parts[REPLY_DIRECT_PARTS];
+    char header[32];
+};
+
 struct reply {
     struct outbuf *out;
-    uint8_t protocol;     /* 2 or 3 */
-    bool muted;           /* CLIENT REPLY OFF/SKIP: write nothing */
+    struct reply_direct *direct; /* NULL: none */
+    uint8_t protocol;            /* 2 or 3 */
+    bool muted;                  /* CLIENT REPLY OFF/SKIP: write nothing */
     uint64_t error_count; /* errors written through it: EXEC and stats look at the difference */
     char last_error[64];  /* the first word of the last error ("WRONGTYPE"), for errorstats */
 };

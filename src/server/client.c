@@ -64,6 +64,26 @@ static void client_ready(struct loop_source *source, uint32_t events)
         batch_read(c->server, c);
 }
 
+/* A reply that is not held, of the client itself (not of a script, say). */
+static size_t send_direct(struct reply *r, const struct slice *parts, int count)
+{
+    struct client *c = (struct client *)(void *)((char *)r - offsetof(struct client, reply));
+    struct server *s = c->server;
+    if (r->out != &c->io.out || s->hold_replies || c->flags & CLIENT_CLOSING)
+        return 0;
+    size_t sent = connection_send(&c->io, parts, count);
+    s->stats.writes++;
+    s->stats.output_bytes += sent;
+    s->direct_bytes += sent;
+    c->output_bytes += sent;
+    return sent;
+}
+
+void clients_init(struct server *s)
+{
+    s->direct.send = send_direct;
+}
+
 /* Tell a connection that is not wanted why, as far as the socket takes it. */
 static void refuse(int fd, const char *error)
 {
@@ -121,7 +141,7 @@ static struct client *client_new(struct server *s, int fd, bool tls)
     }
     c->id = ++s->clients.next_id;
     c->db = &s->ks->dbs[0];
-    c->reply = (struct reply){.out = &c->io.out, .protocol = 2};
+    c->reply = (struct reply){.out = &c->io.out, .direct = &s->direct, .protocol = 2};
     c->put_off_last = &c->put_off_first;
     c->created_us = c->active_us = s->now_us;
     acl_become_default(c);

@@ -91,6 +91,8 @@ struct client {
     bool tls_listed;
 };
 
+/* Before the first: how large replies reach them without a copy. */
+void clients_init(struct server *s);
 void client_accept(struct server *s, int fd, bool tls);
 /* A connection that this server has made, and what was received on it already. NULL: the loop does not
  * take it; it is closed. */

@@ -323,7 +323,8 @@ static __attribute__((noinline)) void note_large(struct client *c, const struct 
         for (int i = 0; i < call->argc; i++)
             request += call->argv[i].size;
     }
-    size_t now = outbuf_size(&c->io.out);
+    size_t now = outbuf_size(&c->io.out) + c->server->direct_bytes;
+    c->server->direct_bytes = 0;
     if (command->flags & COMMAND_SKIP_SLOWLOG)
         return;
     command_log_note(c, command, COMMAND_LOG_REQUEST, call->argv, call->argc, request);
@@ -383,7 +384,7 @@ void dispatch_call(struct client *c, struct call *call, const struct command *co
     if (__builtin_expect(took >= s->slow_cycles, 0))
         note_slow(c, call, command, took);
     if (__builtin_expect(c->io.out.last != block || call->request.size - 1 >= LARGE_REQUEST ||
-                             s->log_small,
+                             s->log_small || s->direct_bytes != 0,
                          0))
         note_large(c, call, command, output);
     stats->cycles += took;

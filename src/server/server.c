@@ -414,6 +414,7 @@ struct server *server_new(struct config *config)
     s->hold = hold_new(s);
     durability_init(s);
     replication_init(s);
+    clients_init(s);
     s->clients.write_last = &s->clients.write_first;
     s->stats.commands = mem_zalloc((size_t)command_count * sizeof(*s->stats.commands));
     server_update_clock(s);

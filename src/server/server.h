@@ -169,6 +169,8 @@ struct server {
     struct metrics_listener *metrics; /* metrics-port: server/metrics_listener.h */
     struct scripting *scripting; /* server/scripting.h */
     struct migrate_cache *migrate; /* connections that MIGRATE has made: server/migrate.h */
+    struct reply_direct direct;    /* large strings go to their client without a copy */
+    size_t direct_bytes;           /* of the command that is executed: sent so */
     struct call_hooks hooks;
     char run_id[41];
     int64_t now_us; /* the monotonic clock at the beginning of the turn */

@@ -98,3 +98,35 @@ def test_given_up(server):
         time.sleep(0.05)
     time.sleep(0.05)
     assert c("GET", "k") == b"old"
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_replies(server, durable):
+    """Large replies leave without a copy when they can; what a client sees is the same: in a pipeline whose reader is slow while others
+    change the value, in a transaction, in parts, muted, and held for the log."""
+    c, other, admin = server.raw(), server.raw(), server.client()
+    if durable:
+        admin.config_set("appendfsync", "always")
+        admin.config_set("appendonly", "yes")
+        while admin.info("persistence")["log_state"] != "on":
+            time.sleep(0.02)
+    first, second = value(3000000), value(3000001)
+    c("SET", "k", first)
+    c.send(request("GET", "k") * 5 + request("STRLEN", "k"))
+    time.sleep(0.1)
+    other("SET", "k", second)
+    other("SETRANGE", "k", 5, "changed")
+    second = second[:5] + b"changed" + second[12:]
+    assert [c.read() for _ in range(6)] == [first] * 5 + [3000000]
+    assert c("GET", "k") == second
+    assert c("GETRANGE", "k", 1000, 1999999) == second[1000:2000000]
+    c("MULTI")
+    c("GET", "k")
+    c("GETRANGE", "k", 1, -1)
+    assert c("EXEC") == [second, second[1:]]
+    c.send(request("CLIENT", "REPLY", "SKIP") + request("GET", "k") + request("PING"))
+    assert c.read() == "PONG"
+    assert c("EVAL", "return {redis.call('GET', KEYS[1])}", 1, "k") == [second]
+    before = admin.info("stats")["total_net_output_bytes"]
+    assert c("GETSET", "k", "short") == second and c("GET", "k") == b"short"
+    assert admin.info("stats")["total_net_output_bytes"] - before >= len(second)

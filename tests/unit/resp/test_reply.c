@@ -258,12 +258,78 @@ static void test_outbuf_random(void **state)
     }
 }
 
+/* A socket that takes as many bytes as it has room for. */
+struct socket {
+    struct output output;
+    char *taken;
+    size_t size, room;
+};
+
+static size_t take(struct reply *r, const struct slice *parts, int count)
+{
+    struct socket *s = (struct socket *)(void *)((char *)r - offsetof(struct socket, output.reply));
+    size_t sent = 0;
+    for (int i = 0; i < count; i++) {
+        size_t n = parts[i].size < s->room ? parts[i].size : s->room;
+        memcpy(s->taken + s->size, parts[i].data, n);
+        s->size += n;
+        s->room -= n;
+        sent += n;
+    }
+    return sent;
+}
+
+/* Large strings go past the buffer as far as the socket takes them, wherever it stops, and only
+ * when nothing waits before them; what was taken and what is left are the reply. */
+static void test_direct(void **state)
+{
+    (void)state;
+    enum { RUN = 3000, RUNS = 100, SIZE = RUN * RUNS };
+    static const size_t rooms[] = {
+        0,        1,        8,        9,         10,        RUN + 9, 61 * RUN + 9, 61 * RUN + 10,
+        62 * RUN, SIZE + 8, SIZE + 9, SIZE + 10, SIZE + 11, 2 * SIZE};
+    char *bytes = mem_alloc(SIZE), *wanted = mem_alloc(2 * SIZE + 100);
+    for (size_t i = 0; i < SIZE; i++)
+        bytes[i] = (char)(i * 7 + i / 251);
+    for (size_t i = 0; i < sizeof(rooms) / sizeof(rooms[0]); i++) {
+        struct reply_direct direct = {.send = take};
+        struct socket s = {.taken = mem_alloc(2 * SIZE + 100), .room = rooms[i]};
+        begin(&s.output, 2);
+        s.output.reply.direct = &direct;
+        size_t end = 0;
+        for (int round = 0; round < 2; round++) {
+            reply_bulk_begin(&s.output.reply, SIZE);
+            for (size_t at = 0; at < SIZE; at += RUN)
+                reply_append(&s.output.reply, slice_of(bytes + at, RUN));
+            reply_bulk_end(&s.output.reply);
+            reply_int(&s.output.reply, round);
+            memcpy(wanted + end, "$300000\r\n", 9);
+            memcpy(wanted + end + 9, bytes, SIZE);
+            memcpy(wanted + end + 9 + SIZE, "\r\n:", 3);
+            wanted[end + SIZE + 12] = (char)('0' + round);
+            memcpy(wanted + end + SIZE + 13, "\r\n", 2);
+            end += SIZE + 15;
+        }
+        /* The second one waits behind the number. */
+        assert_int_equal(s.size, rooms[i] < SIZE + 11 ? rooms[i] : SIZE + 11);
+        size_t left;
+        char *rest = drain(&s.output.out, SIZE_MAX, &left);
+        assert_int_equal(s.size + left, end);
+        assert_memory_equal(s.taken, wanted, s.size);
+        assert_memory_equal(rest, wanted + s.size, left);
+        mem_free(rest);
+        mem_free(s.taken);
+    }
+    mem_free(bytes);
+    mem_free(wanted);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_resp2),     cmocka_unit_test(test_resp3),
-        cmocka_unit_test(test_errors),    cmocka_unit_test(test_deferred),
-        cmocka_unit_test(test_outbuf_random),
+        cmocka_unit_test(test_resp2),         cmocka_unit_test(test_resp3),
+        cmocka_unit_test(test_errors),        cmocka_unit_test(test_deferred),
+        cmocka_unit_test(test_outbuf_random), cmocka_unit_test(test_direct),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
