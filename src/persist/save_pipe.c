@@ -20,6 +20,8 @@
 #define TASK_BITS_MAX 20
 #define BLOCKS_PER_WORKER 12
 #define TASKS_PER_WORKER 4
+/* Of a delta: segments at once, as most have nothing to give. */
+#define DELTA_SEGMENTS 32
 
 struct task {
     struct save_block *first, *last;
@@ -45,6 +47,7 @@ struct save_pipe {
     const struct save_options *options;
     struct save_counters *counters;
     uint32_t lru_now;
+    int mark; /* that changes are told from; -1: everything is saved */
     bool polite;
 
     pthread_mutex_t lock;
@@ -196,6 +199,7 @@ static void end_task(struct worker *w, uint64_t first)
     if (w->task == p->head)
         pthread_cond_signal(&p->for_writer);
     pthread_mutex_unlock(&p->lock);
+    __atomic_fetch_add(&p->counters->tasks_done, 1, __ATOMIC_RELAXED);
     if (part_done)
         snapshot_note_done(p->snapshot, w->db, part, part);
 }
@@ -221,6 +225,11 @@ static void begin_chunk(struct worker *w)
     w->in_chunk = true;
     w->chunk_start = written(w);
     w->chunk_keys = 0;
+    if (w->pipe->mark >= 0) {
+        rdb_write_u8(&w->writer, RDB_OP_SELECTDB);
+        rdb_write_length(&w->writer, (uint64_t)w->db);
+        return;
+    }
     /* The numbers are of the whole database: who reads the file in one go makes room once. */
     rdb_save_select(&w->writer, w->db, db->table.count, db->expires);
 }
@@ -271,14 +280,24 @@ static bool save_item(void *ctx, void *item)
     return !w->writer.failed;
 }
 
+/* The next few segments of the range. Returns where to go on. */
+static uint64_t save_some(struct worker *w, uint64_t first, uint64_t last, bool *done)
+{
+    const struct save_pipe *p = w->pipe;
+    const struct table *table = &p->snapshot->dbs[w->db].table;
+    if (p->mark < 0)
+        return table_walk(table, first, last, 1, save_item, w, done);
+    return table_walk_changed(table, (unsigned)p->mark, p->snapshot->marks[p->mark], first, last,
+                              DELTA_SEGMENTS, save_item, w, done);
+}
+
 static void run_task(struct worker *w, uint64_t first, uint64_t last)
 {
     struct save_pipe *p = w->pipe;
-    const struct table *table = &p->snapshot->dbs[w->db].table;
     uint32_t part = epoch_part_of(first), last_part = epoch_part_of(last);
     bool done = false;
     while (!done && !w->writer.failed && !is_stopped(p)) {
-        first = table_walk(table, first, last, 1, save_item, w, &done);
+        first = save_some(w, first, last, &done);
         report(w);
         if (!w->writer.failed && !is_stopped(p))
             note_parts(w, first, done, &part, last_part);
@@ -391,7 +410,9 @@ bool save_pipe_start(struct save_pipe **result, struct snapshot *snapshot,
     p->counters = counters;
     p->lru_now = lru_now;
     p->polite = polite;
+    p->mark = options->since ? snapshot_mark_of(snapshot, options->since) : -1;
     plan(p, bytes_per_key);
+    __atomic_store_n(&counters->tasks_total, p->count, __ATOMIC_RELAXED);
     uint64_t wanted = (uint64_t)options->threads;
     if (wanted > p->count)
         wanted = p->count ? p->count : 1;

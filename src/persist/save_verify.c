@@ -10,6 +10,7 @@
 #include "base/crc.h"
 #include "base/mem.h"
 #include "os/process.h"
+#include "persist/chain/link.h"
 
 /* Chunks up to this are read into memory and decoded by the helpers; longer ones, which hold a value
  * that is large by itself, are decoded as they are read. */
@@ -78,6 +79,8 @@ struct found {
     uint64_t keys;
     uint64_t selects;
     uint64_t db; /* of the last SELECTDB */
+    bool gone_allowed; /* in the header of a delta */
+    uint64_t deleted;
     bool ended;  /* EOF was read: what is left is the checksum */
 };
 
@@ -96,6 +99,10 @@ static bool check_record(struct rdb_reader *r, struct rdb_loader *l, struct foun
     struct rdb_string s;
     if (!rdb_read_u8(r, &code))
         return false;
+    if (found->gone_allowed && code >= LINK_DELETED && code <= LINK_SWAPPED) {
+        found->deleted += code == LINK_DELETED;
+        return rdb_read_string(r, &s);
+    }
     switch (code) {
     case RDB_OP_EOF:
         found->ended = true;
@@ -317,17 +324,18 @@ static bool read_piece(struct verify *v, const struct save_chunk *chunk, struct 
 static bool check_header(struct verify *v, struct rdb_loader *l, uint64_t *crc, struct error *err)
 {
     struct rdb_reader r;
-    struct found found = {0};
+    bool delta = v->options->since != 0;
+    struct found found = {.gone_allowed = delta};
     const unsigned char *p;
     char magic[16];
-    snprintf(magic, sizeof(magic), "REDIS%04d", v->options->version);
+    snprintf(magic, sizeof(magic), "%s%04d", delta ? LINK_MAGIC : "REDIS", v->options->version);
     begin_stream(v, &r, v->f->chunks_begin, err);
     bool ok = rdb_read_bytes(&r, 9, &p);
     if (ok && memcmp(p, magic, 9) != 0)
         ok = rdb_fail(&r, ERROR_CORRUPT, "the header is not what was written");
     while (ok && rdb_reader_left(&r) > 0)
         ok = check_record(&r, l, &found);
-    if (ok && (found.ended || found.keys))
+    if (ok && (found.ended || found.keys || found.deleted != v->f->deleted))
         ok = rdb_fail(&r, ERROR_CORRUPT, "the header is not what was written");
     *crc = rdb_reader_crc(&r);
     rdb_reader_deinit(&r);
@@ -389,14 +397,6 @@ static bool read_all(struct verify *v, struct error *err)
     return ok;
 }
 
-static void hex_digest(EVP_MD_CTX *sha, char text[65])
-{
-    unsigned char digest[32];
-    EVP_DigestFinal_ex(sha, digest, NULL);
-    for (int i = 0; i < 32; i++)
-        snprintf(text + 2 * i, 3, "%02x", digest[i]);
-}
-
 bool save_verify(const struct save_written *f, const struct save_options *options,
                  struct os_polite *polite, struct save_counters *counters, uint64_t *done,
                  char sha256[65], struct error *err)
@@ -426,7 +426,7 @@ bool save_verify(const struct save_written *f, const struct save_options *option
     }
     ok = ok && started > 0 && read_all(&v, err);
     if (ok)
-        hex_digest(v.sha, sha256);
+        link_sum_end(v.sha, sha256);
 
     pthread_mutex_lock(&v.lock);
     v.over = true;

@@ -34,6 +34,7 @@ struct save_written {
     struct save_chunk *chunks; /* one behind the other */
     size_t chunk_count;
     uint64_t chunks_begin, chunks_end; /* offsets: before it the header, after it the index and EOF */
+    uint64_t deleted;                  /* of a delta: keys named as deleted in the header */
 };
 
 /* In the calling thread, which yields by `polite` unless it is NULL. *done counts the bytes (atomic).
