@@ -85,12 +85,16 @@ static bool write_all(struct os_file *f, int64_t offset, const void *data, size_
         int fault = before(OS_OP_WRITE, &allowed);
         ssize_t n = 0;
         char *wrong = NULL;
+        const char *from = p;
         if (fault == OS_FAULT_GARBLE) {
             fault = 0;
-            wrong = mem_dup(p, size);
-            wrong[size / 2] ^= 1;
+            wrong = mem_alloc(size + 4096);
+            /* As far from a page's begin as the original: O_DIRECT asks for that. */
+            size_t shift = ((uintptr_t)p - (uintptr_t)wrong) % 4096;
+            memcpy(wrong + shift, p, size);
+            wrong[shift + size / 2] ^= 1;
+            from = wrong + shift;
         }
-        const char *from = wrong ? wrong : p;
         if (!fault || allowed < size) { /* a failing call may have done a part */
             uint64_t at = (uint64_t)offset;
             if (offset < 0 && faults_active())

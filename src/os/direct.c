@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "os/direct.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+/* Of the buffer, of offsets and of sizes: a multiple of the blocks of all disks. */
+#define ALIGNMENT 4096U
+
+size_t os_direct_bytes = OS_DIRECT_BYTES;
+
+static bool set_past_cache(struct os_file *f, bool on)
+{
+    int flags = fcntl(f->fd, F_GETFL);
+    if (flags < 0)
+        return false;
+    int wanted = on ? flags | O_DIRECT : flags & ~O_DIRECT;
+    return wanted == flags || fcntl(f->fd, F_SETFL, wanted) == 0;
+}
+
+void os_direct_begin(struct os_direct *d, struct os_file *f, bool past_cache)
+{
+    *d = (struct os_direct){.file = f, .size = os_direct_bytes};
+    d->past_cache = set_past_cache(f, past_cache) && past_cache;
+    d->memory = mem_alloc(d->size + ALIGNMENT);
+    d->buffer = d->memory + (ALIGNMENT - (uintptr_t)d->memory % ALIGNMENT) % ALIGNMENT;
+}
+
+void os_direct_end(struct os_direct *d)
+{
+    mem_free(d->memory);
+    d->memory = d->buffer = NULL;
+}
+
+/* Some file systems allow the flag and refuse the call. */
+static bool give_up_direct(struct os_direct *d, const struct error *err)
+{
+    if (!d->past_cache || err->os_errno != EINVAL || !set_past_cache(d->file, false))
+        return false;
+    d->past_cache = false;
+    return true;
+}
+
+static bool write_buffer(struct os_direct *d, struct error *err)
+{
+    size_t size = d->used;
+    d->used = 0;
+    if (size == 0 || os_file_write(d->file, d->buffer, size, err))
+        return true;
+    return give_up_direct(d, err) && os_file_write(d->file, d->buffer, size, err);
+}
+
+bool os_direct_write(struct os_direct *d, const void *data, size_t size, struct error *err)
+{
+    const char *p = data;
+    while (size > 0) {
+        size_t part = d->size - d->used;
+        if (part > size)
+            part = size;
+        memcpy(d->buffer + d->used, p, part);
+        d->used += part;
+        p += part;
+        size -= part;
+        if (d->used == d->size && !write_buffer(d, err))
+            return false;
+    }
+    return true;
+}
+
+bool os_direct_flush(struct os_direct *d, struct error *err)
+{
+    /* The rest is no whole number of blocks: it goes through the cache. */
+    if (d->past_cache && !set_past_cache(d->file, false))
+        return error_set_errno(err, errno, "cannot write to %s", d->file->path);
+    d->past_cache = false;
+    return write_buffer(d, err);
+}
+
+static bool fill_buffer(struct os_direct *d, uint64_t at, struct error *err)
+{
+    d->at = at - at % ALIGNMENT;
+    d->used = 0;
+    if (os_file_read_at(d->file, d->at, d->buffer, d->size, &d->used, err))
+        return true;
+    return give_up_direct(d, err) &&
+           os_file_read_at(d->file, d->at, d->buffer, d->size, &d->used, err);
+}
+
+bool os_direct_read(struct os_direct *d, uint64_t at, void *data, size_t size, size_t *got,
+                    struct error *err)
+{
+    if ((at < d->at || at >= d->at + d->used) && !fill_buffer(d, at, err))
+        return false;
+    *got = 0;
+    if (at < d->at + d->used) {
+        size_t there = (size_t)(d->at + d->used - at);
+        *got = there < size ? there : size;
+        memcpy(data, d->buffer + (at - d->at), *got);
+    }
+    return true;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Large files past the page cache (O_DIRECT): written once from the beginning to the end, or read
+ * back. Nothing of them displaces what others have in the cache, no dirty pages pile up whose flush
+ * holds up everybody, and the kernel allocates, copies and frees no pages: going through the cache
+ * cost a save more processor time than all the rest of it. The bytes pass through one aligned
+ * buffer, of which whole blocks go to the disk. Where the file system cannot do it, or it is not
+ * wanted, the same calls go through the cache.
+ *
+ * Not durable by itself: os_file_sync after os_direct_flush is what makes it so.
+ */
+#ifndef HF_OS_DIRECT_H
+#define HF_OS_DIRECT_H
+
+#include "os/file.h"
+
+/* Larger calls gain little, and hold a processor for longer without being interrupted. */
+#define OS_DIRECT_BYTES (512U << 10)
+/* So large are the buffers that are begun from now on. For tests that fail each call in turn: a
+ * multiple of 4096. */
+extern size_t os_direct_bytes;
+
+struct os_direct {
+    struct os_file *file;
+    bool past_cache;
+    char *memory, *buffer; /* what was allocated, and where it is aligned */
+    size_t size, used;     /* bytes that it has room for, and that are in it */
+    uint64_t at;           /* reading: the file's offset of the buffer */
+};
+
+/* For one of both: writing at the position of a file that is empty, or reading. The file must stay
+ * open; several may read the same file, each by a struct of its own, with the same past_cache. */
+void os_direct_begin(struct os_direct *d, struct os_file *f, bool past_cache);
+void os_direct_end(struct os_direct *d);
+
+bool os_direct_write(struct os_direct *d, const void *data, size_t size, struct error *err);
+/* What is in the buffer goes to the file; nothing may be written afterwards. */
+bool os_direct_flush(struct os_direct *d, struct error *err);
+
+/* Up to `size` bytes at the offset `at`; *got is 0 at the end of the file only. */
+bool os_direct_read(struct os_direct *d, uint64_t at, void *data, size_t size, size_t *got,
+                    struct error *err);
+
+#endif
