@@ -289,6 +289,11 @@ void rdb_writer_deinit(struct rdb_writer *w)
     w->lzf = NULL;
 }
 
+void rdb_writer_forget_luck(struct rdb_writer *w)
+{
+    memset(w->lzf_luck, 0, sizeof(w->lzf_luck));
+}
+
 bool rdb_writer_flush(struct rdb_writer *w)
 {
     if (w->failed || !w->flush || w->used == 0)
@@ -408,6 +413,18 @@ void rdb_write_int(struct rdb_writer *w, int64_t v)
     rdb_write_bytes(w, text, size);
 }
 
+static void note_miss(struct rdb_writer *w, unsigned class)
+{
+    if (w->lzf_luck[class].misses < RDB_LZF_MISSES) {
+        w->lzf_luck[class].misses++;
+        return;
+    }
+    unsigned next = w->lzf_luck[class].skip_next * 2U + 1;
+    if (next > RDB_LZF_SKIP_MOST)
+        next = RDB_LZF_SKIP_MOST;
+    w->lzf_luck[class].skip = w->lzf_luck[class].skip_next = (uint8_t)next;
+}
+
 static bool write_compressed(struct rdb_writer *w, struct slice s)
 {
     if (s.size > UINT32_MAX)
@@ -419,9 +436,17 @@ static bool write_compressed(struct rdb_writer *w, struct slice s)
         w->lzf = mem_alloc(room);
         w->lzf_capacity = room;
     }
-    unsigned packed = lzf_compress(s.data, (unsigned)s.size, w->lzf, (unsigned)room);
-    if (packed == 0)
+    unsigned class = 31 - (unsigned)__builtin_clz((unsigned)s.size);
+    if (w->lzf_luck[class].skip > 0) {
+        w->lzf_luck[class].skip--;
         return false;
+    }
+    unsigned packed = lzf_compress(s.data, (unsigned)s.size, w->lzf, (unsigned)room);
+    if (packed == 0) {
+        note_miss(w, class);
+        return false;
+    }
+    w->lzf_luck[class].misses = w->lzf_luck[class].skip_next = 0;
     rdb_write_u8(w, 0xc3);
     rdb_write_length(w, packed);
     rdb_write_length(w, s.size);

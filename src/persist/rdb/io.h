@@ -99,6 +99,8 @@ bool rdb_read_string(struct rdb_reader *r, struct rdb_string *s);
 
 /* Writing --------------------------------------------------------------------------------------- */
 
+#define RDB_LZF_CLASSES 32
+
 struct rdb_writer {
     char *buffer;
     size_t used, capacity;
@@ -114,12 +116,24 @@ struct rdb_writer {
     int version;   /* 9 .. 12: what may be used */
     char *lzf;     /* room for a compressed string */
     size_t lzf_capacity;
+    /* Trying to compress what does not compress costs many times what writing it does. After
+     * RDB_LZF_MISSES tries in a row without a gain the next strings of about that size (a class for
+     * each doubling) are taken as they are, more of them after each further miss, up to
+     * RDB_LZF_SKIP_MOST; a gain puts everything back. */
+    struct {
+        uint8_t misses, skip;
+        uint8_t skip_next; /* how many after the next miss */
+    } lzf_luck[RDB_LZF_CLASSES];
 };
+#define RDB_LZF_MISSES 16
+#define RDB_LZF_SKIP_MOST 63
 
 void rdb_writer_init(struct rdb_writer *w, size_t capacity, bool (*flush)(void *, const void *, size_t),
                      void *ctx);
 void rdb_writer_deinit(struct rdb_writer *w);
 bool rdb_writer_flush(struct rdb_writer *w);
+/* What follows is compressed as it would be at the beginning of a file, whatever was before. */
+void rdb_writer_forget_luck(struct rdb_writer *w);
 /* The checksum of everything written so far. */
 uint64_t rdb_writer_crc(const struct rdb_writer *w);
 

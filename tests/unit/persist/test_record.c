@@ -93,11 +93,61 @@ static void test_cuts(void **state)
     }
 }
 
+static uint64_t next_random(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
+static size_t write_value(struct rdb_writer *w, uint64_t *random, bool compressible)
+{
+    char value[200];
+    size_t before = w->used;
+    for (size_t i = 0; i < sizeof(value); i++)
+        value[i] = compressible ? 'x' : (char)next_random(random);
+    rdb_write_string(w, slice_of(value, sizeof(value)));
+    return w->used - before;
+}
+
+/* Strings that do not compress are soon taken as they are; what compresses among them is found again
+ * after a bounded number of strings and from then on always compressed; other sizes are not affected;
+ * and after rdb_writer_forget_luck the same strings give the same bytes. */
+static void test_compression_luck(void **state)
+{
+    (void)state;
+    struct rdb_writer w;
+    uint64_t random = 88172645463325252U;
+    rdb_writer_init(&w, 1 << 20, NULL, NULL);
+    w.compress = true;
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(write_value(&w, &random, false), 202);
+    int missed = 0;
+    while (write_value(&w, &random, true) == 202)
+        missed++;
+    assert_true(missed > 0 && missed <= RDB_LZF_SKIP_MOST);
+    for (int i = 0; i < 100; i++) {
+        assert_true(write_value(&w, &random, true) < 100);
+        if (i % 2)
+            assert_int_equal(write_value(&w, &random, false), 202);
+    }
+    for (int i = 0; i < 100; i++)
+        write_value(&w, &random, false);
+    size_t before = w.used;
+    rdb_write_string(&w, SLICE("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"));
+    assert_true(w.used - before < 20);
+    rdb_writer_forget_luck(&w);
+    assert_true(write_value(&w, &random, true) < 100);
+    rdb_writer_deinit(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_records),
         cmocka_unit_test(test_cuts),
+        cmocka_unit_test(test_compression_luck),
     };
     hash_key_init(NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
