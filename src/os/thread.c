@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "os/process.h"
 
 struct start {
     const char *name;
@@ -44,8 +45,8 @@ bool os_thread_start(pthread_t *thread, const char *name, void (*run)(void *arg)
     return true;
 }
 
-#define COMPETING_NICE 10
 #define COMPETING_SLICE_NS 100000
+#define REST_MOST_US 20000
 
 static int64_t cpu_us(void)
 {
@@ -64,43 +65,54 @@ struct thread_scheduling {
 };
 
 /* All of it is a wish: a system that does not grant it runs the thread as it runs the others. While
- * it competes it asks for short time slices (since Linux 6.12), as others wait for their end. */
-static void set_scheduling(bool yielding, int nice)
+ * it competes it asks for short time slices (since Linux 6.12): who does so is let in sooner. */
+static void set_scheduling(bool yielding)
 {
     struct thread_scheduling how = {.size = sizeof(how),
                                     .policy = yielding ? SCHED_IDLE : SCHED_OTHER,
-                                    .nice = nice,
                                     .slice_ns = COMPETING_SLICE_NS};
     syscall(SYS_sched_setattr, 0, &how, 0);
 }
 
-static void set_yielding(struct os_polite *p, bool yielding)
+static void look_again(struct os_polite *p, bool yielding)
 {
+    if (p->yielding != yielding)
+        set_scheduling(yielding);
     p->yielding = yielding;
-    set_scheduling(yielding, yielding ? 0 : COMPETING_NICE);
+    p->wall_us = clock_monotonic_us();
+    p->cpu_us = p->burst_us = cpu_us();
 }
 
 void os_polite_begin(struct os_polite *p)
 {
-    p->ended = false;
-    p->wall_us = clock_monotonic_us();
-    p->cpu_us = cpu_us();
-    set_yielding(p, true);
+    *p = (struct os_polite){0};
+    look_again(p, true);
+}
+
+/* The longer the burst was, the longer the rest. */
+static void rest_after_burst(struct os_polite *p)
+{
+    int64_t ran = cpu_us() - p->burst_us;
+    if (ran < POLITE_BURST_US)
+        return;
+    int64_t rest = ran * POLITE_REST_US / POLITE_BURST_US;
+    os_sleep_us(rest < REST_MOST_US ? rest : REST_MOST_US);
+    p->burst_us = cpu_us();
 }
 
 void os_polite_check(struct os_polite *p)
 {
-    int64_t wall = clock_monotonic_us();
-    if (p->ended || wall - p->wall_us < POLITE_INTERVAL_US)
+    if (p->ended)
         return;
-    int64_t cpu = cpu_us();
-    bool starved = (double)(cpu - p->cpu_us) < POLITE_LEAST_SHARE * (double)(wall - p->wall_us);
-    /* A turn of competing is followed by one of yielding. */
-    bool yielding = !(p->yielding && starved);
-    if (yielding != p->yielding)
-        set_yielding(p, yielding);
-    p->wall_us = wall;
-    p->cpu_us = cpu;
+    int64_t since = clock_monotonic_us() - p->wall_us;
+    if (!p->yielding) {
+        rest_after_burst(p);
+        if (since >= POLITE_COMPETE_US)
+            look_again(p, true);
+    } else if (since >= POLITE_YIELD_US) {
+        double got = (double)(cpu_us() - p->cpu_us);
+        look_again(p, got >= POLITE_LEAST_SHARE * (double)since);
+    }
 }
 
 void os_polite_end(struct os_polite *p)
@@ -109,5 +121,5 @@ void os_polite_end(struct os_polite *p)
         return;
     p->ended = true;
     p->yielding = false;
-    set_scheduling(false, 0);
+    set_scheduling(false);
 }
