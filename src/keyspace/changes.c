@@ -65,8 +65,10 @@ int changes_begin(struct keyspace *ks)
             continue;
         /* One that no other mark has had. */
         *mark = (struct change_mark){.since = ks->epoch.now++};
-        for (int d = 0; d < ks->db_count; d++)
+        for (int d = 0; d < ks->db_count; d++) {
             mark->keys += ks->dbs[d].table.count;
+            ks->dbs[d].changes[i].origin = d;
+        }
         epoch_set_mark(&ks->epoch, (unsigned)i, mark->since);
         return i;
     }

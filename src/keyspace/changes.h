@@ -13,9 +13,11 @@
  * There are two marks. Who writes the delta from A to B sets the second one at B, and ends the first
  * when the delta is proven, or the second when it has failed: the next delta is then one from A again.
  *
- * A database that was emptied has all its keys as changed and none as deleted. The mark is *lost*,
- * and the next snapshot has to be a full one, when databases were swapped and when more was deleted
- * than is worth remembering: a quarter of the keys, or names of CHANGES_DELETED_BYTES.
+ * A database that was emptied has all its keys as changed and none as deleted. When databases are
+ * swapped what is known of their changes goes with their contents, and `origin` says where these were
+ * at the mark. The mark is *lost*, and the next snapshot has to be a full one, when data was loaded and
+ * when more was deleted than is worth remembering: a quarter of the keys, or names of
+ * CHANGES_DELETED_BYTES.
  *
  * Everything here is the executor's, but for snapshot_mark_of and snapshot_deleted: any thread.
  */
@@ -47,6 +49,7 @@ struct deleted_list {
 /* Of one database and one mark. */
 struct db_changes {
     struct deleted_list deleted;
+    int origin;   /* the database that had at the mark what this one was made from */
     bool emptied; /* all that is there has been put in since */
 };
 

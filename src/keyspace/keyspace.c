@@ -182,7 +182,6 @@ void keyspace_swap(struct keyspace *ks, int a, int b)
 {
     if (a == b)
         return;
-    changes_lose(ks, "databases have been swapped since the last one");
     struct db *x = &ks->dbs[a], *y = &ks->dbs[b];
     struct table table = x->table;
     uint64_t expires = x->expires, cursor = x->expire_cursor;
@@ -192,6 +191,11 @@ void keyspace_swap(struct keyspace *ks, int a, int b)
     y->table = table;
     y->expires = expires;
     y->expire_cursor = cursor;
+    for (int i = 0; i < EPOCH_MARKS; i++) {
+        struct db_changes changes = x->changes[i];
+        x->changes[i] = y->changes[i];
+        y->changes[i] = changes;
+    }
     x->flush_count++;
     y->flush_count++;
 }

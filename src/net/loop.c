@@ -35,6 +35,8 @@ struct loop {
     void (*turn_begin)(void *ctx);
     bool (*turn_end)(void *ctx);
     void *hook_ctx;
+    void (*turn_middle)(void *ctx);
+    int middle_from; /* how many events a turn with a middle has at least */
     int event_count; /* fetched, and which is being handled: for loop_remove */
     int event_index;
     struct epoll_event events[EVENTS_MAX];
@@ -201,6 +203,12 @@ void loop_set_hooks(struct loop *loop, void (*turn_begin)(void *ctx), bool (*tur
     loop->hook_ctx = ctx;
 }
 
+void loop_set_middle(struct loop *loop, int from, void (*turn_middle)(void *ctx))
+{
+    loop->middle_from = from > 1 ? from : 2;
+    loop->turn_middle = turn_middle;
+}
+
 static int wait_ms(const struct loop *loop, int64_t max_wait_ms)
 {
     if (loop->more)
@@ -225,7 +233,10 @@ void loop_turn(struct loop *loop, int64_t max_wait_ms)
     if (loop->turn_begin != NULL)
         loop->turn_begin(loop->hook_ctx);
     loop->event_count = n;
+    int middle = loop->turn_middle != NULL && n >= loop->middle_from ? n / 2 : n;
     for (int i = 0; i < n; i++) {
+        if (i == middle && loop->turn_middle != NULL)
+            loop->turn_middle(loop->hook_ctx);
         struct loop_source *source = loop->events[i].data.ptr;
         loop->event_index = i;
         if (source != NULL)

@@ -50,6 +50,10 @@ void loop_wake(struct loop *loop);
 void loop_set_hooks(struct loop *loop, void (*turn_begin)(void *ctx), bool (*turn_end)(void *ctx),
                     void *ctx);
 
+/* Have a turn with at least `from` ready sources call this function when half of them are handled: what
+ * they have begun goes on beside the others. NULL: none does, as at first. */
+void loop_set_middle(struct loop *loop, int from, void (*turn_middle)(void *ctx));
+
 void loop_turn(struct loop *loop, int64_t max_wait_ms); /* -1: as long as it takes */
 /* Within a turn: what is ready at once is told, and nothing else is done. */
 void loop_poll(struct loop *loop);

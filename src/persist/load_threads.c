@@ -138,6 +138,8 @@ static void builder_init(struct builder *b)
     epoch_init(&b->epoch, false);
     b->epoch.now = b->job->ks->epoch.now;
     b->loader = rdb_loader_new(&b->epoch, &b->job->ks->limits);
+    /* Whatever is wrong, the one thread that then reads the file again says where. */
+    rdb_loader_set_bulk(b->loader, true);
 }
 
 static struct pair_block *block_new(struct pair_block *before)

@@ -9,6 +9,7 @@
  */
 #include "persist/save_job.h"
 
+#include <openssl/evp.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,13 +22,18 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "keyspace/libraries.h"
-#include "os/direct.h"
 #include "os/file.h"
 #include "os/process.h"
 #include "os/thread.h"
+#include "persist/chain/link.h"
 #include "persist/save_pipe.h"
 #include "persist/save_verify.h"
 
+/* With incremental_sync the disk begins to write after so many bytes, so that the sync at the end has
+ * little left to do and other writers of the disk are not held up by one long flush; what lies further
+ * back is on the disk by then, and leaves the page cache. */
+#define WRITEBACK_STEP (4U << 20)
+#define CACHE_KEPT (32U << 20)
 #define WATCH_INTERVAL_MS 20
 #define META_BUFFER (64 * 1024)
 
@@ -39,6 +45,7 @@ struct save_job {
     size_t used_memory;
     uint64_t keys_total;
     char temporary[300];
+    int mark;        /* of a delta: changes are told from it; else -1 */
     bool background; /* its threads yield to the executor */
     void (*wake)(void *ctx);
     void *wake_ctx;
@@ -47,14 +54,14 @@ struct save_job {
 
     /* The writer's, until it has ended. */
     struct os_file file;
-    struct os_direct out;
     struct os_polite polite;
     struct save_written written;
     size_t chunk_capacity;
-    uint64_t crc;
+    uint64_t crc, writeback_from, forgotten;
     struct error err;
     bool ok;
     int64_t begin_us, serialised_us, synced_us, end_us;
+    EVP_MD_CTX *sha; /* of a delta that is not verified, which sums it, too; else NULL */
     char sha256[65];
 
     pthread_mutex_t lock; /* of writer_ended alone */
@@ -142,14 +149,30 @@ static bool can_be_expressed(struct save_job *j)
 
 /* Writing ---------------------------------------------------------------------------------------- */
 
+static void write_back(struct save_job *j)
+{
+    uint64_t size = j->written.size;
+    if (!j->options.incremental_sync || size - j->writeback_from < WRITEBACK_STEP)
+        return;
+    os_file_start_writeback(&j->file, j->writeback_from, size - j->writeback_from);
+    j->writeback_from = size;
+    if (size > j->forgotten + CACHE_KEPT + WRITEBACK_STEP) {
+        os_file_forget_cache(&j->file, j->forgotten, size - CACHE_KEPT - j->forgotten);
+        j->forgotten = size - CACHE_KEPT;
+    }
+}
+
 static bool write_bytes(struct save_job *j, const void *data, size_t size)
 {
     if (is_stopped(j))
         return stopped_error(j, &j->err);
-    if (!os_direct_write(&j->out, data, size, &j->err))
+    if (!os_file_write(&j->file, data, size, &j->err))
         return false;
+    if (j->sha)
+        EVP_DigestUpdate(j->sha, data, size);
     j->written.size += size;
     __atomic_store_n(&j->bytes_done, j->written.size, __ATOMIC_RELAXED);
+    write_back(j);
     return true;
 }
 
@@ -178,12 +201,17 @@ static bool write_header(struct save_job *j)
 {
     struct rdb_writer w;
     begin_meta(j, &w);
-    rdb_save_header(&w, j->snapshot->taken_ms, j->used_memory);
+    if (j->mark >= 0)
+        link_write_header(&w, j->snapshot->taken_ms);
+    else
+        rdb_save_header(&w, j->snapshot->taken_ms, j->used_memory);
     for (int i = 0; i < j->options.aux_count; i++)
         rdb_save_aux(&w, j->options.aux[i].name, slice_cstr(j->options.aux[i].value));
     const struct libraries *functions = j->snapshot->libraries;
     for (size_t i = 0; functions && i < functions->count; i++)
         rdb_save_function(&w, functions->codes[i]);
+    if (j->mark >= 0)
+        link_write_gone(&w, j->snapshot, j->mark, &j->written.deleted);
     bool ok = end_meta(j, &w, true);
     j->written.chunks_begin = j->written.chunks_end = j->written.size;
     return ok;
@@ -228,6 +256,7 @@ static bool write_records(struct save_job *j)
         return false;
     bool ok = true;
     save_pace_begin(&pace);
+    save_pace_wait(&pace, j->options.rate_limit, j->written.size, &j->counters);
     struct save_block *b;
     while (ok && (b = save_pipe_next(pipe)) != NULL) {
         ok = write_block(j, b, &chunk);
@@ -246,12 +275,14 @@ static bool write_records(struct save_job *j)
     return ok;
 }
 
-/* The index, EOF and the checksum: docs/formats.md. */
+/* The index, which a delta has no use for, EOF and the checksum: docs/formats.md. */
 static bool write_end(struct save_job *j)
 {
     struct rdb_writer w;
     char text[96];
     begin_meta(j, &w);
+    if (j->mark >= 0)
+        return end_meta(j, &w, rdb_save_end(&w, j->options.checksum));
     uint64_t index = j->written.size;
     for (size_t i = 0; i < j->written.chunk_count && !w.failed; i++) {
         const struct save_chunk *c = &j->written.chunks[i];
@@ -266,13 +297,20 @@ static bool write_end(struct save_job *j)
     return end_meta(j, &w, rdb_save_end(&w, j->options.checksum));
 }
 
+static bool begin_sum(struct save_job *j)
+{
+    if (j->mark < 0 || j->options.verify)
+        return true;
+    j->sha = EVP_MD_CTX_new();
+    return (j->sha && EVP_DigestInit_ex(j->sha, EVP_sha256(), NULL) == 1) ||
+           error_set(&j->err, ERROR_SYSTEM, "SHA-256 is not available");
+}
+
 static bool write_file(struct save_job *j)
 {
-    /* With incremental_sync what others have in the page cache stays there. */
-    os_direct_begin(&j->out, &j->file, j->options.incremental_sync);
-    bool ok = write_header(j) && write_records(j) && write_end(j) &&
-              os_direct_flush(&j->out, &j->err);
-    os_direct_end(&j->out);
+    bool ok = begin_sum(j) && write_header(j) && write_records(j) && write_end(j);
+    if (ok && j->sha)
+        link_sum_end(j->sha, j->sha256);
     j->serialised_us = clock_monotonic_us();
     return ok;
 }
@@ -284,6 +322,8 @@ static bool write_and_prove(struct save_job *j)
     struct error ignored;
     char dir[sizeof(j->options.path)];
     os_path_dir(j->options.path, dir, sizeof(dir));
+    if (j->options.since && j->mark < 0)
+        return error_set(&j->err, ERROR_INVALID, "what has changed is not known");
     if (!can_be_expressed(j) ||
         (j->options.make_directory && !os_dir_create_synced(dir, &j->err)) ||
         !os_file_open(&j->file, j->temporary, OS_OPEN_CREATE_EXCLUSIVE, &j->err))
@@ -291,6 +331,8 @@ static bool write_and_prove(struct save_job *j)
     j->written.file = &j->file;
     bool ok = write_file(j) && os_file_sync(&j->file, &j->err);
     j->synced_us = clock_monotonic_us();
+    if (ok && j->options.incremental_sync)
+        os_file_forget_cache(&j->file, 0, j->written.size);
     if (ok && j->options.verify)
         ok = save_verify(&j->written, &j->options, j->background ? &j->polite : NULL, &j->counters,
                          &j->verified_bytes, j->sha256, &j->err);
@@ -393,6 +435,7 @@ static struct save_job *job_new(struct keyspace *ks, struct snapshot *snapshot,
     char dir[sizeof(options->path)];
     os_path_dir(options->path, dir, sizeof(dir));
     snprintf(j->temporary, sizeof(j->temporary), "%s/temp-%d-%u.rdb", dir, (int)getpid(), ++sequence);
+    j->mark = j->options.since ? snapshot_mark_of(snapshot, j->options.since) : -1;
     j->lru_now = ks->lru_clock;
     j->used_memory = mem_used();
     for (int i = 0; i < snapshot->db_count; i++)
@@ -411,6 +454,7 @@ static void job_free(struct save_job *j)
     snapshot_end(j->ks, j->snapshot);
     pthread_cond_destroy(&j->changed);
     pthread_mutex_destroy(&j->lock);
+    EVP_MD_CTX_free(j->sha);
     mem_free(j->written.chunks);
     mem_free(j);
 }
@@ -461,9 +505,17 @@ void save_job_progress(const struct save_job *j, struct save_progress *p)
     };
     uint64_t verified = __atomic_load_n(&j->verified_bytes, __ATOMIC_RELAXED);
     p->verifying = verified > 0;
-    if (p->keys_done == 0)
+    uint64_t tasks = __atomic_load_n(&j->counters.tasks_total, __ATOMIC_RELAXED);
+    uint64_t tasks_done = __atomic_load_n(&j->counters.tasks_done, __ATOMIC_RELAXED);
+    double keys_share = 0;
+    if (j->mark < 0 && p->keys_total > 0)
+        keys_share = (double)p->keys_done / (double)p->keys_total;
+    if (j->mark >= 0 && tasks > 0)
+        keys_share = (double)tasks_done / (double)tasks;
+    if (j->mark >= 0)
+        p->keys_total = keys_share > 0 ? (uint64_t)((double)p->keys_done / keys_share) : p->keys_done;
+    if (keys_share <= 0)
         return;
-    double keys_share = (double)p->keys_done / (double)p->keys_total;
     p->bytes_estimated = (uint64_t)((double)p->bytes_done / keys_share);
     if (p->bytes_estimated == 0)
         return;
@@ -483,7 +535,8 @@ bool save_job_finish(struct save_job *j, struct save_result *result, struct erro
         *err = j->err;
     size_t held = epoch_snapshot_held_bytes(j->snapshot->epoch);
     *result = (struct save_result){
-        .keys = j->keys_total,
+        .keys = j->mark < 0 ? j->keys_total : j->counters.keys_done,
+        .deleted = j->written.deleted,
         .file_size = j->written.size,
         .data_size = j->counters.data_bytes,
         .serialise_us = j->serialised_us - j->begin_us,

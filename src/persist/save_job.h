@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * A save job: writes one snapshot to one RDB file, on threads of its own, durably and proven. BGSAVE,
- * the rewrite of the log, incremental snapshots and backups are save jobs; several may run at once.
+ * A save job: writes one snapshot to one RDB file, or what changed in it since an earlier one to a delta
+ * (persist/chain/link.h), on threads of its own, durably and proven. BGSAVE, the rewrite of the log,
+ * incremental snapshots and backups are save jobs; several may run at once.
  *
  *     save_job_start -> threads serialise ranges, one writes in order -> sync -> re-read and decode
  *                    -> rename to the target -> directory sync -> wake(ctx) -> save_job_finish
@@ -40,8 +41,8 @@ struct save_options {
     int64_t key_delay_us;  /* wait so long after each key (for tests); -n: 1 us after each n keys */
     struct save_aux aux[SAVE_AUX_MAX]; /* repl-id, repl-offset, ... */
     int aux_count;
-    /* A delta holds only what changed after the epoch `since` (0: everything), and the deleted keys
-     * as the chain's format says (persist/chain.h). */
+    /* Not 0: a delta of what changed since the mark that is called so (struct change_mark), which must
+     * stand until the job has been finished. */
     uint64_t since;
 };
 
@@ -57,7 +58,8 @@ void save_job_cancel(struct save_job *j);
 bool save_job_ended(const struct save_job *j);
 
 struct save_progress {
-    uint64_t keys_done, keys_total, bytes_done;
+    uint64_t keys_done, bytes_done;
+    uint64_t keys_total; /* of a delta: estimated, from what is done */
     uint64_t bytes_estimated; /* of the whole file, from what is done; 0: not yet known */
     int64_t eta_ms;           /* -1: not yet known */
     size_t held_bytes;        /* kept in memory for the snapshot alone */
@@ -67,9 +69,10 @@ void save_job_progress(const struct save_job *j, struct save_progress *p);
 
 struct save_result {
     uint64_t keys, file_size, data_size; /* data: bytes of keys and values before compression */
+    uint64_t deleted;                    /* of a delta */
     int64_t serialise_us, sync_us, verify_us, total_us;
     size_t held_bytes_most;
-    char sha256[65]; /* of the file; empty unless verify was asked for */
+    char sha256[65]; /* of the file; empty unless it was verified, or is a delta */
 };
 /* Waits if it has not ended. Releases the snapshot and frees the job. False: err says why. */
 bool save_job_finish(struct save_job *j, struct save_result *result, struct error *err);

@@ -20,8 +20,8 @@
 #define TASK_BITS_MAX 20
 #define BLOCKS_PER_WORKER 12
 #define TASKS_PER_WORKER 4
-/* How many small keys come to some 20 us. */
-#define KEYS_PER_LOOK 64
+/* Of a delta: segments at once, as most have nothing to give. */
+#define DELTA_SEGMENTS 32
 
 struct task {
     struct save_block *first, *last;
@@ -47,6 +47,7 @@ struct save_pipe {
     const struct save_options *options;
     struct save_counters *counters;
     uint32_t lru_now;
+    int mark; /* that changes are told from; -1: everything is saved */
     bool polite;
 
     pthread_mutex_t lock;
@@ -80,17 +81,6 @@ static void wait_for(struct save_pipe *p, pthread_cond_t *cond)
         until.tv_nsec -= 1000000000;
     }
     pthread_cond_timedwait(cond, &p->lock, &until);
-}
-
-/* The worker's turn is over for now, if there is somebody who wants the processor. */
-static void make_room(struct worker *w)
-{
-    if (!w->pipe->polite)
-        return;
-    if (__atomic_load_n(&w->pipe->counters->hurry, __ATOMIC_RELAXED))
-        os_polite_end(&w->polite);
-    else
-        os_polite_check(&w->polite);
 }
 
 /* Blocks ---------------------------------------------------------------------------------------- */
@@ -153,7 +143,6 @@ static bool flush_block(void *ctx, const void *data, size_t size)
     w->block->crc = w->writer.crc;
     w->writer.crc = 0;
     hand_over(w);
-    make_room(w);
     w->block = take_block(w);
     w->writer.buffer = w->block ? w->block->data : NULL;
     if (!w->block)
@@ -210,6 +199,7 @@ static void end_task(struct worker *w, uint64_t first)
     if (w->task == p->head)
         pthread_cond_signal(&p->for_writer);
     pthread_mutex_unlock(&p->lock);
+    __atomic_fetch_add(&p->counters->tasks_done, 1, __ATOMIC_RELAXED);
     if (part_done)
         snapshot_note_done(p->snapshot, w->db, part, part);
 }
@@ -235,8 +225,11 @@ static void begin_chunk(struct worker *w)
     w->in_chunk = true;
     w->chunk_start = written(w);
     w->chunk_keys = 0;
-    /* A chunk's bytes follow from its keys, whoever writes it. */
-    rdb_writer_forget_luck(&w->writer);
+    if (w->pipe->mark >= 0) {
+        rdb_write_u8(&w->writer, RDB_OP_SELECTDB);
+        rdb_write_length(&w->writer, (uint64_t)w->db);
+        return;
+    }
     /* The numbers are of the whole database: who reads the file in one go makes room once. */
     rdb_save_select(&w->writer, w->db, db->table.count, db->expires);
 }
@@ -284,24 +277,38 @@ static bool save_item(void *ctx, void *item)
         delay(w);
         return !w->writer.failed && !is_stopped(w->pipe);
     }
-    if (w->chunk_keys % KEYS_PER_LOOK == 0)
-        make_room(w);
     return !w->writer.failed;
+}
+
+/* The next few segments of the range. Returns where to go on. */
+static uint64_t save_some(struct worker *w, uint64_t first, uint64_t last, bool *done)
+{
+    const struct save_pipe *p = w->pipe;
+    const struct table *table = &p->snapshot->dbs[w->db].table;
+    if (p->mark < 0)
+        return table_walk(table, first, last, 1, save_item, w, done);
+    return table_walk_changed(table, (unsigned)p->mark, p->snapshot->marks[p->mark], first, last,
+                              DELTA_SEGMENTS, save_item, w, done);
 }
 
 static void run_task(struct worker *w, uint64_t first, uint64_t last)
 {
     struct save_pipe *p = w->pipe;
-    const struct table *table = &p->snapshot->dbs[w->db].table;
     uint32_t part = epoch_part_of(first), last_part = epoch_part_of(last);
     bool done = false;
     while (!done && !w->writer.failed && !is_stopped(p)) {
-        first = table_walk(table, first, last, 1, save_item, w, &done);
+        first = save_some(w, first, last, &done);
         report(w);
         if (!w->writer.failed && !is_stopped(p))
             note_parts(w, first, done, &part, last_part);
         if (w->in_chunk && written(w) - w->chunk_start >= SAVE_CHUNK_BYTES)
             end_chunk(w);
+        if (p->polite) {
+            if (__atomic_load_n(&p->counters->hurry, __ATOMIC_RELAXED))
+                os_polite_end(&w->polite);
+            else
+                os_polite_check(&w->polite);
+        }
     }
     if (w->in_chunk)
         end_chunk(w);
@@ -403,7 +410,9 @@ bool save_pipe_start(struct save_pipe **result, struct snapshot *snapshot,
     p->counters = counters;
     p->lru_now = lru_now;
     p->polite = polite;
+    p->mark = options->since ? snapshot_mark_of(snapshot, options->since) : -1;
     plan(p, bytes_per_key);
+    __atomic_store_n(&counters->tasks_total, p->count, __ATOMIC_RELAXED);
     uint64_t wanted = (uint64_t)options->threads;
     if (wanted > p->count)
         wanted = p->count ? p->count : 1;

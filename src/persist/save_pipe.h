@@ -15,6 +15,8 @@
  * A task's records go into one or more chunks, each of which ends with a block of its own: the units
  * of the file's index, verified and loaded alone. A chunk ends at the first segment boundary beyond
  * SAVE_CHUNK_BYTES. A range without keys makes none.
+ *
+ * With options->since only what changed since that mark is given: a delta's records.
  */
 #ifndef HF_PERSIST_SAVE_PIPE_H
 #define HF_PERSIST_SAVE_PIPE_H
@@ -39,6 +41,7 @@ struct save_pipe;
 /* What the owner and the workers share; all atomic. */
 struct save_counters {
     uint64_t keys_done, data_bytes;
+    uint64_t tasks_done, tasks_total;
     bool stop;  /* set by anyone: the workers end soon */
     bool hurry; /* stop yielding to others */
 };

@@ -3,8 +3,7 @@
  * The second half of a save job: the written and synced file is read again from its beginning to its
  * end, and proven before it gets its name. Every record is decoded (rdb_check_value), each chunk must
  * have the keys and the checksum that it had in memory, the checksum at the end must be that of what
- * was read. Helpers read and decode chunks, past the page cache where the file system can do that; in
- * the order of the file each of them puts its chunk into the SHA-256.
+ * was read. One thread reads, in order, and computes the SHA-256; others decode chunks.
  */
 #ifndef HF_PERSIST_SAVE_VERIFY_H
 #define HF_PERSIST_SAVE_VERIFY_H
@@ -35,6 +34,7 @@ struct save_written {
     struct save_chunk *chunks; /* one behind the other */
     size_t chunk_count;
     uint64_t chunks_begin, chunks_end; /* offsets: before it the header, after it the index and EOF */
+    uint64_t deleted;                  /* of a delta: keys named as deleted in the header */
 };
 
 /* In the calling thread, which yields by `polite` unless it is NULL. *done counts the bytes (atomic).

@@ -33,6 +33,8 @@
 #define MEMORY_CHECK 8
 /* More output than this is written at once, as long as it is in the cache. */
 #define WRITE_EARLY (64 * 1024)
+/* What may be kept of a request of who has not authenticated. */
+#define UNAUTHENTICATED_INPUT (32 * 1024)
 
 struct item {
     struct client *client;
@@ -169,8 +171,10 @@ void batch_read(struct server *s, struct client *c)
         c->io.start = c->io.end;
         return;
     }
-    if (c->io.own_size != 0 &&
-        connection_input_memory(&c->io) + transaction_memory(c) > s->limits.query_buffer_max) {
+    uint64_t most = s->limits.query_buffer_max;
+    if (c->flags & CLIENT_UNAUTHENTICATED && most > UNAUTHENTICATED_INPUT)
+        most = UNAUTHENTICATED_INPUT;
+    if (c->io.own_size != 0 && connection_input_memory(&c->io) + transaction_memory(c) > most) {
         log_warning("Closing client that reached max query buffer length: id=%llu addr=%s",
                     (unsigned long long)c->id, client_peer(c));
         s->stats.query_buffer_closed++;

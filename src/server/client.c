@@ -157,9 +157,37 @@ static struct client *client_new(struct server *s, int fd, bool tls)
     return c;
 }
 
+/* Beyond maxclients, for an administrator who comes by the Unix socket. */
+#define CLIENTS_RESERVED 4
+/* Who has not authenticated after so long makes room; so many are looked at. */
+#define UNAUTHENTICATED_US 1000000
+#define UNAUTHENTICATED_LOOKED_AT 2000
+
+/* Closes the youngest of those who should have authenticated by now. False: there is none. */
+static bool make_room(struct server *s)
+{
+    struct client *c = s->clients.last;
+    for (int i = 0; c != NULL && i < UNAUTHENTICATED_LOOKED_AT; c = c->prev, i++) {
+        if (c->flags & CLIENT_UNAUTHENTICATED && !(c->flags & CLIENT_CLOSING) &&
+            s->now_us - c->created_us > UNAUTHENTICATED_US) {
+            client_close(c);
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool has_room(struct server *s, int fd)
+{
+    if (s->clients.count < s->limits.maxclients ||
+        (s->clients.count < s->limits.maxclients + CLIENTS_RESERVED && socket_is_unix(fd)))
+        return true;
+    return make_room(s);
+}
+
 void client_accept(struct server *s, int fd, bool tls)
 {
-    if (s->clients.count >= s->limits.maxclients) {
+    if (!has_room(s, fd)) {
         s->stats.connections_rejected++;
         /* Before the handshake there is nothing that a client of TLS would understand. */
         if (tls)
@@ -351,10 +379,15 @@ enum client_class client_class(const struct client *c)
                                                         : CLIENT_CLASS_NORMAL;
 }
 
+/* Who has not authenticated may have so much of replies that he does not read. */
+static const struct output_limit unauthenticated_limit = {.hard_bytes = 2 * OUTBUF_BLOCK_SIZE};
+
 bool client_check_output(struct client *c)
 {
     struct server *s = c->server;
-    const struct output_limit *limit = &s->limits.output[client_class(c)];
+    const struct output_limit *limit = c->flags & CLIENT_UNAUTHENTICATED
+                                           ? &unauthenticated_limit
+                                           : &s->limits.output[client_class(c)];
     if (limit->hard_bytes == 0 && limit->soft_bytes == 0)
         return !(c->flags & CLIENT_CLOSING);
     size_t size = c->io.out.allocated;

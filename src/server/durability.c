@@ -107,6 +107,9 @@ static void update_holding(struct durability *d)
     } else {
         hold_end(hold);
     }
+    /* While the commit of one half of the clients is on its way, the other half is served. Otherwise all
+     * get their replies at once, send their next requests at once, and wait together. */
+    server_split_turns(d->server, wanted);
 }
 
 static void set_state(struct durability *d, enum durability_state state)
@@ -149,15 +152,49 @@ void durability_publish(struct server *s)
 
 /* ---- the wake-up, and the timer ---- */
 
+static void look(struct durability *d)
+{
+    writer_take_news(d->writer);
+    hold_release(d->server->hold, writer_durable_lsn(d->writer));
+    step(d);
+    if (d->writer != NULL)
+        check_pace(d);
+}
+
 static void on_awake(void *ctx)
 {
     struct durability *d = ctx;
     if (d->writer == NULL)
         return;
+    if (!d->hushed)
+        writer_awake(d->writer);
+    look(d);
+}
+
+void durability_begin_turn(struct server *s)
+{
+    struct durability *d = s->durability;
+    if (!s->hold_replies || d->writer == NULL)
+        return;
+    writer_hush(d->writer);
+    d->hushed = true;
+}
+
+void durability_look(struct server *s)
+{
+    struct durability *d = s->durability;
+    if (d->hushed && writer_has_news(d->writer))
+        look(d);
+}
+
+bool durability_end_turn(struct server *s)
+{
+    struct durability *d = s->durability;
+    if (!d->hushed)
+        return false;
+    d->hushed = false;
     writer_awake(d->writer);
-    hold_release(d->server->hold, writer_durable_lsn(d->writer));
-    step(d);
-    check_pace(d);
+    return writer_has_news(d->writer);
 }
 
 void durability_wake(void *ctx)
@@ -293,6 +330,7 @@ static void drop_writer(struct durability *d)
     set_refusal(d, NULL);
     writer_free(d->writer);
     d->writer = NULL;
+    d->hushed = false;
     if (!replication_wants_stream(s))
         durability_drop_stream(s);
     /* Who waits for it learns that it is off. */

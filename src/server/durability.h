@@ -78,6 +78,7 @@ struct durability {
     struct effect_count counts[DURABILITY_COUNTS]; /* a ring: [count_first, count_end) */
     uint64_t count_first, count_end;
     int64_t counted_us;
+    bool hushed;           /* the writer does not wake the executor, which asks itself */
     struct error failure;  /* of FAILED */
     char refusal_text[256];
 };
@@ -110,6 +111,12 @@ bool durability_start(struct server *s, const struct durability_position *at, st
 
 /* Whether CONFIG SET appendonly yes can work: not beside a manifest that cannot be read. */
 bool durability_may_start(const struct server *s, struct error *err);
+/* The bounds of a turn. Between them the log's thread need not wake the executor where replies wait for
+ * it: it is asked at the end, before replies are written. The end is in two parts; the second is true
+ * when there is more to do. */
+void durability_begin_turn(struct server *s);
+void durability_look(struct server *s);
+bool durability_end_turn(struct server *s);
 /* Publish what the commands of this turn have done. Outside of any group. */
 void durability_publish(struct server *s);
 /* Tell in an RDB file that is being made how it stands to the log: by which recovery knows which of

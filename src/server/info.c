@@ -187,15 +187,19 @@ static void loading_fields(const struct server *s, struct text *out)
 }
 
 /* What Redis does not tell: how the running save gets on, and what the last one came to. */
-static void snapshot_fields(const struct saver_status *st, struct text *out)
+static void snapshot_fields(const struct saver_status *st, const struct chain_keeper_status *chain,
+                            bool incremental, struct text *out)
 {
-    const struct save_progress *sp = &st->progress;
+    bool running = st->running || incremental;
+    const struct save_progress *sp = st->running ? &st->progress : &chain->progress;
     const struct save_result *last = &st->last;
-    uint64_t keys_left = sp->keys_total - sp->keys_done;
+    uint64_t keys_left = sp->keys_total > sp->keys_done ? sp->keys_total - sp->keys_done : 0;
     uint64_t bytes_left =
         sp->bytes_estimated > sp->bytes_done ? sp->bytes_estimated - sp->bytes_done : 0;
     text_appendf(out, "snapshot_current_phase:%s\r\n",
-                 !st->running ? "none" : sp->verifying ? "verify" : "write");
+                 !running ? "none" : sp->verifying ? "verify" : "write");
+    text_appendf(out, "snapshot_current_kind:%s\r\n",
+                 !running ? "none" : st->running ? "full" : "incremental");
     text_appendf(out, "snapshot_current_keys_done:%llu\r\nsnapshot_current_keys_left:%llu\r\n",
                  (unsigned long long)sp->keys_done, (unsigned long long)keys_left);
     text_appendf(out, "snapshot_current_bytes_done:%llu\r\nsnapshot_current_bytes_left:%llu\r\n",
@@ -218,29 +222,30 @@ static void snapshot_fields(const struct saver_status *st, struct text *out)
 }
 
 /* The chain of full and incremental snapshots. */
-static void chain_fields(const struct chain_keeper *k, struct text *out)
+static void chain_fields(const struct chain_keeper *k, const struct chain_keeper_status *st,
+                         struct text *out)
 {
-    struct chain_keeper_status st;
-    chain_keeper_get_status(k, &st);
     uint64_t bytes = 0;
-    for (size_t i = 1; i < st.chain->count; i++)
-        bytes += st.chain->links[i].size;
+    for (size_t i = 1; i < st->chain->count; i++)
+        bytes += st->chain->links[i].size;
     const char *cannot = chain_keeper_cannot(k);
-    text_appendf(out, "chain_links:%zu\r\nchain_incremental_bytes:%llu\r\n", st.chain->count,
+    text_appendf(out, "chain_links:%zu\r\nchain_incremental_bytes:%llu\r\n", st->chain->count,
                  (unsigned long long)bytes);
     text_appendf(out, "chain_next_is_full_as:%s\r\n", cannot ? cannot : "");
     text_appendf(out, "chain_incremental_in_progress:%d\r\nchain_incrementals_taken:%llu\r\n",
-                 chain_keeper_incremental(k), (unsigned long long)st.taken);
+                 chain_keeper_incremental(k), (unsigned long long)st->taken);
     text_appendf(out, "chain_last_incremental_status:%s\r\nchain_last_incremental_error:%s\r\n",
-                 st.last_ok ? "ok" : "err", st.last_error);
+                 st->last_ok ? "ok" : "err", st->last_error);
     text_appendf(out, "chain_last_incremental_keys:%llu\r\nchain_last_incremental_deleted:%llu\r\n",
-                 (unsigned long long)st.last.keys, (unsigned long long)st.last.deleted);
+                 (unsigned long long)st->last.keys, (unsigned long long)st->last.deleted);
     text_appendf(out, "chain_last_incremental_size:%llu\r\nchain_last_incremental_us:%lld\r\n",
-                 (unsigned long long)st.last.size, (long long)st.last_duration_us);
+                 (unsigned long long)st->last.size, (long long)st->last_duration_us);
+    text_appendf(out, "chain_last_incremental_held_bytes_most:%zu\r\n",
+                 st->last_result.held_bytes_most);
     text_appendf(out, "chain_verify_in_progress:%d\r\nchain_last_verified_time:%lld\r\n",
-                 st.verifying, (long long)st.verified_ms / 1000);
-    text_appendf(out, "chain_verified_links:%zu\r\nchain_verify_error:%s\r\n", st.verified_links,
-                 st.verify_error);
+                 st->verifying, (long long)st->verified_ms / 1000);
+    text_appendf(out, "chain_verified_links:%zu\r\nchain_verify_error:%s\r\n", st->verified_links,
+                 st->verify_error);
 }
 
 /* How long the background save of either kind has been running; -1: there is none. */
@@ -256,8 +261,11 @@ static void persistence_section(struct server *s, struct text *out)
 {
     const struct persistence *p = s->persistence;
     struct saver_status st;
+    struct chain_keeper_status chain;
     saver_get_status(p->saver, &st);
-    const struct save_progress *sp = &st.progress;
+    chain_keeper_get_status(p->chain, &chain);
+    bool incremental = chain_keeper_incremental(p->chain);
+    const struct save_progress *sp = st.running ? &st.progress : &chain.progress;
     double percent = sp->keys_total ? 100 * (double)sp->keys_done / (double)sp->keys_total : 0;
     text_appendf(out, "loading:%d\r\nasync_loading:0\r\n", s->loading);
     text_appendf(out, "current_cow_peak:%zu\r\ncurrent_cow_size:%zu\r\ncurrent_cow_size_age:0\r\n",
@@ -267,7 +275,7 @@ static void persistence_section(struct server *s, struct text *out)
                  (unsigned long long)sp->keys_done, (unsigned long long)sp->keys_total);
     text_appendf(out, "rdb_changes_since_last_save:%llu\r\nrdb_bgsave_in_progress:%d\r\n",
                  (unsigned long long)s->ks->dirty,
-                 st.running || chain_keeper_incremental(p->chain));
+                 st.running || incremental);
     text_appendf(out, "rdb_last_save_time:%lld\r\nrdb_last_bgsave_status:%s\r\n",
                  (long long)st.last_save_s, st.last_ok ? "ok" : "err");
     text_appendf(out, "rdb_last_bgsave_time_sec:%lld\r\nrdb_current_bgsave_time_sec:%lld\r\n",
@@ -278,8 +286,8 @@ static void persistence_section(struct server *s, struct text *out)
     text_appendf(out, "rdb_last_load_keys_expired:%llu\r\nrdb_last_load_keys_loaded:%llu\r\n",
                  (unsigned long long)p->loaded_expired, (unsigned long long)p->loaded_keys);
     durability_info(s, out);
-    snapshot_fields(&st, out);
-    chain_fields(p->chain, out);
+    snapshot_fields(&st, &chain, incremental, out);
+    chain_fields(p->chain, &chain, out);
     snapshots_info(s, out);
     if (s->loading)
         loading_fields(s, out);

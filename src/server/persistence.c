@@ -114,7 +114,11 @@ static void note_incremental(struct persistence *p, bool taken)
     struct snapshot_done done = {.keys = status.last.keys,
                                  .deleted = status.last.deleted,
                                  .bytes = status.last.size};
+    bool full_next = p->snapshots.full_next;
     snapshots_note_end(p->server, SNAPSHOT_INCREMENTAL, &done, taken ? NULL : status.last_error);
+    /* The next can follow the same link. */
+    if (!taken && status.last_cancelled)
+        p->snapshots.full_next = full_next;
 }
 
 static void look_after_chain(struct persistence *p)
@@ -228,7 +232,8 @@ static bool load_deltas(struct server *s, struct chain_found *found, bool whole,
     struct rdb_load_options options = {
         .now_ms = s->ks->now_ms, .drop_expired = true, .lru_now = s->ks->lru_clock};
     int64_t begin_us = clock_monotonic_us();
-    if (!chain_apply(&found->chain, found->whole, s->config->dbfilename, s->ks, &options, err)) {
+    if (!chain_apply(&found->chain, found->whole, s->config->dbfilename, s->ks, &options, stats,
+                     err)) {
         keyspace_flush(s->ks);
         return false;
     }
@@ -271,14 +276,10 @@ bool persistence_load_snapshot(struct server *s, struct rdb_load_stats *stats, s
     if (!ok && err->code == ERROR_NOT_FOUND && state != CHAIN_NONE)
         err->code = ERROR_CORRUPT; /* a chain without its first link is no empty server */
     if (ok && (state == CHAIN_WHOLE || state == CHAIN_BROKEN)) {
-        bool deltas = found.whole > 1;
-        uint64_t lsn = deltas ? found.chain.links[found.whole - 1].lsn : 0;
+        uint64_t lsn = found.whole > 1 ? found.chain.links[found.whole - 1].lsn : 0;
         ok = load_deltas(s, &found, state == CHAIN_WHOLE, stats, err);
         if (lsn > stats->log_lsn)
             stats->log_lsn = lsn;
-        /* Deltas name no position of the stream, and lead away from the full snapshot's. */
-        if (deltas)
-            stats->repl_id[0] = '\0';
     } else if (ok) {
         continue_full(s, stats);
     }
@@ -399,6 +400,10 @@ bool persistence_shutdown(struct server *s, int bits)
         saver_cancel(p->saver);
         saver_wait(p->saver);
         note_full(p);
+    }
+    if (chain_keeper_busy(p->chain)) {
+        chain_keeper_cancel(p->chain);
+        note_incremental(p, chain_keeper_wait(p->chain));
     }
     bool wanted = bits & SHUTDOWN_BIT_SAVE || snapshots_are_scheduled(s);
     if (bits & SHUTDOWN_BIT_NOSAVE || !wanted || s->loading)

@@ -140,6 +140,7 @@ void replication_start(struct server *s, const struct recovery_result *found)
     if (old[0] != '\0' && strcmp(old, d->history) != 0) {
         snprintf(r->second_id, sizeof(r->second_id), "%s", old);
         r->second_lsn = found->lsn;
+        r->second_promoted = false;
         r->lonely_since_us = s->now_us;
     }
     if (replication_wants_stream(s))

@@ -87,6 +87,7 @@ struct replication {
     /* The history before this one, whose first `second_lsn` bytes this one goes on from; "": none. */
     char second_id[SYNC_ID_SIZE + 1];
     uint64_t second_lsn;
+    bool second_promoted; /* by a promotion, not by a start after a crash */
     struct replica *replicas;
     size_t replica_count, good_count; /* good: ONLINE, and heard of within min-replicas-max-lag */
     struct feed *feed;

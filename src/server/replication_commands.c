@@ -149,6 +149,18 @@ static bool may_sync(struct call *c)
     return true;
 }
 
+/* Whether a replica at that LSN of that history, which this server does not have, has more of it than it
+ * should: this server lost the end of it. After a promotion it is the other one that went astray: what it
+ * did when there was another primary does not count. */
+static bool has_lost(const struct server *s, struct slice id, uint64_t lsn)
+{
+    const struct replication *r = s->replication;
+    if (slice_is(id, s->durability->history))
+        return lsn > replication_lsn(s);
+    return !r->second_promoted && r->second_id[0] != '\0' && slice_is(id, r->second_id) &&
+           lsn > r->second_lsn;
+}
+
 /* Whether this server has had that history up to that LSN. */
 static bool is_ours(const struct server *s, struct slice id, uint64_t lsn)
 {
@@ -195,9 +207,9 @@ void cmd_psync(struct call *c)
         replication_continue_replica(c->client, lsn);
         return;
     }
-    if (related && r->regression && (lsn > end || !ours)) {
-        log_warning("Replica %s is at LSN %llu of this server's history, which has gone another way "
-                    "or no further than %llu: it is told so",
+    if (r->regression && has_lost(s, id, lsn)) {
+        log_warning("Replica %s is at LSN %llu of this server's history, which goes no further "
+                    "than %llu here: it is told so",
                     client_peer(c->client), (unsigned long long)lsn, (unsigned long long)end);
         reply_errorf(c->reply, "REGRESSION this server is at %llu", (unsigned long long)end);
         return;
@@ -209,6 +221,10 @@ void cmd_psync(struct call *c)
         snprintf(reason, sizeof(reason), "it is at LSN %llu, the backlog begins at %llu",
                  (unsigned long long)lsn,
                  (unsigned long long)(s->stream != NULL ? stream_first(s->stream) : end));
+    else if (!ours)
+        snprintf(reason, sizeof(reason),
+                 "it is at LSN %llu, and this server went another way from %llu on",
+                 (unsigned long long)lsn, (unsigned long long)all->second_lsn);
     else
         snprintf(reason, sizeof(reason), "it is at LSN %llu, which this server has not reached",
                  (unsigned long long)lsn);

@@ -228,6 +228,7 @@ static void continue_stream(struct server *s, const struct sync_result *r)
     if (strcmp(r->history, d->history) != 0) {
         snprintf(all->second_id, sizeof(all->second_id), "%s", d->history);
         all->second_lsn = r->lsn;
+        all->second_promoted = true;
         durability_set_history(s, r->history);
         /* They have to learn the new id, and go on at once. */
         replication_close_replicas(s, "the primary's history has another id now");
@@ -566,6 +567,7 @@ void replication_promote(struct server *s)
     replication_close_replicas(s, "this server is a primary now");
     replication_new_id(id);
     all->second_lsn = replication_lsn(s);
+    all->second_promoted = true;
     if (l->data_lost) {
         /* What is in memory has nothing to do with any history. */
         all->second_id[0] = '\0';

@@ -32,6 +32,8 @@
 #include "server/transaction.h"
 
 #define CRON_MS 100
+/* A turn of so many ready clients is split, where turns are. */
+#define SPLIT_FROM 24
 /* Active expiry: one step, and the least time from one step to the next while more is due, at
  * active-expire-effort 1; at effort n it is the n-th part. */
 #define EXPIRE_STEP_US 250
@@ -350,16 +352,18 @@ static void turn_begin(void *ctx)
 {
     struct server *s = ctx;
     server_update_clock(s);
+    durability_begin_turn(s);
     if (s->now_us >= s->expire_next_us && (s->expire_more || keyspace_has_due(s->ks)))
         expire_some(s);
     if (s->clients.tls_pending != NULL)
         secure_read_pending(s);
 }
 
-static bool turn_end(void *ctx)
+static void serve(struct server *s)
 {
-    struct server *s = ctx;
     batch_run(s);
+    if (s->interrupted == NULL)
+        durability_look(s);
     tracking_end_turn(s);
     if (s->replication->replicas != NULL)
         replication_feed(s);
@@ -369,12 +373,28 @@ static bool turn_end(void *ctx)
     batch_end_turn(s);
     if (s->clients.closing != NULL)
         clients_free_closing(s);
-    return s->clients.tls_pending != NULL;
+}
+
+static void turn_middle(void *ctx)
+{
+    serve(ctx);
+}
+
+static bool turn_end(void *ctx)
+{
+    struct server *s = ctx;
+    serve(s);
+    return durability_end_turn(s) || s->clients.tls_pending != NULL;
 }
 
 static void on_accept(void *ctx, int fd, bool tls)
 {
     client_accept(ctx, fd, tls);
+}
+
+void server_split_turns(struct server *s, bool split)
+{
+    loop_set_middle(s->loop, SPLIT_FROM, split ? turn_middle : NULL);
 }
 
 static void make_run_id(char out[41])
@@ -546,7 +566,7 @@ void server_serve_while_busy(struct server *s, int wait_ms)
 void server_serve_aside(struct server *s)
 {
     loop_poll(s->loop);
-    turn_end(s);
+    serve(s);
 }
 
 uint64_t server_cycles_us(const struct server *s, uint64_t cycles)

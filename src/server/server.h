@@ -222,6 +222,8 @@ void server_serve_while_busy(struct server *s, int wait_ms);
 /* The same in the middle of a script, behind batch_step_aside: sockets only, no timers and no tasks,
  * and time stands still. */
 void server_serve_aside(struct server *s);
+/* Have long turns execute and answer what their first half has brought before they read the second. */
+void server_split_turns(struct server *s, bool split);
 void server_set_loading(struct server *s, bool loading);
 /* Set the clocks of keyspace and server to now. */
 void server_update_clock(struct server *s);

@@ -118,6 +118,10 @@ static void cancel_bgsave(struct call *c)
         log_notice("Background saving is cancelled, as the user asked for");
         saver_cancel(p->saver);
         reply_simple(c->reply, "Background saving cancelled");
+    } else if (chain_keeper_incremental(p->chain)) {
+        log_notice("The incremental snapshot is cancelled, as the user asked for");
+        chain_keeper_cancel(p->chain);
+        reply_simple(c->reply, "Background saving cancelled");
     } else if (p->scheduled) {
         p->scheduled = false;
         reply_simple(c->reply, "Scheduled background saving cancelled");

@@ -24,6 +24,8 @@
 #include <endian.h>
 
 #include "base/bytes.h"
+#include "base/hash.h"
+#include "base/mem.h"
 #include "base/number.h"
 
 #define HEADER_SIZE 6
@@ -493,6 +495,13 @@ bool listpack_check(const void *bytes, size_t size)
         if (c == ENC_STRING32 && bytes_le32(lp + at + 1) > end - at - 5)
             return false;
         uint32_t body = body_size(lp + at);
+        if (__builtin_expect(body < 128, 1)) {
+            if (body >= end - at || (unsigned char)lp[at + body] != body)
+                return false;
+            at += (size_t)body + 1;
+            count++;
+            continue;
+        }
         char backlen[5];
         uint32_t n = put_backlen(backlen, body);
         if (body > end - at || n > end - at - body || memcmp(lp + at + body, backlen, n) != 0)
@@ -502,4 +511,107 @@ bool listpack_check(const void *bytes, size_t size)
     }
     uint32_t stated = load_count(lp);
     return stated == COUNT_UNKNOWN || stated == count;
+}
+
+/* --- elements that are there twice ------------------------------------------------------------- */
+
+/* So many elements have their table on the stack. */
+#define STACK_ELEMENTS 256
+#define MIX 0x9e3779b97f4a7c15ULL
+
+static inline uint64_t load64(const char *p)
+{
+    uint64_t v;
+    memcpy(&v, p, sizeof(v));
+    return v;
+}
+
+/* Of a few instructions, and not keyed: who wants to can make strings that collide. */
+static inline uint64_t quick_hash(const char *p, size_t size)
+{
+    uint64_t h = size * MIX;
+    if (size >= 8) {
+        for (size_t i = 0; i + 8 < size; i += 8) {
+            h = (h ^ load64(p + i)) * MIX;
+            h ^= h >> 29;
+        }
+        h ^= load64(p + size - 8);
+    } else if (size >= 4) {
+        h ^= (uint64_t)bytes_le32(p) << 32 | bytes_le32(p + size - 4);
+    } else if (size > 0) {
+        h ^= (uint64_t)(unsigned char)p[0] << 16 | (uint64_t)(unsigned char)p[size / 2] << 8 |
+             (unsigned char)p[size - 1];
+    }
+    h *= MIX;
+    return h ^ h >> 32;
+}
+
+/* An element's hash, the same however the element is encoded: a foreign writer may have written a
+ * number as a string. */
+static inline uint64_t element_hash(struct listpack_value *v, bool keyed)
+{
+    if (v->data && parse_number(slice_of(v->data, v->size), &v->number))
+        v->data = NULL;
+    if (!v->data)
+        return quick_hash((const char *)&v->number, sizeof(v->number));
+    return keyed ? hash_bytes(v->data, v->size) : quick_hash(v->data, v->size);
+}
+
+static bool same_element(const char *lp, uint32_t at, const struct listpack_value *v)
+{
+    struct listpack_value other = listpack_get(lp, at);
+    int64_t number = other.number;
+    if (other.data && v->data)
+        return other.size == v->size && memcmp(other.data, v->data, v->size) == 0;
+    if (other.data && !parse_number(slice_of(other.data, other.size), &number))
+        return false;
+    return !v->data && number == v->number;
+}
+
+struct seen {
+    uint32_t at, tag; /* at 0: free */
+};
+
+/* 1: all are different, 0: they are not, -1: given up, as too many collide. The table is zeroed, of
+ * `size` slots (a power of two), at least twice as many as elements that are looked at. */
+static int distinct_by(const char *lp, uint32_t skip, struct seen *table, size_t size, bool keyed)
+{
+    size_t steps = 8 * size;
+    for (uint32_t at = listpack_first(lp); at;) {
+        struct listpack_value v = listpack_get(lp, at);
+        uint64_t hash = element_hash(&v, keyed);
+        uint32_t tag = (uint32_t)(hash >> 40);
+        size_t i = hash & (size - 1);
+        for (; table[i].at; i = (i + 1) & (size - 1)) {
+            if (table[i].tag == tag && same_element(lp, table[i].at, &v))
+                return 0;
+            if (!keyed && --steps == 0)
+                return -1;
+        }
+        table[i] = (struct seen){at, tag};
+        at = listpack_next(lp, at);
+        for (uint32_t k = 0; at && k < skip; k++)
+            at = listpack_next(lp, at);
+    }
+    return 1;
+}
+
+bool listpack_distinct(const char *lp, uint32_t skip)
+{
+    uint32_t looked_at = listpack_count(lp) / (skip + 1) + 1;
+    struct seen stack[2 * STACK_ELEMENTS];
+    size_t size = 16;
+    while (size < 2 * (size_t)looked_at)
+        size *= 2;
+    size_t bytes = size * sizeof(stack[0]);
+    struct seen *table = bytes <= sizeof(stack) ? stack : mem_alloc(bytes);
+    memset(table, 0, bytes);
+    int result = distinct_by(lp, skip, table, size, false);
+    if (result < 0) {
+        memset(table, 0, bytes);
+        result = distinct_by(lp, skip, table, size, true);
+    }
+    if (table != stack)
+        mem_free(table);
+    return result == 1;
 }

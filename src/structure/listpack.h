@@ -7,7 +7,7 @@
  *
  * The bytes belong to the caller (they stand inside an entry). Operations that grow one need the
  * room to be there: the caller asks listpack_entry_size first and resizes the entry. Nothing here
- * allocates. Offsets are from the start of the listpack; 0 means none.
+ * allocates but listpack_distinct. Offsets are from the start of the listpack; 0 means none.
  *
  * listpack_check is for bytes from outside: it proves every bound, after which the other functions
  * may be used on them.
@@ -66,5 +66,8 @@ uint32_t listpack_remove(char *lp, uint32_t at, uint32_t count);
 
 /* Whether `size` bytes are one well-formed listpack (deep: every entry). */
 bool listpack_check(const void *bytes, size_t size);
+
+/* Whether no two elements are equal, looking at every (skip + 1)-th. Allocates where there are many. */
+bool listpack_distinct(const char *lp, uint32_t skip);
 
 #endif

@@ -100,22 +100,6 @@ static uint32_t log2_of(uint32_t power)
     return (uint32_t)__builtin_ctz(power);
 }
 
-/* A page of `level` out of the words of its slots, as many of them as are needed to tell the words
- * apart. */
-static trie_word make_page(const struct epoch *e, uint32_t level, const trie_word words[FANOUT],
-                           uint32_t least_span)
-{
-    struct trie_page *page;
-    trie_word word = trie_page_new(e, TRIE_PAGE_BITS - log2_of(least_span), level, &page);
-    for (uint32_t i = 0; i < FANOUT / least_span; i++) {
-        page->slots[i] = words[i * least_span];
-        int64_t due = trie_word_due(page->slots[i]);
-        if (due < page->due)
-            page->due = due;
-    }
-    return word;
-}
-
 /* Build what lies below one slot at `depth`, a multiple of 8. */
 static trie_word build_page(struct build *b, struct table_pair *pairs, struct table_pair *scratch,
                             uint64_t count, uint32_t depth)
@@ -152,7 +136,7 @@ static trie_word build_page(struct build *b, struct table_pair *pairs, struct ta
         if (span < least_span)
             least_span = span;
     }
-    return make_page(b->e, level, words, least_span);
+    return trie_page_of_words(b->e, level, words, least_span);
 }
 
 void table_build_plan(struct table_build *b, const struct table_type *type,
@@ -204,6 +188,6 @@ void table_build_finish(struct table_build *b, const struct epoch *e, struct tab
     if (b->task_count == 1)
         t->root = words[0];
     else if (b->task_count > 1)
-        t->root = make_page(e, 0, words, least_span);
+        t->root = trie_page_of_words(e, 0, words, least_span);
     t->count = b->total - rejected;
 }

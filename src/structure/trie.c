@@ -43,6 +43,21 @@ trie_word trie_page_new(const struct epoch *e, uint32_t bits, uint32_t level,
     return page_word(*page);
 }
 
+trie_word trie_page_of_words(const struct epoch *e, uint32_t level,
+                             const trie_word words[1 << TRIE_PAGE_BITS], uint32_t least_span)
+{
+    struct trie_page *page;
+    uint32_t span_bits = (uint32_t)__builtin_ctz(least_span);
+    trie_word word = trie_page_new(e, TRIE_PAGE_BITS - span_bits, level, &page);
+    for (uint32_t i = 0; i < 1U << page->bits; i++) {
+        page->slots[i] = words[i * least_span];
+        int64_t due = trie_word_due(page->slots[i]);
+        if (due < page->due)
+            page->due = due;
+    }
+    return word;
+}
+
 static void page_retire(struct epoch *e, struct trie_page *page)
 {
     epoch_retire(e, page, page_size(page->bits), page->birth);

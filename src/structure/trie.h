@@ -127,6 +127,10 @@ void trie_path_note_due(struct trie_path *path, int64_t due);
  * its `due`. */
 trie_word trie_page_new(const struct epoch *e, uint32_t bits, uint32_t level,
                         struct trie_page **page);
+/* The same out of the words of 256 slots, which are equal in runs of `least_span` (a power of two
+ * below 256) at least: the smallest page that tells them apart, with its `due`. */
+trie_word trie_page_of_words(const struct epoch *e, uint32_t level,
+                             const trie_word words[1 << TRIE_PAGE_BITS], uint32_t least_span);
 
 /* Walking, in hash order, over the current or a frozen trie. Finds the leaf that holds `from` and
  * gives its first and last hash. The next leaf holds *last + 1; the walk ends when *last is

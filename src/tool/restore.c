@@ -54,7 +54,7 @@ static int restore(const struct chain *c, size_t count, const char *path, const 
     /* Keys past their expiry are in the snapshots, and stay. */
     ks->lazy_expire_paused = true;
     if (!load_rdb_file(ks, path, &options, &stats, &err) ||
-        !chain_apply(c, count, path, ks, &options, &err))
+        !chain_apply(c, count, path, ks, &options, &stats, &err))
         status = complain(path, &err);
     else if (!write_file(ks, to, &err))
         status = complain(to, &err);
@@ -96,7 +96,7 @@ int tool_restore(int argc, char **argv)
         return complain(argument, &err);
     size_t count = until && until < chain.count ? (size_t)until : chain.count;
     struct chain wanted = {chain.links, count};
-    size_t whole = chain_prove(&wanted, 0, path, &err);
+    size_t whole = chain_prove(&wanted, 0, path, NULL, &err);
     int status;
     if (whole == count) {
         status = restore(&chain, count, path, to);

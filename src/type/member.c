@@ -263,41 +263,9 @@ void member_random_distinct(const struct entry *e, struct keyspace *ks, uint64_t
 
 /* ---- bytes from outside ---- */
 
-/* Up to so many members each is looked for among those before it, which is quicker than a table. */
-#define DISTINCT_BY_SEARCH 12
-
 bool member_listpack_distinct(const char *lp, bool with_values)
 {
-    uint32_t elements = listpack_count(lp);
-    uint32_t count = with_values ? elements / 2 : elements;
-    if (with_values && elements % 2 != 0)
+    if (with_values && listpack_count(lp) % 2 != 0)
         return false;
-    size_t size = 0;
-    uint32_t *table = NULL;
-    if (count > DISTINCT_BY_SEARCH) {
-        size = 32;
-        while (size < 2 * (size_t)count)
-            size *= 2;
-        table = mem_zalloc(size * sizeof(*table));
-    }
-    bool distinct = true;
-    uint32_t at = listpack_first(lp);
-    while (at && distinct) {
-        char buf[LISTPACK_NUMBER_SIZE];
-        struct slice member = listpack_get_slice(lp, at, buf);
-        if (table) {
-            size_t i = hash_bytes(member.data, member.size) & (size - 1);
-            while (table[i] && !listpack_equal(lp, table[i], member))
-                i = (i + 1) & (size - 1);
-            distinct = table[i] == 0;
-            table[i] = at;
-        }
-        if (with_values)
-            at = listpack_next(lp, at);
-        at = listpack_next(lp, at);
-        if (!table)
-            distinct = listpack_find(lp, at, member, with_values ? 1 : 0) == 0;
-    }
-    mem_free(table);
-    return distinct;
+    return listpack_distinct(lp, with_values ? 1 : 0);
 }

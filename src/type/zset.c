@@ -483,7 +483,7 @@ void zset_builder_init(struct zset_builder *b, struct epoch *epoch,
 {
     b->epoch = epoch;
     b->limits = limits;
-    b->large = b->grown = false;
+    b->large = b->grown = b->bulk = false;
     b->run = 0;
     b->run_score = 0;
     zset_tree_init(&b->root);
@@ -521,11 +521,36 @@ void zset_builder_begin(struct zset_builder *b, uint64_t count)
         b->large = b->grown = true;
 }
 
+bool zset_builder_begin_bulk(struct zset_builder *b, uint64_t count)
+{
+    zset_builder_begin(b, count);
+    b->bulk = b->large;
+    if (b->bulk)
+        btree_builder_begin(&b->sorted, b->epoch);
+    return b->bulk;
+}
+
+bool zset_builder_settle(struct zset_builder *b)
+{
+    if (!b->bulk)
+        return true;
+    b->bulk = false;
+    btree_builder_finish(&b->sorted, &b->root.tree);
+    return zset_tree_index(&b->root, b->epoch);
+}
+
 bool zset_builder_add(struct zset_builder *b, struct slice member, double score)
 {
     if (isnan(score))
         return false;
     score += 0.0; /* turns -0.0 into 0.0 */
+    if (b->bulk) {
+        if (zset_tree_add_sorted(&b->sorted, member, score))
+            return true;
+        /* Not in order: what follows is added one by one. */
+        if (!zset_builder_settle(b))
+            return false;
+    }
     uint64_t hash = 0;
     if (b->large) {
         hash = hash_member(member);
@@ -600,33 +625,6 @@ static enum listpack_state look_at_listpack(const struct zset_builder *b, const 
     return state;
 }
 
-/* Twice the number of pairs that ENTRY_EMBED_MAX bytes can hold, each of 4 bytes or more. */
-#define MEMBER_SLOTS 2048
-
-/* Whether a member stands twice in a listpack that fits in an entry. */
-static bool has_duplicates(const char *lp)
-{
-    uint32_t pairs = listpack_count(lp) / 2;
-    char number[LISTPACK_NUMBER_SIZE], other_number[LISTPACK_NUMBER_SIZE];
-    size_t slots = 4;
-    while (slots < (size_t)pairs * 2)
-        slots *= 2;
-    assert(slots <= MEMBER_SLOTS);
-    uint16_t table[MEMBER_SLOTS]; /* offsets of members by hash; 0: free */
-    static_assert(ENTRY_EMBED_MAX <= UINT16_MAX, "offsets fit");
-    memset(table, 0, slots * sizeof(table[0]));
-    for (uint32_t at = listpack_first(lp); at != 0; at = next_pair(lp, at)) {
-        struct slice member = listpack_get_slice(lp, at, number);
-        size_t slot = hash_member(member) & (slots - 1);
-        for (; table[slot] != 0; slot = (slot + 1) & (slots - 1)) {
-            if (slice_equal(listpack_get_slice(lp, table[slot], other_number), member))
-                return true;
-        }
-        table[slot] = (uint16_t)at;
-    }
-    return false;
-}
-
 bool zset_builder_add_listpack(struct zset_builder *b, const char *lp)
 {
     assert(zset_builder_count(b) == 0);
@@ -636,7 +634,7 @@ bool zset_builder_add_listpack(struct zset_builder *b, const char *lp)
     size_t size = listpack_size(lp);
     if (state == LISTPACK_ORDERED && size <= ENTRY_EMBED_MAX &&
         listpack_count(lp) / 2 <= (uint64_t)b->limits->zset_max_listpack_entries) {
-        if (has_duplicates(lp))
+        if (!listpack_distinct(lp, 1))
             return false;
         memcpy(b->lp, lp, size);
         return true;
@@ -651,11 +649,14 @@ bool zset_builder_add_listpack(struct zset_builder *b, const char *lp)
 
 uint64_t zset_builder_count(const struct zset_builder *b)
 {
+    if (b->bulk)
+        return b->sorted.count;
     return b->large ? b->root.tree.count : listpack_count(b->lp) / 2;
 }
 
 struct entry *zset_builder_finish(struct zset_builder *b, struct slice key, int64_t due)
 {
+    assert(!b->bulk);
     if (zset_builder_count(b) == 0)
         return NULL;
     struct entry *e;
@@ -675,6 +676,8 @@ struct entry *zset_builder_finish(struct zset_builder *b, struct slice key, int6
 
 void zset_builder_reset(struct zset_builder *b)
 {
+    if (b->bulk)
+        btree_builder_finish(&b->sorted, &b->root.tree);
     zset_tree_clear(&b->root, b->epoch);
     zset_builder_init(b, b->epoch, b->limits);
 }

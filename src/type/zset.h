@@ -31,6 +31,7 @@
 
 #include "base/number.h"
 #include "keyspace/keyspace.h"
+#include "structure/btree_build.h"
 #include "structure/listpack.h"
 
 #define ZSET_FEW 8
@@ -128,6 +129,8 @@ struct zset_builder {
     uint64_t run; /* of the last members appended: how many share one score */
     double run_score;
     struct zset_root root;
+    bool bulk; /* what was added is in `sorted` alone */
+    struct btree_builder sorted;
     char lp[ENTRY_EMBED_MAX];
 };
 void zset_builder_init(struct zset_builder *b, struct epoch *epoch,
@@ -135,6 +138,13 @@ void zset_builder_init(struct zset_builder *b, struct epoch *epoch,
 /* Before `count` different members are added, where that is known: a zset that will be large is made
  * so at once, and not out of a small one. */
 void zset_builder_begin(struct zset_builder *b, uint64_t count);
+/* The same; and if it will be large, and as long as the members come in order (by score and member, up
+ * or down) it is built as a whole: a member that is there twice is then noticed at the end, by
+ * zset_builder_settle. False: `count` is that of a small one, and all is as without it. */
+bool zset_builder_begin_bulk(struct zset_builder *b, uint64_t count);
+/* Must be called before the end where zset_builder_begin_bulk was answered by true. False when a
+ * member was there twice: the builder must be reset then. */
+bool zset_builder_settle(struct zset_builder *b);
 /* Add in any order. False when the member is there already or the score is NaN. */
 bool zset_builder_add(struct zset_builder *b, struct slice member, double score);
 /* Add behind all others, by score, then member: the caller knows the order, and that the member is

@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "base/mem.h"
+#include "structure/dict_build.h"
 
 /* An item as the tree has it: on the stack unless the member is long. */
 #define JOINED_SIZE 512
@@ -249,6 +250,89 @@ void zset_tree_remove_ranks(struct zset_root *z, struct epoch *e, uint64_t first
         btree_remove(&z->tree, e, &pos);
     else
         btree_remove_range(&z->tree, e, first, count);
+}
+
+/* ---- index and crowd at once ---- */
+
+bool zset_tree_add_sorted(struct btree_builder *b, struct slice member, double score)
+{
+    struct joined j;
+    bool in_order = btree_builder_add(b, joined_begin(&j, score, member));
+    joined_end(&j);
+    return in_order;
+}
+
+/* Two members have this hash, and these scores: are they one member, which is in the tree twice? */
+static bool same_member(void *ctx, uint64_t hash, const char value[8], const char other[8])
+{
+    const struct zset_root *z = ctx;
+    char bytes[8];
+    double score, other_score;
+    memcpy(&score, value, sizeof(score));
+    memcpy(&other_score, other, sizeof(other_score));
+    if (score == other_score)
+        return false; /* the tree has nothing twice */
+    btree_put_double(bytes, score);
+    struct btree_pos pos, ignored;
+    btree_seek(&z->tree, slice_of(bytes, sizeof(bytes)), &pos);
+    for (bool more = !btree_at_end(&pos); more && has_score(&pos, bytes); more = btree_next(&pos)) {
+        struct slice member = item_at(&pos).member;
+        if (hash_member(member) == hash && seek(z, other_score, member, &ignored))
+            return true;
+    }
+    return false;
+}
+
+/* Members of one score: those before the (ZSET_FEW + 1)th are kept until it comes. */
+struct run {
+    struct dict_builder crowd;
+    double score;
+    uint64_t length;
+    struct slice members[ZSET_FEW];
+    uint64_t hashes[ZSET_FEW];
+};
+
+static void add_to_run(struct run *run, const struct zset_item *item, uint64_t hash)
+{
+    if (run->length > 0 && run->score != item->score)
+        run->length = 0;
+    run->score = item->score;
+    if (run->length < ZSET_FEW) {
+        run->members[run->length] = item->member;
+        run->hashes[run->length++] = hash;
+        return;
+    }
+    for (unsigned i = 0; run->length == ZSET_FEW && i < ZSET_FEW; i++)
+        dict_builder_add(&run->crowd, run->hashes[i], run->members[i], slice_of("", 0));
+    dict_builder_add(&run->crowd, hash, item->member, slice_of("", 0));
+    run->length++;
+}
+
+bool zset_tree_index(struct zset_root *z, struct epoch *e)
+{
+    struct dict_builder index;
+    struct run *run = mem_alloc(sizeof(*run));
+    run->length = 0;
+    dict_builder_begin(&index, e, DICT_INDEX, z->tree.count);
+    dict_builder_begin(&run->crowd, e, DICT_SET, z->tree.count);
+    struct btree_pos pos;
+    btree_seek_rank(&z->tree, 0, &pos);
+    for (bool more = !btree_at_end(&pos); more; more = btree_next(&pos)) {
+        struct zset_item item = item_at(&pos);
+        uint64_t hash = hash_member(item.member);
+        dict_builder_add(&index, hash, hash_key(&hash),
+                         slice_of(&item.score, sizeof(item.score)));
+        add_to_run(run, &item, hash);
+    }
+    bool ok = dict_builder_finish(&index, &z->index, same_member, z);
+    if (!ok) {
+        dict_builder_drop(&run->crowd);
+    } else if (!dict_builder_finish(&run->crowd, &z->crowd, NULL, NULL)) {
+        assert(false); /* no member is there twice */
+        ok = false;
+    }
+    mem_free(run);
+    return ok;
 }
 
 /* ---- ranges ---- */

@@ -39,6 +39,12 @@ void zset_tree_remove(struct zset_root *z, struct epoch *e, struct slice member,
                       struct zset_found *found);
 void zset_tree_remove_ranks(struct zset_root *z, struct epoch *e, uint64_t first, uint64_t count);
 
+/* Add a member to a tree in the making. False: it does not come in order. */
+bool zset_tree_add_sorted(struct btree_builder *b, struct slice member, double score);
+/* Make index and crowd, both empty yet, of all that is in the tree. False when a member is there
+ * twice: both are as they were. */
+bool zset_tree_index(struct zset_root *z, struct epoch *e);
+
 struct zset_ranks zset_tree_ranks_by_score(const struct zset_root *z,
                                            const struct zset_score_range *range);
 struct zset_ranks zset_tree_ranks_by_lex(const struct zset_root *z,

@@ -4,7 +4,7 @@ import re
 import subprocess
 
 import data
-from harness import Raw
+from harness import Raw, Server
 
 
 def cli(server, *args, stdin=None, check=True):
@@ -140,3 +140,46 @@ def test_dump_and_restore(server):
                              capture_output=True, timeout=20).stdout[:-1]
     assert cli(server, "-x", "restore", "copy", "0", stdin=payload) == "OK\n"
     assert sorted(raw("HGETALL", "copy")) == sorted(raw("HGETALL", "hash:small"))
+
+
+# The keys that are asked for most, which redis-cli finds by OBJECT FREQ.
+def test_hotkeys(server):
+    client = server.client()
+    client.config_set("maxmemory-policy", "allkeys-lfu")
+    for i in range(200):
+        client.set(f"cold:{i}", i)
+    for _ in range(2000):
+        client.get("cold:7")
+    out = cli(server, "--hotkeys")
+    assert re.search(r"hot key found with counter: \d+\tkeyname: \"?cold:7\"?\n", out), out
+
+
+# A copy of the data that redis-cli takes as a replica does; redis-server starts from it with the same data.
+def test_rdb(server, tmp_path):
+    data.fill(server.raw())
+    digest = server.raw()("DEBUG", "DIGEST")
+    cli(server, "--rdb", str(tmp_path / "dump.rdb"))
+    check = subprocess.run(["redis-check-rdb", str(tmp_path / "dump.rdb")], capture_output=True, text=True, timeout=60)
+    assert check.returncode == 0, check.stdout
+    with Server("redis", directory=tmp_path) as redis:
+        assert redis.raw()("DEBUG", "DIGEST") == digest
+    assert "connected_slaves:0" in cli(server, "info", "replication")
+
+
+# MONITOR as redis-cli shows it, and the two modes that measure time again and again.
+def test_monitor_and_latency(server):
+    run = subprocess.Popen(["stdbuf", "-oL", "redis-cli", "-s", server.socket_path, "monitor"], stdout=subprocess.PIPE, text=True)
+    assert run.stdout.readline() == "OK\n"
+    server.raw()("SET", "k", "v w")
+    line = run.stdout.readline()
+    assert re.fullmatch(r'\d+\.\d{6} \[0 unix:.*\] "SET" "k" "v w"\n', line), line
+    run.kill()
+    run.wait()
+    run.stdout.close()
+    run = subprocess.Popen(["stdbuf", "-oL", "redis-cli", "-s", server.socket_path, "--latency-history", "--raw", "-i", "0.2"],
+                           stdout=subprocess.PIPE, text=True)
+    lines = [run.stdout.readline().split() for _ in range(2)]
+    run.kill()
+    run.wait()
+    run.stdout.close()
+    assert all(len(line) == 4 and float(line[2]) < 1000 for line in lines), lines

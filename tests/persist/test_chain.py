@@ -151,6 +151,9 @@ def test_chain_restores():
                     client.execute_command("SELECT", 0)
                     client.execute_command("FLUSHDB")
                     write_randomly(client, rng, 500)
+                if rng.randrange(2) == 0:
+                    client.execute_command("SWAPDB", rng.randrange(3), rng.randrange(3))
+                    write_randomly(client, rng, 50)
                 link = incremental(client)
             expected, links = digest(client), chain(client)
             assert link == links[-1]
@@ -174,8 +177,9 @@ def test_next_is_full():
             b"Background full snapshot started"
         wait_for(lambda: len(chain(client)) == 1 and chain(client)[0]["sha256"])
         incremental(client)
-        client.execute_command("SWAPDB", 0, 1)
-        assert "swapped" in persistence(client)["chain_next_is_full_as"]
+        client.execute_command("DEBUG", "RELOAD", "NOSAVE")
+        assert "loaded" in persistence(client)["chain_next_is_full_as"]
+        client.set("b", 1)
         before = chain(client)
         assert client.execute_command("HOLDFAST", "SNAPSHOT", "INCREMENTAL") == \
             b"Background full snapshot started"
@@ -192,6 +196,152 @@ def test_next_is_full():
         assert raw("HOLDFAST", "SNAPSHOT", "INCREMENTAL") == \
             Error("ERR Incremental snapshots are off: snapshot-chain-max is 0")
         assert isinstance(raw("HOLDFAST", "SNAPSHOT", "SIDEWAYS"), Error)
+
+
+def test_swapped_and_emptied():
+    """SWAPDB, FLUSHDB and FLUSHALL are told in a delta: databases change places without being written
+    again."""
+    rng = random.Random(SEED)
+    with Server(options={"recovery-fallback": "snapshot"}) as server:
+        client = server.client()
+        fill(client, rng, 2000)
+        client.execute_command("COPY", "key:1", "other", "DB", 3)
+        client.execute_command("COPY", "key:1", "third", "DB", 5)
+        full(client)
+        client.execute_command("SWAPDB", 0, 3)
+        client.execute_command("SWAPDB", 5, 3)
+        client.set("new", 1)
+        link = incremental(client)
+        assert (link["keys"], link["deleted"]) == (1, 0) and link["size"] < 300
+        states = [digest(client)]
+        client.execute_command("FLUSHDB")
+        client.execute_command("SWAPDB", 0, 5)
+        link = incremental(client)
+        assert (link["keys"], link["deleted"]) == (0, 0)
+        states.append(digest(client))
+        client.execute_command("FLUSHALL")
+        client.set("last", 1)
+        link = incremental(client)
+        assert (link["keys"], link["deleted"]) == (1, 0)
+        states.append(digest(client))
+        client.execute_command("HOLDFAST", "SNAPSHOT", "VERIFY")
+        wait_for(lambda: persistence(client)["chain_last_verified_time"])
+        assert persistence(client)["chain_verified_links"] == 4
+        names = [link["file"] for link in chain(client)]
+        for name in [None, names[3], names[2]]:
+            server.kill()
+            if name:
+                (server.directory / name).unlink()
+            server.start()
+            client = server.client()
+            assert digest(client) == states.pop()
+
+
+def test_progress_and_cancel():
+    """An incremental snapshot keeps to snapshot-rate-limit, tells how far it is, and can be cancelled:
+    the next one has what it would have had. So has one that was given up by snapshot-memory-limit."""
+    with Server(options={"rdbcompression": "no"}) as server:
+        client = server.client()
+        client.execute_command("DEBUG", "POPULATE", 3000, "k", 1000)
+        full(client)
+        client.execute_command("DEBUG", "POPULATE", 2000, "other", 1000)
+        client.config_set("snapshot-rate-limit", 100000)  # it would take 40 s
+        client.execute_command("HOLDFAST", "SNAPSHOT", "INCREMENTAL")
+        wait_for(lambda: persistence(client)["snapshot_current_keys_done"] > 0)
+        state = persistence(client)
+        assert state["snapshot_current_kind"] == "incremental"
+        assert state["snapshot_current_phase"] == "write" and state["rdb_bgsave_in_progress"] == 1
+        assert 0 < state["snapshot_current_keys_done"] <= 2000
+        wait_for(lambda: persistence(client)["snapshot_current_bytes_done"] > 0)
+        assert client.execute_command("BGSAVE", "CANCEL") in (b"Background saving cancelled", True)
+        wait_for(lambda: not persistence(client)["chain_incremental_in_progress"])
+        state = persistence(client)
+        assert state["chain_last_incremental_status"] == "ok"
+        assert "cancelled" in state["chain_last_incremental_error"]
+        assert state["snapshot_current_kind"] == "none" and not state["chain_next_is_full_as"]
+        assert not list(server.directory.glob("temp-*"))
+        # What is overwritten meanwhile must be held, and is more than may be.
+        client.config_set("snapshot-memory-limit", "300kb")
+        client.config_set("rdb-key-save-delay", 20000)
+        client.execute_command("HOLDFAST", "SNAPSHOT", "INCREMENTAL")
+        wait_for(lambda: persistence(client)["snapshot_current_keys_done"] > 0)
+        for i in range(3000):
+            client.append(f"k:{i}", "x" * 500)
+            if i % 100 == 0 and not persistence(client)["chain_incremental_in_progress"]:
+                break
+        wait_for(lambda: not persistence(client)["chain_incremental_in_progress"])
+        state = persistence(client)
+        assert state["chain_last_incremental_status"] == "err"
+        assert "snapshot-memory-limit" in state["chain_last_incremental_error"]
+        client.config_set("snapshot-rate-limit", 0)
+        client.config_set("rdb-key-save-delay", 0)
+        client.config_set("snapshot-memory-limit", 0)
+        expected = digest(client)
+        assert incremental(client)["keys"] >= 2000
+        server.kill()
+        server.start()
+        assert digest(server.client()) == expected
+
+
+def test_beside_a_log():
+    """With appendonly the log is the truth. A log that cannot be used gives way to the RDB file with all
+    its deltas, and one that reaches less far than they do, too."""
+    def newest(server):
+        files = list((server.directory / "appendonlydir").glob("*.incr.aof"))
+        return max(files, key=lambda f: int(f.name.split(".")[-3]))
+
+    with Server(options={"appendonly": "yes", "appendfsync": "always"}) as server:
+        client = server.client()
+        client.set("a", 1)
+        full(client)
+        client.set("b", "x" * 3000)
+        client.execute_command("SWAPDB", 0, 1)
+        incremental(client)
+        client.execute_command("SELECT", 0)
+        client.set("c", 1)
+        incremental(client)
+        at_delta, links = digest(client), chain(client)
+        client.set("d", 1)
+        expected = digest(client)
+        server.kill()
+        # The log is whole: all is there, and the chain goes on only with a full snapshot.
+        server.start()
+        client = server.client()
+        assert digest(client) == expected
+        assert chain(client) == []
+        client.execute_command("HOLDFAST", "SNAPSHOT", "INCREMENTAL")
+        wait_for(lambda: len(chain(client)) == 1 and chain(client)[0]["id"] != links[0]["id"])
+        incremental(client)
+        client.set("e", "y" * 3000)
+        incremental(client)
+        client.set("f", 1)
+        expected = digest(client)
+        client.delete("f")
+        at_delta = digest(client)
+        server.kill()
+        os.truncate(newest(server), newest(server).stat().st_size // 2)
+        # It ends before the last delta, which reaches further.
+        server.start()
+        client = server.client()
+        assert client.strlen("e") == 3000 and digest(client) == at_delta
+        assert "superseded" in server.text() or list((server.directory / "appendonlydir").glob("superseded-*"))
+        full(client)
+        client.set("g", 1)
+        incremental(client)
+        at_delta = digest(client)
+        client.set("h", 1)
+        server.kill()
+        # Something in the middle is damaged: refused, and the chain is what can be had.
+        data = bytearray(newest(server).read_bytes())
+        data[data.index(b"\r\ng\r\n") + 2] ^= 1
+        newest(server).write_bytes(bytes(data))
+        refused = Server(directory=server.directory, options={"appendonly": "yes"}, wait=False)
+        assert refused.process.wait(60) != 0
+        refused.kill()
+        server.options["recovery-fallback"] = "snapshot"
+        server.start()
+        assert digest(server.client()) == at_delta
+        assert "What was changed since then is lost" in server.text()
 
 
 def test_chain_is_merged():

@@ -17,20 +17,6 @@ def wait_for(condition, seconds=10):
         time.sleep(0.02)
 
 
-def test_maxclients():
-    """One more than maxclients is told so and closed; when one leaves there is room."""
-    with Server("holdfast", {"maxclients": 5}) as server:
-        held = [server.raw()]
-        wait_for(lambda: b"connected_clients:1\r\n" in held[0]("INFO", "clients"))
-        held += [server.raw() for _ in range(4)]
-        assert [raw("PING") for raw in held] == ["PONG"] * 5
-        assert exchange(server) == b"-ERR max number of clients reached\r\n<closed>"
-        held.pop().close()
-        wait_for(lambda: exchange(server, request("PING")) == b"+PONG\r\n")
-        for s in held:
-            s.close()
-
-
 def test_query_buffer_limit():
     """A request that grows beyond client-query-buffer-limit costs its client the connection."""
     with Server("holdfast", {"client-query-buffer-limit": "1mb"}) as server:

@@ -140,6 +140,27 @@ def test_restart_of_a_primary():
         y.close()
 
 
+def test_demoted_primary():
+    """A primary that went on while its replica was promoted follows the new one when it is told to: what it did
+    since then does not count, and is no reason to refuse, as nothing of the common history is missing there."""
+    with holdfast() as old, holdfast() as new:
+        x, y = old.raw(), new.raw()
+        x("SET", "common", 1)
+        follow(y, old.port)
+        wait_up(y)
+        assert_same(x, y)
+        assert y("REPLICAOF", "NO", "ONE") == "OK"
+        x.pipeline([("SET", f"stray{i}", i) for i in range(100)])
+        y("SET", "good", 1)
+        follow(x, new.port)
+        wait_up(x)
+        assert_same(y, x)
+        assert x("DBSIZE") == 2 and x("GET", "good") == b"1"
+        assert "went another way" in info(y)["last_full_sync_reason"]
+        x.close()
+        y.close()
+
+
 class Liar(threading.Thread):
     """A primary that answers the handshake and then says what it is told to."""
 

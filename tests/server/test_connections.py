@@ -277,7 +277,66 @@ def test_unauthenticated_clients_cost_little(kind):
                 raw.read()
 
 
+def resident(server):
+    with open(f"/proc/{server.process.pid}/status") as f:
+        return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmRSS"))
+
+
+def test_a_thousand_who_never_authenticate():
+    """They send what they can, requests or the beginning of a large one, and never read: all together cost at most 64 MB, and others are
+    served."""
+    with Server("holdfast", plain=True) as server:
+        raw = server.raw()
+        raw("CONFIG", "SET", "requirepass", "p")
+        before = resident(server)
+        clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(1000)]
+        for i, c in enumerate(clients):
+            # What the system holds for the client must not hide what the server does.
+            c.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            c.setblocking(False)
+        flood = raw.encode(("GET", "k")) * 20000
+        begun = b"*10\r\n" + (b"$16384\r\n" + b"x" * 16384 + b"\r\n") * 9 + b"$16384\r\n" + b"x" * 16000
+        most = 0
+        for _ in range(4):
+            for i, c in enumerate(clients):
+                try:
+                    c.send(flood if i % 2 else begun)
+                except OSError:
+                    pass
+            assert raw("SET", "k", "v") == "OK"
+            most = max(most, resident(server) - before)
+        print(f"resident: {most / 1e6:.1f} MB more")
+        assert most < 64e6, most
+        for c in clients:
+            c.close()
+
+
 # Limits -------------------------------------------------------------------------------------------
+
+
+def test_an_administrator_gets_in():
+    """When all connections are taken: over the Unix socket always; over TCP in place of one who should have authenticated by now, who is
+    asked to make room before the refusal of anybody."""
+    with Server("holdfast", {"maxclients": 20}) as server:
+        first = server.raw()
+        held = [Raw(port=server.port) for _ in range(19)]
+        assert [h("PING") for h in held] == ["PONG"] * 19
+        assert Raw(port=server.port).read() == "ERR max number of clients reached"
+        local = [server.raw() for _ in range(4)]
+        assert [c("PING") for c in local] == ["PONG"] * 4
+        assert server.raw().read() == "ERR max number of clients reached"
+        first("CONFIG", "SET", "requirepass", "p")
+        for c in held + local:
+            c.close()
+        wait_for(lambda: info(first, "clients")["connected_clients"] == "1")
+        held = [Raw(port=server.port) for _ in range(19)]
+        assert [h("PING") for h in held] == ["NOAUTH Authentication required."] * 19
+        assert held[0]("AUTH", "p") == "OK"
+        time.sleep(1.2)
+        late = Raw(port=server.port)
+        assert late("AUTH", "p") == "OK" and late("PING") == "PONG" and held[0]("PING") == "PONG"
+        wait_for(lambda: info(first, "clients")["connected_clients"] == "20")
+
 
 
 @KINDS
@@ -289,14 +348,14 @@ def test_maxclients_at_run_time(kind):
         held = [server.raw(), server.raw()]
         assert [h("PING") for h in held] == ["PONG"] * 2
         for _ in range(3):
-            one = server.raw()
+            one = Raw(port=server.port)
             assert one.read() == "ERR max number of clients reached"
             with pytest.raises(GONE):
                 one.read()
         assert info(raw, "stats")["rejected_connections"] == "3"
         held.pop().close()
         wait_for(lambda: info(raw, "clients")["connected_clients"] == "2")
-        assert server.raw()("PING") == "PONG"
+        assert Raw(port=server.port)("PING") == "PONG"
         raw("CONFIG", "SET", "maxclients", 10000)
         many = [server.raw() for _ in range(500)]
         for one in many:
@@ -325,7 +384,7 @@ def test_few_descriptors(kind):
         wait_for(lambda: info(raw, "clients")["connected_clients"] == "1")
         held = [server.raw() for _ in range(most - 1)]
         assert [h("PING") for h in held] == ["PONG"] * (most - 1)
-        assert server.raw().read() == "ERR max number of clients reached"
+        assert Raw(port=server.port).read() == "ERR max number of clients reached"
         assert raw("SAVE") == "OK"
 
 

@@ -222,13 +222,14 @@ void chain_clean(const struct chain *c, const char *rdb_path)
 
 /* --- proving and restoring ---------------------------------------------------------------------- */
 
-size_t chain_prove(const struct chain *c, size_t first, const char *rdb_path, struct error *err)
+size_t chain_prove(const struct chain *c, size_t first, const char *rdb_path,
+                   const struct link_care *care, struct error *err)
 {
     for (size_t i = first; i < c->count; i++) {
         char path[256];
         const struct chain_link *link = &c->links[i];
         bool ok = chain_link_path(rdb_path, link, path, sizeof(path))
-                      ? link_prove(path, link, err)
+                      ? link_prove(path, link, care, err)
                       : error_set(err, ERROR_INVALID, "the path is too long");
         if (!ok) {
             error_prefix(err, "link %zu of %zu of the chain, %s", i + 1, c->count, link->name);
@@ -258,19 +259,20 @@ enum chain_state chain_find(struct chain_found *f, const char *rdb_path, struct 
     if (strcmp(id, f->chain.links[0].id) != 0)
         return CHAIN_PAST;
     /* The RDB file itself is proven by loading it. */
-    f->whole = chain_prove(&f->chain, 1, rdb_path, err);
+    f->whole = chain_prove(&f->chain, 1, rdb_path, NULL, err);
     return f->whole == f->chain.count ? CHAIN_WHOLE : CHAIN_BROKEN;
 }
 
 bool chain_apply(const struct chain *c, size_t count, const char *rdb_path, struct keyspace *ks,
-                 const struct rdb_load_options *options, struct error *err)
+                 const struct rdb_load_options *options, struct rdb_load_stats *stats,
+                 struct error *err)
 {
     bool paused = ks->lazy_expire_paused, ok = true;
     ks->lazy_expire_paused = true;
     for (size_t i = 1; i < count && ok; i++) {
         char path[256];
         ok = chain_link_path(rdb_path, &c->links[i], path, sizeof(path)) &&
-             link_apply_delta(path, ks, options, err);
+             link_apply_delta(path, ks, options, stats, err);
         if (!ok)
             error_prefix(err, "link %zu of %zu of the chain, %s", i + 1, c->count, c->links[i].name);
     }

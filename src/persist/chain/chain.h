@@ -45,8 +45,10 @@ bool chain_write(const struct chain *c, const char *rdb_path, struct error *err)
 void chain_clean(const struct chain *c, const char *rdb_path);
 
 /* Prove all links from number `first` on. Returns how many from the beginning of the chain are whole,
- * those before `first` counted in; where it is fewer than all, err names the link and the reason. */
-size_t chain_prove(const struct chain *c, size_t first, const char *rdb_path, struct error *err);
+ * those before `first` counted in; where it is fewer than all, err names the link and the reason. care
+ * may be NULL. */
+size_t chain_prove(const struct chain *c, size_t first, const char *rdb_path,
+                   const struct link_care *care, struct error *err);
 
 /* What there is to be restored beside a RDB file. */
 enum chain_state {
@@ -62,8 +64,10 @@ struct chain_found {
 };
 enum chain_state chain_find(struct chain_found *f, const char *rdb_path, struct error *err);
 
-/* Apply deltas 1 .. count - 1. */
+/* Apply deltas 1 .. count - 1 to what the full one has; `stats` are those of its load, as with
+ * link_apply_delta. */
 bool chain_apply(const struct chain *c, size_t count, const char *rdb_path, struct keyspace *ks,
-                 const struct rdb_load_options *options, struct error *err);
+                 const struct rdb_load_options *options, struct rdb_load_stats *stats,
+                 struct error *err);
 
 #endif

@@ -4,8 +4,6 @@
 #include <assert.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -14,28 +12,34 @@
 #include "os/file.h"
 #include "os/thread.h"
 
+/* All types can be expressed in it. */
+#define DELTA_VERSION \
+    (RDB_VERSION_DEFAULT > RDB_VERSION_NEEDED_MOST ? RDB_VERSION_DEFAULT : RDB_VERSION_NEEDED_MOST)
+
 /* NOTE makes the manifest say that there is a new full snapshot. As long as there are no deltas there
  * is no manifest: who only ever takes full snapshots does not meet it. */
 enum job_kind { JOB_NOTE, JOB_DELTA, JOB_VERIFY };
 
-/* Made by the executor, then the thread's own until it has set `ended`. */
+/* Made by the executor, then the thread's own until it has set `ended`. A delta has no thread while its
+ * file is being saved. */
 struct job {
     enum job_kind kind;
+    bool has_thread;
     pthread_t thread;
-    char rdb_path[256], path[256], temporary[300]; /* of the RDB file, the delta, the delta at first */
+    char rdb_path[256];
     struct chain chain; /* a copy of its own; in the end with the new link */
     struct chain_link link;
-    struct snapshot *snapshot;
-    int mark, next_mark;
-    struct link_options options;
-    bool verify;
+    struct save_job *save; /* of a delta, until it has been finished */
+    struct save_result result;
+    int next_mark;
     uint64_t dirty;
     int64_t begun_us;
     size_t whole;
     bool base_lost; /* there is no full snapshot that the delta could follow */
     bool ok;
     struct error err;
-    bool stop, ended; /* atomic */
+    struct link_care care;
+    bool ended; /* atomic */
     void (*wake)(void *ctx);
     void *wake_ctx;
 };
@@ -70,7 +74,8 @@ static bool complete_full(struct job *j)
     if (full->sha256[0] != '\0')
         return true;
     struct keyspace *ks = keyspace_new(1, false);
-    bool ok = link_read(j->rdb_path, LINK_FULL, &ks->epoch, &ks->limits, NULL, &found, &j->err);
+    bool ok = link_read(j->rdb_path, LINK_FULL, &ks->epoch, &ks->limits, NULL, &j->care, &found,
+                        &j->err);
     keyspace_free(ks);
     if (!ok)
         return error_prefix(&j->err, "%s", j->rdb_path);
@@ -93,24 +98,14 @@ static void run_note(struct job *j)
         chain_clean(&j->chain, j->rdb_path);
 }
 
+/* The delta is there, proven and durable. It stays whatever happens: the manifest on disk may name it. */
 static void run_delta(struct job *j)
 {
-    char dir[256];
-    struct error ignored;
-    os_path_dir(j->path, dir, sizeof(dir));
-    if (!complete_full(j)) {
-        j->base_lost = true;
+    j->base_lost = !complete_full(j);
+    if (j->base_lost)
         return;
-    }
-    if (!link_write_delta(j->temporary, j->snapshot, j->mark, &j->options, &j->link, &j->err) ||
-        (j->verify && !link_prove(j->temporary, &j->link, &j->err)) ||
-        !os_rename(j->temporary, j->path, &j->err)) {
-        os_unlink(j->temporary, &ignored);
-        return;
-    }
-    /* From here on the file stays whatever happens: the manifest on disk may name it. */
     chain_add(&j->chain, &j->link);
-    j->ok = os_dir_sync(dir, &j->err) && chain_write(&j->chain, j->rdb_path, &j->err);
+    j->ok = chain_write(&j->chain, j->rdb_path, &j->err);
 }
 
 static void run_job(void *arg)
@@ -121,7 +116,7 @@ static void run_job(void *arg)
     else if (j->kind == JOB_DELTA)
         run_delta(j);
     else if (complete_full(j))
-        j->whole = chain_prove(&j->chain, 0, j->rdb_path, &j->err);
+        j->whole = chain_prove(&j->chain, 0, j->rdb_path, &j->care, &j->err);
     void (*wake)(void *) = j->wake;
     void *ctx = j->wake_ctx;
     __atomic_store_n(&j->ended, true, __ATOMIC_RELEASE);
@@ -142,6 +137,7 @@ static struct job *job_new(struct chain_keeper *k, enum job_kind kind)
     j->wake = k->wake;
     j->wake_ctx = k->wake_ctx;
     j->begun_us = clock_monotonic_us();
+    j->care.polite = true;
     memcpy(j->rdb_path, k->rdb_path, sizeof(j->rdb_path));
     chain_copy(&j->chain, &k->chain);
     return j;
@@ -151,6 +147,7 @@ static bool job_start(struct chain_keeper *k, struct job *j, struct error *err)
 {
     if (!os_thread_start(&j->thread, "hf-chain", run_job, j, err))
         return false;
+    j->has_thread = true;
     k->job = j;
     return true;
 }
@@ -298,7 +295,36 @@ const char *chain_keeper_cannot(const struct chain_keeper *k)
     return changes_lost(k->ks, k->tip_mark);
 }
 
-bool chain_keeper_begin(struct chain_keeper *k, const struct save_options *options, uint64_t lsn,
+static void add_aux(struct save_options *options, const char *name, const char *value)
+{
+    assert(options->aux_count < SAVE_AUX_MAX);
+    struct save_aux *aux = &options->aux[options->aux_count++];
+    snprintf(aux->name, sizeof(aux->name), "%s", name);
+    snprintf(aux->value, sizeof(aux->value), "%s", value);
+}
+
+/* What the link is to be, and what the file is to say of it. False: the name is too long. */
+static bool make_link(struct job *j, struct save_options *options)
+{
+    struct chain_link *link = &j->link;
+    char lsn[24];
+    for (int i = 0; i < options->aux_count; i++) {
+        if (strcmp(options->aux[i].name, LINK_AUX_VERSION) == 0)
+            number_parse_uint64(slice_cstr(options->aux[i].value), &link->version);
+    }
+    link_new_id(link->id);
+    memcpy(link->parent, j->chain.links[j->chain.count - 1].id, sizeof(link->parent));
+    snprintf(lsn, sizeof(lsn), "%llu", (unsigned long long)link->lsn);
+    add_aux(options, LINK_AUX_ID, link->id);
+    add_aux(options, LINK_AUX_PARENT, link->parent);
+    add_aux(options, LINK_AUX_LSN, lsn);
+    set_name(link, j->rdb_path);
+    size_t used = strlen(link->name), room = sizeof(link->name) - used;
+    return (size_t)snprintf(link->name + used, room, ".%s.delta", link->id) < room &&
+           chain_link_path(j->rdb_path, link, options->path, sizeof(options->path));
+}
+
+bool chain_keeper_begin(struct chain_keeper *k, const struct save_options *wanted, uint64_t lsn,
                         struct error *err)
 {
     const char *cannot = chain_keeper_cannot(k);
@@ -307,40 +333,26 @@ bool chain_keeper_begin(struct chain_keeper *k, const struct save_options *optio
     if (cannot)
         return error_set(err, ERROR_INVALID, "%s", cannot);
     struct job *j = job_new(k, JOB_DELTA);
-    struct chain_link *link = &j->link;
-    *link = (struct chain_link){.kind = LINK_DELTA, .lsn = lsn, .time_ms = clock_wall_ms()};
-    for (int i = 0; i < options->aux_count; i++) {
-        if (strcmp(options->aux[i].name, LINK_AUX_VERSION) == 0)
-            number_parse_uint64(slice_cstr(options->aux[i].value), &link->version);
-    }
-    link_new_id(link->id);
-    memcpy(link->parent, k->chain.links[k->chain.count - 1].id, sizeof(link->parent));
-    set_name(link, k->rdb_path);
-    size_t used = strlen(link->name);
-    char dir[256];
-    os_path_dir(k->rdb_path, dir, sizeof(dir));
-    if ((size_t)snprintf(link->name + used, sizeof(link->name) - used, ".%s.delta", link->id) >=
-            sizeof(link->name) - used ||
-        !chain_link_path(k->rdb_path, link, j->path, sizeof(j->path))) {
+    struct save_options options = *wanted;
+    j->link = (struct chain_link){.kind = LINK_DELTA, .lsn = lsn, .time_ms = clock_wall_ms()};
+    if (!make_link(j, &options)) {
         job_free(j);
         return error_set(err, ERROR_INVALID, "the name of the RDB file is too long for a chain");
     }
-    /* As saves are called that were not finished: cleaned at the next start. */
-    snprintf(j->temporary, sizeof(j->temporary), "%s/temp-%d-%llu.rdb", dir, (int)getpid(),
-             strtoull(link->id, NULL, 16));
-    j->options = (struct link_options){.compress = options->compress, .clock = options->clock,
-                                       .lru_now = k->ks->lru_clock, .polite = true,
-                                       .stop = &j->stop};
-    j->verify = options->verify;
+    /* Nobody else reads it: whatever the RDB file is to be, a delta takes all that there is. */
+    options.version = DELTA_VERSION;
+    options.checksum = true;
+    options.since = k->ks->marks[k->tip_mark].since;
     j->dirty = k->ks->dirty;
-    j->mark = k->tip_mark;
-    j->snapshot = snapshot_begin(k->ks);
+    struct snapshot *snapshot = snapshot_begin(k->ks);
     j->next_mark = changes_begin(k->ks);
     assert(j->next_mark >= 0);
-    if (job_start(k, j, err))
+    j->save = save_job_start(k->ks, snapshot, &options, k->wake, k->wake_ctx, err);
+    if (j->save) {
+        k->job = j;
         return true;
+    }
     changes_end(k->ks, j->next_mark);
-    snapshot_end(k->ks, j->snapshot);
     job_free(j);
     return false;
 }
@@ -370,8 +382,11 @@ bool chain_keeper_incremental(const struct chain_keeper *k)
 
 void chain_keeper_cancel(struct chain_keeper *k)
 {
-    if (k->job)
-        __atomic_store_n(&k->job->stop, true, __ATOMIC_RELAXED);
+    if (!k->job)
+        return;
+    __atomic_store_n(&k->job->care.stop, true, __ATOMIC_RELAXED);
+    if (k->job->save)
+        save_job_cancel(k->job->save);
 }
 
 /* --- ending ------------------------------------------------------------------------------------- */
@@ -392,8 +407,10 @@ static void note_ended(struct chain_keeper *k, struct job *j)
 static bool delta_ended(struct chain_keeper *k, struct job *j)
 {
     struct chain_keeper_status *st = &k->status;
-    snapshot_end(k->ks, j->snapshot);
-    st->last_ok = j->ok;
+    /* Whoever cancels it knows: nothing is wrong with the disk. */
+    st->last_cancelled = !j->ok && j->err.code == ERROR_CANCELLED;
+    if (!st->last_cancelled)
+        st->last_ok = j->ok;
     st->last_duration_us = clock_monotonic_us() - j->begun_us;
     if (j->ok) {
         changes_end(k->ks, k->tip_mark);
@@ -403,6 +420,7 @@ static bool delta_ended(struct chain_keeper *k, struct job *j)
         k->ks->dirty -= j->dirty < k->ks->dirty ? j->dirty : k->ks->dirty;
         st->last_error[0] = '\0';
         st->last = j->link;
+        st->last_result = j->result;
         st->taken++;
         log_notice("Incremental snapshot saved: %llu keys changed, %llu deleted, %llu bytes in %.3f "
                    "seconds; the chain has %zu links",
@@ -417,7 +435,7 @@ static bool delta_ended(struct chain_keeper *k, struct job *j)
     if (k->drop_chain) {
         k->drop_chain = false;
         drop_chain(k, "the last full snapshot was begun while an incremental one was being taken");
-    } else if (j->base_lost) {
+    } else if (j->base_lost && !st->last_cancelled) {
         drop_chain(k, "the file of the full snapshot is not the one that it was");
     } else if (!k->enabled) {
         drop_tip(k, "snapshot-chain-max was 0");
@@ -430,6 +448,8 @@ static void verify_ended(struct chain_keeper *k, struct job *j)
     struct chain_keeper_status *st = &k->status;
     bool whole = j->whole == j->chain.count;
     bool current = k->chain.count > 0 && strcmp(k->chain.links[0].id, j->chain.links[0].id) == 0;
+    if (!whole && j->err.code == ERROR_CANCELLED)
+        return;
     if (!whole && (!current || k->full_running)) {
         log_notice("The chain of snapshots was not verified: a full one has taken its place meanwhile");
         return;
@@ -447,36 +467,65 @@ static void verify_ended(struct chain_keeper *k, struct job *j)
     drop_tip(k, "a link of the chain is damaged");
 }
 
+/* The save job of a delta has ended or is waited for: with its file the job goes on in a thread. */
+static void save_ended(struct chain_keeper *k)
+{
+    struct job *j = k->job;
+    struct chain_link *link = &j->link;
+    bool ok = save_job_finish(j->save, &j->result, &j->err);
+    j->save = NULL;
+    if (!ok)
+        return;
+    link->keys = j->result.keys;
+    link->deleted = j->result.deleted;
+    link->size = j->result.file_size;
+    memcpy(link->sha256, j->result.sha256, sizeof(link->sha256));
+    job_start(k, j, &j->err);
+}
+
+/* The job, which has ended or is waited for. */
+static bool end_job(struct chain_keeper *k)
+{
+    struct job *j = k->job;
+    bool taken = false;
+    if (j->save)
+        save_ended(k);
+    if (j->has_thread)
+        pthread_join(j->thread, NULL);
+    k->job = NULL;
+    if (j->kind == JOB_NOTE)
+        note_ended(k, j);
+    else if (j->kind == JOB_DELTA)
+        taken = delta_ended(k, j);
+    else
+        verify_ended(k, j);
+    job_free(j);
+    if (k->note_waits)
+        begin_note(k);
+    return taken;
+}
+
 bool chain_keeper_wait(struct chain_keeper *k)
 {
     bool taken = false;
-    while (k->job) {
-        struct job *j = k->job;
-        pthread_join(j->thread, NULL);
-        k->job = NULL;
-        if (j->kind == JOB_NOTE)
-            note_ended(k, j);
-        else if (j->kind == JOB_DELTA)
-            taken |= delta_ended(k, j);
-        else
-            verify_ended(k, j);
-        job_free(j);
-        if (k->note_waits)
-            begin_note(k);
-    }
+    while (k->job)
+        taken |= end_job(k);
     return taken;
 }
 
 bool chain_keeper_poll(struct chain_keeper *k)
 {
-    if (!k->job || !__atomic_load_n(&k->job->ended, __ATOMIC_ACQUIRE))
+    if (!k->job)
         return false;
-    bool waits = k->note_waits;
-    k->note_waits = false;
-    bool taken = chain_keeper_wait(k);
-    if (waits)
-        begin_note(k);
-    return taken;
+    if (k->job->save) {
+        if (!save_job_ended(k->job->save))
+            return false;
+        save_ended(k);
+        if (k->job->has_thread)
+            return false; /* which will wake us */
+        return end_job(k);
+    }
+    return __atomic_load_n(&k->job->ended, __ATOMIC_ACQUIRE) && end_job(k);
 }
 
 void chain_keeper_get_status(const struct chain_keeper *k, struct chain_keeper_status *status)
@@ -484,4 +533,7 @@ void chain_keeper_get_status(const struct chain_keeper *k, struct chain_keeper_s
     *status = k->status;
     status->chain = &k->chain;
     status->verifying = k->job && k->job->kind == JOB_VERIFY;
+    status->progress = (struct save_progress){.eta_ms = -1};
+    if (k->job && k->job->save)
+        save_job_progress(k->job->save, &status->progress);
 }

@@ -11,10 +11,15 @@
  * is lost, or a full snapshot began while an incremental one was running (a third mark would be
  * needed), the next snapshot has to be a full one.
  *
+ * A delta is written by a save job (persist/save_job.h), with all that these can: threads, a rate, a
+ * limit of memory, progress, cancelling. Then it is named:
+ *
+ *     SAVING --save job ends--> NAMING: the full snapshot's file is looked at, the manifest written
+ *
  * The order on disk: temporary file, sync, read again and prove, rename, directory sync, manifest. The
  * files of deltas that are no longer needed are removed when a new full snapshot is in the manifest.
  *
- * All functions are the executor's; it makes no calls on files here: a thread for each job does.
+ * All functions are the executor's; it makes no calls on files here: threads of the jobs do.
  */
 #ifndef HF_PERSIST_CHAIN_KEEPER_H
 #define HF_PERSIST_CHAIN_KEEPER_H
@@ -42,8 +47,8 @@ void chain_keeper_loaded(struct chain_keeper *k, struct chain *chain, const char
 
 /* Why an incremental snapshot cannot be taken, as the end of a sentence; NULL: it can. */
 const char *chain_keeper_cannot(const struct chain_keeper *k);
-/* Take one. `verify` of the options: read it again; LINK_AUX_VERSION among the AUX fields of the
- * options: the link's version. False: there is one running, or it cannot. */
+/* Take one, with these options of a save of the RDB file; LINK_AUX_VERSION among the AUX fields is the
+ * link's version. False: there is one running, or it cannot. */
 bool chain_keeper_begin(struct chain_keeper *k, const struct save_options *options, uint64_t lsn,
                         struct error *err);
 /* Prove all links in the background; the outcome is in the status. */
@@ -62,7 +67,10 @@ struct chain_keeper_status {
     uint64_t taken;            /* incremental ones since start */
     bool last_ok;
     char last_error[256];      /* of the last incremental one; empty if it succeeded */
+    bool last_cancelled;       /* it was, which says nothing against the next; last_ok as before */
     int64_t last_duration_us;  /* -1: none has ended */
+    struct save_progress progress;  /* of the running one; zeros, eta_ms -1, if none */
+    struct save_result last_result; /* of the last one that succeeded */
     struct chain_link last;    /* the last one that succeeded */
     bool verifying;
     int64_t verified_ms;       /* wall clock of the last verification; 0: none */

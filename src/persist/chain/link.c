@@ -13,14 +13,6 @@
 #include "os/file.h"
 #include "os/thread.h"
 
-/* Records of a delta's own, among the types of keys: neither Redis nor Valkey has such types. */
-#define RECORD_DELETED 224
-#define RECORD_EMPTIED 225
-
-#define MAGIC "HFDLT"
-#define WRITE_BUFFER (256 * 1024)
-#define WALK_SEGMENTS 32
-
 void link_new_id(char id[LINK_ID_SIZE])
 {
     static unsigned sequence;
@@ -40,7 +32,7 @@ static bool sha_begin(EVP_MD_CTX **sha, struct error *err)
     return error_set(err, ERROR_SYSTEM, "SHA-256 is not available");
 }
 
-static void sha_end(EVP_MD_CTX *sha, char text[65])
+void link_sum_end(EVP_MD_CTX *sha, char text[65])
 {
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned size = 0;
@@ -51,130 +43,81 @@ static void sha_end(EVP_MD_CTX *sha, char text[65])
 
 /* --- writing ------------------------------------------------------------------------------------ */
 
-struct delta_writer {
-    struct rdb_writer w;
-    struct os_file file;
-    EVP_MD_CTX *sha;
-    const struct link_options *options;
-    struct os_polite polite;
-    struct chain_link *link;
-    struct error *err;
-    const struct snapshot_db *db;
-    int db_id;
+static void write_aux(struct rdb_writer *w, const char *name, const char *value)
+{
+    rdb_write_u8(w, RDB_OP_AUX);
+    rdb_write_string(w, slice_cstr(name));
+    rdb_write_string(w, slice_cstr(value));
+}
+
+void link_write_header(struct rdb_writer *w, int64_t taken_ms)
+{
+    char text[32];
+    snprintf(text, sizeof(text), LINK_MAGIC "%04d", w->version);
+    rdb_write_bytes(w, text, 9);
+    snprintf(text, sizeof(text), "%lld", (long long)taken_ms / 1000);
+    write_aux(w, "ctime", text);
+}
+
+struct gone_writer {
+    struct rdb_writer *w;
+    uint64_t *deleted;
+    int db;
     bool selected;
 };
 
-static bool write_out(void *ctx, const void *data, size_t size)
+static void select_db(struct gone_writer *g)
 {
-    struct delta_writer *d = ctx;
-    if (d->options->stop && __atomic_load_n(d->options->stop, __ATOMIC_RELAXED))
-        return error_set(d->err, ERROR_CANCELLED, "the snapshot was cancelled");
-    EVP_DigestUpdate(d->sha, data, size);
-    d->link->size += size;
-    return os_file_write(&d->file, data, size, d->err);
-}
-
-static void write_aux(struct delta_writer *d, const char *name, const char *value)
-{
-    rdb_write_u8(&d->w, RDB_OP_AUX);
-    rdb_write_string(&d->w, slice_cstr(name));
-    rdb_write_string(&d->w, slice_cstr(value));
-}
-
-static void write_header(struct delta_writer *d)
-{
-    char text[32];
-    const struct chain_link *link = d->link;
-    snprintf(text, sizeof(text), MAGIC "%04d", d->w.version);
-    rdb_write_bytes(&d->w, text, 9);
-    write_aux(d, LINK_AUX_ID, link->id);
-    write_aux(d, LINK_AUX_PARENT, link->parent);
-    snprintf(text, sizeof(text), "%llu", (unsigned long long)link->lsn);
-    write_aux(d, LINK_AUX_LSN, text);
-    snprintf(text, sizeof(text), "%lld", (long long)link->time_ms / 1000);
-    write_aux(d, "ctime", text);
-    snprintf(text, sizeof(text), "%llu", (unsigned long long)link->version);
-    write_aux(d, LINK_AUX_VERSION, text);
-}
-
-static void select_db(struct delta_writer *d)
-{
-    if (d->selected)
+    if (g->selected)
         return;
-    d->selected = true;
-    rdb_write_u8(&d->w, RDB_OP_SELECTDB);
-    rdb_write_length(&d->w, (uint64_t)d->db_id);
+    g->selected = true;
+    rdb_write_u8(g->w, RDB_OP_SELECTDB);
+    rdb_write_length(g->w, (uint64_t)g->db);
 }
 
 static bool write_deleted(void *ctx, struct slice key)
 {
-    struct delta_writer *d = ctx;
-    select_db(d);
-    rdb_write_u8(&d->w, RECORD_DELETED);
-    rdb_write_string(&d->w, key);
-    d->link->deleted++;
-    return !d->w.failed;
+    struct gone_writer *g = ctx;
+    select_db(g);
+    rdb_write_u8(g->w, LINK_DELETED);
+    rdb_write_string(g->w, key);
+    ++*g->deleted;
+    return !g->w->failed;
 }
 
-static bool write_item(void *ctx, void *item)
+/* Each database gets in its turn what it is to have, from a later one or from itself. */
+static void write_swaps(struct rdb_writer *w, const struct snapshot *s, int mark)
 {
-    struct delta_writer *d = ctx;
-    select_db(d);
-    rdb_save_entry(&d->w, item, d->options->clock, d->options->lru_now);
-    d->link->keys++;
-    return !d->w.failed;
+    int *at = mem_alloc((size_t)s->db_count * sizeof(*at)); /* whose contents are where */
+    for (int i = 0; i < s->db_count; i++)
+        at[i] = i;
+    for (int i = 0; i < s->db_count; i++) {
+        int j = i;
+        while (at[j] != s->dbs[i].changes[mark].origin)
+            j++;
+        if (j == i)
+            continue;
+        at[j] = at[i];
+        rdb_write_u8(w, RDB_OP_SELECTDB);
+        rdb_write_length(w, (uint64_t)i);
+        rdb_write_u8(w, LINK_SWAPPED);
+        rdb_write_int(w, j);
+    }
+    mem_free(at);
 }
 
-static void write_db(struct delta_writer *d, const struct snapshot *s, int db, int mark)
+void link_write_gone(struct rdb_writer *w, const struct snapshot *s, int mark, uint64_t *deleted)
 {
-    const struct table *t = &s->dbs[db].table;
-    d->db_id = db;
-    d->selected = false;
-    if (s->dbs[db].changes[mark].emptied) {
-        select_db(d);
-        rdb_write_u8(&d->w, RECORD_EMPTIED);
-        rdb_write_string(&d->w, SLICE(""));
+    write_swaps(w, s, mark);
+    for (int i = 0; i < s->db_count && !w->failed; i++) {
+        struct gone_writer g = {.w = w, .deleted = deleted, .db = i};
+        if (s->dbs[i].changes[mark].emptied) {
+            select_db(&g);
+            rdb_write_u8(w, LINK_EMPTIED);
+            rdb_write_string(w, SLICE(""));
+        }
+        snapshot_deleted(s, i, mark, write_deleted, &g);
     }
-    snapshot_deleted(s, db, mark, write_deleted, d);
-    bool done = t->count == 0;
-    for (uint64_t next = 0; !done && !d->w.failed;) {
-        next = table_walk_changed(t, (unsigned)mark, s->marks[mark], next, UINT64_MAX, WALK_SEGMENTS,
-                                  write_item, d, &done);
-        if (d->options->polite)
-            os_polite_check(&d->polite);
-    }
-}
-
-bool link_write_delta(const char *path, const struct snapshot *s, int mark,
-                      const struct link_options *options, struct chain_link *link, struct error *err)
-{
-    struct delta_writer d = {.options = options, .link = link, .err = err};
-    link->kind = LINK_DELTA;
-    link->keys = link->deleted = link->size = 0;
-    if (!sha_begin(&d.sha, err))
-        return false;
-    bool ok = os_file_open(&d.file, path, OS_OPEN_CREATE_EXCLUSIVE, err);
-    if (ok) {
-        if (options->polite)
-            os_polite_begin(&d.polite);
-        rdb_writer_init(&d.w, WRITE_BUFFER, write_out, &d);
-        d.w.compress = options->compress;
-        d.w.version = RDB_VERSION_DEFAULT;
-        write_header(&d);
-        for (size_t i = 0; s->libraries && i < s->libraries->count; i++)
-            rdb_save_function(&d.w, s->libraries->codes[i]);
-        for (int i = 0; i < s->db_count && !d.w.failed; i++)
-            write_db(&d, s, i, mark);
-        ok = rdb_save_end(&d.w, true) && os_file_sync(&d.file, err);
-        rdb_writer_deinit(&d.w);
-        struct error ignored;
-        if (!os_file_close(&d.file, ok ? err : &ignored))
-            ok = false;
-    }
-    if (ok)
-        sha_end(d.sha, link->sha256);
-    EVP_MD_CTX_free(d.sha);
-    return ok;
 }
 
 /* --- reading ------------------------------------------------------------------------------------ */
@@ -190,12 +133,18 @@ struct input {
     const struct link_visitor *visitor;
     struct rdb_loader *loader;
     struct chain_link *found;
+    const struct link_care *care;
+    struct os_polite polite;
     struct error *err;
 };
 
 static bool fill(void *ctx, void *data, size_t room, size_t *got, struct error *err)
 {
     struct input *in = ctx;
+    if (in->care && __atomic_load_n(&in->care->stop, __ATOMIC_RELAXED))
+        return error_set(err, ERROR_CANCELLED, "it was cancelled");
+    if (in->care && in->care->polite)
+        os_polite_check(&in->polite);
     if (!os_file_read(&in->file, data, room, got, err))
         return false;
     if (in->sha)
@@ -209,7 +158,7 @@ static bool read_magic(struct input *in, int *version)
     const unsigned char *p;
     if (!rdb_read_bytes(&in->r, 9, &p))
         return false;
-    if (memcmp(p, MAGIC, 5) != 0)
+    if (memcmp(p, LINK_MAGIC, 5) != 0)
         return rdb_fail(&in->r, ERROR_CORRUPT, "this is not a delta");
     *version = 0;
     for (int i = 5; i < 9; i++) {
@@ -276,15 +225,26 @@ static void note_aux(struct input *in, const struct rdb_record *record)
     }
 }
 
+static bool read_swapped(struct input *in, const struct rdb_record *record)
+{
+    int64_t other;
+    const struct link_visitor *v = in->visitor;
+    if (!number_parse_int64(record->key, &other) || other < 0 || other > INT32_MAX)
+        return rdb_fail(&in->r, ERROR_CORRUPT, "databases are swapped, but not named");
+    return !v || v->swapped(v->ctx, record->db, (int)other, in->err);
+}
+
 static bool read_key(struct input *in, const struct rdb_record *record)
 {
     const struct link_visitor *v = in->visitor;
     struct entry *e = NULL;
-    if (in->kind == LINK_DELTA && record->type == RECORD_DELETED) {
+    if (in->kind == LINK_DELTA && record->type == LINK_DELETED) {
         in->found->deleted++;
         return !v || v->deleted(v->ctx, record->db, record->key, in->err);
     }
-    if (in->kind == LINK_DELTA && record->type == RECORD_EMPTIED)
+    if (in->kind == LINK_DELTA && record->type == LINK_SWAPPED)
+        return read_swapped(in, record);
+    if (in->kind == LINK_DELTA && record->type == LINK_EMPTIED)
         return !v || v->emptied(v->ctx, record->db, in->err);
     if (!rdb_load_value(&in->r, record->type, record->key, record->due, in->loader, &e))
         return false;
@@ -304,6 +264,8 @@ static bool read_records(struct input *in)
             return false;
         if (record.kind == RDB_RECORD_AUX)
             note_aux(in, &record);
+        if (record.kind == RDB_RECORD_AUX && in->visitor && in->visitor->aux)
+            in->visitor->aux(in->visitor->ctx, &record);
         else if (record.kind == RDB_RECORD_FUNCTION && in->visitor && in->visitor->function)
             in->visitor->function(in->visitor->ctx, record.value.bytes);
         else if (record.kind == RDB_RECORD_KEY && !read_key(in, &record))
@@ -318,22 +280,24 @@ static bool read_records(struct input *in)
 
 bool link_read(const char *path, enum link_kind kind, struct epoch *epoch,
                const struct encoding_limits *limits, const struct link_visitor *visitor,
-               struct chain_link *found, struct error *err)
+               const struct link_care *care, struct chain_link *found, struct error *err)
 {
     struct chain_link unwanted;
-    struct input in = {.file = OS_FILE_CLOSED, .kind = kind, .visitor = visitor,
+    struct input in = {.file = OS_FILE_CLOSED, .kind = kind, .visitor = visitor, .care = care,
                        .found = found ? found : &unwanted};
     memset(in.found, 0, sizeof(*in.found));
     in.found->kind = kind;
     if (!sha_begin(&in.sha, err))
         return false;
+    if (care && care->polite)
+        os_polite_begin(&in.polite);
     in.loader = rdb_loader_new(epoch, limits);
     bool ok = input_open(&in, path, err) && read_records(&in);
     rdb_loader_free(in.loader);
     input_close(&in);
     in.found->size = in.size;
     if (ok)
-        sha_end(in.sha, in.found->sha256);
+        link_sum_end(in.sha, in.found->sha256);
     EVP_MD_CTX_free(in.sha);
     return ok;
 }
@@ -372,11 +336,12 @@ bool link_read_version(const char *path, enum link_kind kind, uint64_t *version,
     return ok;
 }
 
-bool link_prove(const char *path, const struct chain_link *link, struct error *err)
+bool link_prove(const char *path, const struct chain_link *link, const struct link_care *care,
+                struct error *err)
 {
     struct chain_link found;
     struct keyspace *ks = keyspace_new(1, false);
-    bool ok = link_read(path, link->kind, &ks->epoch, &ks->limits, NULL, &found, err);
+    bool ok = link_read(path, link->kind, &ks->epoch, &ks->limits, NULL, care, &found, err);
     keyspace_free(ks);
     if (!ok)
         return false;
@@ -397,6 +362,7 @@ bool link_prove(const char *path, const struct chain_link *link, struct error *e
 struct applying {
     struct keyspace *ks;
     const struct rdb_load_options *options;
+    struct rdb_load_stats *stats;
 };
 
 static bool find_db(struct applying *a, int db, struct error *err)
@@ -405,6 +371,15 @@ static bool find_db(struct applying *a, int db, struct error *err)
         return true;
     return error_set(err, ERROR_INVALID, "the file has a database %d, but only %d are configured", db,
                      a->ks->db_count);
+}
+
+static bool apply_swapped(void *ctx, int db, int other, struct error *err)
+{
+    struct applying *a = ctx;
+    if (!find_db(a, db, err) || !find_db(a, other, err))
+        return false;
+    keyspace_swap(a->ks, db, other);
+    return true;
 }
 
 static bool apply_emptied(void *ctx, int db, struct error *err)
@@ -466,15 +441,26 @@ static void apply_function(void *ctx, struct slice code)
     libraries_append(&a->ks->libraries, code);
 }
 
-bool link_apply_delta(const char *path, struct keyspace *ks, const struct rdb_load_options *options,
-                      struct error *err)
+static void apply_aux(void *ctx, const struct rdb_record *record)
 {
-    struct applying a = {ks, options};
-    struct link_visitor visitor = {.emptied = apply_emptied,
+    struct applying *a = ctx;
+    rdb_note_aux(record, a->stats);
+}
+
+bool link_apply_delta(const char *path, struct keyspace *ks, const struct rdb_load_options *options,
+                      struct rdb_load_stats *stats, struct error *err)
+{
+    struct applying a = {ks, options, stats};
+    struct link_visitor visitor = {.swapped = apply_swapped,
+                                   .emptied = apply_emptied,
                                    .deleted = apply_deleted,
                                    .put = apply_put,
                                    .function = apply_function,
+                                   .aux = apply_aux,
                                    .ctx = &a};
     libraries_replace(&ks->libraries, NULL);
-    return link_read(path, LINK_DELTA, &ks->epoch, &ks->limits, &visitor, NULL, err);
+    stats->repl_id[0] = '\0'; /* one that was taken in a transaction has none */
+    stats->repl_offset = 0;
+    stats->stream_db = 0;
+    return link_read(path, LINK_DELTA, &ks->epoch, &ks->limits, &visitor, NULL, NULL, err);
 }

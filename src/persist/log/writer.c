@@ -289,6 +289,22 @@ bool writer_flush(struct writer *w, int64_t timeout_ms)
     return writer_durable_lsn(w) >= lsn;
 }
 
+void writer_hush(struct writer *w)
+{
+    __atomic_store_n(&w->told, true, __ATOMIC_SEQ_CST);
+}
+
+bool writer_take_news(struct writer *w)
+{
+    return __atomic_load_n(&w->news, __ATOMIC_RELAXED) &&
+           __atomic_exchange_n(&w->news, false, __ATOMIC_SEQ_CST);
+}
+
+bool writer_has_news(const struct writer *w)
+{
+    return __atomic_load_n(&w->news, __ATOMIC_SEQ_CST);
+}
+
 void writer_awake(struct writer *w)
 {
     __atomic_store_n(&w->told, false, __ATOMIC_SEQ_CST);

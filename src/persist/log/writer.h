@@ -104,6 +104,12 @@ void writer_published(struct writer *w, int64_t now_us);
 bool writer_flush(struct writer *w, int64_t timeout_ms);
 /* The executor has been woken, and looks at what there is: the next news wake it again. */
 void writer_awake(struct writer *w);
+/* The executor is awake and asks for news itself: it is not woken until writer_awake. Before it sleeps it
+ * calls that, and asks once more. */
+void writer_hush(struct writer *w);
+/* Whether there was anything to be woken for since it was taken last. */
+bool writer_take_news(struct writer *w);
+bool writer_has_news(const struct writer *w);
 
 /* While set, news of what is written and durable wake the executor under every policy; otherwise only
  * ALWAYS does, as somebody waits for it. */

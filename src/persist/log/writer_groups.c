@@ -25,6 +25,7 @@
 
 void writer_tell(struct writer *w)
 {
+    __atomic_store_n(&w->news, true, __ATOMIC_SEQ_CST);
     if (!__atomic_exchange_n(&w->told, true, __ATOMIC_SEQ_CST))
         w->wake(w->wake_ctx);
 }

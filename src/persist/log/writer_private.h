@@ -71,7 +71,8 @@ struct writer {
     /* Atomics. */
     uint64_t written, durable;
     int state; /* enum writer_state; written by the thread */
-    bool told; /* wake was called */
+    bool told; /* wake was called, or need not be */
+    bool news; /* since writer_take_news was asked last */
     bool eager;
     int sync;  /* enum writer_sync */
     bool timestamps;

@@ -76,6 +76,9 @@ enum rdb_type {
 struct rdb_loader;
 struct rdb_loader *rdb_loader_new(struct epoch *epoch, const struct encoding_limits *limits);
 void rdb_loader_free(struct rdb_loader *l);
+/* Sets, hashes and sorted sets may be built as wholes, which is quicker: of a member that is there
+ * twice the error then says where the value ends, and not where the member stands. */
+void rdb_loader_set_bulk(struct rdb_loader *l, bool bulk);
 
 /* Read a value of this type and build an entry under `key` (whose bytes are copied first, as they
  * may stand in the reader's buffer). The entry is not yet in any database. *e is NULL for an empty

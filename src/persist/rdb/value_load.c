@@ -17,6 +17,7 @@
 #include "structure/listpack.h"
 #include "type/hash.h"
 #include "type/list.h"
+#include "type/member_build.h"
 #include "type/set.h"
 #include "type/zset.h"
 
@@ -25,6 +26,8 @@ struct rdb_loader {
     const struct encoding_limits *limits;
     struct list_builder list;
     struct zset_builder zset;
+    struct member_builder members;
+    bool bulk;
     struct keyspace *aside;
     struct keyref ref; /* of the set or hash being built aside */
     /* Of the value being loaded. */
@@ -47,6 +50,7 @@ struct rdb_loader *rdb_loader_new(struct epoch *epoch, const struct encoding_lim
     l->first = mem_alloc(l->first_capacity); /* also an empty half has an address */
     list_builder_init(&l->list, epoch);
     zset_builder_init(&l->zset, epoch, limits);
+    member_builder_init(&l->members, epoch, limits);
     l->aside = keyspace_new(1, false);
     l->aside->now_ms = INT64_MIN; /* nothing expires while it is being built */
     return l;
@@ -57,6 +61,11 @@ void rdb_loader_free(struct rdb_loader *l)
     keyspace_free(l->aside);
     mem_free(l->first);
     mem_free(l);
+}
+
+void rdb_loader_set_bulk(struct rdb_loader *l, bool bulk)
+{
+    l->bulk = bulk;
 }
 
 void rdb_drop_entry(struct rdb_loader *l, struct entry *e)
@@ -253,9 +262,38 @@ static bool load_quicklist_2(struct rdb_loader *l, struct entry **e)
 
 /* Sets ------------------------------------------------------------------------------------------ */
 
+/* Take what the member builder has, or throw it away. */
+static bool finish_members(struct rdb_loader *l, bool ok, struct entry **e, const char *twice)
+{
+    if (!ok) {
+        member_builder_reset(&l->members);
+        return false;
+    }
+    *e = member_builder_finish(&l->members, l->key, l->due);
+    return *e ? true : damaged(l, twice);
+}
+
+#define MEMBER_TWICE "a set has a member twice"
+
+/* A set of which the first member was read. */
+static bool load_set_in_bulk(struct rdb_loader *l, struct slice first, uint64_t count,
+                             struct entry **e)
+{
+    struct rdb_string s;
+    bool ok = true;
+    member_builder_begin(&l->members, ENTRY_SET, count);
+    member_builder_add(&l->members, first, slice_of("", 0));
+    for (uint64_t i = 1; ok && i < count; i++) {
+        ok = rdb_read_string(l->r, &s);
+        if (ok)
+            member_builder_add(&l->members, s.bytes, slice_of("", 0));
+    }
+    return finish_members(l, ok, e, MEMBER_TWICE);
+}
+
 static bool add_to_set(struct rdb_loader *l, struct slice member)
 {
-    return set_add(&l->ref, member) ? true : damaged(l, "a set has a member twice");
+    return set_add(&l->ref, member) ? true : damaged(l, MEMBER_TWICE);
 }
 
 static bool load_set(struct rdb_loader *l, struct entry **e)
@@ -266,6 +304,8 @@ static bool load_set(struct rdb_loader *l, struct entry **e)
     bool ok = rdb_read_count(l->r, 1, &count);
     for (uint64_t i = 0; ok && i < count; i++) {
         ok = rdb_read_string(l->r, &s);
+        if (ok && i == 0 && l->bulk && member_builder_can(&l->members, s.bytes, count))
+            return load_set_in_bulk(l, s.bytes, count, e);
         if (ok && i == 0)
             set_begin(&l->ref, s.bytes, count);
         ok = ok && add_to_set(l, s.bytes);
@@ -296,18 +336,19 @@ static bool load_set_listpack(struct rdb_loader *l, struct entry **e)
         return damaged(l, "a set's listpack is damaged");
     if (listpack_first(s.bytes.data) != 0 &&
         !set_put_listpack(&l->ref, ENTRY_NO_EXPIRY, s.bytes.data))
-        return damaged(l, "a set has a member twice");
+        return damaged(l, MEMBER_TWICE);
     return finish_aside(l, true, e);
 }
 
 /* Sorted sets ----------------------------------------------------------------------------------- */
 
+#define SCORED_TWICE "a sorted set has a member twice"
+
 static bool add_scored(struct rdb_loader *l, struct slice member, double score)
 {
     if (isnan(score))
         return damaged(l, "a score is not a number");
-    return zset_builder_add(&l->zset, member, score) ? true
-                                                     : damaged(l, "a sorted set has a member twice");
+    return zset_builder_add(&l->zset, member, score) ? true : damaged(l, SCORED_TWICE);
 }
 
 static bool add_to_zset(void *ctx, struct slice element)
@@ -339,7 +380,9 @@ static bool load_scores(struct rdb_loader *l, struct entry **e,
     struct rdb_string s;
     double score;
     bool ok = rdb_read_count(l->r, least, &count);
-    if (ok)
+    if (ok && l->bulk)
+        zset_builder_begin_bulk(&l->zset, count);
+    else if (ok)
         zset_builder_begin(&l->zset, count);
     for (uint64_t i = 0; ok && i < count; i++) {
         ok = rdb_read_string(l->r, &s);
@@ -348,6 +391,8 @@ static bool load_scores(struct rdb_loader *l, struct entry **e,
         keep_first(l, s.bytes);
         ok = read_score(l->r, &score) && add_scored(l, take_first(l), score);
     }
+    if (ok && !zset_builder_settle(&l->zset))
+        ok = damaged(l, SCORED_TWICE);
     return finish_zset(l, ok, e);
 }
 
@@ -380,6 +425,8 @@ static bool load_zset_listpack(struct rdb_loader *l, struct entry **e)
 
 /* Hashes ---------------------------------------------------------------------------------------- */
 
+#define FIELD_TWICE "a hash has a field twice"
+
 static bool add_to_hash(void *ctx, struct slice element)
 {
     struct rdb_loader *l = ctx;
@@ -387,16 +434,34 @@ static bool add_to_hash(void *ctx, struct slice element)
         keep_first(l, element);
         return true;
     }
-    return hash_set_new(&l->ref, take_first(l), element) ? true
-                                                         : damaged(l, "a hash has a field twice");
+    return hash_set_new(&l->ref, take_first(l), element) ? true : damaged(l, FIELD_TWICE);
+}
+
+static bool load_hash_in_bulk(struct rdb_loader *l, uint64_t count, struct entry **e)
+{
+    struct rdb_string s;
+    bool ok = true;
+    member_builder_begin(&l->members, ENTRY_HASH, count);
+    for (uint64_t i = 0; ok && i < count; i++) {
+        ok = rdb_read_string(l->r, &s);
+        if (!ok)
+            break;
+        keep_first(l, s.bytes);
+        ok = rdb_read_string(l->r, &s);
+        if (ok)
+            member_builder_add(&l->members, take_first(l), s.bytes);
+    }
+    return finish_members(l, ok, e, FIELD_TWICE);
 }
 
 static bool load_hash(struct rdb_loader *l, struct entry **e)
 {
     uint64_t count;
     struct rdb_string s;
-    begin_aside(l);
     bool ok = rdb_read_count(l->r, 2, &count);
+    if (ok && l->bulk && count > 0)
+        return load_hash_in_bulk(l, count, e);
+    begin_aside(l);
     if (ok)
         hash_begin(&l->ref, count);
     for (uint64_t i = 0; ok && i < count; i++) {

@@ -24,12 +24,14 @@
 #include "type/string.h"
 
 #define KEYS 40
+#define DBS 3
 
 static char dir[64], path[128];
 static struct keyspace *ks;
 static struct saver *saver;
 static struct chain_keeper *keeper;
 static uint64_t seed;
+static bool verify = true;
 
 static uint64_t next_random(void)
 {
@@ -42,11 +44,15 @@ static uint64_t next_random(void)
 static void write_some(int count)
 {
     for (int i = 0; i < count; i++) {
+        if (next_random() % 16 == 0)
+            keyspace_swap(ks, (int)(next_random() % DBS), (int)(next_random() % DBS));
+        if (next_random() % 64 == 0)
+            db_flush(&ks->dbs[next_random() % DBS]);
         char name[32], value[3000];
         struct keyref ref;
         int n = snprintf(name, sizeof(name), "key:%d", (int)(next_random() % KEYS));
         struct slice key = slice_of(name, (size_t)n);
-        keyref_find(&ref, &ks->dbs[0], key, key_hash(key));
+        keyref_find(&ref, &ks->dbs[next_random() % DBS], key, key_hash(key));
         if (ref.entry && next_random() % 4 == 0) {
             keyref_delete(&ref);
             continue;
@@ -73,7 +79,7 @@ static bool same(const struct digest *a, const struct digest *b)
 static struct save_options options(void)
 {
     struct save_options o = {
-        .version = RDB_VERSION_DEFAULT, .checksum = true, .verify = true, .threads = 1};
+        .version = RDB_VERSION_DEFAULT, .checksum = true, .verify = verify, .threads = 2};
     snprintf(o.path, sizeof(o.path), "%s", path);
     return o;
 }
@@ -103,7 +109,7 @@ static bool take_delta(void)
 /* What a server would start with. False: it would refuse. */
 static bool restore(struct digest *d)
 {
-    struct keyspace *loaded = keyspace_new(1, false);
+    struct keyspace *loaded = keyspace_new(DBS, false);
     struct rdb_load_options o = {.now_ms = 1, .checksum = true};
     struct rdb_load_stats stats = {0};
     struct chain_found found;
@@ -111,7 +117,7 @@ static bool restore(struct digest *d)
     enum chain_state state = chain_find(&found, path, &err);
     bool ok = state != CHAIN_BROKEN && load_rdb_file(loaded, path, &o, &stats, &err);
     if (ok && state == CHAIN_WHOLE)
-        ok = chain_apply(&found.chain, found.whole, path, loaded, &o, &err);
+        ok = chain_apply(&found.chain, found.whole, path, loaded, &o, &stats, &err);
     *d = (struct digest){0};
     if (ok)
         digest_keyspace(d, loaded);
@@ -124,7 +130,7 @@ static bool restore(struct digest *d)
 
 static void begin(void)
 {
-    ks = keyspace_new(1, false);
+    ks = keyspace_new(DBS, false);
     saver = saver_new(ks, NULL, NULL);
     keeper = chain_keeper_new(ks, NULL, NULL);
     chain_keeper_enable(keeper, true);
@@ -249,6 +255,70 @@ static void test_goes_on_after_failure(void **state)
     }
 }
 
+/* Databases that change places, are emptied and written to in any order, between any two links; files that
+ * are summed when they are read again, or when they are written. */
+static void test_swaps(void **state)
+{
+    (void)state;
+    struct digest now, found;
+    for (int round = 0; round < 30; round++) {
+        verify = round % 2 == 0;
+        begin();
+        write_some(60);
+        assert_true(take_full());
+        for (int i = 0; i < 4; i++) {
+            for (uint64_t n = next_random() % 5; n > 0; n--) {
+                keyspace_swap(ks, (int)(next_random() % DBS), (int)(next_random() % DBS));
+                write_some((int)(next_random() % 8));
+            }
+            assert_true(take_delta());
+            now = digest_now();
+            assert_true(restore(&found));
+            assert_true(same(&found, &now));
+        }
+        end();
+    }
+    verify = true;
+}
+
+/* A delta that is cancelled, or given up as it holds too much, leaves nothing behind, and the next one has
+ * what it would have had. */
+static void test_given_up(void **state)
+{
+    (void)state;
+    struct digest before, after, found;
+    struct chain_keeper_status status;
+    for (int round = 0; round < 2; round++) {
+        begin_with_chain(&before, &after);
+        struct save_options o = options();
+        struct error err = {0};
+        o.key_delay_us = 100000;
+        o.memory_limit = round == 0 ? 0 : 1;
+        write_some(30);
+        assert_true(chain_keeper_begin(keeper, &o, 300, &err));
+        assert_true(chain_keeper_incremental(keeper));
+        chain_keeper_get_status(keeper, &status);
+        assert_false(chain_keeper_begin(keeper, &o, 300, &err));
+        if (round == 0)
+            chain_keeper_cancel(keeper);
+        else
+            write_some(30);
+        assert_false(chain_keeper_wait(keeper));
+        chain_keeper_get_status(keeper, &status);
+        assert_int_equal(status.last_cancelled, round == 0);
+        assert_int_equal(status.last_ok, round == 0);
+        if (round == 1)
+            assert_non_null(strstr(status.last_error, "snapshot-memory-limit"));
+        assert_true(restore(&found));
+        assert_true(same(&found, &before));
+        assert_true(take_delta());
+        after = digest_now();
+        assert_true(restore(&found));
+        assert_true(same(&found, &after));
+        end();
+    }
+}
+
 /* A manifest reads as it was written, and not with any of its bytes changed or missing. */
 static void test_manifest(void **state)
 {
@@ -295,6 +365,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_manifest), cmocka_unit_test(test_losses_of_delta),
-        cmocka_unit_test(test_losses_of_full), cmocka_unit_test(test_goes_on_after_failure)};
+        cmocka_unit_test(test_losses_of_full), cmocka_unit_test(test_goes_on_after_failure), cmocka_unit_test(test_swaps),
+        cmocka_unit_test(test_given_up)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

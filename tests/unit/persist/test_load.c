@@ -420,6 +420,51 @@ static void test_twice(void **state)
     }
 }
 
+/* A member that is there twice in a set, hash or sorted set, small or large, is refused with the offset
+ * where the second stands, however many threads there are. */
+static void test_member_twice(void **state)
+{
+    (void)state;
+    static const uint8_t types[] = {RDB_SET, RDB_HASH, RDB_ZSET_2};
+    for (int i = 0; i < 24; i++) {
+        struct file f = {.short_names = false};
+        uint64_t members = 2 + below(i % 2 ? 100 : 6000), keys = 5 + below(100), bad = below(keys);
+        uint64_t first = below(members - 1), second = first + 1 + below(members - first - 1);
+        uint8_t type = types[i % 3];
+        size_t expected = 0;
+        file_begin(&f);
+        begin_chunk(&f, 0);
+        for (uint64_t k = 0; k < keys; k++) {
+            rdb_write_u8(&f.w, k == bad ? type : RDB_STRING);
+            write_text(&f.w, "key", k, 0);
+            if (k != bad)
+                write_text(&f.w, "v", k, 0);
+            else
+                rdb_write_length(&f.w, members);
+            for (uint64_t n = 0; k == bad && n < members; n++) {
+                write_text(&f.w, "member", n == second ? first : n, 0);
+                if (type == RDB_HASH)
+                    write_text(&f.w, "v", n, 0);
+                if (type == RDB_ZSET_2)
+                    rdb_write_double(&f.w, (double)n);
+                if (n == second)
+                    expected = f.w.used;
+            }
+            f.chunks[0].keys++;
+        }
+        write_index(&f);
+        file_end(&f);
+        struct outcome plain = load_by(0), o = load_by(1 + (int)below(3));
+        char text[64];
+        snprintf(text, sizeof(text), "offset %zu: a ", expected);
+        assert_false(plain.ok);
+        assert_non_null(strstr(plain.err.message, text));
+        assert_non_null(strstr(plain.err.message, " twice"));
+        assert_same(&plain, &o);
+        rdb_writer_deinit(&f.w);
+    }
+}
+
 struct watcher {
     bool cancel;
     uint64_t done, size, calls, waits, woken;
@@ -570,6 +615,7 @@ int main(void)
         cmocka_unit_test_setup(test_index_lies, begin_test),
         cmocka_unit_test_setup(test_index_field, begin_test),
         cmocka_unit_test_setup(test_twice, begin_test),
+        cmocka_unit_test_setup(test_member_twice, begin_test),
         cmocka_unit_test_setup(test_progress, begin_test),
         cmocka_unit_test_setup(test_merge, begin_test),
     };

@@ -441,12 +441,83 @@ static void test_damaged(void **state)
     assert_false(listpack_check(wraps, 18));
 }
 
+static bool is_distinct(char *const elements[], size_t count, size_t skip)
+{
+    for (size_t i = 0; i < count; i += skip + 1) {
+        for (size_t k = 0; k < i; k += skip + 1) {
+            if (strcmp(elements[i], elements[k]) == 0)
+                return false;
+        }
+    }
+    return true;
+}
+
+/* Elements that are there twice are found, few or many, numbers or strings. */
+static void test_distinct(void **state)
+{
+    (void)state;
+    static char *elements[1000];
+    int twice = 0;
+    for (int round = 0; round < 300; round++) {
+        struct pack p;
+        pack_init(&p);
+        size_t count = below(below(4) ? 40 : 1000), skip = below(3);
+        uint64_t range = count * (1 + below(200));
+        for (size_t i = 0; i < count; i++) {
+            char text[64];
+            uint64_t v = below(range);
+            int n = below(2) ? snprintf(text, sizeof(text), "%lld", (long long)v - 50)
+                             : snprintf(text, sizeof(text), "%*s%llu", (int)(v % 30), "m",
+                                        (unsigned long long)v);
+            elements[i] = mem_dup(text, (size_t)n + 1);
+            pack_insert(&p, 0, slice_of(text, (size_t)n));
+        }
+        bool expected = is_distinct(elements, count, skip);
+        twice += !expected;
+        assert_int_equal(listpack_distinct(p.lp, (uint32_t)skip), expected);
+        for (size_t i = 0; i < count; i++)
+            mem_free(elements[i]);
+        pack_deinit(&p);
+    }
+    assert_in_range(twice, 10, 290);
+}
+
+/* Strings whose quick hashes collide, which whoever writes a file can choose, take no time in the
+ * square of their number; the one that is there twice is found all the same. */
+static void test_colliding(void **state)
+{
+    (void)state;
+    for (int twice = 0; twice < 2; twice++) {
+        struct pack p;
+        pack_init(&p);
+        for (uint64_t i = 0; i < 3000; i++) {
+            uint64_t words[2] = {(i == 2999 && twice ? 17 : i) << 40 | 'x', 0};
+            uint64_t h = (16 * 0x9e3779b97f4a7c15ULL ^ words[0]) * 0x9e3779b97f4a7c15ULL;
+            words[1] = h ^ h >> 29;
+            pack_insert(&p, 0, slice_of(words, sizeof(words)));
+        }
+        assert_int_equal(listpack_distinct(p.lp, 0), !twice);
+        pack_deinit(&p);
+    }
+}
+
+/* A number is itself also where another program has written it as a string. */
+static void test_distinct_foreign(void **state)
+{
+    (void)state;
+    static const char lp[] = "\x0d\0\0\0\2\0\x82"
+                             "12\x03\x0c\x01\xff";
+    assert_true(listpack_check(lp, sizeof(lp) - 1));
+    assert_false(listpack_distinct(lp, 0));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_golden),        cmocka_unit_test(test_string_sizes),
         cmocka_unit_test(test_huge_string),   cmocka_unit_test(test_model),
         cmocka_unit_test(test_unknown_count), cmocka_unit_test(test_number_as_string),
-        cmocka_unit_test(test_damaged)};
+        cmocka_unit_test(test_damaged),       cmocka_unit_test(test_distinct),
+        cmocka_unit_test(test_colliding),     cmocka_unit_test(test_distinct_foreign)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -618,6 +618,80 @@ static void builders_make_zsets(void **state)
     mem_free(b);
 }
 
+/* Add the model's members in order, from the lowest up or the highest down; `spoil` so that a part of
+ * them, at the end, is not. */
+static bool add_in_bulk(struct zset_builder *b, const struct model *m, const struct shape *shape,
+                        const struct ordered *o, bool down, bool spoil)
+{
+    char buf[MEMBER_MAX];
+    size_t sorted = spoil ? o->count / 2 : o->count;
+    for (size_t i = 0; i < o->count; i++) {
+        size_t at = i < sorted ? i : o->count - 1 - (i - sorted);
+        uint32_t id = o->ids[down ? o->count - 1 - at : at];
+        if (!zset_builder_add(b, member_bytes(id, shape->longest, buf), m->scores[id]))
+            return false;
+    }
+    return zset_builder_settle(b);
+}
+
+/* A zset that is built as a whole is as any other, also where the order ends half way; a member that
+ * is there twice is noticed, whatever scores it has. */
+static void zsets_are_built_in_bulk(void **state)
+{
+    (void)state;
+    struct zset_builder *b = mem_alloc(sizeof(*b));
+    static struct ordered o;
+    bool any_bulk = false;
+    for (size_t round = 0; round < 16 * SHAPES; round++) {
+        const struct shape *shape = &shapes[round % SHAPES];
+        struct run *r = run_new(shape);
+        struct model *m = &r->model;
+        zset_builder_init(b, &r->ks->epoch, &r->ks->limits);
+        for (size_t i = 0; i < shape->usual_max; i++) {
+            uint32_t id = (uint32_t)rnd(shape->universe);
+            if (isnan(m->scores[id]))
+                m->count++;
+            m->scores[id] = random_score(shape->scores);
+        }
+        put_in_order(m, shape->longest, &o);
+        bool bulk = zset_builder_begin_bulk(b, o.count), twice = rnd(3) == 0 && o.count > 1;
+        any_bulk |= bulk;
+        bool ok = add_in_bulk(b, m, shape, &o, rnd(2), rnd(3) == 0);
+        assert_true(ok);
+        assert_int_equal(zset_builder_count(b), o.count);
+        if (twice) {
+            char buf[MEMBER_MAX];
+            zset_builder_reset(b);
+            zset_builder_begin_bulk(b, o.count + 1);
+            uint32_t id = o.ids[rnd(o.count)];
+            bool last = rnd(2);
+            struct slice member = member_bytes(id, shape->longest, buf);
+            double score = last && rnd(2) ? INFINITY : -INFINITY;
+            ok = last || zset_builder_add(b, member, score);
+            ok = ok && add_in_bulk(b, m, shape, &o, false, false);
+            ok = ok && (!last || zset_builder_add(b, member, score));
+            assert_false(ok && zset_builder_settle(b));
+            zset_builder_reset(b);
+        } else {
+            for (uint32_t id = 0; id < MODEL_MAX; id++) {
+                char buf[MEMBER_MAX];
+                if (!isnan(m->scores[id]))
+                    note_limits(r, member_bytes(id, shape->longest, buf).size);
+            }
+            struct entry *e = zset_builder_finish(b, r->key, ENTRY_NO_EXPIRY);
+            db_insert(&r->ks->dbs[0], key_hash(r->key), e);
+            assert_run(r);
+            for (int i = 0; i < 200; i++)
+                step(r);
+            assert_run(r);
+        }
+        keyspace_free(r->ks);
+        mem_free(r);
+    }
+    assert_true(any_bulk);
+    mem_free(b);
+}
+
 static void put_pair(char *lp, const char *member, const char *score)
 {
     listpack_insert(lp, 0, slice_cstr(member));
@@ -739,6 +813,7 @@ int main(void)
         cmocka_unit_test(snapshots_keep_their_zsets),
         cmocka_unit_test(a_thread_reads_what_is_frozen),
         cmocka_unit_test(builders_make_zsets),
+        cmocka_unit_test(zsets_are_built_in_bulk),
         cmocka_unit_test(listpacks_are_checked),
         cmocka_unit_test(scores_are_written_as_redis_does),
         cmocka_unit_test(one_score_for_many),
