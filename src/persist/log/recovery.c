@@ -599,8 +599,13 @@ static bool supersede(struct run *run)
         return false;
     if (run->result->source == RECOVERY_NOTHING)
         return error_set(run->err, ERROR_NOT_FOUND, "%s is gone", run->options->rdb_path);
-    /* Behind every position that a file made meanwhile can name. */
-    run->at.lsn = run->options->snapshot.log_lsn + 2;
+    const struct recovery_snapshot *s = &run->options->snapshot;
+    if (strcmp(run->result->history, s->log_id) != 0 || run->at.lsn > s->log_lsn)
+        return true; /* it tells its own place, in a history that was counted without the log */
+    /* Nobody counted: it is at no place of that history. What follows comes behind every position that a
+     * file made meanwhile can name. */
+    run->at.lsn = s->log_lsn + 2;
+    run->result->history[0] = '\0';
     return true;
 }
 
