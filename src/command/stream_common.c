@@ -221,13 +221,13 @@ void stream_consumer_see(struct call *c, struct keyref *ref, struct slice group_
     struct epoch *e = &c->ks->epoch;
     struct stream_root *s = stream_own(ref);
     if (stream_consumer_find(s, g, name, consumer)) {
-        if (consumer->seen_ms != c->now_ms) {
-            consumer->seen_ms = c->now_ms;
+        if (consumer->seen_ms != stream_now(c)) {
+            consumer->seen_ms = stream_now(c);
             stream_consumer_save(s, e, g, consumer);
         }
         return;
     }
-    stream_consumer_create(s, e, group_name, g, name, c->now_ms, consumer);
+    stream_consumer_create(s, e, group_name, g, name, stream_now(c), consumer);
     stream_effect_consumer(c, ref->key, group_name, name);
     call_changed_aside(c, c->db, ref->key, EVENT_STREAM, "xgroup-createconsumer", 1);
 }

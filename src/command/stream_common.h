@@ -11,6 +11,13 @@
 
 #define STREAM_ID_TEXT_SIZE 44
 
+/* When a consumer was seen, and got an entry at the latest: now, also while the log or a primary's
+ * stream is replayed at a moment long ago. */
+static inline int64_t stream_now(const struct call *c)
+{
+    return c->now_ms > c->ks->wall_ms ? c->now_ms : c->ks->wall_ms;
+}
+
 size_t stream_format_id(char out[STREAM_ID_TEXT_SIZE], struct stream_id id);
 /* A bulk string. */
 void reply_stream_id(struct reply *r, struct stream_id id);

@@ -155,7 +155,7 @@ void cmd_xgroup_createconsumer(struct call *c)
     bool there = stream_consumer_find(stream_root_of(ref.entry), &g, c->argv[4], &consumer);
     if (!there) {
         stream_consumer_create(stream_own(&ref), &c->ks->epoch, c->argv[3], &g, c->argv[4],
-                               c->now_ms, &consumer);
+                               stream_now(c), &consumer);
         changed(c, ref.key, "xgroup-createconsumer");
     }
     reply_int(c->reply, !there);
@@ -416,7 +416,7 @@ static void end_claim(struct call *c, struct claim *claim)
     if (claim->changes == 0)
         return;
     if (claim->has_consumer) {
-        claim->consumer.active_ms = c->now_ms;
+        claim->consumer.active_ms = stream_now(c);
         stream_consumer_save(claim->s, &c->ks->epoch, &claim->g, &claim->consumer);
     }
     call_changed_aside(c, c->db, claim->ref.key, EVENT_STREAM, NULL, claim->changes);
@@ -483,7 +483,7 @@ static bool parse_claim_options(struct call *c, int at, struct claim *claim, str
         }
     }
     /* A time that cannot be is now. */
-    claim->delivered_ms = delivered < 0 || delivered > c->now_ms ? c->now_ms : delivered;
+    claim->delivered_ms = delivered < 0 || delivered > stream_now(c) ? stream_now(c) : delivered;
     return true;
 }
 

@@ -55,7 +55,9 @@ struct keyspace {
     struct change_mark marks[EPOCH_MARKS];
     struct encoding_limits limits;
     uint64_t string_size_max; /* proto-max-bulk-len: what APPEND and SETRANGE may make */
-    int64_t now_ms;           /* wall clock, set by the executor before each command */
+    int64_t now_ms;           /* wall clock, set by the executor before each command; it stands still
+                                 while commands of the past are replayed */
+    int64_t wall_ms;          /* wall clock, that goes on then */
     bool lazy_expire_paused;  /* expired keys are hidden but not removed (loading, CLIENT PAUSE) */
     uint64_t dirty;           /* changes since the last save that succeeded */
     uint64_t expired_count;   /* since start */

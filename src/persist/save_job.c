@@ -26,6 +26,7 @@
 #include "os/process.h"
 #include "os/thread.h"
 #include "persist/chain/link.h"
+#include "persist/save_commands.h"
 #include "persist/save_pipe.h"
 #include "persist/save_verify.h"
 
@@ -56,6 +57,7 @@ struct save_job {
     struct os_file file;
     struct os_polite polite;
     struct save_written written;
+    struct save_commands commands;
     size_t chunk_capacity;
     uint64_t crc, writeback_from, forgotten;
     struct error err;
@@ -122,6 +124,8 @@ static bool look_at(void *ctx, void *item)
 static bool can_be_expressed(struct save_job *j)
 {
     struct refused f = {.version = j->options.version, .job = j};
+    if (j->options.commands)
+        return true;
     if (f.version < RDB_VERSION_FUNCTIONS && j->snapshot->libraries)
         return error_set(&j->err, ERROR_UNSUPPORTED,
                          "rdb-format-version %d cannot express libraries of functions, which need "
@@ -176,7 +180,7 @@ static bool write_bytes(struct save_job *j, const void *data, size_t size)
     return true;
 }
 
-static bool flush_meta(void *ctx, const void *data, size_t size)
+static bool write_some(void *ctx, const void *data, size_t size)
 {
     return write_bytes(ctx, data, size);
 }
@@ -184,7 +188,7 @@ static bool flush_meta(void *ctx, const void *data, size_t size)
 /* For what stands before and after the records; its checksum goes on from that of what is written. */
 static void begin_meta(struct save_job *j, struct rdb_writer *w)
 {
-    rdb_writer_init(w, META_BUFFER, flush_meta, j);
+    rdb_writer_init(w, META_BUFFER, write_some, j);
     w->version = j->options.version;
     w->crc = j->crc;
 }
@@ -200,6 +204,11 @@ static bool end_meta(struct save_job *j, struct rdb_writer *w, bool ok)
 static bool write_header(struct save_job *j)
 {
     struct rdb_writer w;
+    if (j->options.commands) {
+        j->commands = (struct save_commands){.write = write_some, .ctx = j};
+        return save_commands_begin(&j->commands, &j->options.at, j->snapshot->taken_ms,
+                                   j->snapshot->libraries);
+    }
     begin_meta(j, &w);
     if (j->mark >= 0)
         link_write_header(&w, j->snapshot->taken_ms);
@@ -229,6 +238,8 @@ static void add_chunk(struct save_job *j, const struct save_chunk *chunk)
 
 static bool write_block(struct save_job *j, const struct save_block *b, struct save_chunk *chunk)
 {
+    if (j->options.commands)
+        return save_commands_put(&j->commands, b->data, b->used, b->ends_command);
     if (chunk->size == 0)
         chunk->offset = j->written.size;
     if (!write_bytes(j, b->data, b->used))
@@ -280,6 +291,8 @@ static bool write_end(struct save_job *j)
 {
     struct rdb_writer w;
     char text[96];
+    if (j->options.commands)
+        return save_commands_end(&j->commands);
     begin_meta(j, &w);
     if (j->mark >= 0)
         return end_meta(j, &w, rdb_save_end(&w, j->options.checksum));
@@ -315,6 +328,18 @@ static bool write_file(struct save_job *j)
     return ok;
 }
 
+static bool prove(struct save_job *j)
+{
+    struct os_polite *polite = j->background ? &j->polite : NULL;
+    if (!j->options.verify)
+        return true;
+    if (j->options.commands)
+        return save_commands_verify(&j->commands, j->temporary, j->written.size, &j->options, polite,
+                                    &j->counters, &j->verified_bytes, &j->err);
+    return save_verify(&j->written, &j->options, polite, &j->counters, &j->verified_bytes, j->sha256,
+                       &j->err);
+}
+
 /* The whole of a durable write: the temporary file is written, synced and proven before it gets the
  * name, and the name is synced. Until the rename the target is as it was. */
 static bool write_and_prove(struct save_job *j)
@@ -333,9 +358,7 @@ static bool write_and_prove(struct save_job *j)
     j->synced_us = clock_monotonic_us();
     if (ok && j->options.incremental_sync)
         os_file_forget_cache(&j->file, 0, j->written.size);
-    if (ok && j->options.verify)
-        ok = save_verify(&j->written, &j->options, j->background ? &j->polite : NULL, &j->counters,
-                         &j->verified_bytes, j->sha256, &j->err);
+    ok = ok && prove(j);
     if (!ok && j->err.code == ERROR_CANCELLED)
         stopped_error(j, &j->err);
     if (!os_file_close(&j->file, ok ? &j->err : &ignored))

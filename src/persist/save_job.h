@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * A save job: writes one snapshot to one RDB file, or what changed in it since an earlier one to a delta
- * (persist/chain/link.h), on threads of its own, durably and proven. BGSAVE, the rewrite of the log,
- * incremental snapshots and backups are save jobs; several may run at once.
+ * A save job: writes one snapshot to one file on threads of its own, durably and proven: an RDB file; what
+ * changed in it since an earlier one, as a delta (persist/chain/link.h); or a log's base as commands
+ * (persist/save_commands.h). BGSAVE, the rewrite of the log, incremental snapshots and backups are save
+ * jobs; several may run at once.
  *
  *     save_job_start -> threads serialise ranges, one writes in order -> sync -> re-read and decode
  *                    -> rename to the target -> directory sync -> wake(ctx) -> save_job_finish
@@ -27,6 +28,13 @@ struct save_aux {
 };
 #define SAVE_AUX_MAX 12
 
+/* Where in the stream of effects the snapshot is. */
+struct save_position {
+    uint64_t lsn;
+    char history[41]; /* 40 hex digits */
+    int db;           /* for which the effect behind it is, unless it selects one */
+};
+
 struct save_options {
     char path[256];
     int version; /* 10 unless chosen otherwise */
@@ -44,6 +52,10 @@ struct save_options {
     /* Not 0: a delta of what changed since the mark that is called so (struct change_mark), which must
      * stand until the job has been finished. */
     uint64_t since;
+    /* Commands instead of RDB records, in the form of persist/save_commands.h; `at` goes into the first
+     * line. version, compress, checksum, clock, aux and since do not matter then. */
+    bool commands;
+    struct save_position at;
 };
 
 struct save_job;

@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "os/process.h"
 #include "os/thread.h"
+#include "persist/emit.h"
 
 #define WAIT_MS 20
 /* What a task should come to, by the estimated size of a key: half a chunk, as estimates err. */
@@ -22,6 +23,9 @@
 #define TASKS_PER_WORKER 4
 /* Of a delta: segments at once, as most have nothing to give. */
 #define DELTA_SEGMENTS 32
+/* Of commands a block is handed over when it is so full and a command ends: it is a group of the file
+ * then, unless a long command has filled it before. */
+#define BLOCK_FULL (SAVE_BLOCK_BYTES / 4 * 3)
 
 struct task {
     struct save_block *first, *last;
@@ -32,6 +36,8 @@ struct worker {
     struct save_pipe *pipe;
     pthread_t thread;
     struct rdb_writer writer;
+    struct emitter emitter;
+    bool at_end;              /* of a command */
     struct save_block *block; /* whose data is the writer's buffer */
     struct os_polite polite;
     uint64_t task;
@@ -39,7 +45,7 @@ struct worker {
     bool in_chunk;
     uint64_t chunk_start, chunk_keys; /* start: what the writer had written */
     uint64_t keys;                    /* not yet in the counters */
-    uint64_t data_size;               /* of the writer, as of the last report */
+    uint64_t data_size, commands;     /* of the writer and the emitter, as of the last report */
 };
 
 struct save_pipe {
@@ -141,6 +147,7 @@ static bool flush_block(void *ctx, const void *data, size_t size)
     (void)data;
     w->block->used = size;
     w->block->crc = w->writer.crc;
+    w->block->ends_command = w->at_end;
     w->writer.crc = 0;
     hand_over(w);
     w->block = take_block(w);
@@ -219,6 +226,16 @@ static uint64_t written(const struct worker *w)
     return w->writer.written + w->writer.used;
 }
 
+static void on_command_end(void *ctx)
+{
+    struct worker *w = ctx;
+    if (w->writer.used < BLOCK_FULL)
+        return;
+    w->at_end = true;
+    rdb_writer_flush(&w->writer);
+    w->at_end = false;
+}
+
 static void begin_chunk(struct worker *w)
 {
     const struct snapshot_db *db = &w->pipe->snapshot->dbs[w->db];
@@ -228,6 +245,10 @@ static void begin_chunk(struct worker *w)
     if (w->pipe->mark >= 0) {
         rdb_write_u8(&w->writer, RDB_OP_SELECTDB);
         rdb_write_length(&w->writer, (uint64_t)w->db);
+        return;
+    }
+    if (w->pipe->options->commands) {
+        emit_select(&w->emitter, w->db);
         return;
     }
     /* The numbers are of the whole database: who reads the file in one go makes room once. */
@@ -242,7 +263,9 @@ static void end_chunk(struct worker *w)
         w->block->chunk_keys = w->chunk_keys;
     }
     w->in_chunk = false;
+    w->at_end = true;
     rdb_writer_flush(&w->writer);
+    w->at_end = false;
 }
 
 static void report(struct worker *w)
@@ -250,7 +273,9 @@ static void report(struct worker *w)
     struct save_counters *c = w->pipe->counters;
     __atomic_fetch_add(&c->keys_done, w->keys, __ATOMIC_RELAXED);
     __atomic_fetch_add(&c->data_bytes, w->writer.data_size - w->data_size, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&c->commands, w->emitter.commands - w->commands, __ATOMIC_RELAXED);
     w->data_size = w->writer.data_size;
+    w->commands = w->emitter.commands;
     w->keys = 0;
 }
 
@@ -270,7 +295,10 @@ static bool save_item(void *ctx, void *item)
     const struct save_options *o = w->pipe->options;
     if (!w->in_chunk)
         begin_chunk(w);
-    rdb_save_entry(&w->writer, item, o->clock, w->pipe->lru_now);
+    if (o->commands)
+        emit_entry(&w->emitter, item);
+    else
+        rdb_save_entry(&w->writer, item, o->clock, w->pipe->lru_now);
     w->chunk_keys++;
     w->keys++;
     if (__builtin_expect(o->key_delay_us != 0, 0)) {
@@ -390,6 +418,7 @@ static void start_workers(struct save_pipe *p, int wanted, struct error *err)
         w->writer.capacity = SAVE_BLOCK_BYTES;
         w->writer.compress = p->options->compress;
         w->writer.version = p->options->version;
+        emit_init(&w->emitter, &w->writer, on_command_end, w);
         p->worker_count++;
         if (!os_thread_start(&w->thread, "hf-snapshot", worker_main, w, err)) {
             /* Fewer will do. */
@@ -442,6 +471,7 @@ void save_pipe_free(struct save_pipe *p)
     for (int i = 0; i < p->worker_count; i++) {
         pthread_join(p->workers[i].thread, NULL);
         mem_free(p->workers[i].writer.lzf);
+        emit_deinit(&p->workers[i].emitter);
     }
     for (size_t i = 0; i < p->made_count; i++)
         mem_free(p->blocks[i].data);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The first half of a save job: threads that turn ranges of a snapshot into blocks of RDB bytes, which
+ * The first half of a save job: threads that turn ranges of a snapshot into blocks of RDB bytes, or of commands, which
  * one writer takes in the order of the file.
  *
  *     task 0: db 0, hashes [0, a)    worker 1 ──blocks──┐
@@ -30,6 +30,7 @@ struct save_block {
     struct save_block *next;
     size_t used;
     uint64_t crc; /* CRC64 of the bytes */
+    bool ends_command; /* of commands: one ends with the block */
     bool ends_chunk;
     int db;              /* with ends_chunk: the chunk's database */
     uint64_t chunk_keys; /* with ends_chunk */
@@ -42,6 +43,7 @@ struct save_pipe;
 struct save_counters {
     uint64_t keys_done, data_bytes;
     uint64_t tasks_done, tasks_total;
+    uint64_t commands; /* written, if it is commands that are written */
     bool stop;  /* set by anyone: the workers end soon */
     bool hurry; /* stop yielding to others */
 };

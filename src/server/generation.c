@@ -109,6 +109,7 @@ static bool begin_save(struct durability *d, const char *name, struct error *err
     if (n < 0 || (size_t)n >= sizeof(options.path))
         return error_set(err, ERROR_INVALID, "the path is too long: %.100s", name);
     options.aux_count = 0;
+    options.commands = !d->server->config->aof_use_rdb_preamble;
     replication_put_aux(d->server, &options, g->lsn);
     struct keyspace *ks = d->server->ks;
     g->job = save_job_start(ks, snapshot_begin(ks), &options, durability_wake, d, err);
@@ -127,7 +128,7 @@ static const char *plan(struct durability *d)
     uint64_t seq = file->seq;
     manifest_copy(&g->manifest, &g->rotated);
     manifest_retire_before(&g->manifest, seq);
-    manifest_add_base(&g->manifest, filename, true);
+    manifest_add_base(&g->manifest, filename, d->server->config->aof_use_rdb_preamble);
     /* Numbers that were given out are not used again, whatever becomes of this. */
     d->manifest.base_seq = g->rotated.base_seq = g->manifest.base_seq;
     d->manifest.incremental_seq = g->manifest.incremental_seq;

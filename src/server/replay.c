@@ -194,9 +194,6 @@ static bool execute(void *ctx, const struct log_batch *b, size_t count, struct e
     if (r->first_us == 0)
         note_first(r);
     struct item items[STAGE];
-    /* A replica's log goes on in the middle of its primary's stream. */
-    if (!r->begun && r->result->stream_db < r->server->ks->db_count)
-        r->client.db = &r->server->ks->dbs[r->result->stream_db];
     r->begun = true;
     for (size_t at = 0; at < count;) {
         int n;
@@ -218,6 +215,15 @@ static bool execute(void *ctx, const struct log_batch *b, size_t count, struct e
     return true;
 }
 
+/* A replica's log goes on in the middle of its primary's stream; a base of commands leaves off in
+ * whichever database it ends with. */
+static void on_select(void *ctx, int db)
+{
+    struct replay *r = ctx;
+    struct keyspace *ks = r->server->ks;
+    r->client.db = &ks->dbs[db >= 0 && db < ks->db_count ? db : 0];
+}
+
 static void on_progress(void *ctx, uint64_t done, uint64_t size)
 {
     struct replay *r = ctx;
@@ -234,6 +240,9 @@ static bool save_base(void *ctx, const char *path, uint64_t lsn, const char *his
     go_on_in_time(r);
     persistence_options(s, &options);
     snprintf(options.path, sizeof(options.path), "%s", path);
+    options.commands = !s->config->aof_use_rdb_preamble;
+    options.at.lsn = lsn;
+    snprintf(options.at.history, sizeof(options.at.history), "%s", history);
     options.aux_count = 2;
     snprintf(options.aux[0].name, sizeof(options.aux[0].name), "repl-id");
     snprintf(options.aux[0].value, sizeof(options.aux[0].value), "%s", history);
@@ -314,7 +323,9 @@ bool replay_log(struct server *s, struct recovery_result *result, struct error *
         .fall_back = c->recovery_fallback == FALLBACK_SNAPSHOT,
         .now_ms = s->ks->now_ms,
         .new_history = s->run_id,
+        .base_of_commands = !c->aof_use_rdb_preamble,
         .execute = execute,
+        .select = on_select,
         .progress = on_progress,
         .save_base = save_base,
         .load_snapshot = load_snapshot,

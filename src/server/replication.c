@@ -44,8 +44,11 @@ void replication_put_aux(const struct server *s, struct save_options *options, u
     snprintf(aux[1].name, sizeof(aux[1].name), "repl-offset");
     snprintf(aux[1].value, sizeof(aux[1].value), "%llu", (unsigned long long)lsn);
     options->aux_count += 2;
+    options->at = (struct save_position){.lsn = lsn};
+    memcpy(options->at.history, s->durability->history, sizeof(options->at.history));
     if (!s->is_replica)
         return;
+    options->at.db = s->replication->link.db;
     snprintf(aux[2].name, sizeof(aux[2].name), "repl-stream-db");
     snprintf(aux[2].value, sizeof(aux[2].value), "%d", s->replication->link.db);
     options->aux_count++;

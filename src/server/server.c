@@ -46,7 +46,7 @@
 void server_update_clock(struct server *s)
 {
     s->now_us = clock_monotonic_us();
-    s->ks->now_ms = clock_wall_ms();
+    s->ks->now_ms = s->ks->wall_ms = clock_wall_ms();
     s->ks->lru_clock = (uint32_t)(s->ks->now_ms / 1000) & 0xffffff;
 }
 

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "base/crc.h"
 #include "base/number.h"
 
 #define TAG "#HF1 "
@@ -12,6 +13,8 @@ static const char *const words[] = {
     [ANNOTATION_GROUP] = "group ",
     [ANNOTATION_COMMIT] = "commit ",
     [ANNOTATION_CLOSE] = "close ",
+    [ANNOTATION_BASE] = "base ",
+    [ANNOTATION_SELECT] = "select ",
 };
 
 size_t annotation_format(const struct annotation *a, char out[ANNOTATION_MAX])
@@ -19,11 +22,15 @@ size_t annotation_format(const struct annotation *a, char out[ANNOTATION_MAX])
     int n;
     switch (a->kind) {
     case ANNOTATION_LOG:
-        n = snprintf(out, ANNOTATION_MAX, TAG "log %llu %lld %.40s %08x ",
-                     (unsigned long long)a->lsn, (long long)a->ms, a->history, a->chain);
+    case ANNOTATION_BASE:
+        n = snprintf(out, ANNOTATION_MAX, TAG "%s%llu %lld %.40s %08x ", words[a->kind],
+                     (unsigned long long)a->lsn, (long long)a->ms, a->history,
+                     a->kind == ANNOTATION_LOG ? a->chain : a->db);
         break;
     case ANNOTATION_GROUP:
-        n = snprintf(out, ANNOTATION_MAX, TAG "group %llu\r\n", (unsigned long long)a->lsn);
+    case ANNOTATION_SELECT:
+        n = snprintf(out, ANNOTATION_MAX, TAG "%s%llu\r\n", words[a->kind],
+                     (unsigned long long)a->lsn);
         break;
     default:
         n = snprintf(out, ANNOTATION_MAX, TAG "%s%llu %lld ", words[a->kind],
@@ -116,19 +123,43 @@ bool annotation_parse(struct slice line, struct annotation *a)
         return false;
     int kind = ANNOTATION_LOG;
     while (!take_text(&rest, words[kind])) {
-        if (++kind > ANNOTATION_CLOSE)
+        if (++kind > ANNOTATION_SELECT)
             return false;
     }
     a->kind = (enum annotation_kind)kind;
-    if (!take_field(&rest, kind == ANNOTATION_GROUP ? '\r' : ' ', &field) ||
-        !number_parse_uint64(field, &a->lsn))
+    bool bare = kind == ANNOTATION_GROUP || kind == ANNOTATION_SELECT;
+    if (!take_field(&rest, bare ? '\r' : ' ', &field) || !number_parse_uint64(field, &a->lsn))
         return false;
-    if (kind == ANNOTATION_GROUP)
+    if (bare)
         return rest.size == 1 && rest.data[0] == '\n';
     if (!take_ms(&rest, &a->ms))
         return false;
     if (kind == ANNOTATION_LOG && (!take_history(&rest, a) || !take_crc(&rest, ' ', &a->chain)))
         return false;
+    if (kind == ANNOTATION_BASE && (!take_history(&rest, a) || !take_crc(&rest, ' ', &a->db)))
+        return false;
     a->crc_at = (size_t)(rest.data - line.data);
     return take_crc(&rest, '\r', &a->crc) && rest.size == 1 && rest.data[0] == '\n';
+}
+
+size_t annotation_put(const struct annotation *a, uint32_t *crc, char out[ANNOTATION_MAX])
+{
+    size_t size = annotation_format(a, out);
+    *crc = crc32c(*crc, out, size);
+    return size + annotation_finish(*crc, out + size);
+}
+
+size_t annotation_put_select(uint64_t lsn, int64_t ms, int db, uint32_t *crc,
+                             char out[ANNOTATION_SELECT_GROUP_MAX])
+{
+    char number[NUMBER_INT64_SIZE];
+    int digits = (int)number_format_int64(number, db);
+    size_t size = annotation_format(&(struct annotation){.kind = ANNOTATION_GROUP, .lsn = lsn}, out);
+    size += annotation_format(&(struct annotation){.kind = ANNOTATION_SELECT, .lsn = lsn},
+                              out + size);
+    size += (size_t)snprintf(out + size, ANNOTATION_MAX,
+                             "*2\r\n$6\r\nSELECT\r\n$%d\r\n%.*s\r\n", digits, digits, number);
+    *crc = crc32c(*crc, out, size);
+    const struct annotation commit = {.kind = ANNOTATION_COMMIT, .lsn = lsn, .ms = ms};
+    return size + annotation_put(&commit, crc, out + size);
 }

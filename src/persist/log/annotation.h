@@ -9,6 +9,9 @@
  *     #HF1 commit <lsn> <ms> <crc>\r\n                     it ends: the LSN behind it
  *     #HF1 close <lsn> <ms> <crc>\r\n                      the file was closed in order
  *
+ *     #HF1 base <lsn> <ms> <history> <db> <crc>\r\n       first line of a base of commands
+ *     #HF1 select <lsn>\r\n                                the SELECT that follows is the file's own
+ *
  * LSNs and milliseconds since 1970 are decimal; <history> is the replication id, 40 hex digits;
  * <chain> and <crc> are CRC32Cs, 8 lower-case hex digits. The crc of `log` covers that line up to
  * the crc, and starts from <chain>, the last crc of the file before (00000000 if there is none);
@@ -18,6 +21,14 @@
  *
  * LSNs count effects only, not annotations. The first LSN of a group is the last one of the group
  * before, or later (what is in between was for replicas alone).
+ *
+ * A base of commands holds a keyspace as it was at the LSN of its first line; <db> is the database,
+ * in 8 hex digits, that the effect behind that LSN is for unless it selects one. The LSNs of its groups
+ * count from 0, the bytes of the file's own commands, so that they tell a group that is missing; the crc
+ * of its first line starts from 0. It ends in a close line, or it is not whole.
+ *
+ * A file that begins in the middle of a replica's stream is not in database 0 where redis-server
+ * begins: its first group is a SELECT of its own behind a `select` line, which no LSN counts.
  *
  * Reading. A file whose first line is not `#HF1 log` was written by Redis: then no `#HF1` may follow.
  * Behind a valid commit (or close, or log) line there can be:
@@ -41,25 +52,40 @@
 #define ANNOTATION_MAX 160
 #define ANNOTATION_HISTORY 40
 
-enum annotation_kind { ANNOTATION_LOG, ANNOTATION_GROUP, ANNOTATION_COMMIT, ANNOTATION_CLOSE };
+enum annotation_kind {
+    ANNOTATION_LOG,
+    ANNOTATION_GROUP,
+    ANNOTATION_COMMIT,
+    ANNOTATION_CLOSE,
+    ANNOTATION_BASE,
+    ANNOTATION_SELECT
+};
 
 struct annotation {
     enum annotation_kind kind;
     uint64_t lsn;
-    int64_t ms;                          /* not in GROUP */
-    char history[ANNOTATION_HISTORY + 1]; /* LOG only */
-    uint32_t chain;                      /* LOG only */
-    uint32_t crc;                        /* not in GROUP */
+    int64_t ms;                          /* not in GROUP and SELECT */
+    char history[ANNOTATION_HISTORY + 1]; /* LOG and BASE only */
+    uint32_t chain;                      /* LOG only; of a BASE it is 0 */
+    uint32_t db;                         /* BASE only */
+    uint32_t crc;                        /* not in GROUP and SELECT */
     size_t crc_at;                       /* parsing: offset of the crc field in the line */
 };
 
 /* Writes the line without its crc field (but with the blank before it) to `out`, and returns its
  * size; annotation_finish appends the crc and the end of line and returns how much that is. GROUP
- * lines are complete (their size includes the end of line). */
+ * and SELECT lines are complete (their size includes the end of line). */
 size_t annotation_format(const struct annotation *a, char out[ANNOTATION_MAX]);
 size_t annotation_finish(uint32_t crc, char *out);
 /* Parse a whole line, "\r\n" included. False when it is not an annotation of ours in the exact form
  * in which annotation_format writes it. The crc is not verified. */
 bool annotation_parse(struct slice line, struct annotation *a);
+
+/* A line that has a crc, with it: it goes on from *crc, and becomes *crc. */
+size_t annotation_put(const struct annotation *a, uint32_t *crc, char out[ANNOTATION_MAX]);
+/* A group with nothing but the file's own SELECT of a database, at an LSN. */
+#define ANNOTATION_SELECT_GROUP_MAX (3 * ANNOTATION_MAX)
+size_t annotation_put_select(uint64_t lsn, int64_t ms, int db, uint32_t *crc,
+                             char out[ANNOTATION_SELECT_GROUP_MAX]);
 
 #endif

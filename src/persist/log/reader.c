@@ -324,6 +324,23 @@ static enum step check_crc(struct fill *f, const struct annotation *a, struct sl
     return STEP_OK;
 }
 
+/* The file's own SELECT behind its line, which no LSN counts. */
+static enum step read_select(struct fill *f, struct slice line)
+{
+    size_t begin = f->at;
+    uint64_t lsn = f->lsn;
+    f->at += line.size;
+    enum step step = f->in_multi ? bad(f, begin, "a SELECT of the file's own inside of MULTI")
+                                 : read_in_order(f);
+    if (step == STEP_OK) {
+        struct log_command *c = &f->b->commands[f->b->command_count - 1];
+        f->lsn = c->lsn = lsn;
+        return STEP_OK;
+    }
+    f->at = begin;
+    return step;
+}
+
 static enum step read_commit(struct fill *f)
 {
     struct annotation a;
@@ -331,6 +348,8 @@ static enum step read_commit(struct fill *f)
     enum step step = read_annotation(f, &a, &line);
     if (step != STEP_OK)
         return step;
+    if (a.kind == ANNOTATION_SELECT && a.lsn == f->lsn)
+        return read_select(f, line);
     if (a.kind != ANNOTATION_COMMIT)
         return bad(f, f->at, "a commit is expected");
     step = check_crc(f, &a, line);
@@ -401,7 +420,9 @@ static enum step read_between(struct fill *f)
     const char *p = b->bytes + f->at;
     if (left >= 4 && memcmp(p, "#TS:", 4) == 0)
         return read_stamp(f);
-    if (*p == '*') {
+    if (s->base && s->closed)
+        return bad(f, f->at, "something stands behind the end of the base");
+    if (*p == '*' && !s->base) {
         s->foreign = true;
         s->closed = false;
         return read_plain(f);
@@ -417,16 +438,17 @@ static enum step read_between(struct fill *f)
         step = check_crc(f, &a, line);
         if (step != STEP_OK)
             return step;
-        if (a.lsn < s->lsn)
-            return bad(f, f->at, "an LSN that is smaller than the one before");
+        if (a.lsn < s->lsn || (s->base && a.lsn != s->lsn))
+            return bad(f, f->at, "the LSN %llu does not follow %llu", (unsigned long long)a.lsn,
+                       (unsigned long long)s->lsn);
         s->closed = true;
         s->crc = a.crc;
-        s->lsn = a.lsn;
+        s->lsn = s->base ? s->log.lsn : a.lsn;
         s->ms = a.ms;
         advance(f, f->at + line.size);
         return STEP_OK;
     }
-    if (a.kind != ANNOTATION_GROUP || a.lsn < s->lsn)
+    if (a.kind != ANNOTATION_GROUP || a.lsn < s->lsn || (s->base && a.lsn != s->lsn))
         return bad(f, f->at, "no group begins here");
     s->closed = false;
     f->in_group = true;
@@ -454,9 +476,11 @@ static enum step read_first(struct fill *f)
     enum step step = read_line(f, ANNOTATION_MAX, &line);
     if (step != STEP_OK)
         return step;
-    if (!annotation_parse(line, &a) || a.kind != ANNOTATION_LOG ||
+    if (!annotation_parse(line, &a) ||
+        (a.kind != ANNOTATION_LOG && a.kind != ANNOTATION_BASE) ||
         crc32c(a.chain, line.data, a.crc_at) != a.crc)
         return bad(f, f->at, "the first line is damaged");
+    s->base = a.kind == ANNOTATION_BASE;
     const struct log_position *start = &f->r->start;
     if (start->known && (a.chain != start->crc || a.lsn < start->lsn))
         return bad(f, f->at,
@@ -464,7 +488,7 @@ static enum step read_first(struct fill *f)
                    "one ends at %llu with %08x",
                    (unsigned long long)a.lsn, a.chain, (unsigned long long)start->lsn, start->crc);
     s->log = a;
-    s->lsn = a.lsn;
+    s->lsn = s->base ? 0 : a.lsn;
     s->ms = a.ms;
     s->crc = a.crc;
     f->r->begun = true;
@@ -601,12 +625,14 @@ static enum log_read classify(struct fill *f, enum step step, struct error *err)
     struct log_reader *r = f->r;
     struct log_status *s = &r->status;
     if (step == STEP_MORE) {
-        if (s->valid_end == s->size)
+        bool whole = !s->base || s->closed;
+        if (s->valid_end == s->size && whole)
             return LOG_READ_END;
         s->bad_offset = s->valid_end;
         snprintf(s->reason, sizeof(s->reason), "%s is cut off",
-                 f->in_multi   ? "a transaction"
-                 : f->in_group ? "a group"
+                 s->valid_end == s->size ? "the base"
+                 : f->in_multi           ? "a transaction"
+                 : f->in_group           ? "a group"
                  : s->annotated && !s->foreign ? "an annotation"
                                                : "a command");
     }
@@ -618,6 +644,8 @@ static enum log_read classify(struct fill *f, enum step step, struct error *err)
             return LOG_READ_FAILED;
         if (s->later_groups > 0)
             return LOG_READ_DAMAGED;
+        if (s->base)
+            return LOG_READ_DAMAGED; /* it was written whole before it was named */
         if (!s->foreign)
             return LOG_READ_TORN;
     }

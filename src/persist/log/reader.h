@@ -17,7 +17,8 @@
  *     LOG_READ_TORN     the end of an append that did not come to its end: a group that is cut off or,
  *                       in an annotated file, whose checksum is wrong, and no valid group behind it; or
  *                       zeros. To be cut off, if no other file of the log follows
- *     LOG_READ_DAMAGED  anything else: valid groups follow, or bytes that nobody appends
+ *     LOG_READ_DAMAGED  anything else: valid groups follow, or bytes that nobody appends; a base of
+ *                       commands that does not end as it was written
  *
  * Without checksums (redis-server's files) a changed byte inside an argument cannot be seen.
  *
@@ -79,10 +80,12 @@ struct log_position {
 enum log_read { LOG_READ_GROUPS, LOG_READ_END, LOG_READ_TORN, LOG_READ_DAMAGED, LOG_READ_FAILED };
 
 struct log_status {
-    bool annotated;       /* it begins with a log line of ours */
+    bool annotated;       /* it begins with a log or base line of ours */
+    bool base;            /* with a base line; then its groups' LSNs count its own commands, and `lsn`
+                             is that of the base once it is over */
     bool closed;          /* its last line is a close */
     bool foreign;         /* redis-server has appended to what we wrote */
-    struct annotation log; /* its first line, if annotated */
+    struct annotation log; /* its first line (LOG or BASE), if annotated */
     uint64_t size;        /* of the file */
     uint64_t valid_end;   /* offset behind the last valid group or line */
     uint64_t lsn;         /* there */

@@ -37,6 +37,7 @@ struct run {
     uint64_t size, done;      /* bytes of all files; of those that were read */
     struct log_position at;   /* the end of what was replayed */
     bool base_positioned;     /* the base says which LSN it is of */
+    bool in_base;             /* `until` is for what follows it */
     bool reached;             /* the end that `until` sets */
     uint64_t torn_at;         /* of the last file; only if `torn` */
     bool torn;
@@ -189,6 +190,8 @@ static size_t count_until(struct run *run, const struct log_batch *b)
 {
     const struct recovery_until *until = &run->options->until;
     size_t count = 0;
+    if (run->in_base)
+        return b->command_count;
     for (size_t g = 0; g < b->group_count; g++) {
         const struct log_group *group = &b->groups[g];
         if (until->kind == UNTIL_MS) {
@@ -220,7 +223,7 @@ static size_t count_until(struct run *run, const struct log_batch *b)
 static bool execute(struct run *run, const struct log_batch *b, const char *path)
 {
     size_t count = count_until(run, b);
-    if (run->options->until.kind == UNTIL_MS && b->groups[0].ms == 0)
+    if (run->options->until.kind == UNTIL_MS && b->groups[0].ms == 0 && !run->in_base)
         return error_set(run->err, ERROR_UNSUPPORTED,
                          "%s: nothing says when its commands were executed, so that it cannot be "
                          "replayed up to a time (aof-timestamp-enabled was no)",
@@ -313,6 +316,23 @@ static bool replay(struct run *run, const char *path, uint64_t offset, bool last
     return true;
 }
 
+/* The annotation that a file begins with, if it does. */
+static bool read_first_line(const char *path, bool *found, struct annotation *a, struct error *err)
+{
+    char buffer[ANNOTATION_MAX];
+    struct os_file f;
+    struct error ignored;
+    size_t got = 0;
+    if (!os_file_open(&f, path, OS_OPEN_READ, err))
+        return false;
+    bool ok = os_file_read(&f, buffer, sizeof(buffer), &got, err);
+    os_file_close(&f, &ignored);
+    const char *newline = ok ? memchr(buffer, '\n', got) : NULL;
+    *found = newline != NULL &&
+             annotation_parse(slice_of(buffer, (size_t)(newline + 1 - buffer)), a);
+    return ok;
+}
+
 static bool load_base(struct run *run, const struct manifest_file *f, bool last)
 {
     char path[PATH_SIZE];
@@ -338,33 +358,46 @@ static bool load_base(struct run *run, const struct manifest_file *f, bool last)
     if (rdb && !load_rdb(run, path, false, &end))
         return false;
     /* Commands follow the preamble, or are all there is. */
+    struct annotation a;
+    bool found = false;
+    if (!rdb && !read_first_line(path, &found, &a, run->err))
+        return false;
+    /* Such a base is whole or damaged, and its LSNs are its own. */
+    run->in_base = found && a.kind == ANNOTATION_BASE;
     bool ok = replay(run, path, end, last);
     /* The first incremental's chain is that of a file which is no more. */
     run->base_positioned = run->base_positioned || run->last.annotated;
+    if (run->in_base)
+        run->result->stream_db = (int)run->last.log.db;
+    run->in_base = false;
     run->at.known = false;
     return ok;
+}
+
+/* What is asked for may be before all that there is. */
+static bool check_until(struct run *run)
+{
+    const struct recovery_until *until = &run->options->until;
+    char when[80];
+    bool before = (until->kind == UNTIL_LSN && run->base_positioned && until->lsn < run->at.lsn) ||
+                  (until->kind == UNTIL_MS && until->ms < run->at.ms);
+    if (!before)
+        return true;
+    return error_set(run->err, ERROR_INVALID,
+                     "the log begins with a base of %s: it cannot be replayed up to a moment before",
+                     moment(when, run->at.ms, run->at.lsn));
 }
 
 /* The first incremental of ours goes on where the base ends. */
 static bool check_base(struct run *run, const char *path)
 {
-    char buffer[ANNOTATION_MAX];
-    struct os_file f;
-    struct error ignored;
-    size_t got = 0;
+    struct annotation a;
+    bool found;
     if (!run->base_positioned)
         return true;
-    if (!os_file_open(&f, path, OS_OPEN_READ, run->err))
+    if (!read_first_line(path, &found, &a, run->err))
         return false;
-    bool ok = os_file_read(&f, buffer, sizeof(buffer), &got, run->err);
-    os_file_close(&f, &ignored);
-    if (!ok)
-        return false;
-    const char *newline = memchr(buffer, '\n', got);
-    struct annotation a;
-    if (newline == NULL ||
-        !annotation_parse(slice_of(buffer, (size_t)(newline + 1 - buffer)), &a) ||
-        a.kind != ANNOTATION_LOG)
+    if (!found || a.kind != ANNOTATION_LOG)
         return true; /* The reader says what is to be said of it. */
     if (a.lsn == run->at.lsn && strcmp(a.history, run->result->history) == 0)
         return true;
@@ -389,8 +422,10 @@ static bool load_log(struct run *run)
         bool last = ++seen == files;
         char path[PATH_SIZE];
         if (f->type == MANIFEST_BASE) {
-            if (!load_base(run, f, last))
+            if (!load_base(run, f, last) || !check_until(run))
                 return false;
+            if (run->options->select != NULL)
+                run->options->select(run->options->ctx, run->result->stream_db);
             continue;
         }
         if (!path_of(run, f, path, run->err) || (first && !check_base(run, path)))
@@ -485,7 +520,7 @@ static bool begin_anew(struct run *run, const char *why)
     bool ok = os_dir_create(o->directory, run->err) && os_dir_sync(dir, run->err) &&
               keep_manifest(run, &fresh);
     if (ok) {
-        struct manifest_file *base = manifest_add_base(&fresh, o->filename, true);
+        struct manifest_file *base = manifest_add_base(&fresh, o->filename, !o->base_of_commands);
         ok = set_path(path, o->directory, base->name, run->err) &&
              o->save_base(o->ctx, path, run->at.lsn, run->result->history, run->err);
     }

@@ -4,7 +4,7 @@
  *
  * What is loaded, with the log on:
  *
- *     manifest                          its base, then its incrementals in order
+ *     manifest                          its base (RDB or commands), then its incrementals in order
  *     no manifest, an old single file   that (RDB preamble or not); afterwards it is put into the
  *                                       directory and named in a manifest, as Redis 7 does
  *     nothing of a log                  the RDB file; nothing at all if there is none
@@ -65,6 +65,7 @@ struct recovery_options {
     const char *rdb_path;
     bool cut_torn;  /* aof-load-truncated; else a torn tail is refused */
     bool fall_back; /* recovery-fallback snapshot */
+    bool base_of_commands; /* a base that is made is named .base.aof, and save_base writes commands */
     struct recovery_until until;
     struct rdb_load_options rdb; /* progress and progress_ctx are recovery's own */
     struct recovery_snapshot snapshot;
@@ -74,9 +75,11 @@ struct recovery_options {
     const char *new_history;     /* 40 hex digits, for when the old one does not go on */
     /* Execute the first `count` commands of a batch but those marked `control`. */
     bool (*execute)(void *ctx, const struct log_batch *b, size_t count, struct error *err);
+    /* The base has been loaded: the next commands are for this database until they select one. */
+    void (*select)(void *ctx, int db);
     /* Bytes read of all files together; called several times a second. */
     void (*progress)(void *ctx, uint64_t done, uint64_t size);
-    /* Write the keyspace durably as an RDB file, with this position in it. */
+    /* Write the keyspace durably as a base, with this position in it. */
     bool (*save_base)(void *ctx, const char *path, uint64_t lsn, const char *history,
                       struct error *err);
     void *ctx;

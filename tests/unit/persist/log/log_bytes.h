@@ -25,7 +25,7 @@ static inline void log_line(struct log_bytes *l, struct annotation a)
 {
     char line[ANNOTATION_MAX], end[16];
     text_append(&l->text, line, annotation_format(&a, line));
-    if (a.kind == ANNOTATION_GROUP)
+    if (a.kind == ANNOTATION_GROUP || a.kind == ANNOTATION_SELECT)
         return;
     l->crc = crc32c(l->crc, l->text.data + l->summed, l->text.size - l->summed);
     text_append(&l->text, end, annotation_finish(l->crc, end));

@@ -16,14 +16,21 @@ static const struct annotation examples[] = {
     {.kind = ANNOTATION_GROUP, .lsn = 1234567},
     {.kind = ANNOTATION_COMMIT, .lsn = 1234599, .ms = 1790000000123},
     {.kind = ANNOTATION_CLOSE, .lsn = 9, .ms = 1790000000124},
+    {.kind = ANNOTATION_BASE, .lsn = 77, .ms = 1790000000125, .history = HISTORY, .db = 11},
+    {.kind = ANNOTATION_SELECT, .lsn = 1234567},
 };
+static bool is_bare(const struct annotation *a)
+{
+    return a->kind == ANNOTATION_GROUP || a->kind == ANNOTATION_SELECT;
+}
+
 #define EXAMPLES (sizeof(examples) / sizeof(examples[0]))
 
 /* A whole line with its crc, begun at 7; returns its size. */
 static size_t write_line(const struct annotation *a, char *line)
 {
     size_t size = annotation_format(a, line);
-    if (a->kind != ANNOTATION_GROUP)
+    if (!is_bare(a))
         size += annotation_finish(crc32c(7, line, size), line + size);
     return size;
 }
@@ -42,8 +49,9 @@ static void test_round_trip(void **state)
         assert_true(a.lsn == examples[i].lsn);
         assert_true(a.ms == examples[i].ms);
         assert_int_equal(a.chain, examples[i].chain);
+        assert_int_equal(a.db, examples[i].db);
         assert_string_equal(a.history, examples[i].history);
-        if (a.kind == ANNOTATION_GROUP)
+        if (is_bare(&a))
             continue;
         assert_int_equal(a.crc_at, size - 10);
         assert_int_equal(a.crc, crc32c(7, line, a.crc_at));
@@ -63,7 +71,7 @@ static void test_every_bit(void **state)
             struct annotation a;
             if (annotation_parse(slice_of(line, size), &a)) {
                 /* A group's line has no crc of its own: the commit's covers it. */
-                if (a.kind == ANNOTATION_GROUP && examples[i].kind == ANNOTATION_GROUP)
+                if (is_bare(&a) && is_bare(&examples[i]))
                     assert_int_not_equal(crc32c(0, line, size), whole);
                 else
                     assert_int_not_equal(a.crc, crc32c(7, line, a.crc_at));

@@ -475,6 +475,75 @@ static void test_random(void **state)
     text_free(&r.text);
 }
 
+/* A base of commands: its groups count its own bytes, behind it is the LSN that it is of. A changed
+ * byte, a byte less or more: damage, never a torn tail. */
+static void test_base(void **state)
+{
+    (void)state;
+    struct log_bytes l = {0};
+    struct reading r = {0};
+    log_line(&l, (struct annotation){
+                     .kind = ANNOTATION_BASE, .lsn = 5000, .ms = 1, .history = LOG_HISTORY, .db = 3});
+    for (int i = 0; i < 3; i++) {
+        log_group_begin(&l);
+        log_command(&l, "SELECT 0");
+        log_command(&l, "SET key value");
+        log_group_end(&l, 1);
+    }
+    log_close(&l, 1);
+    read_bytes(&r, l.text.data, l.text.size);
+    assert_int_equal(r.end, LOG_READ_END);
+    assert_true(r.status.annotated && r.status.base && r.status.closed);
+    assert_int_equal(r.status.lsn, 5000);
+    assert_int_equal(r.status.log.db, 3);
+    assert_int_equal(r.status.commands, 6);
+    assert_int_equal(r.status.crc, l.crc);
+    for (size_t size = 1; size < l.text.size; size++) {
+        read_bytes(&r, l.text.data, size);
+        /* A single byte is not known for ours. */
+        assert_int_equal(r.end, size < 2 ? LOG_READ_TORN : LOG_READ_DAMAGED);
+        assert_true(r.status.reason[0] != '\0');
+    }
+    for (size_t at = 0; at < l.text.size; at++) {
+        char *copy = mem_dup(l.text.data, l.text.size);
+        copy[at] = (char)(copy[at] ^ 1 << next_random() % 8);
+        read_bytes(&r, copy, l.text.size);
+        assert_int_equal(r.end, LOG_READ_DAMAGED);
+        mem_free(copy);
+    }
+    log_command(&l, "SET key behind");
+    read_bytes(&r, l.text.data, l.text.size);
+    assert_int_equal(r.end, LOG_READ_DAMAGED);
+    text_free(&l.text);
+    text_free(&r.text);
+}
+
+/* A SELECT of the file's own is read and not counted; its bytes are summed like all others. */
+static void test_select(void **state)
+{
+    (void)state;
+    struct log_bytes l = {.lsn = 100};
+    struct reading r = {0};
+    char group[ANNOTATION_SELECT_GROUP_MAX];
+    log_begin(&l, 1);
+    text_append(&l.text, group, annotation_put_select(l.lsn, 2, 12, &l.crc, group));
+    l.summed = l.text.size;
+    log_group_begin(&l);
+    log_command(&l, "SET a b");
+    log_group_end(&l, 3);
+    read_bytes(&r, l.text.data, l.text.size);
+    assert_int_equal(r.end, LOG_READ_END);
+    assert_int_equal(r.status.lsn, l.lsn);
+    assert_string_equal(text_cstr(&r.text), "SELECT 12 \nSET a b \n");
+    /* Without its line it would count. */
+    char *line = strstr(l.text.data, "#HF1 select");
+    line[5] = 'x';
+    read_bytes(&r, l.text.data, l.text.size);
+    assert_int_equal(r.end, LOG_READ_DAMAGED);
+    text_free(&l.text);
+    text_free(&r.text);
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -511,6 +580,8 @@ int main(void)
         cmocka_unit_test(test_appended_by_redis),
         cmocka_unit_test(test_timestamps),
         cmocka_unit_test(test_chain),
+        cmocka_unit_test(test_base),
+        cmocka_unit_test(test_select),
         cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
