@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * holdfast check: are these files sound? (Directories: check_log.c.) Every value is decoded as the server would, the checksum
+ * holdfast check: are these files sound? (Directories: check_log.c; chains: chain_files.c.) Every value is decoded as the server would, the checksum
  * is compared, and no key may occur twice. What is accepted here the server loads.
  *
  * The index of chunks in a file of Holdfast is compared with what the chunks are. A wrong one loses
@@ -15,6 +15,7 @@
 
 #include "base/number.h"
 #include "persist/load_index.h"
+#include "tool/chain_files.h"
 #include "tool/format.h"
 #include "tool/input.h"
 #include "tool/keyset.h"
@@ -173,8 +174,10 @@ int tool_check(int argc, char **argv)
     for (int i = 0; i < count; i++) {
         const char *path = tool_argument(argv, i);
         size_t memory = (size_t)mib << 20;
-        if (!(os_path_is_dir(path) ? check_log_dir(path, memory)
-                                   : check_rdb_file(path, memory, NULL)))
+        enum chain_file kind = chain_file_of(path);
+        if (!(os_path_is_dir(path)      ? check_log_dir(path, memory)
+              : kind != CHAIN_FILE_NONE ? check_chain_file(path, kind)
+                                        : check_rdb_file(path, memory, NULL)))
             status = TOOL_FAILED;
     }
     return tool_finish_output("check", status);

@@ -7,6 +7,7 @@
 
 #include "os/file.h"
 #include "persist/log/recovery.h"
+#include "tool/chain_files.h"
 #include "tool/format.h"
 #include "tool/log_dir.h"
 
@@ -126,6 +127,7 @@ bool check_log_files(const struct log_dir *d, size_t memory, struct log_damage *
 struct beside {
     const char *path;
     size_t memory;
+    size_t count; /* files found */
     bool ok;
 };
 
@@ -137,6 +139,7 @@ static void check_beside(void *ctx, const char *name)
     if (n <= 4 || strcmp(name + n - 4, ".rdb") != 0)
         return;
     snprintf(path, sizeof(path), "%.250s/%.250s", b->path, name);
+    b->count++;
     if (!check_rdb_file(path, b->memory, NULL))
         b->ok = false;
 }
@@ -144,9 +147,9 @@ static void check_beside(void *ctx, const char *name)
 bool check_log_dir(const char *path, size_t memory)
 {
     struct log_dir d;
-    struct error err = {0};
+    struct error err = {0}, ignored;
     struct log_damage damage;
-    struct beside beside = {path, memory, true};
+    struct beside beside = {path, memory, 0, true};
     bool ok = log_dir_open(&d, path, &err);
     bool none = !ok && err.code == ERROR_NOT_FOUND;
     if (ok) {
@@ -156,10 +159,15 @@ bool check_log_dir(const char *path, size_t memory)
         ok = check_log_files(&d, memory, &damage);
     }
     bool is_data = !ok || d.single || strcmp(d.directory, path) != 0;
-    if (is_data && (!os_dir_list(path, check_beside, &beside, &err) || !beside.ok))
-        ok = none = false;
+    if (is_data && (!os_dir_list(path, check_beside, &beside, &ignored) ||
+                    !check_chains_beside(path, &beside.count)))
+        beside.ok = false;
+    /* Without a log the RDB files are all that there is. */
+    if (none && beside.count > 0)
+        ok = true;
+    ok = ok && beside.ok;
     if (!ok)
-        printf("%s: %s\n", path, err.code != ERROR_NONE ? err.message : "not sound");
+        printf("%s: %s\n", path, err.code != ERROR_NONE && (!none || beside.count == 0) ? err.message : "not sound");
     log_dir_close(&d);
     return ok;
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "base/mem.h"
+#include "tool/chain_files.h"
 #include "tool/format.h"
 #include "tool/input.h"
 #include "tool/tool.h"
@@ -159,6 +160,9 @@ static void print_json(const struct info *info)
 static int run(const char *path, bool json)
 {
     struct info info = {.json = json};
+    enum chain_file kind = chain_file_of(path);
+    if (kind != CHAIN_FILE_NONE)
+        return info_chain_file(path, kind, json);
     if (!input_open(&info.in, path, "info")) {
         input_complain(&info.in);
         return TOOL_FAILED;

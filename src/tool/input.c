@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#include "tool/chain_files.h"
+
 /* What is read at once: a record that is sought alone should not cost a megabyte. */
 #define FILL_MOST (128 * 1024)
 
@@ -21,6 +23,10 @@ bool input_open(struct input *in, const char *path, const char *label)
 {
     struct error ignored;
     *in = (struct input){.path = path};
+    if (chain_file_of(path) != CHAIN_FILE_NONE)
+        return error_set(&in->err, ERROR_UNSUPPORTED,
+                         "this is a part of a chain of snapshots: `holdfast restore` makes an RDB file of "
+                         "it, `holdfast info` and `holdfast check` tell of it");
     if (!os_file_open(&in->file, path, OS_OPEN_READ, &in->err))
         return false;
     if (!os_file_size(&in->file, &in->size, &in->err)) {

@@ -13,6 +13,7 @@
 #include "persist/chain/chain.h"
 #include "persist/load.h"
 #include "persist/save_job.h"
+#include "tool/chain_files.h"
 #include "tool/tool.h"
 
 /* More than anyone configures: a file may have any. */
@@ -102,8 +103,10 @@ int tool_restore(int argc, char **argv)
         status = restore(&chain, count, path, to);
     } else {
         status = complain(argument, &err);
+        char restorable[160];
+        format_restorable(restorable, sizeof(restorable), &chain, whole);
         if (whole > 0)
-            fprintf(stderr, "What can be restored: links 1 to %zu, by --until %zu\n", whole, whole);
+            fprintf(stderr, "What can be restored: %s, by --until %zu\n", restorable, whole);
     }
     chain_free(&chain);
     return tool_finish_output("restore", status);

@@ -16,15 +16,17 @@ struct command {
 
 static const struct command commands[] = {
     {"check", tool_check, "FILE|DIR... [--memory MIB]",
-     "validate RDB files, and whole logs (a data directory or its\n"
-     "appendonlydir): every length, structure and checksum.\n"
+     "validate RDB files, chains of snapshots, and whole logs (a data\n"
+     "directory or its appendonlydir): every length, structure and\n"
+     "checksum. A chain is named by its manifest or one of its deltas.\n"
      "Names the offset and the reason of the first damage"},
     {"repair", tool_repair, "DIR [--yes]",
      "say how a damaged log could be made to start again, and what\n"
      "is lost by it; with --yes do it. What is cut off is kept"},
     {"log", tool_log, "DIR [--key PATTERN] [--from LSN|TIME] [--to LSN|TIME]",
      "the commands of a log, each with its LSN and time"},
-    {"info", tool_info, "FILE [--json]", "what an RDB file holds: header, fields, databases, counts, sizes"},
+    {"info", tool_info, "FILE [--json]", "what an RDB file holds: header, fields, databases, counts, sizes;\n"
+     "the links of a chain, by its manifest"},
     {"report", tool_report,
      "FILE [--json] [--html OUT] [--top N] [--depth N] [--separator C]",
      "memory by type, database, prefix, expiry and size, and the\n"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """holdfast restore: one RDB file out of a chain of snapshots."""
+import json
 import shutil
 import time
 
@@ -76,3 +77,63 @@ def test_damaged(chain, tmp_path):
         assert str(server.raw()("DEBUG", "DIGEST")) == digests[1]
     run("restore", tmp_path / "dump.rdb", "--to", tmp_path / "other.rdb", status=1)
     run("restore", tmp_path / "dump.rdb", status=2)
+
+
+def test_check_and_info(chain, tmp_path):
+    """A chain is checked whole, by its manifest, by one of its deltas or with its directory. The broken link is named, and
+    up to where the chain can be restored; each file of it may be the one."""
+    directory, _ = chain
+    with (directory / "dump.rdb.chain").open() as f:
+        lines = [line.split() for line in f.read().splitlines()[1:4]]
+    names = [line[9] for line in lines]
+    for argument in (directory / "dump.rdb.chain", directory / names[1], directory):
+        out, _ = run("check", argument)
+        for number, name in enumerate(names, 1):
+            assert f"link {number} of 3, {name}: sound".encode() in out
+        assert b"a chain of 3 links" in out
+    links = json.loads(run("info", "--json", directory / "dump.rdb.chain")[0])["links"]
+    assert [link["id"] for link in links] == [line[1] for line in lines]
+    assert [link["sha256"] for link in links] == [line[8] for line in lines]
+    assert [link["deleted"] for link in links] == [0, 1, 0]
+    assert run("info", directory / "dump.rdb.chain")[0].count(b"sha256=") == 3
+    delta = json.loads(run("info", "--json", directory / names[2])[0])
+    assert abs(delta.pop("time_ms") - links[2].pop("time_ms")) <= 1000 and delta == links[2]
+    for other in ("report", "export --format resp"):
+        for name in (names[1], "dump.rdb.chain"):
+            _, errors = run(*other.split(), directory / name, status=1)
+            assert b"holdfast restore" in errors
+    for number, name in enumerate(names):
+        for how in ("byte", "short", "gone"):
+            copy = tmp_path / f"{number}{how}"
+            shutil.copytree(directory, copy)
+            data = bytearray((copy / name).read_bytes())
+            data[60] ^= 1
+            if how == "gone":
+                (copy / name).unlink()
+            else:
+                (copy / name).write_bytes(data if how == "byte" else data[:60])
+            for argument in (copy / "dump.rdb.chain", copy):
+                out, _ = run("check", argument, status=1)
+                text = out.decode()
+                assert f"link {number + 1} of 3, {name}: BROKEN" in text, text
+                if number:
+                    assert f"what can be restored: links 1 to {number}, up to 2" in text
+                    assert f"(LSN {lines[number - 1][3]})" in text
+                else:
+                    assert "what can be restored: nothing" in text
+    # The manifest; a delta that nobody names; a chain of the past; no chain at all.
+    copy = tmp_path / "manifest"
+    shutil.copytree(directory, copy)
+    manifest = copy / "dump.rdb.chain"
+    manifest.write_text(manifest.read_text().replace("delta", "Delta", 1))
+    assert b"checksum" in run("check", manifest, status=1)[0]
+    run("check", copy, status=1)
+    manifest.unlink()
+    assert b"no manifest that names it" in run("check", copy / names[1])[0]
+    assert b"sound" in run("check", copy)[0]
+    run("restore", directory / "dump.rdb", "--to", copy / "dump.rdb", status=1)
+    (copy / "dump.rdb").unlink()
+    run("restore", directory / "dump.rdb", "--to", copy / "dump.rdb")
+    shutil.copy(directory / "dump.rdb.chain", manifest)
+    assert b"an earlier snapshot" in run("check", manifest)[0]
+    run("check", copy)

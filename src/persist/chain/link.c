@@ -211,6 +211,7 @@ static void note_aux(struct input *in, const struct rdb_record *record)
 {
     struct slice value = record->value.bytes;
     char *to = NULL;
+    int64_t seconds;
     if (slice_is(record->key, LINK_AUX_ID))
         to = in->found->id;
     else if (slice_is(record->key, LINK_AUX_PARENT))
@@ -219,6 +220,9 @@ static void note_aux(struct input *in, const struct rdb_record *record)
         number_parse_uint64(value, &in->found->lsn);
     else if (slice_is(record->key, LINK_AUX_VERSION))
         number_parse_uint64(value, &in->found->version);
+    else if (slice_is(record->key, "ctime") && number_parse_int64(value, &seconds) && seconds >= 0 &&
+             seconds < INT64_MAX / 1000)
+        in->found->time_ms = seconds * 1000;
     if (to && value.size < LINK_ID_SIZE) {
         memcpy(to, value.data, value.size);
         to[value.size] = '\0';

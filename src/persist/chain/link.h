@@ -86,8 +86,8 @@ struct link_care {
     bool polite; /* it runs on a thread that makes room for the executor */
 };
 
-/* Read a file through, decoding everything; found (NULL: not wanted) gets ids, counts, size and
- * SHA-256 as they are. Without a visitor (NULL) entries are thrown away. care may be NULL. False: err
+/* Read a file through, decoding everything; found (NULL: not wanted) gets ids, time, counts, size
+ * and SHA-256 as they are. Without a visitor (NULL) entries are thrown away. care may be NULL. False: err
  * names the offset. */
 bool link_read(const char *path, enum link_kind kind, struct epoch *epoch,
                const struct encoding_limits *limits, const struct link_visitor *visitor,
