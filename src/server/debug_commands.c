@@ -214,7 +214,7 @@ static void debug_reload(struct call *c)
         reply_errorf(c->reply, "ERR %s", err.message);
         return;
     }
-    if (!loading_reload(c->server, flush, merge, &err)) {
+    if (!loading_reload(c->server, c->client, flush, merge, &err)) {
         log_warning("DEBUG RELOAD: %s", err.message);
         reply_error(c->reply, "ERR Error trying to load the RDB dump, check server logs.");
         return;

@@ -129,6 +129,14 @@ static uint32_t all_flags(const struct client *c, const struct command *command)
     return flags;
 }
 
+/* The command has not this flag, or is an EXEC of one that has not. */
+static bool lacks(const struct client *c, const struct command *command, uint32_t flag)
+{
+    if (command->handler == cmd_exec && c->flags & CLIENT_MULTI && transaction_lacking(c) & flag)
+        return true;
+    return !(command->flags & flag);
+}
+
 /* A script or function, of which nobody knows before. */
 static bool may_write(const struct command *command)
 {
@@ -229,7 +237,7 @@ static bool dispatch_slowly(struct client *c, struct call *call, const struct co
         text_free(&refusal);
         return true;
     }
-    if (s->loading && !(command->flags & COMMAND_LOADING)) {
+    if (s->loading && lacks(c, command, COMMAND_LOADING)) {
         reject(c, call, command, "LOADING Redis is loading the dataset in memory");
         return true;
     }

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "os/process.h"
 #include "persist/load.h"
+#include "server/batch.h"
 #include "server/config.h"
 #include "server/persistence.h"
 
@@ -137,13 +138,15 @@ static bool reload_beside(struct server *s, bool merge, struct error *err)
     return ok;
 }
 
-bool loading_reload(struct server *s, bool flush, bool merge, struct error *err)
+bool loading_reload(struct server *s, struct client *c, bool flush, bool merge, struct error *err)
 {
     struct rdb_load_stats stats;
     if (flush)
         keyspace_flush(s->ks);
     loading_begin(s);
+    batch_step_aside(s, c);
     bool ok = flush ? loading_load_file(s, s->ks, &stats, err) : reload_beside(s, merge, err);
+    batch_step_back(s);
     loading_end(s);
     if (ok && flush)
         saver_note_loaded(s->persistence->saver);

@@ -556,10 +556,17 @@ void server_stop(struct server *s, int exit_status)
 
 void server_serve_while_busy(struct server *s, int wait_ms)
 {
-    /* Inside a batch nothing can be served: its clients are in the middle of theirs. */
-    if (!batch_is_running(s->batch))
+    /* Inside a batch nothing can be served, as its clients are in the middle of theirs, unless the one that
+     * is executing has stepped aside. */
+    if (s->interrupted != NULL) {
+        struct client *executing = s->executing;
+        server_serve_aside(s);
+        s->executing = executing;
+    } else if (!batch_is_running(s->batch)) {
         loop_turn(s->loop, wait_ms);
-    else if (wait_ms > 0)
+        return;
+    }
+    if (wait_ms > 0)
         os_sleep_us(1000);
 }
 

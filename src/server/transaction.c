@@ -12,7 +12,7 @@ struct transaction {
     struct queued_command *first, **last;
     size_t count;
     size_t bytes;
-    uint32_t flags;
+    uint32_t flags, lacking; /* that some command has; that some command has not */
 };
 
 /* One key watched by one client: in a chain of the table's and in a list of the client's. */
@@ -62,6 +62,7 @@ void transaction_queue(struct client *c, const struct command *command, const st
     t->count++;
     t->bytes += q->size;
     t->flags |= command->flags;
+    t->lacking |= ~command->flags;
 }
 
 static void transaction_free(struct transaction *t)
@@ -85,6 +86,11 @@ void transaction_discard(struct client *c)
 uint32_t transaction_flags(const struct client *c)
 {
     return c->transaction != NULL ? c->transaction->flags : 0;
+}
+
+uint32_t transaction_lacking(const struct client *c)
+{
+    return c->transaction != NULL ? c->transaction->lacking : 0;
 }
 
 size_t transaction_count(const struct client *c)

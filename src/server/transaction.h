@@ -35,6 +35,8 @@ void transaction_queue(struct client *c, const struct command *command, const st
 void transaction_discard(struct client *c);
 /* The flags of all queued commands, or'ed (enum command_flag). */
 uint32_t transaction_flags(const struct client *c);
+/* The flags that some queued command has not. */
+uint32_t transaction_lacking(const struct client *c);
 size_t transaction_count(const struct client *c);
 size_t transaction_memory(const struct client *c);
 

@@ -6,7 +6,7 @@ import pytest
 import redis
 
 import data
-from harness import Server
+from harness import Error, Server
 
 KEYS = 1500
 
@@ -121,3 +121,40 @@ def test_debug_reload(tmp_path):
         with pytest.raises(redis.exceptions.ResponseError,
                            match="only supports the MERGE, NOFLUSH and NOSAVE options"):
             c.execute_command("DEBUG", "RELOAD", "OTHER")
+
+
+# Others are answered while DEBUG RELOAD loads, as redis-server does: keys are refused with -LOADING, INFO is answered, a
+# transaction that was queued before is given up. Who has asked gets what it sent behind it in order.
+@pytest.mark.parametrize("kind", ["holdfast", "redis"])
+def test_others_during_reload(tmp_path, kind):
+    options = {"enable-debug-command": "yes"}
+    if kind == "redis":
+        # It looks at its clients between pieces of the file.
+        options["loading-process-events-interval-bytes"] = "1024"
+    with Server(kind, directory=tmp_path, options=options) as server:
+        pipe = server.client().pipeline(transaction=False)
+        for i in range(KEYS):
+            pipe.set(f"key:{i}", "v" * 100)
+        pipe.execute()
+        other, client, queued = server.raw(), server.raw(), server.raw()
+        digest = client("DEBUG", "DIGEST")
+        assert queued("MULTI") == "OK" and queued("SET", "key:1", "x") == "QUEUED"
+        assert other("CONFIG", "SET", "key-load-delay", 3000) == "OK"
+        for command in [("DEBUG", "RELOAD"), ("DEBUG", "DIGEST"), ("GET", "key:1")]:
+            client.send(client.encode(command))
+        refused, loading = None, False
+        end = time.monotonic() + 60
+        while refused is None:
+            assert time.monotonic() < end
+            reply = other("GET", "key:1")
+            refused = reply if isinstance(reply, Error) else None
+        assert refused == "LOADING Redis is loading the dataset in memory"
+        loading = b"loading:1" in other("INFO", "persistence")
+        assert other("SET", "key:1", "x") == refused
+        assert loading and other("CLIENT", "SETNAME", "a") == "OK"
+        aborted = queued("EXEC")
+        assert aborted == "EXECABORT Transaction discarded because of: " + refused
+        assert other("CONFIG", "SET", "key-load-delay", 0) == "OK"
+        assert [client.read(), client.read(), client.read()] == ["OK", digest, b"v" * 100]
+        assert other("GET", "key:1") == b"v" * 100
+        assert b"loading:0" in other("INFO", "persistence")
