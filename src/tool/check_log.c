@@ -42,9 +42,10 @@ static void print_file(const char *path, enum log_read end, const struct log_sta
         printf("    it is not the last file, so that this was not lost by an interrupted append\n");
     if (s->later_groups > 0)
         printf("    behind it %s valid groups begin at offset %" PRIu64 ", up to LSN %" PRIu64
-               " of %s\n",
+               " of %s%s\n",
                format_count(count, s->later_groups), s->later_offset, s->later_lsn,
-               format_moment(time, s->later_ms));
+               format_moment(time, s->later_ms),
+               end == LOG_READ_TORN && last ? ", none of which was synced" : "");
 }
 
 static bool check_commands(const char *path, uint64_t offset, bool last, struct log_position *at,

@@ -35,6 +35,9 @@ size_t annotation_format(const struct annotation *a, char out[ANNOTATION_MAX])
     default:
         n = snprintf(out, ANNOTATION_MAX, TAG "%s%llu %lld ", words[a->kind],
                      (unsigned long long)a->lsn, (long long)a->ms);
+        if (a->has_durable)
+            n += snprintf(out + n, ANNOTATION_MAX - (size_t)n, "%llu ",
+                          (unsigned long long)a->durable);
     }
     return (size_t)n;
 }
@@ -74,6 +77,16 @@ static bool take_ms(struct slice *rest, int64_t *ms)
 {
     struct slice field;
     return take_field(rest, ' ', &field) && number_parse_int64(field, ms) && *ms >= 0;
+}
+
+/* A field that older versions did not write: it is there when a blank follows before the line's end. */
+static bool take_durable(struct slice *rest, struct annotation *a)
+{
+    struct slice field;
+    if (rest->size == 0 || memchr(rest->data, ' ', rest->size) == NULL)
+        return true;
+    a->has_durable = true;
+    return take_field(rest, ' ', &field) && number_parse_uint64(field, &a->durable);
 }
 
 static bool parse_hex(struct slice s, uint64_t *out)
@@ -137,6 +150,8 @@ bool annotation_parse(struct slice line, struct annotation *a)
     if (kind == ANNOTATION_LOG && (!take_history(&rest, a) || !take_crc(&rest, ' ', &a->chain)))
         return false;
     if (kind == ANNOTATION_BASE && (!take_history(&rest, a) || !take_crc(&rest, ' ', &a->db)))
+        return false;
+    if ((kind == ANNOTATION_COMMIT || kind == ANNOTATION_CLOSE) && !take_durable(&rest, a))
         return false;
     a->crc_at = (size_t)(rest.data - line.data);
     return take_crc(&rest, '\r', &a->crc) && rest.size == 1 && rest.data[0] == '\n';

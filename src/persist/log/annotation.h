@@ -6,8 +6,8 @@
  *     #HF1 log <lsn> <ms> <history> <chain> <crc>\r\n      first line of an incremental file
  *     #HF1 group <lsn>\r\n                                 a commit group begins
  *     *3\r\n$3\r\nSET\r\n ...                              its effects
- *     #HF1 commit <lsn> <ms> <crc>\r\n                     it ends: the LSN behind it
- *     #HF1 close <lsn> <ms> <crc>\r\n                      the file was closed in order
+ *     #HF1 commit <lsn> <ms> <durable> <crc>\r\n           it ends: the LSN behind it
+ *     #HF1 close <lsn> <ms> <durable> <crc>\r\n            the file was closed in order
  *
  *     #HF1 base <lsn> <ms> <history> <db> <crc>\r\n       first line of a base of commands
  *     #HF1 select <lsn>\r\n                                the SELECT that follows is the file's own
@@ -18,6 +18,10 @@
  * that of `commit` and `close` starts from the crc before it in the file and covers every byte since
  * that line's end up to its own crc field. So each crc vouches for all before it: a byte that was
  * changed, lost, or put in is found, wherever it stands.
+ *
+ * <durable>: when the line was written everything below this LSN was synced. (Lines without it and its
+ * blank were written by versions that did not say so; they are read.) A commit line without a group
+ * before it, of the same LSN as the one before, says just that.
  *
  * LSNs count effects only, not annotations. The first LSN of a group is the last one of the group
  * before, or later (what is in between was for replicas alone).
@@ -33,8 +37,13 @@
  * Reading. A file whose first line is not `#HF1 log` was written by Redis: then no `#HF1` may follow.
  * Behind a valid commit (or close, or log) line there can be:
  *   - the end of the file;
- *   - "#HF1 group": the next group. If it is not whole or its crc is wrong: when a valid commit line
- *     follows anywhere behind, or a later file begins, damage; else a torn tail;
+ *   - "#HF1 group": the next group. If it is not whole or its crc is wrong: when a later file begins, or
+ *     a line follows anywhere behind that is valid, damage; else a torn tail. Valid is a commit or close
+ *     whose crc goes on from what the annotation before it states. But when none of these says that
+ *     anything behind the last good line was durable, and they are all of one minute, it is a torn tail
+ *     nevertheless: several groups were not synced when the power went, and of these the disk had
+ *     written a later one and not an earlier one. (A line that says so and whose crc cannot be told, as
+ *     what it goes on from is lost, makes it damage, too: better a start refused than durable data cut);
  *   - bytes that begin with '*' (or a line "#TS:"): appended by redis-server, which has no
  *     annotations: taken as Redis takes them. A log line or a commit may follow when Holdfast has
  *     gone on behind it in the same file: it does not; it begins a new file;
@@ -66,6 +75,8 @@ struct annotation {
     uint64_t lsn;
     int64_t ms;                          /* not in GROUP and SELECT */
     char history[ANNOTATION_HISTORY + 1]; /* LOG and BASE only */
+    bool has_durable;                    /* COMMIT and CLOSE */
+    uint64_t durable;
     uint32_t chain;                      /* LOG only; of a BASE it is 0 */
     uint32_t db;                         /* BASE only */
     uint32_t crc;                        /* not in GROUP and SELECT */

@@ -16,6 +16,8 @@
 #define ARGS_MAX (1 << 24)
 #define ARGUMENT_MAX ((uint64_t)1 << 40)
 #define SCAN_SIZE ((size_t)1 << 20)
+/* Linux writes out what was written half a minute ago. */
+#define UNSYNCED_MOST_MS 60000
 
 struct log_reader {
     struct os_file file;
@@ -448,6 +450,17 @@ static enum step read_between(struct fill *f)
         advance(f, f->at + line.size);
         return STEP_OK;
     }
+    if (a.kind == ANNOTATION_COMMIT) {
+        step = check_crc(f, &a, line);
+        if (step != STEP_OK)
+            return step;
+        if (a.lsn != s->lsn)
+            return bad(f, f->at, "a commit without a group");
+        s->crc = a.crc;
+        s->ms = a.ms;
+        advance(f, f->at + line.size);
+        return STEP_OK;
+    }
     if (a.kind != ANNOTATION_GROUP || a.lsn < s->lsn || (s->base && a.lsn != s->lsn))
         return bad(f, f->at, "no group begins here");
     s->closed = false;
@@ -575,10 +588,18 @@ static void scan_line(struct scan *s)
         return;
     }
     if (crc32c(s->crc, line.data, a.crc_at) == a.crc) {
-        if (status->later_groups++ == 0)
+        if (status->later_groups++ == 0) {
             status->later_offset = s->group_offset;
+            status->later_first_ms = a.ms;
+        }
         status->later_lsn = a.lsn;
         status->later_ms = a.ms;
+        if (!a.has_durable)
+            status->later_durable = UINT64_MAX;
+        else if (a.durable > status->later_durable)
+            status->later_durable = a.durable;
+    } else if (a.has_durable && a.durable > status->lsn) {
+        status->later_claims = true;
     }
     s->at += line.size;
     s->crc = a.crc;
@@ -619,6 +640,14 @@ static bool scan_rest(struct log_reader *r, uint64_t offset, struct error *err)
     return ok;
 }
 
+/* Nothing that is valid behind the damage says that it was synced, and none of it is old: what was
+ * written longer ago than that the system has written out, whether it was synced or not. */
+static bool later_is_unsynced(const struct log_status *s)
+{
+    int64_t span = s->later_ms - s->later_first_ms;
+    return !s->foreign && s->later_durable <= s->lsn && span >= 0 && span <= UNSYNCED_MOST_MS;
+}
+
 /* The step is MORE at the end of the file, or BAD. */
 static enum log_read classify(struct fill *f, enum step step, struct error *err)
 {
@@ -642,7 +671,7 @@ static enum log_read classify(struct fill *f, enum step step, struct error *err)
     if (s->annotated) {
         if (!scan_rest(r, s->valid_end, err))
             return LOG_READ_FAILED;
-        if (s->later_groups > 0)
+        if (s->later_claims || (s->later_groups > 0 && !later_is_unsynced(s)))
             return LOG_READ_DAMAGED;
         if (s->base)
             return LOG_READ_DAMAGED; /* it was written whole before it was named */

@@ -251,6 +251,12 @@ static bool judge(struct run *run, const char *path, enum log_read result, bool 
                              "aof-load-truncated is no",
                              path, (unsigned long long)(s->size - s->valid_end),
                              (unsigned long long)s->valid_end, s->reason);
+        if (s->later_groups > 0)
+            log_warning("%s: behind offset %llu, where a group was lost, are %llu whole ones, up to "
+                        "%s: none of them was synced, and they go with it",
+                        path, (unsigned long long)s->valid_end,
+                        (unsigned long long)s->later_groups,
+                        moment(to, s->later_ms, s->later_lsn));
         run->torn = true;
         run->torn_at = s->valid_end;
         return true;

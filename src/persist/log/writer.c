@@ -12,8 +12,9 @@
 
 /* A sync under EVERYSEC begins when the first byte that it covers is so old. */
 #define SYNC_AFTER_US 500000
-/* With EVERYSEC and NO the thread is woken at most once in this time. */
-#define LINGER_US 5000
+/* With EVERYSEC and NO a group is written so long after the one before, or at once when that is longer
+ * ago: so long is what the end of the process may lose. */
+#define LINGER_US 1000
 /* How often it is looked whether there is room again. */
 #define FULL_RETRY_US 100000
 /* What the executor says of its publishing: one mark a millisecond, or for so many bytes. */
@@ -55,21 +56,34 @@ static void work(struct writer *w, uint64_t published, uint64_t flush_lsn)
         return;
     if (ok && writer_state(w) == WRITER_FULL && writer_reserve(w, w->offset))
         writer_room_again(w);
-    if (clock_monotonic_us() >= sync_due(w, flush_lsn))
-        writer_sync_file(w);
+    if (!w->unsynced || clock_monotonic_us() < sync_due(w, flush_lsn) || !writer_sync_file(w))
+        return;
+    /* What comes next may be long in coming, or never: it is said now that all this was synced, so that
+     * no damage in it is ever taken for an end that was torn. With ALWAYS the next group says so of all
+     * but the last one. */
+    struct error err = {0};
+    if (w->named && __atomic_load_n(&w->sync, __ATOMIC_RELAXED) != WRITER_ALWAYS &&
+        !writer_put_line(w, ANNOTATION_COMMIT, w->written, &err) && err.code != ERROR_NO_SPACE)
+        writer_give_up(w, &err);
+}
+
+static bool lingers(const struct writer *w)
+{
+    return __atomic_load_n(&w->sync, __ATOMIC_RELAXED) != WRITER_ALWAYS && !w->busy &&
+           w->flush_lsn <= w->written && !w->stop;
 }
 
 static void run(void *arg)
 {
     struct writer *w = arg;
-    bool linger = false;
     pthread_mutex_lock(&w->lock);
     while (!w->stop) {
-        if (linger && !w->busy && w->flush_lsn <= w->written) {
-            /* What comes in the meantime does not wake it. */
-            wait_until(&w->work, &w->lock, clock_monotonic_us() + LINGER_US);
-            linger = false;
-            continue;
+        int64_t linger_until = w->last_work_us + LINGER_US;
+        if (lingers(w) && clock_monotonic_us() < linger_until) {
+            /* What is published in the meantime does not wake it. */
+            wait_until(&w->work, &w->lock, linger_until);
+            if (lingers(w) && clock_monotonic_us() < linger_until)
+                continue;
         }
         bool job = w->job.kind != JOB_NONE;
         uint64_t flush_lsn = w->flush_lsn;
@@ -83,6 +97,7 @@ static void run(void *arg)
             continue;
         }
         work(w, published, flush_lsn);
+        w->last_work_us = clock_monotonic_us();
         int64_t due = writer_file_is_open(w) ? sync_due(w, flush_lsn) : INT64_MAX;
         if (writer_state(w) == WRITER_FULL && due > clock_monotonic_us() + FULL_RETRY_US)
             due = clock_monotonic_us() + FULL_RETRY_US;
@@ -93,10 +108,10 @@ static void run(void *arg)
             (stream_published(w->stream) == published || writer_state(w) == WRITER_FULL))
             wait_until(&w->work, &w->lock, due);
         __atomic_store_n(&w->sleeping, 0, __ATOMIC_SEQ_CST);
-        linger = __atomic_load_n(&w->sync, __ATOMIC_RELAXED) != WRITER_ALWAYS;
     }
     pthread_mutex_unlock(&w->lock);
 }
+
 /* ---- the executor's side ---- */
 
 struct writer *writer_new(struct stream *stream, const struct writer_options *options,

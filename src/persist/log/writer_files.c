@@ -115,25 +115,16 @@ static bool do_begin(struct writer *w, const struct writer_job *job, struct erro
     return true;
 }
 
-/* The line that says that the file was not cut off; what is reserved behind it is given back. */
+/* The line that says that the file was not cut off, and that all of it is synced: damage will be told
+ * from a torn end. What is reserved behind it is given back. */
 static bool end_file(struct writer *w, uint64_t lsn, struct error *err)
 {
-    char line[ANNOTATION_MAX];
     struct error ignored;
-    uint32_t crc = w->chain;
-    struct annotation end = {.kind = ANNOTATION_CLOSE, .lsn = lsn, .ms = clock_wall_ms()};
-    size_t size = writer_format_line(&end, &crc, line);
-    if (!os_file_write_at(&w->file, w->offset, line, size, err))
+    if (!writer_put_line(w, ANNOTATION_CLOSE, lsn, err))
         return false;
-    w->offset += size;
-    w->chain = crc;
     os_file_truncate(&w->file, w->offset, &ignored);
     w->reserved_end = w->offset;
     w->unsynced = true;
-    pthread_mutex_lock(&w->lock);
-    w->stats.file_size = w->offset;
-    w->stats.chain = crc;
-    pthread_mutex_unlock(&w->lock);
     return true;
 }
 
@@ -151,7 +142,7 @@ static bool not_open(struct writer *w, struct error *err)
 /* Write, end and sync the file up to `lsn`. */
 static bool finish_file(struct writer *w, uint64_t lsn, struct error *err)
 {
-    if (!writer_file_is_open(w) || !writer_write_up_to(w, lsn))
+    if (!writer_file_is_open(w) || !writer_write_up_to(w, lsn) || !writer_sync_file(w))
         return not_open(w, err);
     if (!end_file(w, lsn, err)) {
         if (err->code != ERROR_NO_SPACE)

@@ -231,7 +231,11 @@ static bool write_group(struct writer *w, uint64_t from, uint64_t to)
         crc = crc32c(crc, w->pieces[i].iov_base, w->pieces[i].iov_len);
         ok = put(w, &at, w->pieces[i].iov_base, w->pieces[i].iov_len, &err);
     }
-    struct annotation commit = {.kind = ANNOTATION_COMMIT, .lsn = to, .ms = ms};
+    struct annotation commit = {.kind = ANNOTATION_COMMIT,
+                                .lsn = to,
+                                .ms = ms,
+                                .has_durable = true,
+                                .durable = __atomic_load_n(&w->durable, __ATOMIC_RELAXED)};
     size = writer_format_line(&commit, &crc, line);
     ok = ok && put(w, &at, line, size, &err) && flush_buffer(w, &at, &err);
     if (!ok)
@@ -300,6 +304,27 @@ bool writer_sync_file(struct writer *w)
     w->unsynced = false;
     if (w->named)
         writer_move_durable(w, w->written);
+    return true;
+}
+
+bool writer_put_line(struct writer *w, enum annotation_kind kind, uint64_t lsn, struct error *err)
+{
+    char line[ANNOTATION_MAX];
+    uint32_t crc = w->chain;
+    struct annotation a = {.kind = kind,
+                           .lsn = lsn,
+                           .ms = clock_wall_ms(),
+                           .has_durable = true,
+                           .durable = __atomic_load_n(&w->durable, __ATOMIC_RELAXED)};
+    size_t size = writer_format_line(&a, &crc, line);
+    if (!os_file_write_at(&w->file, w->offset, line, size, err))
+        return false;
+    w->offset += size;
+    w->chain = crc;
+    pthread_mutex_lock(&w->lock);
+    w->stats.file_size = w->offset;
+    w->stats.chain = crc;
+    pthread_mutex_unlock(&w->lock);
     return true;
 }
 

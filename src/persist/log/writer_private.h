@@ -60,6 +60,7 @@ struct writer {
     char final[WRITER_PATH_SIZE];
     bool unsynced;         /* something was written since the last sync */
     int64_t unsynced_since_us;
+    int64_t last_work_us;  /* when it has written last, or has found nothing to write */
     int64_t last_stamp_s;  /* of the last `#TS:` line */
     size_t mark_written;   /* the next mark that is not yet written */
     struct iovec *pieces;
@@ -120,6 +121,9 @@ bool writer_write_up_to(struct writer *w, uint64_t limit);
 /* What is published up to `lsn` goes nowhere. */
 void writer_discard_up_to(struct writer *w, uint64_t lsn);
 bool writer_sync_file(struct writer *w);
+/* A line that says what is durable and ends no group; it is not synced itself. `kind` is COMMIT or
+ * CLOSE. */
+bool writer_put_line(struct writer *w, enum annotation_kind kind, uint64_t lsn, struct error *err);
 /* Everything up to `lsn` is durable. */
 void writer_move_durable(struct writer *w, uint64_t lsn);
 

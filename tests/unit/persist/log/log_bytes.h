@@ -73,6 +73,23 @@ static inline void log_group_end(struct log_bytes *l, int64_t ms)
 {
     log_line(l, (struct annotation){.kind = ANNOTATION_COMMIT, .lsn = l->lsn, .ms = ms});
 }
+/* Lines that say what was durable when they were written. A commit without a group before it is a mark. */
+static inline void log_commit_durable(struct log_bytes *l, int64_t ms, uint64_t durable)
+{
+    log_line(l, (struct annotation){.kind = ANNOTATION_COMMIT,
+                                    .lsn = l->lsn,
+                                    .ms = ms,
+                                    .has_durable = true,
+                                    .durable = durable});
+}
+static inline void log_close_durable(struct log_bytes *l, int64_t ms)
+{
+    log_line(l, (struct annotation){.kind = ANNOTATION_CLOSE,
+                                    .lsn = l->lsn,
+                                    .ms = ms,
+                                    .has_durable = true,
+                                    .durable = l->lsn});
+}
 static inline void log_close(struct log_bytes *l, int64_t ms)
 {
     log_line(l, (struct annotation){.kind = ANNOTATION_CLOSE, .lsn = l->lsn, .ms = ms});

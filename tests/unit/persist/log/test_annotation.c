@@ -18,6 +18,9 @@ static const struct annotation examples[] = {
     {.kind = ANNOTATION_CLOSE, .lsn = 9, .ms = 1790000000124},
     {.kind = ANNOTATION_BASE, .lsn = 77, .ms = 1790000000125, .history = HISTORY, .db = 11},
     {.kind = ANNOTATION_SELECT, .lsn = 1234567},
+    {.kind = ANNOTATION_COMMIT, .lsn = 1234599, .ms = 1, .has_durable = true, .durable = 1234567},
+    {.kind = ANNOTATION_CLOSE, .lsn = UINT64_MAX, .ms = INT64_MAX, .has_durable = true,
+     .durable = UINT64_MAX},
 };
 static bool is_bare(const struct annotation *a)
 {
@@ -50,6 +53,8 @@ static void test_round_trip(void **state)
         assert_true(a.ms == examples[i].ms);
         assert_int_equal(a.chain, examples[i].chain);
         assert_int_equal(a.db, examples[i].db);
+        assert_int_equal(a.has_durable, examples[i].has_durable);
+        assert_true(a.durable == examples[i].durable);
         assert_string_equal(a.history, examples[i].history);
         if (is_bare(&a))
             continue;

@@ -37,7 +37,7 @@ static uint64_t seed;
 static uint64_t appended;              /* effects that anything on disk may have */
 static uint64_t promised;              /* of these, so many are durable */
 static uint64_t ends[EFFECTS_MAX];     /* the LSN behind each effect */
-static unsigned rewrites, heals, closes, kills, torn;
+static unsigned rewrites, heals, closes, kills, torn, unsynced_groups;
 
 static uint64_t next_random(void)
 {
@@ -253,6 +253,22 @@ static void on_wake(void *ctx)
     (void)ctx; /* Everything is waited for. */
 }
 
+/* Several groups that are written and not synced. */
+static bool write_unsynced(struct life *l)
+{
+    writer_set_sync(l->writer, next_random() % 2 == 0 ? WRITER_NO : WRITER_EVERYSEC);
+    for (uint64_t i = next_random() % 6 + 1; i > 0; i--) {
+        append(l);
+        while (writer_written_lsn(l->writer) < stream_published(l->stream)) {
+            if (writer_state(l->writer) == WRITER_FAILED)
+                return false;
+            usleep(100);
+        }
+        unsynced_groups++;
+    }
+    return true;
+}
+
 /* From the start of a server to its end, or to that of its power. `killed`: at its end it has written
  * more than it has synced. */
 static bool live(struct life *l, bool killed)
@@ -310,20 +326,14 @@ static bool live(struct life *l, bool killed)
         promise(l);
     }
     if (killed) {
-        /* One group only: of several that are not synced a power loss may take the first and leave
-         * the next, which is refused as damage. */
-        if (!flush(l))
+        if (!write_unsynced(l))
             return false;
-        writer_set_sync(l->writer, WRITER_NO);
-        append(l);
-        while (writer_written_lsn(l->writer) < stream_published(l->stream))
-            if (writer_state(l->writer) == WRITER_FAILED)
-                return false;
-            else
-                usleep(100);
         kills++;
         return true;
     }
+    /* Then the power goes, of whose groups a later one may be on disk, and an earlier one not. */
+    if (next_random() % 3 == 0)
+        return write_unsynced(l);
     append(l);
     if (next_random() % 2 != 0)
         return flush(l);
@@ -403,10 +413,10 @@ static void test_power_loss(void **state)
         }
     }
     print_message("%llu lives of up to %llu calls: %u rewrites, %u heals, %u closed, %u killed, %u "
-                  "torn ends\n",
+                  "torn ends, %u groups not synced\n",
                   (unsigned long long)lives, (unsigned long long)most, rewrites, heals, closes, kills,
-                  torn);
-    assert_true(most > 50 && rewrites > 3 && heals > 3 && closes > 3);
+                  torn, unsynced_groups);
+    assert_true(most > 50 && rewrites > 3 && heals > 3 && closes > 3 && unsynced_groups > 10);
 }
 
 /* Any call on the disk fails once with EIO while it recovers: the start is refused or not, and the

@@ -105,6 +105,26 @@ static void small_log(struct log_bytes *l)
     log_close(l, 1004);
 }
 
+/* As it is written today: two groups that are synced together, and said to be by a mark; a third one,
+ * and the end. */
+static void synced_log(struct log_bytes *l)
+{
+    *l = (struct log_bytes){.lsn = 100, .crc = 0x12345678};
+    log_begin(l, 1000);
+    log_group_begin(l);
+    log_command(l, "SET k v");
+    log_commit_durable(l, 1001, 100);
+    log_group_begin(l);
+    log_command(l, "SET l w");
+    log_commit_durable(l, 1002, 100);
+    log_commit_durable(l, 1500, l->lsn);
+    uint64_t durable = l->lsn;
+    log_group_begin(l);
+    log_command(l, "INCR n");
+    log_commit_durable(l, 1600, durable);
+    log_close_durable(l, 1700);
+}
+
 /* Groups come with their offsets, LSNs and times, and the arguments as they were. */
 static void test_groups(void **state)
 {
@@ -149,17 +169,15 @@ static void test_groups(void **state)
     text_free(&l.text);
 }
 
-/* A bit that is changed, wherever it is, is found, and nothing of what was changed is given. */
-static void test_every_bit(void **state)
+static void every_bit(void (*make)(struct log_bytes *l), const char *last)
 {
-    (void)state;
     struct log_bytes l;
     struct reading whole = {0}, r = {0};
-    small_log(&l);
+    make(&l);
     read_bytes(&whole, l.text.data, l.text.size);
     assert_int_equal(whole.end, LOG_READ_END);
     size_t last_commit = 0;
-    for (const char *p = l.text.data; (p = strstr(p, "#HF1 commit")) != NULL; p++)
+    for (const char *p = l.text.data; (p = strstr(p, last)) != NULL; p++)
         last_commit = (size_t)(p - l.text.data);
     for (size_t bit = 0; bit < 8 * l.text.size; bit++) {
         l.text.data[bit / 8] = (char)(l.text.data[bit / 8] ^ 1 << bit % 8);
@@ -168,13 +186,72 @@ static void test_every_bit(void **state)
             fail_msg("bit %zu: %d", bit, (int)r.end);
         if (!begins_with(&whole.text, &r.text))
             fail_msg("bit %zu: gave %s", bit, text_cstr(&r.text));
-        /* The close's checksum goes on from the last commit's: behind that line nothing is valid
-         * any more. */
+        /* Of what the last line says nothing bears witness; without durable LSNs, nor of the line that its
+         * checksum goes on from. */
         assert_true(r.end == LOG_READ_DAMAGED || bit / 8 >= last_commit);
         l.text.data[bit / 8] = (char)(l.text.data[bit / 8] ^ 1 << bit % 8);
     }
     text_free(&l.text);
     text_free(&whole.text);
+    text_free(&r.text);
+}
+
+/* A bit that is changed, wherever it is, is found, and nothing of what was changed is given. In a log
+ * that was synced it is damage, and no torn end. */
+static void test_every_bit(void **state)
+{
+    (void)state;
+    every_bit(small_log, "#HF1 commit");
+    every_bit(synced_log, "#HF1 close");
+}
+
+/* Three groups, of which the second was lost on its way to the disk and the third was not. The third one
+ * says that so much was durable (0: nothing), so long after the others. */
+static enum log_read read_with_hole(uint64_t durable, int64_t ms, struct reading *r, uint64_t *first)
+{
+    struct log_bytes l = {.lsn = 100, .crc = 0x12345678};
+    log_begin(&l, 1000);
+    log_group_begin(&l);
+    log_command(&l, "SET k v");
+    log_commit_durable(&l, 1001, 100);
+    *first = l.lsn;
+    size_t from = l.text.size;
+    log_group_begin(&l);
+    log_command(&l, "SET l w");
+    size_t to = l.text.size;
+    log_commit_durable(&l, 1002, *first);
+    log_group_begin(&l);
+    log_command(&l, "INCR n");
+    log_commit_durable(&l, 1003, *first);
+    log_group_begin(&l);
+    log_command(&l, "INCR n");
+    if (durable == 0)
+        log_group_end(&l, ms); /* an older version: it does not say */
+    else
+        log_commit_durable(&l, ms, durable);
+    memset(l.text.data + from, 0, to - from);
+    read_bytes(r, l.text.data, l.text.size);
+    assert_string_equal(text_cstr(&r->text), "SET k v \n");
+    assert_int_equal(r->status.valid_end, from);
+    assert_int_equal(r->status.later_groups, 2);
+    text_free(&l.text);
+    return r->end;
+}
+
+/* A group that is lost and was not durable, as what follows it says, is a torn end; it is damage when one
+ * that follows says that more was durable, or does not say, or was written much later. */
+static void test_hole_in_what_was_not_synced(void **state)
+{
+    (void)state;
+    struct reading r = {0};
+    uint64_t first;
+    assert_int_equal(read_with_hole(100, 1004, &r, &first), LOG_READ_TORN);
+    assert_int_equal(read_with_hole(first, 1004, &r, &first), LOG_READ_TORN);
+    assert_int_equal(read_with_hole(first, 61003, &r, &first), LOG_READ_TORN);
+    assert_int_equal(read_with_hole(first + 1, 1004, &r, &first), LOG_READ_DAMAGED);
+    assert_int_equal(read_with_hole(first, 61004, &r, &first), LOG_READ_DAMAGED);
+    assert_int_equal(read_with_hole(first, 1000, &r, &first), LOG_READ_DAMAGED);
+    assert_int_equal(read_with_hole(0, 1004, &r, &first), LOG_READ_DAMAGED);
     text_free(&r.text);
 }
 
@@ -571,6 +648,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_groups),
         cmocka_unit_test(test_every_bit),
+        cmocka_unit_test(test_hole_in_what_was_not_synced),
         cmocka_unit_test(test_every_length),
         cmocka_unit_test(test_zeros),
         cmocka_unit_test(test_behind_damage),
