@@ -583,7 +583,8 @@ static void scan_line(struct scan *s)
     struct slice line = rest;
     if (newline != NULL)
         line.size = (size_t)(newline + 1 - rest.data);
-    if (newline == NULL || !annotation_parse(line, &a) || a.kind == ANNOTATION_GROUP) {
+    if (newline == NULL || !annotation_parse(line, &a) || a.kind == ANNOTATION_GROUP ||
+        a.kind == ANNOTATION_SELECT) {
         scan_skip(s, TAG_SIZE);
         return;
     }
