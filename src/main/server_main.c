@@ -151,7 +151,12 @@ static int serve(struct config *config)
     }
     const struct recovery_result *found = &s->persistence->recovered;
     const struct durability_position at = {
-        .manifest = &found->manifest, .lsn = found->lsn, .chain = found->crc, .history = found->history};
+        .manifest = &found->manifest,
+        .lsn = found->lsn,
+        .chain = found->crc,
+        .history = found->history,
+        .db = config->replicaof_host[0] != '\0' ? found->stream_db : 0,
+    };
     /* Told to stop while it loaded, it has not got the data: the log stays as it is. */
     if (config->appendonly && !s->stopping && !durability_start(s, &at, &err)) {
         log_warning("The log could not be started: %s", err.message);

@@ -394,6 +394,7 @@ static bool rotate_to_history(struct durability *d)
     manifest_copy(&manifest, &d->manifest);
     const struct manifest_file *file =
         manifest_add_incremental(&manifest, d->server->config->appendfilename);
+    writer_set_db(d->writer, replication_stream_db(d->server));
     writer_rotate_history(d->writer, file->name, &manifest, d->history);
     bool ok = writer_wait(d->writer, &err);
     if (!ok) {
@@ -754,6 +755,7 @@ bool durability_start(struct server *s, const struct durability_position *at, st
     struct writer_begin begin = {
         .name = file->name, .lsn = at->lsn, .chain = at->chain, .manifest = &d->manifest};
     memcpy(begin.history, d->history, sizeof(begin.history));
+    writer_set_db(d->writer, at->db);
     writer_begin(d->writer, &begin);
     if (!writer_wait(d->writer, err)) {
         drop_writer(d);

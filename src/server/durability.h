@@ -105,6 +105,7 @@ struct durability_position {
     uint64_t lsn;
     uint32_t chain;       /* the crc of the last line of the last file; 0: none */
     const char *history;  /* "": make a new one */
+    int db;               /* of a replica: which the effect at `lsn` is for */
 };
 /* Before anything is served: the executor waits. On return the log is ON. False: err says why. */
 bool durability_start(struct server *s, const struct durability_position *at, struct error *err);

@@ -200,6 +200,7 @@ enum generation_outcome generation_begin(struct durability *d, enum generation_k
         return end(d);
     }
     g->opening = true;
+    writer_set_db(d->writer, replication_stream_db(d->server));
     if (kind == GENERATION_REWRITE) {
         writer_rotate(d->writer, name, &g->rotated);
     } else {

@@ -28,6 +28,11 @@ uint64_t replication_lsn(const struct server *s)
     return s->stream != NULL ? stream_end(s->stream) : s->durability->lsn;
 }
 
+int replication_stream_db(const struct server *s)
+{
+    return s->is_replica ? s->replication->link.db : 0;
+}
+
 bool replication_wants_stream(const struct server *s)
 {
     const struct replication *r = s->replication;

@@ -470,7 +470,9 @@ void replication_execute(struct client *c, struct call *call, const struct comma
     }
     bool in_group = c->flags & CLIENT_MULTI;
     pass_on(s, call, in_group);
-    l->db = c->db->id;
+    /* Of the stream: what is in an open group is not in it yet. */
+    if (!in_group)
+        l->db = c->db->id;
     if (l->acknowledge && !in_group)
         send_ack(s);
 }

@@ -65,6 +65,21 @@ def fill(path):
     return path.unlink
 
 
+def until_taken(condition):
+    """How long it took, and how much of that may be the machine's: ten times by how much the longest
+    round of a pause and a request was longer than that should take."""
+    begun = last = time.monotonic()
+    longest = 0
+    while True:
+        taken = condition()
+        now = time.monotonic()
+        longest, last = max(longest, now - last), now
+        if taken:
+            return now - begun, 10 * max(0, longest - 0.02)
+        assert now - begun < 60
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("policy", ["always", "everysec"])
 def test_full(small, policy):
     """The disk is full: writes are refused, reads are not, nothing is lost. When there is room again the
@@ -86,12 +101,9 @@ def test_full(small, policy):
             assert raw("DEL", "0:0").startswith("MISCONF")
             assert raw.pipeline([("MULTI",), ("SET", "half", 1), ("EXEC",)])[-1].startswith(("EXECABORT", "MISCONF"))
             free()
-            begun = time.monotonic()
-            wait_for(lambda: raw("SET", f"after{round}", "1") == "OK")
-            took = time.monotonic() - begun
-            print(f"{policy}: writes go on {took:.3f} s after there was room")
-            # A second; more where the machine itself is busy or slow.
-            assert took < 5
+            took, slowness = until_taken(lambda: raw("SET", f"after{round}", "1") == "OK")
+            print(f"{policy}: writes go on {took:.3f} s after there was room, {slowness:.3f} s of slowness")
+            assert took < 1 + slowness
             acknowledged[f"after{round}"] = "1"
             assert info(raw)["log_state"] == "on"
             if round == 1:

@@ -181,6 +181,7 @@ static void give_job(struct writer *w, struct writer_job *job, const struct mani
         job->has_manifest = manifest_copy(&job->manifest, manifest);
     pthread_mutex_lock(&w->lock);
     assert(!w->busy);
+    job->db = w->db;
     w->job = *job;
     w->busy = true;
     w->job_error = (struct error){0};
@@ -224,6 +225,11 @@ void writer_close(struct writer *w)
 {
     struct writer_job job = {.kind = JOB_CLOSE, .lsn = stream_published(w->stream)};
     give_job(w, &job, NULL);
+}
+
+void writer_set_db(struct writer *w, int db)
+{
+    w->db = db;
 }
 
 bool writer_busy(const struct writer *w)

@@ -93,6 +93,10 @@ void writer_rotate_history(struct writer *w, const char *name, const struct mani
 void writer_name(struct writer *w, const struct manifest *manifest);
 void writer_close(struct writer *w);
 
+/* Files that are begun from now on stand in a stream whose next effect is for this database, unless it
+ * selects one itself: where it is not 0 the file begins with a SELECT of its own. */
+void writer_set_db(struct writer *w, int db);
+
 bool writer_busy(const struct writer *w);
 /* How the last request went; err is filled in if it failed. Waits if it is under way. */
 bool writer_wait(struct writer *w, struct error *err);

@@ -23,7 +23,7 @@ static bool write_manifest(struct writer *w, const struct manifest *m, struct er
 static bool create_file(struct writer *w, const char *name, uint64_t lsn, uint32_t chain,
                         struct os_file *f, uint64_t *offset, uint32_t *crc, struct error *err)
 {
-    char path[WRITER_PATH_SIZE], line[ANNOTATION_MAX];
+    char path[WRITER_PATH_SIZE], line[ANNOTATION_MAX + ANNOTATION_SELECT_GROUP_MAX];
     struct error ignored;
     f->fd = -1;
     if (!make_path(w, name, path, err) || !os_file_open(f, path, OS_OPEN_CREATE_EXCLUSIVE, err))
@@ -33,6 +33,8 @@ static bool create_file(struct writer *w, const char *name, uint64_t lsn, uint32
     memcpy(header.history, w->history, sizeof(header.history));
     *crc = chain;
     size_t size = writer_format_line(&header, crc, line);
+    if (w->job.db != 0)
+        size += annotation_put_select(lsn, header.ms, w->job.db, crc, line + size);
     *offset = size;
     if (os_file_write_at(f, 0, line, size, err) && os_file_sync(f, err) &&
         os_dir_sync(w->directory, err))

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The log of a replica is of its primary's stream, in which it begins anywhere: redis-server loads it, too."""
+import shutil
+
+import pytest
+
+from harness import Server
+from net import QUICK, assert_same, holdfast, in_step, info, wait_for, wait_up
+
+LOG = {"appendonly": "yes", "appendfsync": "always"}
+
+
+def loads_the_same(directory, place, digest):
+    """redis-server makes the same of a copy of the log."""
+    shutil.copytree(directory / "appendonlydir", place / "appendonlydir")
+    with Server("redis", options=LOG, directory=place) as redis:
+        raw = redis.raw()
+        assert raw("DEBUG", "DIGEST") == digest
+        raw.close()
+
+
+# A file of the log that begins while the stream is in another database than 0, by a full resynchronisation, a
+# rewrite or a start, begins there for redis-server as well, and counts no byte more for Holdfast.
+@pytest.mark.parametrize("preamble", ["yes", "no"])
+def test_begins_in_another_database(tmp_path, preamble):
+    options = {**QUICK, **LOG, "aof-use-rdb-preamble": preamble}
+    with holdfast() as primary:
+        x = primary.raw()
+        x("SET", "in zero", 1)
+        x("SELECT", 5)
+        x("SET", "before", 1)
+        (tmp_path / "r").mkdir()
+        replica = Server("holdfast", {**options, "replicaof": ["127.0.0.1", primary.port]}, directory=tmp_path / "r")
+        y = replica.raw()
+        wait_up(y)
+        x("SET", "after", 1)
+        wait_for(lambda: in_step(x, y), "in step")
+        for i in range(2):
+            count = int(info(y, "persistence")["aof_rewrites"])
+            y("BGREWRITEAOF")
+            wait_for(lambda: int(info(y, "persistence")["aof_rewrites"]) > count and
+                     info(y, "persistence")["aof_rewrite_in_progress"] == "0", "a rewrite")
+            # No SELECT comes: it was said before.
+            x("INCR", f"rewrite{i}")
+            x.pipeline([("MULTI",), ("SELECT", 7), ("INCR", "seven"), ("SELECT", 5), ("INCR", "five"), ("EXEC",)])
+            x("INCR", "last")
+            wait_for(lambda: in_step(x, y), "in step")
+        digest = x("DEBUG", "DIGEST")
+        y.close()
+        replica.terminate()
+        replica.check_log()
+        assert any(b"#HF1 select" in p.read_bytes() for p in (tmp_path / "r" / "appendonlydir").glob("*.incr.aof"))
+        loads_the_same(tmp_path / "r", tmp_path / "1", digest)
+        # It starts, goes on by a partial resynchronisation, in a file that begins there, too.
+        full = info(x, "stats")["sync_full"]
+        replica.start()
+        y = replica.raw()
+        wait_up(y)
+        x("INCR", "started")
+        assert_same(x, y)
+        assert info(x, "stats")["sync_full"] == full
+        digest = x("DEBUG", "DIGEST")
+        y.close()
+        replica.kill()
+        loads_the_same(tmp_path / "r", tmp_path / "2", digest)
+        replica.check_log()
+        x.close()
