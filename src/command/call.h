@@ -50,6 +50,7 @@ struct call {
     const struct call_hooks *hooks;
     bool in_exec;          /* one of a transaction's commands */
     bool no_touch;         /* CLIENT NO-TOUCH: reads leave the access clock alone */
+    bool replays;          /* the request is an effect: of the log, or of the primary */
     bool effect_given;     /* the handler has said what its effect is: see call_effect */
     bool effect_group;     /* what it has given is one group */
     struct stream *stream; /* where effects go; NULL: nobody wants them */

@@ -4,7 +4,8 @@
  *
  * PFCOUNT keeps the cardinality that it has computed in the value, as Redis does. It is no command
  * that writes all the same; its effect is the SETRANGE of those eight bytes. While changes are held
- * back (CLIENT PAUSE) it computes without keeping.
+ * back (CLIENT PAUSE, on a replica) it computes without keeping. redis-server sends it to replicas as
+ * it is when it has kept something, so that they have to keep it too.
  */
 #include <math.h>
 
@@ -74,7 +75,7 @@ static void count_one(struct call *c)
             reply_damaged(c);
             return;
         }
-        if (!c->ks->lazy_expire_paused)
+        if (c->replays || !c->ks->lazy_expire_paused)
             keep_cardinality(c, cardinality);
     }
     reply_int(c->reply, (int64_t)cardinality);

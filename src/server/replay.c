@@ -139,6 +139,7 @@ static void execute_one(struct replay *r, const struct item *item)
         .now_ms = s->ks->now_ms,
         .keys = &item->key,
         .key_count = item->has_key,
+        .replays = true,
         .client = client,
         .server = s,
     };

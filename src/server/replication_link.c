@@ -363,7 +363,8 @@ void replication_link_load(struct server *s)
 static bool belongs_in_stream(const struct command *command)
 {
     command_handler *h = command->handler;
-    return command->flags & COMMAND_WRITE || h == cmd_select || h == cmd_ping || h == cmd_multi ||
+    /* redis-server sends PFCOUNT when it has changed the cached cardinality. */
+    return command->flags & COMMAND_WRITE || h == cmd_pfcount || h == cmd_spublish || h == cmd_select || h == cmd_ping || h == cmd_multi ||
            h == cmd_exec || h == cmd_discard || h == cmd_replconf || h == cmd_publish;
 }
 
@@ -431,6 +432,7 @@ static void execute(struct client *c, struct call *call, const struct command *c
     command_handler *h = command->handler;
     ks->now_ms = now_ms % LFU_ROUND_MS;
     call->now_ms = ks->now_ms;
+    call->replays = true;
     if (c->flags & CLIENT_MULTI && h != cmd_exec && h != cmd_discard && h != cmd_multi) {
         transaction_queue(c, command, call->argv, call->argc);
     } else {
@@ -440,6 +442,7 @@ static void execute(struct client *c, struct call *call, const struct command *c
     }
     ks->now_ms = now_ms;
     call->now_ms = now_ms;
+    call->replays = false;
     outbuf_clear(&c->discarded);
 }
 

@@ -159,7 +159,7 @@ class Cable(threading.Thread):
 
 
 def plain_writer(rng):
-    """Random writes of all five types, with expiry, transactions and several databases; as lists of
+    """Random writes of all types, with scripts, expiry, transactions and several databases; as lists of
     commands that go together."""
     def key(kind):
         return f"{kind}{rng.randrange(40)}".encode()
@@ -169,7 +169,7 @@ def plain_writer(rng):
         return rng.randbytes(size)
 
     def one():
-        k = rng.randrange(26)
+        k = rng.randrange(41)
         if k == 0:
             return [b"SET", key("s"), value()]
         if k == 1:
@@ -199,11 +199,11 @@ def plain_writer(rng):
         if k == 13:
             return [b"ZPOPMIN", key("z")]
         if k == 14:
-            return [b"PEXPIRE", key(rng.choice("slhSz")), rng.choice((5, 50, 500, 100000))]
+            return [b"PEXPIRE", key(rng.choice("slhSzxpbG")), rng.choice((5, 50, 500, 100000))]
         if k == 15:
             return [b"SET", key("s"), value(), b"PX", rng.choice((5, 50, 100000))]
         if k == 16:
-            return [b"DEL", key(rng.choice("slhSzfgn"))]
+            return [b"DEL", key(rng.choice("slhSzfgnxpbG"))]
         if k == 17:
             return [b"RENAME", key("s"), key("s")]
         if k == 18:
@@ -220,7 +220,39 @@ def plain_writer(rng):
             return [b"ZRANGESTORE", key("z"), key("z"), 0, 5]
         if k == 24:
             return [b"SETRANGE", key("s"), rng.randrange(50), value()]
-        return [b"COPY", key("h"), key("h"), b"REPLACE"]
+        if k == 25:
+            return [b"COPY", key("h"), key("h"), b"REPLACE"]
+        if k == 26:
+            return [b"XADD", key("x"), b"MAXLEN", b"~", 50, b"*", value()[:8], value()]
+        if k == 27:
+            return [b"XADD", key("x"), b"*", b"f", value()]
+        if k == 28:
+            return [b"XGROUP", b"CREATE", key("x"), rng.choice((b"g", b"h")), rng.choice((b"$", b"0")), b"MKSTREAM"]
+        if k == 29:
+            return [b"XREADGROUP", b"GROUP", b"g", rng.choice((b"alice", b"bob")), b"COUNT", 3, b"STREAMS", key("x"), b">"]
+        if k == 30:
+            return [b"XAUTOCLAIM", key("x"), b"g", b"carol", 0, b"0", b"COUNT", 2]
+        if k == 31:
+            return [b"XTRIM", key("x"), b"MAXLEN", rng.randrange(30)]
+        if k == 32:
+            return [b"XGROUP", b"DELCONSUMER", key("x"), b"g", rng.choice((b"alice", b"bob", b"carol"))]
+        if k == 33:
+            return [b"EVAL", b"local n = redis.call('incr', KEYS[1]); if n % 3 == 0 then redis.call('rpush', KEYS[2], n, "
+                    b"ARGV[1]) end; return redis.call('pexpire', KEYS[2], 60000)", 2, key("n"), key("l"), value()]
+        if k == 34:
+            return [b"EVAL", b"redis.call('set', KEYS[1], ARGV[1]); return redis.call('spop', KEYS[2])", 2, key("s"), key("S"),
+                    value()]
+        if k == 35:
+            return [b"PFADD", key("p"), value(), value()]
+        if k == 36:
+            return [b"PFMERGE", key("p"), key("p"), key("p")]
+        if k == 37:
+            return [b"BITFIELD", key("b"), b"SET", b"u8", rng.randrange(400), rng.randrange(256), b"INCRBY", b"i5", 9, 3]
+        if k == 38:
+            return [b"GEOADD", key("G"), rng.randrange(-99, 99), rng.randrange(-80, 80), value()[:4]]
+        if k == 39:
+            return [b"SORT", key("l"), b"ALPHA", b"STORE", key("l")]
+        return [b"HRANDFIELD", key("h")] if rng.random() < 0.5 else [b"PFCOUNT", key("p")]
 
     while True:
         if rng.random() < 0.1:
