@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "keyspace/libraries.h"
+#include "os/direct.h"
 #include "os/file.h"
 #include "os/process.h"
 #include "os/thread.h"
@@ -30,11 +31,6 @@
 #include "persist/save_pipe.h"
 #include "persist/save_verify.h"
 
-/* With incremental_sync the disk begins to write after so many bytes, so that the sync at the end has
- * little left to do and other writers of the disk are not held up by one long flush; what lies further
- * back is on the disk by then, and leaves the page cache. */
-#define WRITEBACK_STEP (4U << 20)
-#define CACHE_KEPT (32U << 20)
 #define WATCH_INTERVAL_MS 20
 #define META_BUFFER (64 * 1024)
 
@@ -55,11 +51,12 @@ struct save_job {
 
     /* The writer's, until it has ended. */
     struct os_file file;
+    struct os_direct out;
     struct os_polite polite;
     struct save_written written;
     struct save_commands commands;
     size_t chunk_capacity;
-    uint64_t crc, writeback_from, forgotten;
+    uint64_t crc;
     struct error err;
     bool ok;
     int64_t begin_us, serialised_us, synced_us, end_us;
@@ -153,30 +150,16 @@ static bool can_be_expressed(struct save_job *j)
 
 /* Writing ---------------------------------------------------------------------------------------- */
 
-static void write_back(struct save_job *j)
-{
-    uint64_t size = j->written.size;
-    if (!j->options.incremental_sync || size - j->writeback_from < WRITEBACK_STEP)
-        return;
-    os_file_start_writeback(&j->file, j->writeback_from, size - j->writeback_from);
-    j->writeback_from = size;
-    if (size > j->forgotten + CACHE_KEPT + WRITEBACK_STEP) {
-        os_file_forget_cache(&j->file, j->forgotten, size - CACHE_KEPT - j->forgotten);
-        j->forgotten = size - CACHE_KEPT;
-    }
-}
-
 static bool write_bytes(struct save_job *j, const void *data, size_t size)
 {
     if (is_stopped(j))
         return stopped_error(j, &j->err);
-    if (!os_file_write(&j->file, data, size, &j->err))
+    if (!os_direct_write(&j->out, data, size, &j->err))
         return false;
     if (j->sha)
         EVP_DigestUpdate(j->sha, data, size);
     j->written.size += size;
     __atomic_store_n(&j->bytes_done, j->written.size, __ATOMIC_RELAXED);
-    write_back(j);
     return true;
 }
 
@@ -321,7 +304,11 @@ static bool begin_sum(struct save_job *j)
 
 static bool write_file(struct save_job *j)
 {
-    bool ok = begin_sum(j) && write_header(j) && write_records(j) && write_end(j);
+    /* With incremental_sync what others have in the page cache stays there. */
+    os_direct_begin(&j->out, &j->file, j->options.incremental_sync);
+    bool ok = begin_sum(j) && write_header(j) && write_records(j) && write_end(j) &&
+              os_direct_flush(&j->out, &j->err);
+    os_direct_end(&j->out);
     if (ok && j->sha)
         link_sum_end(j->sha, j->sha256);
     j->serialised_us = clock_monotonic_us();
@@ -356,8 +343,6 @@ static bool write_and_prove(struct save_job *j)
     j->written.file = &j->file;
     bool ok = write_file(j) && os_file_sync(&j->file, &j->err);
     j->synced_us = clock_monotonic_us();
-    if (ok && j->options.incremental_sync)
-        os_file_forget_cache(&j->file, 0, j->written.size);
     ok = ok && prove(j);
     if (!ok && j->err.code == ERROR_CANCELLED)
         stopped_error(j, &j->err);

@@ -26,6 +26,8 @@
 /* Of commands a block is handed over when it is so full and a command ends: it is a group of the file
  * then, unless a long command has filled it before. */
 #define BLOCK_FULL (SAVE_BLOCK_BYTES / 4 * 3)
+/* How many small keys come to some 20 us. */
+#define KEYS_PER_LOOK 64
 
 struct task {
     struct save_block *first, *last;
@@ -89,6 +91,17 @@ static void wait_for(struct save_pipe *p, pthread_cond_t *cond)
     pthread_cond_timedwait(cond, &p->lock, &until);
 }
 
+/* The worker's turn is over for now, if there is somebody who wants the processor. */
+static void make_room(struct worker *w)
+{
+    if (!w->pipe->polite)
+        return;
+    if (__atomic_load_n(&w->pipe->counters->hurry, __ATOMIC_RELAXED))
+        os_polite_end(&w->polite);
+    else
+        os_polite_check(&w->polite);
+}
+
 /* Blocks ---------------------------------------------------------------------------------------- */
 
 /* An empty block for the worker; NULL when the save is to stop. */
@@ -150,6 +163,7 @@ static bool flush_block(void *ctx, const void *data, size_t size)
     w->block->ends_command = w->at_end;
     w->writer.crc = 0;
     hand_over(w);
+    make_room(w);
     w->block = take_block(w);
     w->writer.buffer = w->block ? w->block->data : NULL;
     if (!w->block)
@@ -242,6 +256,8 @@ static void begin_chunk(struct worker *w)
     w->in_chunk = true;
     w->chunk_start = written(w);
     w->chunk_keys = 0;
+    /* A chunk's bytes follow from its keys, whoever writes it. */
+    rdb_writer_forget_luck(&w->writer);
     if (w->pipe->mark >= 0) {
         rdb_write_u8(&w->writer, RDB_OP_SELECTDB);
         rdb_write_length(&w->writer, (uint64_t)w->db);
@@ -305,6 +321,8 @@ static bool save_item(void *ctx, void *item)
         delay(w);
         return !w->writer.failed && !is_stopped(w->pipe);
     }
+    if (w->chunk_keys % KEYS_PER_LOOK == 0)
+        make_room(w);
     return !w->writer.failed;
 }
 
@@ -331,12 +349,7 @@ static void run_task(struct worker *w, uint64_t first, uint64_t last)
             note_parts(w, first, done, &part, last_part);
         if (w->in_chunk && written(w) - w->chunk_start >= SAVE_CHUNK_BYTES)
             end_chunk(w);
-        if (p->polite) {
-            if (__atomic_load_n(&p->counters->hurry, __ATOMIC_RELAXED))
-                os_polite_end(&w->polite);
-            else
-                os_polite_check(&w->polite);
-        }
+        make_room(w);
     }
     if (w->in_chunk)
         end_chunk(w);

@@ -5,18 +5,21 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/crc.h"
 #include "base/mem.h"
+#include "os/direct.h"
 #include "os/process.h"
 #include "persist/chain/link.h"
 
-/* Chunks up to this are read into memory and decoded by the helpers; longer ones, which hold a value
- * that is large by itself, are decoded as they are read. */
+/* Chunks up to this are read into memory whole; longer ones, which hold a value that is large by
+ * itself, are decoded as they are read. */
 #define WHOLE_MAX (8U << 20)
-#define FORGET_STEP (8U << 20)
 #define SLEEP_US 20000
+/* How much is read or hashed between two looks whether somebody wants the processor: some 50 us. */
+#define STEP_BYTES (64U << 10)
 
 void save_pace_begin(struct save_pace *p)
 {
@@ -39,38 +42,42 @@ void save_pace_wait(struct save_pace *p, uint64_t rate, uint64_t bytes,
     }
 }
 
-/* A chunk in memory, waiting for a helper or being decoded. */
-struct piece {
-    struct piece *next;
-    const struct save_chunk *chunk;
-    char *data;
-    size_t capacity;
-};
-
 struct verify {
     const struct save_written *f;
     const struct save_options *options;
     struct save_counters *counters;
-    struct os_polite *polite;
-    struct save_pace pace;
+    bool polite;
     uint64_t *done;
-    EVP_MD_CTX *sha;
-    uint64_t at;        /* next byte to be read */
-    uint64_t forgotten; /* up to here the page cache was given back */
-    uint64_t end;       /* of what the stream that is being read may take */
+    struct save_pace pace; /* guarded by the lock */
 
     pthread_mutex_t lock;
-    pthread_cond_t for_helpers, for_reader;
-    struct piece *waiting, *waiting_last, *idle;
-    int busy;   /* pieces not idle */
-    bool over;  /* no more pieces come */
-    bool failed;
-    struct error err; /* the first one */
+    pthread_cond_t for_turn;
+    size_t next_chunk;   /* to be taken */
+    uint64_t hashed;     /* up to here the file is in the SHA-256: whose turn it is */
+    EVP_MD_CTX *sha;     /* belongs to whose turn it is */
+    bool failed;         /* atomic */
+    struct error err;    /* the first one */
+};
+
+/* One of those who read: the thread of the job for what is not in chunks, and helpers. What a value
+ * that has to be built is built with is nothing of the keyspace's. */
+struct helper {
+    struct verify *v;
+    pthread_t thread;
+    struct os_direct in;
+    struct os_polite *polite; /* NULL: it does not yield */
+    uint64_t at, end;         /* what the stream that is being read may take */
+    char *data;
+    size_t capacity;
+    struct epoch epoch;
+    struct encoding_limits limits;
+    struct rdb_loader *loader;
 };
 
 static bool is_stopped(const struct verify *v)
 {
-    return __atomic_load_n(&v->counters->stop, __ATOMIC_RELAXED);
+    return __atomic_load_n(&v->counters->stop, __ATOMIC_RELAXED) ||
+           __atomic_load_n(&v->failed, __ATOMIC_RELAXED);
 }
 
 /* Records ---------------------------------------------------------------------------------------- */
@@ -145,37 +152,147 @@ static bool check_chunk(struct rdb_reader *r, struct rdb_loader *l, const struct
     return true;
 }
 
-/* Helpers ---------------------------------------------------------------------------------------- */
+/* Reading ---------------------------------------------------------------------------------------- */
 
-/* What a value that has to be built is built with: nothing of the keyspace's. */
-struct bench {
-    struct epoch epoch;
-    struct encoding_limits limits;
-    struct rdb_loader *loader;
-};
-
-static void bench_init(struct bench *b)
+static void make_room(struct helper *h)
 {
-    epoch_init(&b->epoch, false);
-    b->limits = (struct encoding_limits){.list_max_listpack_size = -2};
-    b->loader = rdb_loader_new(&b->epoch, &b->limits);
+    if (!h->polite)
+        return;
+    if (__atomic_load_n(&h->v->counters->hurry, __ATOMIC_RELAXED))
+        os_polite_end(h->polite);
+    else
+        os_polite_check(h->polite);
 }
 
-static void bench_deinit(struct bench *b)
+static void keep_pace(struct verify *v, uint64_t bytes)
 {
-    rdb_loader_free(b->loader);
-    epoch_deinit(&b->epoch);
+    if (v->options->rate_limit == 0)
+        return;
+    /* All readers wait together. */
+    pthread_mutex_lock(&v->lock);
+    save_pace_wait(&v->pace, v->options->rate_limit, bytes, v->counters);
+    pthread_mutex_unlock(&v->lock);
 }
 
-static bool check_piece(const struct piece *p, struct rdb_loader *l, struct error *err)
+static bool read_next(struct helper *h, void *data, size_t size, size_t *got, struct error *err)
+{
+    struct verify *v = h->v;
+    if (is_stopped(v))
+        return error_set(err, ERROR_CANCELLED, "the save was cancelled");
+    if (size > STEP_BYTES)
+        size = STEP_BYTES;
+    if (!os_direct_read(&h->in, h->at, data, size, got, err))
+        return false;
+    h->at += *got;
+    __atomic_fetch_add(v->done, *got, __ATOMIC_RELAXED);
+    keep_pace(v, *got);
+    make_room(h);
+    return true;
+}
+
+static void hash_bytes_of(struct helper *h, const char *data, size_t size)
+{
+    for (size_t at = 0; at < size; at += STEP_BYTES) {
+        EVP_DigestUpdate(h->v->sha, data + at, size - at < STEP_BYTES ? size - at : STEP_BYTES);
+        make_room(h);
+    }
+}
+
+/* The SHA-256 is one of the whole file: who comes to it waits until all before is in it. False: the
+ * verification has failed or is to stop. */
+static bool wait_turn(struct helper *h, uint64_t offset)
+{
+    struct verify *v = h->v;
+    pthread_mutex_lock(&v->lock);
+    while (v->hashed != offset && !is_stopped(v)) {
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += SLEEP_US * 1000;
+        if (until.tv_nsec >= 1000000000) {
+            until.tv_sec++;
+            until.tv_nsec -= 1000000000;
+        }
+        pthread_cond_timedwait(&v->for_turn, &v->lock, &until);
+    }
+    bool mine = v->hashed == offset;
+    pthread_mutex_unlock(&v->lock);
+    return mine;
+}
+
+static void end_turn(struct helper *h, uint64_t offset)
+{
+    pthread_mutex_lock(&h->v->lock);
+    h->v->hashed = offset;
+    pthread_cond_broadcast(&h->v->for_turn);
+    pthread_mutex_unlock(&h->v->lock);
+}
+
+static bool fill(void *ctx, void *data, size_t room, size_t *got, struct error *err)
+{
+    struct helper *h = ctx;
+    uint64_t left = h->end - h->at;
+    if (!read_next(h, data, left < room ? (size_t)left : room, got, err))
+        return false;
+    EVP_DigestUpdate(h->v->sha, data, *got);
+    return true;
+}
+
+/* A reader of the file from `at` to `end`, with its offsets, for the one whose turn it is. */
+static void begin_stream(struct helper *h, struct rdb_reader *r, uint64_t at, uint64_t end,
+                         struct error *err)
+{
+    h->at = at;
+    h->end = end;
+    rdb_reader_init_stream(r, end, fill, h, err);
+    r->offset = at;
+}
+
+/* Chunks ----------------------------------------------------------------------------------------- */
+
+static bool check_long_chunk(struct helper *h, const struct save_chunk *chunk, struct error *err)
 {
     struct rdb_reader r;
-    rdb_reader_init_memory(&r, p->data, (size_t)p->chunk->size, err);
-    r.offset += p->chunk->offset;
-    r.size += p->chunk->offset;
-    bool ok = check_chunk(&r, l, p->chunk);
+    if (!wait_turn(h, chunk->offset))
+        return error_set(err, ERROR_CANCELLED, "the save was cancelled");
+    begin_stream(h, &r, chunk->offset, chunk->offset + chunk->size, err);
+    bool ok = check_chunk(&r, h->loader, chunk);
     rdb_reader_deinit(&r);
     return ok;
+}
+
+static bool read_chunk(struct helper *h, const struct save_chunk *chunk, struct error *err)
+{
+    if (h->capacity < chunk->size) {
+        mem_free(h->data);
+        h->capacity = (size_t)chunk->size;
+        h->data = mem_alloc(h->capacity);
+    }
+    h->at = chunk->offset;
+    for (size_t have = 0, got = 0; have < chunk->size; have += got) {
+        if (!read_next(h, h->data + have, (size_t)chunk->size - have, &got, err))
+            return false;
+        if (got == 0)
+            return error_set(err, ERROR_TRUNCATED, "%s ends too early", h->v->f->file->path);
+    }
+    return true;
+}
+
+static bool check_whole_chunk(struct helper *h, const struct save_chunk *chunk, struct error *err)
+{
+    struct rdb_reader r;
+    if (!read_chunk(h, chunk, err))
+        return false;
+    rdb_reader_init_memory(&r, h->data, (size_t)chunk->size, err);
+    r.offset += chunk->offset;
+    r.size += chunk->offset;
+    bool ok = check_chunk(&r, h->loader, chunk);
+    rdb_reader_deinit(&r);
+    if (!ok)
+        return false;
+    if (!wait_turn(h, chunk->offset))
+        return error_set(err, ERROR_CANCELLED, "the save was cancelled");
+    hash_bytes_of(h, h->data, (size_t)chunk->size);
+    return true;
 }
 
 static void fail(struct verify *v, const struct error *err)
@@ -184,157 +301,80 @@ static void fail(struct verify *v, const struct error *err)
     if (!v->failed)
         v->err = *err;
     __atomic_store_n(&v->failed, true, __ATOMIC_RELAXED);
+    pthread_cond_broadcast(&v->for_turn);
     pthread_mutex_unlock(&v->lock);
+}
+
+static const struct save_chunk *take_chunk(struct verify *v)
+{
+    pthread_mutex_lock(&v->lock);
+    const struct save_chunk *chunk = NULL;
+    if (!is_stopped(v) && v->next_chunk < v->f->chunk_count)
+        chunk = &v->f->chunks[v->next_chunk++];
+    pthread_mutex_unlock(&v->lock);
+    return chunk;
+}
+
+static void check_chunks(struct helper *h)
+{
+    const struct save_chunk *chunk;
+    while ((chunk = take_chunk(h->v)) != NULL) {
+        struct error err = {0};
+        bool ok = chunk->size <= WHOLE_MAX ? check_whole_chunk(h, chunk, &err)
+                                           : check_long_chunk(h, chunk, &err);
+        if (!ok)
+            fail(h->v, &err);
+        else
+            end_turn(h, chunk->offset + chunk->size);
+    }
+}
+
+static void helper_init(struct helper *h, struct verify *v, struct os_polite *polite)
+{
+    *h = (struct helper){.v = v, .polite = polite};
+    os_direct_begin(&h->in, v->f->file, v->options->incremental_sync);
+    epoch_init(&h->epoch, false);
+    h->limits = (struct encoding_limits){.list_max_listpack_size = -2};
+    h->loader = rdb_loader_new(&h->epoch, &h->limits);
+}
+
+static void helper_deinit(struct helper *h)
+{
+    rdb_loader_free(h->loader);
+    epoch_deinit(&h->epoch);
+    os_direct_end(&h->in);
+    mem_free(h->data);
 }
 
 static void helper_main(void *arg)
 {
     struct verify *v = arg;
     struct os_polite polite;
-    struct bench bench;
-    bench_init(&bench);
+    struct helper h;
+    helper_init(&h, v, v->polite ? &polite : NULL);
     if (v->polite)
         os_polite_begin(&polite);
-    pthread_mutex_lock(&v->lock);
-    for (;;) {
-        while (!v->waiting && !v->over)
-            pthread_cond_wait(&v->for_helpers, &v->lock);
-        struct piece *p = v->waiting;
-        if (!p)
-            break;
-        v->waiting = p->next;
-        pthread_mutex_unlock(&v->lock);
-        struct error err = {0};
-        if (!is_stopped(v) && !__atomic_load_n(&v->failed, __ATOMIC_RELAXED) &&
-            !check_piece(p, bench.loader, &err))
-            fail(v, &err);
-        if (v->polite) {
-            if (__atomic_load_n(&v->counters->hurry, __ATOMIC_RELAXED))
-                os_polite_end(&polite);
-            else
-                os_polite_check(&polite);
-        }
-        pthread_mutex_lock(&v->lock);
-        p->next = v->idle;
-        v->idle = p;
-        v->busy--;
-        pthread_cond_signal(&v->for_reader);
-    }
-    pthread_mutex_unlock(&v->lock);
-    bench_deinit(&bench);
+    check_chunks(&h);
+    helper_deinit(&h);
 }
 
-static struct piece *take_piece(struct verify *v)
-{
-    pthread_mutex_lock(&v->lock);
-    while (!v->idle)
-        pthread_cond_wait(&v->for_reader, &v->lock);
-    struct piece *p = v->idle;
-    v->idle = p->next;
-    v->busy++;
-    pthread_mutex_unlock(&v->lock);
-    return p;
-}
+/* The file ----------------------------------------------------------------------------------------- */
 
-static void give_piece(struct verify *v, struct piece *p)
+static bool check_header(struct helper *h, uint64_t *crc, struct error *err)
 {
-    pthread_mutex_lock(&v->lock);
-    p->next = NULL;
-    if (v->waiting)
-        v->waiting_last->next = p;
-    else
-        v->waiting = p;
-    v->waiting_last = p;
-    pthread_cond_signal(&v->for_helpers);
-    pthread_mutex_unlock(&v->lock);
-}
-
-static void wait_idle(struct verify *v)
-{
-    pthread_mutex_lock(&v->lock);
-    while (v->busy)
-        pthread_cond_wait(&v->for_reader, &v->lock);
-    pthread_mutex_unlock(&v->lock);
-}
-
-/* Reading ---------------------------------------------------------------------------------------- */
-
-/* The next bytes of the file, in order; they go into the SHA-256. */
-static bool read_next(struct verify *v, void *data, size_t size, size_t *got, struct error *err)
-{
-    if (is_stopped(v))
-        return error_set(err, ERROR_CANCELLED, "the save was cancelled");
-    if (!os_file_read_at(v->f->file, v->at, data, size, got, err))
-        return false;
-    EVP_DigestUpdate(v->sha, data, *got);
-    v->at += *got;
-    __atomic_fetch_add(v->done, *got, __ATOMIC_RELAXED);
-    if (v->options->incremental_sync && v->at - v->forgotten >= FORGET_STEP) {
-        os_file_forget_cache(v->f->file, v->forgotten, v->at - v->forgotten);
-        v->forgotten = v->at;
-    }
-    save_pace_wait(&v->pace, v->options->rate_limit, *got, v->counters);
-    if (v->polite)
-        os_polite_check(v->polite);
-    return true;
-}
-
-static bool fill(void *ctx, void *data, size_t room, size_t *got, struct error *err)
-{
-    struct verify *v = ctx;
-    uint64_t left = v->end - v->at;
-    return read_next(v, data, left < room ? (size_t)left : room, got, err);
-}
-
-/* A reader of the file from here to `end`, with its offsets. */
-static void begin_stream(struct verify *v, struct rdb_reader *r, uint64_t end, struct error *err)
-{
-    v->end = end;
-    rdb_reader_init_stream(r, end, fill, v, err);
-    r->offset = v->at;
-}
-
-static bool read_piece(struct verify *v, const struct save_chunk *chunk, struct error *err)
-{
-    struct piece *p = take_piece(v);
-    if (p->capacity < chunk->size) {
-        mem_free(p->data);
-        p->capacity = (size_t)chunk->size;
-        p->data = mem_alloc(p->capacity);
-    }
-    p->chunk = chunk;
-    bool ok = true;
-    for (size_t have = 0, got = 0; ok && have < chunk->size; have += got) {
-        ok = read_next(v, p->data + have, (size_t)chunk->size - have, &got, err);
-        if (ok && got == 0)
-            ok = error_set(err, ERROR_TRUNCATED, "%s ends too early", v->f->file->path);
-    }
-    if (ok) {
-        give_piece(v, p);
-        return true;
-    }
-    pthread_mutex_lock(&v->lock);
-    p->next = v->idle;
-    v->idle = p;
-    v->busy--;
-    pthread_mutex_unlock(&v->lock);
-    return false;
-}
-
-static bool check_header(struct verify *v, struct rdb_loader *l, uint64_t *crc, struct error *err)
-{
+    const struct verify *v = h->v;
     struct rdb_reader r;
     bool delta = v->options->since != 0;
     struct found found = {.gone_allowed = delta};
     const unsigned char *p;
     char magic[16];
     snprintf(magic, sizeof(magic), "%s%04d", delta ? LINK_MAGIC : "REDIS", v->options->version);
-    begin_stream(v, &r, v->f->chunks_begin, err);
+    begin_stream(h, &r, 0, v->f->chunks_begin, err);
     bool ok = rdb_read_bytes(&r, 9, &p);
     if (ok && memcmp(p, magic, 9) != 0)
         ok = rdb_fail(&r, ERROR_CORRUPT, "the header is not what was written");
     while (ok && rdb_reader_left(&r) > 0)
-        ok = check_record(&r, l, &found);
+        ok = check_record(&r, h->loader, &found);
     if (ok && (found.ended || found.keys || found.deleted != v->f->deleted))
         ok = rdb_fail(&r, ERROR_CORRUPT, "the header is not what was written");
     *crc = rdb_reader_crc(&r);
@@ -343,16 +383,17 @@ static bool check_header(struct verify *v, struct rdb_loader *l, uint64_t *crc, 
 }
 
 /* What follows the chunks. crc: of all before. */
-static bool check_end(struct verify *v, struct rdb_loader *l, uint64_t crc, struct error *err)
+static bool check_end(struct helper *h, uint64_t crc, struct error *err)
 {
+    const struct verify *v = h->v;
     struct rdb_reader r;
     struct found found = {0};
     uint64_t stored;
-    begin_stream(v, &r, v->f->size, err);
+    begin_stream(h, &r, v->f->chunks_end, v->f->size, err);
     r.crc = crc;
     bool ok = true;
     while (ok && !found.ended)
-        ok = check_record(&r, l, &found);
+        ok = check_record(&r, h->loader, &found);
     uint64_t sum = v->options->checksum ? rdb_reader_crc(&r) : 0;
     ok = ok && rdb_read_le64(&r, &stored);
     if (ok && (stored != sum || rdb_reader_left(&r) != 0 || found.keys))
@@ -361,89 +402,80 @@ static bool check_end(struct verify *v, struct rdb_loader *l, uint64_t crc, stru
     return ok;
 }
 
-static bool read_all(struct verify *v, struct error *err)
+/* Helpers take what follows the header; with none of them this thread does it. */
+static bool check_all_chunks(struct helper *own, struct error *err)
 {
-    uint64_t crc, size;
-    struct bench bench;
-    bench_init(&bench);
-    bool ok = os_file_size(v->f->file, &size, err);
-    if (ok && size != v->f->size)
-        ok = error_set(err, ERROR_CORRUPT, "%s is of %llu bytes, but %llu were written",
-                       v->f->file->path, (unsigned long long)size, (unsigned long long)v->f->size);
-    ok = ok && check_header(v, bench.loader, &crc, err);
-    for (size_t i = 0; ok && i < v->f->chunk_count && !__atomic_load_n(&v->failed, __ATOMIC_RELAXED);
-         i++) {
-        const struct save_chunk *chunk = &v->f->chunks[i];
-        if (chunk->size <= WHOLE_MAX) {
-            ok = read_piece(v, chunk, err);
-        } else {
-            struct rdb_reader r;
-            begin_stream(v, &r, chunk->offset + chunk->size, err);
-            ok = check_chunk(&r, bench.loader, chunk);
-            rdb_reader_deinit(&r);
-        }
-        if (ok)
-            crc = crc64_combine(crc, chunk->crc, chunk->size);
-    }
-    wait_idle(v);
-    if (ok && v->failed) {
+    struct verify *v = own->v;
+    size_t wanted = (size_t)v->options->threads, started = 0;
+    if (wanted > v->f->chunk_count)
+        wanted = v->f->chunk_count;
+    pthread_t *threads = mem_alloc((wanted + 1) * sizeof(*threads));
+    struct error ignored;
+    while (started < wanted &&
+           os_thread_start(&threads[started], "hf-verify", helper_main, v, &ignored))
+        started++;
+    if (started == 0)
+        check_chunks(own);
+    for (size_t i = 0; i < started; i++)
+        pthread_join(threads[i], NULL);
+    mem_free(threads);
+    if (v->failed)
         *err = v->err;
-        ok = false;
-    }
-    if (ok && is_stopped(v))
-        ok = error_set(err, ERROR_CANCELLED, "the save was cancelled");
-    ok = ok && check_end(v, bench.loader, crc, err);
-    bench_deinit(&bench);
-    return ok;
+    else if (is_stopped(v))
+        error_set(err, ERROR_CANCELLED, "the save was cancelled");
+    else
+        return true;
+    return false;
+}
+
+static bool read_all(struct helper *h, struct error *err)
+{
+    struct verify *v = h->v;
+    uint64_t crc, size;
+    if (!os_file_size(v->f->file, &size, err))
+        return false;
+    if (size != v->f->size)
+        return error_set(err, ERROR_CORRUPT, "%s is of %llu bytes, but %llu were written",
+                         v->f->file->path, (unsigned long long)size,
+                         (unsigned long long)v->f->size);
+    if (!check_header(h, &crc, err))
+        return false;
+    end_turn(h, v->f->chunks_begin);
+    if (!check_all_chunks(h, err))
+        return false;
+    for (size_t i = 0; i < v->f->chunk_count; i++)
+        crc = crc64_combine(crc, v->f->chunks[i].crc, v->f->chunks[i].size);
+    return check_end(h, crc, err);
 }
 
 bool save_verify(const struct save_written *f, const struct save_options *options,
                  struct os_polite *polite, struct save_counters *counters, uint64_t *done,
                  char sha256[65], struct error *err)
 {
-    struct verify v = {.f = f, .options = options, .counters = counters, .polite = polite, .done = done};
-    int threads = options->threads;
-    if ((size_t)threads > f->chunk_count)
-        threads = f->chunk_count ? (int)f->chunk_count : 1;
-    pthread_t *helpers = mem_alloc((size_t)threads * sizeof(*helpers));
-    pthread_mutex_init(&v.lock, NULL);
-    pthread_cond_init(&v.for_helpers, NULL);
-    pthread_cond_init(&v.for_reader, NULL);
+    struct verify v = {.f = f, .options = options, .counters = counters, .polite = polite != NULL,
+                       .done = done};
+    struct helper own;
     v.sha = EVP_MD_CTX_new();
-    save_pace_begin(&v.pace);
-
-    int started = 0;
-    bool ok = v.sha && EVP_DigestInit_ex(v.sha, EVP_sha256(), NULL) == 1;
-    if (!ok)
-        error_set(err, ERROR_SYSTEM, "SHA-256 is not available");
-    while (ok && started < threads &&
-           os_thread_start(&helpers[started], "hf-verify", helper_main, &v, err))
-        started++;
-    for (int i = 0; i <= started; i++) {
-        struct piece *p = mem_zalloc(sizeof(*p));
-        p->next = v.idle;
-        v.idle = p;
+    if (!v.sha || EVP_DigestInit_ex(v.sha, EVP_sha256(), NULL) != 1) {
+        EVP_MD_CTX_free(v.sha);
+        return error_set(err, ERROR_SYSTEM, "SHA-256 is not available");
     }
-    ok = ok && started > 0 && read_all(&v, err);
+    pthread_mutex_init(&v.lock, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&v.for_turn, &attr);
+    pthread_condattr_destroy(&attr);
+    save_pace_begin(&v.pace);
+    helper_init(&own, &v, polite);
+
+    bool ok = read_all(&own, err);
     if (ok)
         link_sum_end(v.sha, sha256);
 
-    pthread_mutex_lock(&v.lock);
-    v.over = true;
-    pthread_cond_broadcast(&v.for_helpers);
-    pthread_mutex_unlock(&v.lock);
-    for (int i = 0; i < started; i++)
-        pthread_join(helpers[i], NULL);
-    while (v.idle) {
-        struct piece *p = v.idle;
-        v.idle = p->next;
-        mem_free(p->data);
-        mem_free(p);
-    }
+    helper_deinit(&own);
     EVP_MD_CTX_free(v.sha);
-    pthread_cond_destroy(&v.for_helpers);
-    pthread_cond_destroy(&v.for_reader);
+    pthread_cond_destroy(&v.for_turn);
     pthread_mutex_destroy(&v.lock);
-    mem_free(helpers);
     return ok || error_prefix(err, "the file was written, but could not be verified");
 }
