@@ -56,10 +56,6 @@ bool os_file_size(struct os_file *f, uint64_t *size, struct error *err);
 bool os_file_truncate(struct os_file *f, uint64_t size, struct error *err);
 /* Reserve room behind the end without changing the size (KEEP_SIZE). UNSUPPORTED if it cannot. */
 bool os_file_reserve(struct os_file *f, uint64_t offset, uint64_t size, struct error *err);
-/* Begin to write out dirty pages of the range, without waiting and without any promise. */
-void os_file_start_writeback(struct os_file *f, uint64_t offset, uint64_t size);
-/* The range will not be needed soon: may leave the page cache. */
-void os_file_forget_cache(struct os_file *f, uint64_t offset, uint64_t size);
 
 bool os_rename(const char *from, const char *to, struct error *err);
 bool os_unlink(const char *path, struct error *err);

@@ -158,7 +158,7 @@ static int setup(void **state)
     snprintf(path, sizeof(path), "%s/dump.rdb", dir);
     ks = keyspace_new(1, false);
     saver = saver_new(ks, NULL, NULL);
-    os_direct_bytes = 16384; /* a small file is many writes, each of which can fail */
+    os_direct_bytes = 65536; /* a small file is many writes, each of which can fail */
     old_digest = new_digest = (struct digest){0};
     return 0;
 }
