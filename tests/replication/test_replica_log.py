@@ -36,8 +36,10 @@ def test_begins_in_another_database(tmp_path, preamble):
         x("SET", "after", 1)
         wait_for(lambda: in_step(x, y), "in step")
         for i in range(2):
+            # The full resynchronisation makes a base, beside which none is made.
+            wait_for(lambda: info(y, "persistence")["log_state"] == "on", "the log is on")
             count = int(info(y, "persistence")["aof_rewrites"])
-            y("BGREWRITEAOF")
+            assert y("BGREWRITEAOF") == "Background append only file rewriting started"
             wait_for(lambda: int(info(y, "persistence")["aof_rewrites"]) > count and
                      info(y, "persistence")["aof_rewrite_in_progress"] == "0", "a rewrite")
             # No SELECT comes: it was said before.
