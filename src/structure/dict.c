@@ -149,11 +149,22 @@ static void put_part(struct dict_raw *raw, struct slice s, uint64_t hash, const 
     raw->size += dict_part_size(p);
 }
 
+static void put_due(struct dict_raw *raw, int64_t due)
+{
+    raw->due = due;
+    if (due == INT64_MAX)
+        return;
+    raw->bytes[raw->size] = (char)DICT_PART_DUE;
+    memcpy(raw->bytes + raw->size + 1, &due, sizeof(due));
+    raw->size += DICT_DUE_SIZE;
+}
+
 static void make_raw(struct dict_raw *raw, uint32_t kind, const struct epoch *e, uint64_t hash,
-                     struct slice key, struct slice value)
+                     struct slice key, struct slice value, int64_t due)
 {
     raw->size = 0;
     raw->has_block = false;
+    raw->due = INT64_MAX;
     if (kind == DICT_INDEX) {
         assert(key.size == 8 && value.size == 8);
         memcpy(raw->bytes, key.data, 8);
@@ -162,10 +173,12 @@ static void make_raw(struct dict_raw *raw, uint32_t kind, const struct epoch *e,
         return;
     }
     put_part(raw, key, hash, e);
-    if (kind == DICT_MAP)
+    if (kind == DICT_MAP) {
+        put_due(raw, due);
         put_part(raw, value, 0, e);
-    else
-        assert(value.size == 0);
+    } else {
+        assert(value.size == 0 && due == INT64_MAX);
+    }
 }
 
 static void retire_part(struct epoch *e, const char *part)
@@ -240,6 +253,8 @@ static bool split_leaf(struct epoch *e, struct trie_path *path, uint64_t hash, u
         dict_leaf_fill(half[side[i]], filled[side[i]]++, leaf->tags[i], item,
                        dict_item_size(kind, item));
     }
+    for (uint32_t k = 0; leaf->due != INT64_MAX && k < 2; k++)
+        half[k]->due = dict_leaf_first_due(half[k]);
     trie_path_split(e, path, word_of(half[0]), word_of(half[1]), hash);
     retire_leaf(e, leaf);
     return true;
@@ -277,6 +292,7 @@ static __attribute__((noinline)) void insert_slowly(struct dict *d, struct epoch
             leaf = copy;
         }
         dict_leaf_put(leaf, dict_leaf_tag(hash), raw);
+        trie_path_note_due(&path, raw->due);
         return;
     }
 }
@@ -284,7 +300,8 @@ static __attribute__((noinline)) void insert_slowly(struct dict *d, struct epoch
 static void insert(struct dict *d, struct epoch *e, uint64_t hash, const struct dict_raw *raw)
 {
     struct dict_leaf *leaf = leaf_at(d, hash);
-    if (leaf && epoch_owned(e, leaf->birth) && dict_leaf_fits(leaf, raw->size))
+    if (leaf && epoch_owned(e, leaf->birth) && dict_leaf_fits(leaf, raw->size) &&
+        raw->due >= leaf->due)
         dict_leaf_put(leaf, dict_leaf_tag(hash), raw);
     else
         insert_slowly(d, e, hash, raw);
@@ -308,6 +325,8 @@ static bool merge_leaf(struct dict *d, struct epoch *e, uint64_t hash)
     uint32_t filled = 0;
     for (uint32_t k = 0; k < 2; k++) {
         merged->has_blocks |= from[k]->has_blocks;
+        if (from[k]->due < merged->due)
+            merged->due = from[k]->due;
         for (uint32_t i = 0; i < from[k]->count; i++) {
             const char *item = dict_leaf_item(from[k], i);
             dict_leaf_fill(merged, filled++, from[k]->tags[i], item, dict_item_size(kind, item));
@@ -338,16 +357,58 @@ static void shrink(struct dict *d, struct epoch *e, uint64_t hash)
 
 /* ---- changes ---- */
 
-void dict_add(struct dict *d, struct epoch *e, uint64_t hash, struct slice key, struct slice value)
+void dict_add_due(struct dict *d, struct epoch *e, uint64_t hash, struct slice key,
+                  struct slice value, int64_t due)
 {
     struct dict_raw raw;
-    make_raw(&raw, d->kind, e, hash, key, value);
+    make_raw(&raw, d->kind, e, hash, key, value, due);
     insert(d, e, hash, &raw);
     d->count++;
 }
 
+void dict_add(struct dict *d, struct epoch *e, uint64_t hash, struct slice key, struct slice value)
+{
+    dict_add_due(d, e, hash, key, value, INT64_MAX);
+}
+
+/* An item that was due then has gone from the owned leaf, or is due later now. */
+static void due_gone(struct dict_leaf *leaf, int64_t due)
+{
+    if (due != INT64_MAX && due == leaf->due)
+        leaf->due = dict_leaf_first_due(leaf);
+}
+
+/* Lower the bound of an owned leaf, and those above it. */
+static void lower_due(struct dict *d, struct epoch *e, uint64_t hash, int64_t due)
+{
+    struct trie_path path;
+    trie_path_own(e, &d->root, hash, &path);
+    dict_leaf_of(path.leaf)->due = due;
+    trie_path_note_due(&path, due);
+}
+
+/* Put the item in the place of the one at `place` in its owned leaf. */
+static void replace_item(struct dict *d, struct epoch *e, struct dict_leaf *leaf,
+                         const struct dict_place *place, const struct dict_raw *raw)
+{
+    const char *item = dict_leaf_item(leaf, place->index);
+    int64_t due = dict_value_due(item + dict_part_size(item));
+    bool smaller = raw->size < dict_item_size(leaf->kind, item);
+    dict_leaf_take(leaf, place->index);
+    due_gone(leaf, due);
+    insert(d, e, place->hash, raw);
+    if (smaller)
+        shrink(d, e, place->hash);
+}
+
 void dict_set_value(struct dict *d, struct epoch *e, const struct dict_place *place,
                     struct slice value)
+{
+    dict_set_value_due(d, e, place, value, INT64_MAX);
+}
+
+void dict_set_value_due(struct dict *d, struct epoch *e, const struct dict_place *place,
+                        struct slice value, int64_t due)
 {
     struct dict_leaf *leaf = own_leaf(d, e, place->hash);
     assert(d->kind != DICT_SET && place->index < leaf->count);
@@ -363,18 +424,57 @@ void dict_set_value(struct dict *d, struct epoch *e, const struct dict_place *pl
     memcpy(raw.bytes, item, raw.size);
     char *old = item + raw.size;
     const char *fresh = raw.bytes + raw.size;
+    put_due(&raw, due);
     put_part(&raw, value, 0, e);
-    retire_part(e, old);
-    if (*old == *fresh) {
+    retire_part(e, dict_value_part(old));
+    if (*old == *fresh && due == INT64_MAX) {
         /* The same size, or both a block. */
         memcpy(old + 1, fresh + 1, dict_part_size(fresh) - 1);
         return;
     }
-    bool smaller = dict_part_size(fresh) < dict_part_size(old);
-    dict_leaf_take(leaf, place->index);
-    insert(d, e, place->hash, &raw);
-    if (smaller)
-        shrink(d, e, place->hash);
+    replace_item(d, e, leaf, place, &raw);
+}
+
+void dict_set_due(struct dict *d, struct epoch *e, const struct dict_place *place, int64_t due)
+{
+    struct dict_leaf *leaf = own_leaf(d, e, place->hash);
+    assert(d->kind == DICT_MAP && place->index < leaf->count);
+    char *item = (char *)leaf + ((const char *)dict_leaf_item(leaf, place->index) - (char *)leaf);
+    char *value = item + dict_part_size(item);
+    if (dict_value_expires(value) && due != INT64_MAX) {
+        int64_t old = dict_value_due(value);
+        memcpy(value + 1, &due, sizeof(due));
+        if (due < leaf->due)
+            lower_due(d, e, place->hash, due);
+        else
+            due_gone(leaf, old);
+        return;
+    }
+    if (!dict_value_expires(value) && due == INT64_MAX)
+        return;
+    /* The parts stay what they are, blocks among them. */
+    const char *part = dict_value_part(value);
+    struct dict_raw raw;
+    raw.size = dict_part_size(item);
+    raw.has_block = dict_part_is_block(item) || dict_part_is_block(part);
+    memcpy(raw.bytes, item, raw.size);
+    put_due(&raw, due);
+    memcpy(raw.bytes + raw.size, part, dict_part_size(part));
+    raw.size += dict_part_size(part);
+    replace_item(d, e, leaf, place, &raw);
+}
+
+/* Take item i out of an owned leaf, with what it has outside. */
+static void take_item(struct dict *d, struct epoch *e, struct dict_leaf *leaf, uint32_t i)
+{
+    if (leaf->has_blocks) {
+        const char *item = dict_leaf_item(leaf, i);
+        retire_part(e, item);
+        if (leaf->kind == DICT_MAP)
+            retire_part(e, dict_value_part(item + dict_part_size(item)));
+    }
+    dict_leaf_take(leaf, i);
+    d->count--;
 }
 
 void dict_remove(struct dict *d, struct epoch *e, const struct dict_place *place)
@@ -385,15 +485,98 @@ void dict_remove(struct dict *d, struct epoch *e, const struct dict_place *place
     }
     struct dict_leaf *leaf = own_leaf(d, e, place->hash);
     assert(place->index < leaf->count);
-    if (leaf->has_blocks) {
-        const char *item = dict_leaf_item(leaf, place->index);
-        retire_part(e, item);
-        if (d->kind == DICT_MAP)
-            retire_part(e, item + dict_part_size(item));
-    }
-    dict_leaf_take(leaf, place->index);
-    d->count--;
+    int64_t due = dict_item_read(leaf->kind, dict_leaf_item(leaf, place->index)).due;
+    take_item(d, e, leaf, place->index);
+    due_gone(leaf, due);
     shrink(d, e, place->hash);
+}
+
+/* ---- what is due ---- */
+
+/* Find the first leaf at or behind the hash `from` whose bound is below `before`, under a word whose
+ * hashes begin with `first`. On the way the bounds of owned pages are made exact where all that is
+ * below was looked at. */
+static bool find_due(const struct epoch *e, trie_word word, int64_t before, uint64_t first,
+                     uint64_t from, uint64_t *hash)
+{
+    if (trie_word_due(word) >= before)
+        return false;
+    if (!TRIE_IS_PAGE(word)) {
+        *hash = first > from ? first : from;
+        return true;
+    }
+    struct trie_page *page = trie_page_of(word);
+    uint32_t depth = TRIE_PAGE_BITS * (uint32_t)page->level + page->bits;
+    uint64_t below = depth == 64 ? 0 : UINT64_MAX >> depth;
+    int64_t least = INT64_MAX;
+    for (uint32_t i = 0; i < 1U << page->bits; i++) {
+        uint64_t here = first | (uint64_t)i << (64 - depth);
+        if (i > 0 && page->slots[i] == page->slots[i - 1])
+            continue; /* a leaf that fills several slots */
+        uint64_t last = here | below;
+        if (!TRIE_IS_PAGE(page->slots[i])) {
+            uint32_t d = trie_leaf_of(page->slots[i])->depth;
+            last = here | (d == 64 ? 0 : UINT64_MAX >> d);
+        }
+        if (last >= from && find_due(e, page->slots[i], before, here, from, hash))
+            return true;
+        if (trie_word_due(page->slots[i]) < least)
+            least = trie_word_due(page->slots[i]);
+    }
+    if (epoch_owned(e, page->birth))
+        page->due = least;
+    return false;
+}
+
+/* So many items at most are taken out of a leaf at once. */
+#define EXPIRE_AT_ONCE 64
+
+/* Take items that are due out of the leaf of `hash`. Returns how many. */
+static size_t expire_in_leaf(struct dict *d, struct epoch *e, uint64_t hash, int64_t before,
+                             size_t want, dict_expire_fn *fn, void *ctx)
+{
+    struct dict_leaf *leaf = own_leaf(d, e, hash);
+    struct slice keys[EXPIRE_AT_ONCE];
+    uint32_t at[EXPIRE_AT_ONCE], n = 0;
+    if (want > EXPIRE_AT_ONCE)
+        want = EXPIRE_AT_ONCE;
+    /* From the end on, as the last item takes the place of one that goes. */
+    for (uint32_t i = leaf->count; i-- > 0 && n < want;) {
+        struct dict_item item = dict_item_read(leaf->kind, dict_leaf_item(leaf, i));
+        if (item.due >= before)
+            continue;
+        keys[n] = item.key;
+        at[n++] = i;
+    }
+    if (n > 0)
+        fn(ctx, keys, n);
+    if (n == d->count) {
+        dict_clear(d, e);
+        return n;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        take_item(d, e, leaf, at[i]);
+    leaf->due = dict_leaf_first_due(leaf);
+    shrink(d, e, hash);
+    return n;
+}
+
+size_t dict_expire(struct dict *d, struct epoch *e, int64_t before, size_t want, dict_expire_fn *fn,
+                   void *ctx)
+{
+    size_t done = 0;
+    uint64_t from = 0, hash;
+    while (done < want && d->root) {
+        if (find_due(e, d->root, before, 0, from, &hash)) {
+            from = hash;
+            done += expire_in_leaf(d, e, hash, before, want - done, fn, ctx);
+        } else if (from == 0) {
+            break;
+        } else {
+            from = 0; /* once more from the beginning, which makes the bounds exact */
+        }
+    }
+    return done;
 }
 
 /* ---- reading through ---- */
@@ -511,7 +694,7 @@ static void free_leaf(void *ctx, trie_word word, uint64_t seen)
         const char *item = dict_leaf_item(leaf, i);
         free_part(ctx, item, seen);
         if (leaf->kind == DICT_MAP)
-            free_part(ctx, item + dict_part_size(item), seen);
+            free_part(ctx, dict_value_part(item + dict_part_size(item)), seen);
     }
     mem_free_sized(leaf, leaf->size);
 }
@@ -561,7 +744,7 @@ static size_t leaf_bytes(const struct dict_leaf *leaf)
         const char *item = dict_leaf_item(leaf, i);
         sum += part_bytes(item);
         if (leaf->kind == DICT_MAP)
-            sum += part_bytes(item + dict_part_size(item));
+            sum += part_bytes(dict_value_part(item + dict_part_size(item)));
     }
     return sum;
 }
@@ -607,7 +790,7 @@ static void check_leaf(void *ctx, trie_word word, uint64_t first)
     struct check *c = ctx;
     const struct dict_leaf *leaf = dict_leaf_of(word);
     uint32_t kind = leaf->kind;
-    CHECK(kind == c->dict->kind && leaf->due == INT64_MAX);
+    CHECK(kind == c->dict->kind && leaf->due <= dict_leaf_first_due(leaf));
     CHECK(leaf->size == dict_leaf_class(leaf->size));
     CHECK(dict_leaf_need(kind, leaf->count, leaf->used) <= leaf->size);
     uint64_t last = first | (leaf->depth == 64 ? 0 : UINT64_MAX >> leaf->depth);
@@ -622,7 +805,7 @@ static void check_leaf(void *ctx, trie_word word, uint64_t first)
             continue;
         check_part(c->e, leaf, item);
         if (kind == DICT_MAP)
-            check_part(c->e, leaf, item + dict_part_size(item));
+            check_part(c->e, leaf, dict_value_part(item + dict_part_size(item)));
         /* No two items at one place; with the sum below they cover the used bytes exactly. */
         for (uint32_t k = 0; k < i; k++)
             CHECK(dict_leaf_offsets(leaf)[k] != dict_leaf_offsets(leaf)[i]);

@@ -19,6 +19,10 @@
  * birth, which the item points to; it is immutable. The items of an index are all of 16 bytes, so
  * that it has neither sizes nor offsets.
  *
+ * A map's item may expire: then 8 bytes of when, and one that says so, stand before its value, and
+ * leaves and pages know a lower bound of what is below them, so that dict_expire descends only where
+ * something is due. The dict itself hides nothing.
+ *
  * Equal keys may be added more than once (dict_add does not look), which the member index uses for
  * equal hashes; sets and hashes look first.
  *
@@ -61,6 +65,7 @@ void dict_prefetch_item(const struct dict *d, uint64_t hash);
  * changed; in a frozen dict until its snapshot is released. */
 struct dict_item {
     struct slice key, value;
+    int64_t due; /* when it expires, in the caller's unit; INT64_MAX: it does not */
 };
 
 /* Where an item was found. */
@@ -83,10 +88,28 @@ bool dict_find_hash_next(const struct dict *d, struct dict_item *item, struct di
 /* Add, without looking for an equal key. The slices are copied. They must not point into this dict. */
 void dict_add(struct dict *d, struct epoch *e, uint64_t hash, struct slice key,
               struct slice value);
-/* Replace the value of the item at `place`. Afterwards `place` is no longer valid. `value` must not
- * point into this dict. */
+/* Replace the value of the item at `place`, which no longer expires then. Afterwards `place` is no
+ * longer valid. `value` must not point into this dict. */
 void dict_set_value(struct dict *d, struct epoch *e, const struct dict_place *place,
                     struct slice value);
+
+/* The same, in a map, of items that expire; INT64_MAX: that do not. */
+void dict_add_due(struct dict *d, struct epoch *e, uint64_t hash, struct slice key,
+                  struct slice value, int64_t due);
+void dict_set_value_due(struct dict *d, struct epoch *e, const struct dict_place *place,
+                        struct slice value, int64_t due);
+/* Set when the item at `place` of a map expires. Afterwards `place` is no longer valid. */
+void dict_set_due(struct dict *d, struct epoch *e, const struct dict_place *place, int64_t due);
+/* A lower bound of when the first item expires. */
+static inline int64_t dict_due_bound(const struct dict *d)
+{
+    return d->root ? trie_word_due(d->root) : INT64_MAX;
+}
+/* Remove up to `want` items that are due before that time, and return how many. fn is told of the
+ * keys, some at a time, before they go. When less than `want` were removed there are no more. */
+typedef void dict_expire_fn(void *ctx, const struct slice *keys, size_t count);
+size_t dict_expire(struct dict *d, struct epoch *e, int64_t before, size_t want, dict_expire_fn *fn,
+                   void *ctx);
 /* Remove the item at `place`. Afterwards `place` is no longer valid. */
 void dict_remove(struct dict *d, struct epoch *e, const struct dict_place *place);
 

@@ -11,7 +11,7 @@ static_assert(offsetof(struct dict_leaf, depth) == offsetof(struct trie_leaf, de
               "as trie_leaf");
 static_assert(sizeof(struct dict_leaf) == 24, "the tags begin in the first cache line");
 static_assert(DICT_LEAF_LIMIT <= UINT16_MAX, "offsets and sizes have 16 bits");
-static_assert(DICT_INLINE_MAX < DICT_PART_BLOCK, "a size is one byte");
+static_assert(DICT_INLINE_MAX < DICT_PART_DUE, "a size is one byte");
 
 static uint16_t *offsets_of(struct dict_leaf *leaf, uint32_t count)
 {
@@ -52,6 +52,18 @@ struct dict_leaf *dict_leaf_copy(const struct dict_leaf *leaf, uint64_t birth, u
     return copy;
 }
 
+int64_t dict_leaf_first_due(const struct dict_leaf *leaf)
+{
+    int64_t first = INT64_MAX;
+    for (uint32_t i = 0; leaf->kind == DICT_MAP && i < leaf->count; i++) {
+        const char *item = dict_leaf_item(leaf, i);
+        int64_t due = dict_value_due(item + dict_part_size(item));
+        if (due < first)
+            first = due;
+    }
+    return first;
+}
+
 void dict_leaf_put(struct dict_leaf *leaf, uint8_t tag, const struct dict_raw *raw)
 {
     uint32_t count = leaf->count;
@@ -66,6 +78,8 @@ void dict_leaf_put(struct dict_leaf *leaf, uint8_t tag, const struct dict_raw *r
     leaf->tags[count] = tag;
     leaf->count = (uint16_t)(count + 1);
     leaf->has_blocks |= raw->has_block;
+    if (raw->due < leaf->due)
+        leaf->due = raw->due;
     memcpy((char *)leaf + leaf->size - leaf->used, raw->bytes, raw->size);
 }
 

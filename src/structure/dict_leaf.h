@@ -10,6 +10,7 @@
  *
  *     item of a set:  part            of a map:  part part        of an index:  8 bytes, 8 bytes
  *     part:           size (1 byte), bytes; or 255 and the address of a block (8 bytes)
+ *     a map's value that expires:  254, when (8 bytes), part
  *
  * An offset is the distance of the item's first byte from the end of the block, so that offsets stay
  * what they are when the leaf moves to a larger or smaller block. The items of an index are all of
@@ -37,7 +38,10 @@
 #define DICT_LEAF_LIMIT 57344U
 
 #define DICT_PART_BLOCK 255U
+#define DICT_PART_DUE 254U
 #define DICT_PART_MAX (1U + DICT_INLINE_MAX)
+/* What stands before the part of a value that expires. */
+#define DICT_DUE_SIZE 9U
 #define DICT_INDEX_ITEM 16U
 #define DICT_LEAF_NONE UINT32_MAX
 
@@ -66,7 +70,8 @@ struct dict_leaf {
 struct dict_raw {
     uint32_t size;
     bool has_block;
-    char bytes[2 * DICT_PART_MAX];
+    int64_t due;
+    char bytes[2 * DICT_PART_MAX + DICT_DUE_SIZE];
 };
 
 static inline struct dict_leaf *dict_leaf_of(trie_word word)
@@ -157,21 +162,46 @@ static inline struct slice dict_part_slice(const char *part)
     return slice_of(part + 1, (unsigned char)*part);
 }
 
+/* Of a map's value: when it expires, and the part behind that. */
+static inline bool dict_value_expires(const char *value)
+{
+    return (unsigned char)*value == DICT_PART_DUE;
+}
+
+static inline int64_t dict_value_due(const char *value)
+{
+    int64_t due = INT64_MAX;
+    if (__builtin_expect(dict_value_expires(value), 0))
+        memcpy(&due, value + 1, sizeof(due));
+    return due;
+}
+
+static inline const char *dict_value_part(const char *value)
+{
+    return __builtin_expect(dict_value_expires(value), 0) ? value + DICT_DUE_SIZE : value;
+}
+
 static inline uint32_t dict_item_size(uint32_t kind, const char *item)
 {
     if (kind == DICT_INDEX)
         return DICT_INDEX_ITEM;
     uint32_t n = dict_part_size(item);
-    return kind == DICT_MAP ? n + dict_part_size(item + n) : n;
+    if (kind != DICT_MAP)
+        return n;
+    const char *part = dict_value_part(item + n);
+    return (uint32_t)(part - item) + dict_part_size(part);
 }
 
 static inline struct dict_item dict_item_read(uint32_t kind, const char *item)
 {
     if (kind == DICT_INDEX)
-        return (struct dict_item){slice_of(item, 8), slice_of(item + 8, 8)};
-    struct dict_item out = {.key = dict_part_slice(item)};
-    if (kind == DICT_MAP)
-        out.value = dict_part_slice(item + dict_part_size(item));
+        return (struct dict_item){slice_of(item, 8), slice_of(item + 8, 8), INT64_MAX};
+    struct dict_item out = {.key = dict_part_slice(item), .due = INT64_MAX};
+    if (kind == DICT_MAP) {
+        const char *value = item + dict_part_size(item);
+        out.due = dict_value_due(value);
+        out.value = dict_part_slice(dict_value_part(value));
+    }
     return out;
 }
 
@@ -239,7 +269,10 @@ void dict_leaf_fill(struct dict_leaf *leaf, uint32_t i, uint8_t tag, const char 
 /* The same items in a block of another size, which must be enough. */
 struct dict_leaf *dict_leaf_copy(const struct dict_leaf *leaf, uint64_t birth, uint32_t size);
 
-/* Append an item, for which there must be room. */
+/* When the first of a leaf's items expires; INT64_MAX: none does. */
+int64_t dict_leaf_first_due(const struct dict_leaf *leaf);
+
+/* Append an item, for which there must be room. The leaf's bound is lowered, not those above it. */
 void dict_leaf_put(struct dict_leaf *leaf, uint8_t tag, const struct dict_raw *raw);
 /* Take item i out; the last item then has its index. */
 void dict_leaf_take(struct dict_leaf *leaf, uint32_t i);
