@@ -2,7 +2,7 @@
  *
  * The commands on hashes.
  */
-#include "type/hash.h"
+#include "command/hash_common.h"
 
 #include <math.h>
 
@@ -16,38 +16,58 @@ static bool find_hash(struct call *c, struct entry **e)
     return call_find(c, c->argv[1], ENTRY_HASH, e);
 }
 
-static bool find_hash_to_write(struct call *c, struct keyref *ref)
+static bool find_hash_to_write(struct call *c, struct keyref *ref, int first, int last, int step)
 {
-    return call_find_write(c, c->argv[1], ENTRY_HASH, ref);
+    if (!call_find_write(c, c->argv[1], ENTRY_HASH, ref))
+        return false;
+    hash_drop_expired(c, ref, first, last, step);
+    return true;
 }
 
-static void changed(struct call *c, const struct keyref *ref, bool is_new, const char *event,
-                    uint64_t changes)
+void hash_drop_expired(struct call *c, struct keyref *ref, int first, int last, int step)
+{
+    if (ref->entry == NULL || !member_hides(ref->entry, c->now_ms))
+        return;
+    for (int i = first; i < last && ref->entry; i += step)
+        keyref_expire_field(ref, c->argv[i]);
+}
+
+void hash_changed(struct call *c, const struct keyref *ref, bool is_new, const char *event,
+                  uint64_t changes)
 {
     if (is_new)
         call_changed(c, c->db, ref->key, EVENT_NEW_KEY, "new", 0);
     call_changed(c, c->db, ref->key, EVENT_HASH, event, changes);
 }
 
-/* After fields were removed: tell of them, and of the key if it went with the last. */
-static void fields_removed(struct call *c, const struct keyref *ref, uint64_t count)
+void hash_fields_removed(struct call *c, const struct keyref *ref, uint64_t count)
 {
     if (count == 0)
         return;
-    changed(c, ref, false, "hdel", count);
+    hash_changed(c, ref, false, "hdel", count);
     if (ref->entry == NULL)
         call_changed(c, c->db, ref->key, EVENT_GENERIC, "del", 0);
 }
 
-/* A field's value, or null. `e` may be NULL. */
-static void reply_value(struct call *c, const struct entry *e, struct slice field)
+void hash_reply_value(struct call *c, const struct entry *e, struct slice field)
 {
     char buf[LISTPACK_NUMBER_SIZE];
     struct slice value;
-    if (e && hash_get(e, field, &value, buf))
+    if (e && hash_get(e, c->now_ms, field, &value, buf))
         reply_bulk(c->reply, value);
     else
         reply_null(c->reply);
+}
+
+void hash_effect(struct call *c, const struct keyref *ref, struct slice command, int first)
+{
+    if (c->stream == NULL)
+        return;
+    call_effect_begin(c, c->db, (uint64_t)(c->argc - first) + 2);
+    call_effect_argument(c, command);
+    call_effect_argument(c, ref->key);
+    for (int i = first; i < c->argc; i++)
+        call_effect_argument(c, c->argv[i]);
 }
 
 /* ---- writing ---- */
@@ -61,13 +81,13 @@ static bool set_fields(struct call *c, int64_t *created)
         return false;
     }
     struct keyref ref;
-    if (!find_hash_to_write(c, &ref))
+    if (!find_hash_to_write(c, &ref, 2, c->argc, 2))
         return false;
     bool is_new = ref.entry == NULL;
     *created = 0;
     for (int i = 2; i < c->argc; i += 2)
         *created += hash_set(&ref, c->argv[i], c->argv[i + 1]);
-    changed(c, &ref, is_new, "hset", (uint64_t)(c->argc - 2) / 2);
+    hash_changed(c, &ref, is_new, "hset", (uint64_t)(c->argc - 2) / 2);
     return true;
 }
 
@@ -88,59 +108,25 @@ void cmd_hmset(struct call *c)
 void cmd_hsetnx(struct call *c)
 {
     struct keyref ref;
-    if (!find_hash_to_write(c, &ref))
+    if (!find_hash_to_write(c, &ref, 2, 3, 1))
         return;
     bool is_new = ref.entry == NULL;
     bool set = hash_set_new(&ref, c->argv[2], c->argv[3]);
     if (set)
-        changed(c, &ref, is_new, "hset", 1);
+        hash_changed(c, &ref, is_new, "hset", 1);
     reply_int(c->reply, set);
 }
 
 void cmd_hdel(struct call *c)
 {
     struct keyref ref;
-    if (!find_hash_to_write(c, &ref))
+    if (!find_hash_to_write(c, &ref, 2, c->argc, 1))
         return;
     int64_t deleted = 0;
     for (int i = 2; i < c->argc && ref.entry; i++)
         deleted += hash_delete(&ref, c->argv[i]);
-    fields_removed(c, &ref, (uint64_t)deleted);
+    hash_fields_removed(c, &ref, (uint64_t)deleted);
     reply_int(c->reply, deleted);
-}
-
-void cmd_hgetdel(struct call *c)
-{
-    struct keyref ref;
-    if (!find_hash_to_write(c, &ref))
-        return;
-    if (!slice_is(c->argv[2], "fields")) {
-        reply_error(c->reply,
-                    "ERR Mandatory argument FIELDS is missing or not at the right position");
-        return;
-    }
-    int64_t count;
-    if (!call_int64_range(c, c->argv[3], 1, INT64_MAX, &count,
-                          "ERR Number of fields must be a positive integer"))
-        return;
-    if (count != c->argc - 4) {
-        reply_error(c->reply, "ERR The `numfields` parameter must match the number of arguments");
-        return;
-    }
-    reply_array(c->reply, (size_t)count);
-    uint64_t deleted = 0;
-    for (int i = 4; i < c->argc; i++) {
-        reply_value(c, ref.entry, c->argv[i]);
-        deleted += ref.entry && hash_delete(&ref, c->argv[i]);
-    }
-    fields_removed(c, &ref, deleted);
-    if (c->stream == NULL || deleted == 0)
-        return;
-    call_effect_begin(c, c->db, (uint64_t)count + 2);
-    call_effect_argument(c, SLICE("HDEL"));
-    call_effect_argument(c, ref.key);
-    for (int i = 4; i < c->argc; i++)
-        call_effect_argument(c, c->argv[i]);
 }
 
 /* True when the sum was stored; otherwise the error was replied. */
@@ -158,13 +144,13 @@ void cmd_hincrby(struct call *c)
 {
     int64_t delta, sum;
     struct keyref ref;
-    if (!call_int64(c, c->argv[3], &delta, NULL) || !find_hash_to_write(c, &ref))
+    if (!call_int64(c, c->argv[3], &delta, NULL) || !find_hash_to_write(c, &ref, 2, 3, 1))
         return;
     bool is_new = ref.entry == NULL;
     if (!check_incr(c, hash_incr(&ref, c->argv[2], delta, &sum), "ERR hash value is not an integer",
                     "ERR increment or decrement would overflow"))
         return;
-    changed(c, &ref, is_new, "hincrby", 1);
+    hash_changed(c, &ref, is_new, "hincrby", 1);
     reply_int(c->reply, sum);
 }
 
@@ -180,7 +166,7 @@ void cmd_hincrbyfloat(struct call *c)
         return;
     }
     struct keyref ref;
-    if (!find_hash_to_write(c, &ref))
+    if (!find_hash_to_write(c, &ref, 2, 3, 1))
         return;
     bool is_new = ref.entry == NULL;
     char buf[NUMBER_LONG_DOUBLE_SIZE];
@@ -188,7 +174,7 @@ void cmd_hincrbyfloat(struct call *c)
     if (!check_incr(c, hash_incr_float(&ref, c->argv[2], delta, buf, &digits),
                     "ERR hash value is not a float", "ERR increment would produce NaN or Infinity"))
         return;
-    changed(c, &ref, is_new, "hincrbyfloat", 1);
+    hash_changed(c, &ref, is_new, "hincrbyfloat", 1);
     CALL_EFFECT(c, c->db, SLICE("HSET"), ref.key, c->argv[2], digits);
     reply_bulk(c->reply, digits);
 }
@@ -199,7 +185,7 @@ void cmd_hget(struct call *c)
 {
     struct entry *e;
     if (find_hash(c, &e))
-        reply_value(c, e, c->argv[2]);
+        hash_reply_value(c, e, c->argv[2]);
 }
 
 void cmd_hmget(struct call *c)
@@ -209,7 +195,7 @@ void cmd_hmget(struct call *c)
         return;
     reply_array(c->reply, (size_t)(c->argc - 2));
     for (int i = 2; i < c->argc; i++)
-        reply_value(c, e, c->argv[i]);
+        hash_reply_value(c, e, c->argv[i]);
 }
 
 void cmd_hlen(struct call *c)
@@ -226,7 +212,7 @@ void cmd_hstrlen(struct call *c)
         return;
     char buf[LISTPACK_NUMBER_SIZE];
     struct slice value;
-    bool found = e && hash_get(e, c->argv[2], &value, buf);
+    bool found = e && hash_get(e, c->now_ms, c->argv[2], &value, buf);
     reply_int(c->reply, found ? (int64_t)value.size : 0);
 }
 
@@ -234,7 +220,7 @@ void cmd_hexists(struct call *c)
 {
     struct entry *e;
     if (find_hash(c, &e))
-        reply_int(c->reply, e && hash_has(e, c->argv[2]));
+        reply_int(c->reply, e && hash_has(e, c->now_ms, c->argv[2]));
 }
 
 void cmd_hgetall(struct call *c)
@@ -242,7 +228,7 @@ void cmd_hgetall(struct call *c)
     struct entry *e;
     if (!find_hash(c, &e))
         return;
-    reply_map(c->reply, e ? hash_count(e) : 0);
+    reply_map(c->reply, e ? member_count_live(e, c->now_ms) : 0);
     if (e)
         member_reply_all(c, e, MEMBER_BOTH);
 }
@@ -252,7 +238,7 @@ static void reply_column(struct call *c, enum member_parts parts)
     struct entry *e;
     if (!find_hash(c, &e))
         return;
-    reply_array(c->reply, e ? hash_count(e) : 0);
+    reply_array(c->reply, e ? member_count_live(e, c->now_ms) : 0);
     if (e)
         member_reply_all(c, e, parts);
 }
@@ -277,13 +263,14 @@ static void reply_random_fields(struct call *c, int64_t count, bool with_values)
     struct entry *e;
     if (!find_hash(c, &e))
         return;
-    if (e == NULL || count == 0) {
+    uint64_t all = e ? member_count_live(e, c->now_ms) : 0;
+    if (all == 0 || count == 0) {
         reply_array(c->reply, 0);
         return;
     }
     uint64_t n = count < 0 ? (uint64_t)-count : (uint64_t)count;
-    if (count > 0 && n > hash_count(e))
-        n = hash_count(e);
+    if (count > 0 && n > all)
+        n = all;
     if (count < 0 && !member_reply_fits(c, e, n))
         return;
     bool pairs = with_values && c->reply->protocol == 3;
@@ -315,12 +302,10 @@ void cmd_hrandfield(struct call *c)
     struct entry *e;
     if (!find_hash(c, &e))
         return;
-    if (e == NULL) {
-        reply_null(c->reply);
-        return;
-    }
     struct dict_item item;
     struct member_buf buf;
-    member_random(e, c->ks, &item, &buf);
-    reply_bulk(c->reply, item.key);
+    if (e && member_random(e, c->ks, &item, &buf))
+        reply_bulk(c->reply, item.key);
+    else
+        reply_null(c->reply);
 }

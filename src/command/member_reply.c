@@ -20,7 +20,7 @@ void member_reply_all(struct call *c, const struct entry *e, enum member_parts p
     struct member_reply m = {c->reply, parts};
     struct member_iter it;
     struct dict_item item;
-    member_iter_init(&it, e);
+    member_iter_init_live(&it, e, c->now_ms);
     while (member_iter_next(&it, &item))
         member_reply_item(&m, &item);
 }
@@ -31,6 +31,7 @@ void member_reply_all(struct call *c, const struct entry *e, enum member_parts p
  * dict, whose slices stay valid, are gathered first; what is given all at once has the cursor 0. */
 struct scan {
     const struct scan_args *args;
+    int64_t now_ms;
     struct member_reply reply;
     size_t count, capacity;
     struct dict_item *items;
@@ -39,7 +40,7 @@ struct scan {
 static void scan_reply_item(void *ctx, const struct dict_item *item)
 {
     struct scan *s = ctx;
-    if (!scan_matches(s->args, item->key))
+    if (item->due < s->now_ms || !scan_matches(s->args, item->key))
         return;
     member_reply_item(&s->reply, item);
     s->count++;
@@ -48,7 +49,7 @@ static void scan_reply_item(void *ctx, const struct dict_item *item)
 static void scan_gather(void *ctx, const struct dict_item *item)
 {
     struct scan *s = ctx;
-    if (!scan_matches(s->args, item->key))
+    if (item->due < s->now_ms || !scan_matches(s->args, item->key))
         return;
     if (s->count == s->capacity) {
         s->capacity = s->capacity ? 2 * s->capacity : 64;
@@ -72,7 +73,8 @@ void member_reply_scan(struct call *c, enum entry_type type)
     if (!scan_parse_options(c, 3, kind, &args))
         return;
     bool both = type == ENTRY_HASH && !args.no_values;
-    struct scan s = {.args = &args, .reply = {c->reply, both ? MEMBER_BOTH : MEMBER_KEYS}};
+    struct scan s = {
+        .args = &args, .now_ms = c->now_ms, .reply = {c->reply, both ? MEMBER_BOTH : MEMBER_KEYS}};
     size_t width = both ? 2 : 1;
     if (member_scans_at_once(e)) {
         scan_reply_cursor(c, 0);

@@ -245,7 +245,7 @@ static bool look_up(struct sorter *s, struct slice pattern, struct sort_text ele
     char number[LISTPACK_NUMBER_SIZE], *heap = NULL;
     struct slice bytes;
     if (field.data) {
-        if (!hash_get(e, field, &bytes, number))
+        if (!hash_get(e, s->c->now_ms, field, &bytes, number))
             return false;
     } else {
         bytes = string_flat(e, number, &heap);

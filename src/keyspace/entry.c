@@ -23,6 +23,8 @@ size_t entry_fixed_value_size(enum entry_encoding encoding)
         return sizeof(struct zset_root);
     case ENTRY_STREAM_TREES:
         return sizeof(struct stream_root);
+    case ENTRY_TIMED_DICT:
+        return sizeof(struct timed_dict);
     case ENTRY_BYTES:
     case ENTRY_LISTPACK:
     case ENTRY_INTSET:
@@ -117,6 +119,7 @@ size_t entry_memory(const struct entry *e)
     case ENTRY_ROPE:
         return size + rope_bytes(value);
     case ENTRY_DICT:
+    case ENTRY_TIMED_DICT:
         return size + dict_bytes(value);
     case ENTRY_BTREE:
         return size + btree_bytes(value);

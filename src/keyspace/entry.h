@@ -58,7 +58,14 @@ enum entry_encoding {
     ENTRY_DICT,     /* hash, set: struct dict */
     ENTRY_BTREE,    /* list: struct btree */
     ENTRY_ZTREE,    /* zset: struct zset_root */
-    ENTRY_STREAM_TREES /* stream: struct stream_root */
+    ENTRY_STREAM_TREES, /* stream: struct stream_root */
+    ENTRY_TIMED_DICT /* hash, of which fields expire or did: struct timed_dict */
+};
+
+/* A hash whose fields may expire. The dict is first, as in ENTRY_DICT, so that it is read alike. */
+struct timed_dict {
+    struct dict fields;
+    uint64_t timed; /* so many of them expire */
 };
 
 /* A large sorted set: the tree holds 8 bytes of score (btree_put_double) + member; the index maps
@@ -159,6 +166,11 @@ static inline bool entry_has_root(const struct entry *e)
     return c == ENTRY_ROPE || c >= ENTRY_DICT;
 }
 
+static inline bool entry_has_dict(const struct entry *e)
+{
+    return entry_encoding(e) == ENTRY_DICT || entry_encoding(e) == ENTRY_TIMED_DICT;
+}
+
 /* Where the value stands: embedded bytes, the int64 (use memcpy), or the aligned root. */
 static inline const void *entry_value(const struct entry *e)
 {
@@ -167,6 +179,29 @@ static inline const void *entry_value(const struct entry *e)
     if (entry_has_root(e))
         p = (const char *)(((uintptr_t)p + 7) & ~(uintptr_t)7);
     return p;
+}
+
+/* How many fields of it expire. */
+static inline uint64_t entry_timed(const struct entry *e)
+{
+    if (__builtin_expect(entry_encoding(e) != ENTRY_TIMED_DICT, 1))
+        return 0;
+    return ((const struct timed_dict *)entry_value(e))->timed;
+}
+
+/* A lower bound of when the first of its fields expires. */
+static inline int64_t entry_fields_due(const struct entry *e)
+{
+    if (entry_timed(e) == 0)
+        return ENTRY_NO_EXPIRY;
+    return dict_due_bound(&((const struct timed_dict *)entry_value(e))->fields);
+}
+
+/* When something of it may have to be removed: the key, or a field. */
+static inline int64_t entry_next_due(const struct entry *e)
+{
+    int64_t due = entry_due(e), fields = entry_fields_due(e);
+    return due < fields ? due : fields;
 }
 
 static inline struct slice entry_bytes(const struct entry *e)

@@ -91,6 +91,19 @@ static void consider(struct evictor *v, const struct db *db, const struct entry 
     v->count++;
 }
 
+/* The keys that expire of the next segment with something that is due ever: others are there for
+ * their fields. */
+static size_t collect_expiring(struct db *db, uint64_t *cursor, void **items, size_t want)
+{
+    size_t n = table_collect_due(&db->table, &db->ks->epoch, INT64_MAX - 1, cursor, 1, items, want);
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (((const struct entry *)items[i])->flags & ENTRY_EXPIRES)
+            items[kept++] = items[i];
+    }
+    return kept;
+}
+
 /* Up to `want` keys of the database from a random place. */
 static size_t sample(struct db *db, bool expiring, size_t want, void **items)
 {
@@ -110,10 +123,10 @@ static size_t sample(struct db *db, bool expiring, size_t want, void **items)
      * there is none behind it. */
     void *all[SEGMENT_MAX];
     uint64_t cursor = keyspace_random(ks) | 1;
-    n = table_collect_due(&db->table, &ks->epoch, INT64_MAX - 1, &cursor, 1, all, SEGMENT_MAX);
+    n = collect_expiring(db, &cursor, all, SEGMENT_MAX);
     cursor = 0;
     for (int rounds = 0; n == 0 && rounds < 64; rounds++) {
-        n = table_collect_due(&db->table, &ks->epoch, INT64_MAX - 1, &cursor, 1, all, SEGMENT_MAX);
+        n = collect_expiring(db, &cursor, all, SEGMENT_MAX);
         if (cursor == 0)
             break;
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Expiry: lazily, when an expired key is met (keyspace.c), and actively here. There is no index of
- * expiries: every segment and page of a table knows a lower bound of the expiries below it, and
+ * Expiry: lazily, when an expired key is met (keyspace.c), and actively here: of keys, and of the
+ * fields of hashes, which a read only hides. There is no index of expiries: every segment and page of a table knows a lower bound of the expiries below it, and
  * table_collect_due descends only where something may be due.
  */
 #include "keyspace/keyspace.h"
@@ -16,6 +16,21 @@ struct slice_end {
     int64_t us;
     int64_t (*clock_us)(void);
 };
+
+/* Removes the fields of a hash that are due. False: the time is up. */
+static bool expire_fields(struct db *db, struct entry *e, const struct slice_end *end)
+{
+    struct keyref ref = {.db = db, .key = entry_key(e), .entry = e};
+    ref.hash = key_hash(ref.key);
+    if (entry_fields_due(e) >= db->ks->now_ms)
+        return true;
+    ref.key = entry_key(keyref_own(&ref)); /* of the copy, if a snapshot has the old one */
+    while (keyref_expire_fields(&ref, EXPIRE_RUN) == EXPIRE_RUN && ref.entry) {
+        if (end->clock_us() >= end->us)
+            return false;
+    }
+    return true;
+}
 
 enum batch_result { BATCH_MORE, BATCH_LAST, BATCH_TIME_UP };
 
@@ -34,7 +49,12 @@ static enum batch_result expire_batch(struct db *db, const struct slice_end *end
             return BATCH_TIME_UP;
         }
         struct slice key = entry_key(items[i]);
-        db_expire(db, key, key_hash(key));
+        if (entry_due(items[i]) < ks->now_ms) {
+            db_expire(db, key, key_hash(key));
+        } else if (!expire_fields(db, items[i], end)) {
+            db->expire_cursor = begun_at;
+            return BATCH_TIME_UP;
+        }
     }
     if (db->expire_cursor == 0)
         return BATCH_LAST;
@@ -45,7 +65,7 @@ bool keyspace_has_due(const struct keyspace *ks)
 {
     for (int i = 0; i < ks->db_count; i++) {
         const struct db *db = &ks->dbs[i];
-        if (db->expires > 0 && trie_word_due(db->table.root) < ks->now_ms)
+        if (db->expires + db->timed > 0 && trie_word_due(db->table.root) < ks->now_ms)
             return true;
     }
     return false;
@@ -59,7 +79,7 @@ bool keyspace_expire_step(struct keyspace *ks, int64_t budget_us, int64_t (*cloc
     for (int i = 0; i < ks->db_count; i++) {
         struct db *db = &ks->dbs[ks->expire_db];
         enum batch_result result = BATCH_MORE;
-        while (db->expires > 0 && result == BATCH_MORE)
+        while (db->expires + db->timed > 0 && result == BATCH_MORE)
             result = expire_batch(db, &end);
         if (result == BATCH_TIME_UP)
             return true;

@@ -31,7 +31,7 @@ static size_t item_size(const void *item)
 
 static int64_t item_due(const void *item)
 {
-    return entry_due(item);
+    return entry_next_due(item);
 }
 
 static void item_free_below(struct epoch_reclaim *ctx, void *item, uint64_t seen)
@@ -42,6 +42,7 @@ static void item_free_below(struct epoch_reclaim *ctx, void *item, uint64_t seen
         rope_free_below(ctx, value, seen);
         break;
     case ENTRY_DICT:
+    case ENTRY_TIMED_DICT:
         dict_free_below(ctx, value, seen);
         break;
     case ENTRY_BTREE:
@@ -168,6 +169,7 @@ void db_flush(struct db *db)
     table_clear(&db->table, &db->ks->epoch);
     changes_note_emptied(db);
     db->expires = 0;
+    db->timed = 0;
     db->expire_cursor = 0;
     db->flush_count++;
 }
@@ -184,12 +186,14 @@ void keyspace_swap(struct keyspace *ks, int a, int b)
         return;
     struct db *x = &ks->dbs[a], *y = &ks->dbs[b];
     struct table table = x->table;
-    uint64_t expires = x->expires, cursor = x->expire_cursor;
+    uint64_t expires = x->expires, timed = x->timed, cursor = x->expire_cursor;
     x->table = y->table;
     x->expires = y->expires;
+    x->timed = y->timed;
     x->expire_cursor = y->expire_cursor;
     y->table = table;
     y->expires = expires;
+    y->timed = timed;
     y->expire_cursor = cursor;
     for (int i = 0; i < EPOCH_MARKS; i++) {
         struct db_changes changes = x->changes[i];
@@ -207,14 +211,16 @@ void keyspace_exchange(struct keyspace *to, struct keyspace *from)
     for (int i = 0; i < to->db_count; i++) {
         struct db *x = &to->dbs[i], *y = &from->dbs[i];
         struct table table = x->table;
-        uint64_t expires = x->expires;
+        uint64_t expires = x->expires, timed = x->timed;
         assert(table.count == 0);
         x->table = y->table;
         x->expires = y->expires;
+        x->timed = y->timed;
         x->expire_cursor = 0;
         x->flush_count++;
         y->table = table;
         y->expires = expires;
+        y->timed = timed;
         y->expire_cursor = 0;
     }
 }
@@ -308,7 +314,8 @@ static void retire_below(struct keyref *ref, const struct entry *e)
         rope_clear(&rope, epoch);
         break;
     }
-    case ENTRY_DICT: {
+    case ENTRY_DICT:
+    case ENTRY_TIMED_DICT: {
         struct dict dict = *(const struct dict *)value;
         dict_clear(&dict, epoch);
         break;
@@ -352,6 +359,11 @@ static void retire_block(const struct keyref *ref, struct entry *e, bool owned)
     epoch_retire_shared(&view, e, entry_size(e), true);
 }
 
+static bool item_has_due(const struct entry *e)
+{
+    return e->flags & ENTRY_EXPIRES || entry_encoding(e) == ENTRY_TIMED_DICT;
+}
+
 /* Before the entry itself is changed: whether it may be. Without a snapshot always. */
 static bool entry_owned(struct keyref *ref)
 {
@@ -377,8 +389,8 @@ static void replace_block(struct keyref *ref, struct entry *fresh)
     table_own(&db->table, epoch, ref->hash, old, &place);
     bool owned = table_item_owned(&db->table, epoch, &place);
     table_replace(&db->table, &place, fresh);
-    if (fresh->flags & ENTRY_EXPIRES)
-        table_note_due(&db->table, &place, entry_due(fresh));
+    if (item_has_due(fresh))
+        table_note_due(&db->table, &place, item_due(fresh));
     retire_block(ref, old, owned);
     ref->entry = fresh;
 }
@@ -395,10 +407,11 @@ static void insert_block(struct db *db, uint64_t hash, struct entry *e)
 {
     struct table_place place;
     table_insert(&db->table, &db->ks->epoch, hash, e, &place);
-    if (e->flags & ENTRY_EXPIRES) {
-        table_note_due(&db->table, &place, entry_due(e));
-        db->expires++;
-    }
+    if (__builtin_expect(!item_has_due(e), 1))
+        return;
+    table_note_due(&db->table, &place, item_due(e));
+    db->expires += e->flags & ENTRY_EXPIRES ? 1 : 0;
+    db->timed += entry_timed(e) > 0;
 }
 
 /* Give an owned block room for an expiry or take it away, moving all behind it (the key alone when
@@ -461,6 +474,7 @@ struct entry *keyref_put(struct keyref *ref, int64_t due, enum entry_type type,
         db->expires += has ? 1 : (uint64_t)-1;
     /* A new value is a new object to LRU; its frequency is the key's. */
     uint32_t clock = db->ks->lfu ? entry_clock(old) : entry_fresh_clock(db->ks);
+    db->timed -= entry_timed(old) > 0;
     if (entry_has_root(old))
         retire_below(ref, old);
 
@@ -545,6 +559,64 @@ void keyref_set_due(struct keyref *ref, int64_t due)
         ref->db->expires += has ? 1 : (uint64_t)-1;
 }
 
+void keyref_note_timed(struct keyref *ref, int64_t change, int64_t due)
+{
+    struct timed_dict *t = (struct timed_dict *)(uintptr_t)entry_value(ref->entry);
+    bool had = t->timed > 0;
+    t->timed += (uint64_t)change;
+    bool has = t->timed > 0;
+    if (had != has)
+        ref->db->timed += has ? 1 : (uint64_t)-1;
+    if (due != ENTRY_NO_EXPIRY)
+        note_due(ref, due);
+}
+
+static void fields_expire(void *ctx, const struct slice *fields, size_t count)
+{
+    struct keyref *ref = ctx;
+    struct keyspace *ks = ref->db->ks;
+    const struct timed_dict *t = entry_value(ref->entry);
+    ks->expired_fields += count;
+    if (ks->on_fields_expire)
+        ks->on_fields_expire(ks->on_fields_expire_ctx, ref->db, ref->key, fields, count,
+                             count == t->fields.count);
+}
+
+size_t keyref_expire_fields(struct keyref *ref, size_t want)
+{
+    struct keyspace *ks = ref->db->ks;
+    if (ks->lazy_expire_paused || entry_fields_due(ref->entry) >= ks->now_ms)
+        return 0;
+    struct timed_dict *t = (struct timed_dict *)(uintptr_t)entry_value(keyref_own(ref));
+    size_t done =
+        dict_expire(&t->fields, keyref_epoch(ref), ks->now_ms, want, fields_expire, ref);
+    keyref_note_timed(ref, -(int64_t)done, ENTRY_NO_EXPIRY);
+    if (t->fields.count == 0)
+        keyref_delete(ref);
+    return done;
+}
+
+void keyref_expire_field(struct keyref *ref, struct slice field)
+{
+    struct keyspace *ks = ref->db->ks;
+    if (ks->lazy_expire_paused || entry_fields_due(ref->entry) >= ks->now_ms)
+        return;
+    struct timed_dict *t = (struct timed_dict *)(uintptr_t)entry_value(ref->entry);
+    struct dict_item item;
+    struct dict_place place;
+    if (!dict_find(&t->fields, hash_bytes(field.data, field.size), field, &item, &place) ||
+        item.due >= ks->now_ms)
+        return;
+    fields_expire(ref, &field, 1);
+    if (t->fields.count == 1) {
+        keyref_delete(ref);
+        return;
+    }
+    t = (struct timed_dict *)(uintptr_t)entry_value(keyref_own(ref));
+    dict_remove(&t->fields, keyref_epoch(ref), &place);
+    keyref_note_timed(ref, -1, ENTRY_NO_EXPIRY);
+}
+
 /* Take the entry out of the table. Returns whether the block is the caller's alone. */
 static bool unlink_entry(struct keyref *ref)
 {
@@ -558,6 +630,7 @@ static bool unlink_entry(struct keyref *ref)
     table_remove(&db->table, epoch, &place);
     if (ref->entry->flags & ENTRY_EXPIRES)
         db->expires--;
+    db->timed -= entry_timed(ref->entry) > 0;
     ref->entry = NULL;
     return owned;
 }
@@ -635,7 +708,7 @@ static void copy_dict(struct dict *to, const struct dict *from, struct epoch *ep
     struct dict_item item;
     dict_iter_init(&it, from);
     while (dict_iter_next(&it, &item))
-        dict_add(to, epoch, dict_hash(to, item.key), item.key, item.value);
+        dict_add_due(to, epoch, dict_hash(to, item.key), item.key, item.value, item.due);
 }
 
 static void copy_btree(struct btree *to, const struct btree *from, struct epoch *epoch)
@@ -666,6 +739,10 @@ void keyref_copy_from(struct keyref *to, const struct entry *from, int64_t due)
         break;
     case ENTRY_DICT:
         copy_dict(value, source, epoch);
+        break;
+    case ENTRY_TIMED_DICT:
+        copy_dict(value, source, epoch);
+        keyref_note_timed(to, (int64_t)entry_timed(from), entry_fields_due(from));
         break;
     case ENTRY_BTREE:
         copy_btree(value, source, epoch);

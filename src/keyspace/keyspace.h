@@ -41,6 +41,7 @@ struct db {
     int id;
     struct table table;
     uint64_t expires;       /* keys with an expiry */
+    uint64_t timed;         /* hashes of which fields expire */
     uint64_t expire_cursor; /* where active expiry goes on */
     uint64_t flush_count;   /* adds one at every FLUSHDB, FLUSHALL, SWAPDB: for WATCH */
     struct db_changes changes[EPOCH_MARKS];
@@ -61,6 +62,7 @@ struct keyspace {
     bool lazy_expire_paused;  /* expired keys are hidden but not removed (loading, CLIENT PAUSE) */
     uint64_t dirty;           /* changes since the last save that succeeded */
     uint64_t expired_count;   /* since start */
+    uint64_t expired_fields;  /* of hashes, since start */
     uint64_t hit_count, miss_count;
     bool lfu;           /* how the access clock is used: see access.c */
     int lfu_log_factor; /* the directives lfu-log-factor and lfu-decay-time */
@@ -71,6 +73,11 @@ struct keyspace {
     /* Told of each key that expiry removes, before the entry goes. May be NULL. */
     void (*on_expire)(void *ctx, struct db *db, struct slice key);
     void *on_expire_ctx;
+    /* Told of fields of a hash that expiry removes, before they go; `last`: the key goes with them.
+     * May be NULL. */
+    void (*on_fields_expire)(void *ctx, struct db *db, struct slice key, const struct slice *fields,
+                             size_t count, bool last);
+    void *on_fields_expire_ctx;
     /* Told of reads of keys that are not there. NULL: nobody wants to know. */
     void (*on_miss)(void *ctx, struct db *db, struct slice key);
     void *on_miss_ctx;
@@ -146,6 +153,15 @@ struct entry *keyref_reencode(struct keyref *ref, enum entry_encoding encoding, 
 /* Set or clear (ENTRY_NO_EXPIRY) the expiry. */
 void keyref_set_due(struct keyref *ref, int64_t due);
 
+/* For who changes a hash of ENTRY_TIMED_DICT: `change` more (or less) of its fields expire now, one
+ * of them at `due` (ENTRY_NO_EXPIRY: none has been set). */
+void keyref_note_timed(struct keyref *ref, int64_t change, int64_t due);
+/* Remove up to `want` fields that are past their expiry, and the key with the last of all. Returns how
+ * many were removed: less than `want` when there are no more. None while lazy_expire_paused. */
+size_t keyref_expire_fields(struct keyref *ref, size_t want);
+/* The same for one field. */
+void keyref_expire_field(struct keyref *ref, struct slice field);
+
 /* Remove the key with its value. ref->entry is NULL afterwards. */
 void keyref_delete(struct keyref *ref);
 
@@ -186,7 +202,7 @@ struct snapshot {
     uint64_t marks[EPOCH_MARKS]; /* as they stood before it: see changes.h */
     struct snapshot_db {
         struct table table; /* read with table_walk, on any thread */
-        uint64_t expires;
+        uint64_t expires, timed;
         struct db_changes changes[EPOCH_MARKS];
     } dbs[];
 };

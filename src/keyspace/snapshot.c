@@ -16,7 +16,9 @@ struct snapshot *snapshot_begin(struct keyspace *ks)
     s->libraries = libraries_ref(ks->libraries);
     memcpy(s->marks, ks->epoch.marks, sizeof(s->marks));
     for (int i = 0; i < ks->db_count; i++) {
-        s->dbs[i] = (struct snapshot_db){.table = ks->dbs[i].table, .expires = ks->dbs[i].expires};
+        s->dbs[i] = (struct snapshot_db){.table = ks->dbs[i].table,
+                                         .expires = ks->dbs[i].expires,
+                                         .timed = ks->dbs[i].timed};
         memcpy(s->dbs[i].changes, ks->dbs[i].changes, sizeof(s->dbs[i].changes));
     }
     s->epoch = epoch_snapshot_begin(&ks->epoch);

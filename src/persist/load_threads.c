@@ -42,7 +42,7 @@ struct pair_block {
 struct db_pairs {
     struct pair_block *blocks[TABLE_BUILD_PARTS];
     uint64_t counts[TABLE_BUILD_PARTS];
-    uint64_t expires;
+    uint64_t expires, timed;
 };
 
 /* Bytes [from, to) of the file: whole records. */
@@ -74,7 +74,7 @@ struct builder {
 
 struct db_build {
     int db;
-    uint64_t expires;
+    uint64_t expires, timed;
     struct table_build build;
 };
 
@@ -161,11 +161,12 @@ static void add_entry(struct builder *b, int db, uint64_t hash, struct entry *e)
     struct pair_block *block = d->blocks[part];
     if (__builtin_expect(!block || block->used == block->room, 0))
         block = d->blocks[part] = block_new(block);
-    bool expires = e->flags & ENTRY_EXPIRES;
+    bool expires = e->flags & ENTRY_EXPIRES, timed = entry_timed(e) > 0;
     block->pairs[block->used++] =
-        (struct table_pair){hash, (uintptr_t)e | (expires ? TABLE_PAIR_DUE : 0)};
+        (struct table_pair){hash, (uintptr_t)e | (expires || timed ? TABLE_PAIR_DUE : 0)};
     d->counts[part]++;
     d->expires += expires;
+    d->timed += timed;
 }
 
 static void drop_pairs(struct builder *b)
@@ -519,7 +520,7 @@ static bool check_whole(struct job *job, struct error *err)
 
 static void plan_db(struct job *job, int db)
 {
-    uint64_t counts[TABLE_BUILD_PARTS] = {0}, expires = 0, keys = 0;
+    uint64_t counts[TABLE_BUILD_PARTS] = {0}, expires = 0, timed = 0, keys = 0;
     for (int i = 0; i < job->builder_count; i++) {
         const struct db_pairs *d = job->builders[i].dbs[db];
         for (uint32_t k = 0; d && k < TABLE_BUILD_PARTS; k++) {
@@ -527,12 +528,14 @@ static void plan_db(struct job *job, int db)
             keys += d->counts[k];
         }
         expires += d ? d->expires : 0;
+        timed += d ? d->timed : 0;
     }
     if (keys == 0)
         return;
     struct db_build *b = mem_alloc(sizeof(*b));
     b->db = db;
     b->expires = expires;
+    b->timed = timed;
     table_build_plan(&b->build, job->ks->dbs[db].table.type, counts);
     job->builds[job->build_count++] = b;
     job->task_count += b->build.task_count;
@@ -808,10 +811,12 @@ static bool take_tables(struct job *job, struct error *err)
         struct db_build *b = job->builds[i];
         struct db *db = &job->ks->dbs[b->db];
         table_build_finish(&b->build, &job->ks->epoch, &db->table);
-        if (job->rejected)
+        if (job->rejected) {
             table_clear(&db->table, &job->ks->epoch);
-        else
-            db->expires += b->expires;
+            continue;
+        }
+        db->expires += b->expires;
+        db->timed += b->timed;
     }
     return !job->rejected || error_set(err, ERROR_CORRUPT, "a key occurs twice");
 }

@@ -117,7 +117,7 @@ static bool look_at(void *ctx, void *item)
     return !is_stopped(f->job);
 }
 
-/* Before the file is touched: version 10 and later take everything that there is. */
+/* Before the file is touched: version 10 takes everything that there is but fields that expire. */
 static bool can_be_expressed(struct save_job *j)
 {
     struct refused f = {.version = j->options.version, .job = j};
@@ -128,7 +128,8 @@ static bool can_be_expressed(struct save_job *j)
                          "rdb-format-version %d cannot express libraries of functions, which need "
                          "version %d",
                          f.version, RDB_VERSION_FUNCTIONS);
-    if (f.version >= RDB_VERSION_NEEDED_MOST)
+    if (f.version >= RDB_VERSION_NEEDED_MOST &&
+        (f.version >= RDB_VERSION_TIMED || rdb_version_for(j->snapshot) < RDB_VERSION_TIMED))
         return true;
     for (int i = 0; i < j->snapshot->db_count; i++) {
         bool done = j->snapshot->dbs[i].table.count == 0;
@@ -439,7 +440,7 @@ static struct save_job *job_new(struct keyspace *ks, struct snapshot *snapshot,
     if (j->options.threads < 1)
         j->options.threads = 1;
     if (j->options.version == 0)
-        j->options.version = RDB_VERSION_DEFAULT;
+        j->options.version = rdb_version_for(snapshot);
     char dir[sizeof(options->path)];
     os_path_dir(options->path, dir, sizeof(dir));
     snprintf(j->temporary, sizeof(j->temporary), "%s/temp-%d-%u.rdb", dir, (int)getpid(), ++sequence);

@@ -248,8 +248,11 @@ struct feed *feed_start(struct keyspace *ks, struct snapshot *snapshot,
     f->save = options->save;
     if (f->save.threads < 1)
         f->save.threads = 1;
-    if (f->save.version == 0)
-        f->save.version = RDB_VERSION_DEFAULT;
+    /* What the chosen version has no form for is sent all the same: to a replica of our own, which
+     * reads it, and to none that does not. */
+    int needed = snapshot != NULL ? rdb_version_for(snapshot) : RDB_VERSION_DEFAULT;
+    if (f->save.version == 0 || needed > RDB_VERSION_DEFAULT)
+        f->save.version = needed;
     if (options->path != NULL)
         snprintf(f->path, sizeof(f->path), "%s", options->path);
     f->lru_now = ks->lru_clock;

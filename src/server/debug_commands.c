@@ -97,7 +97,7 @@ static uint64_t saved_size(const struct server *s, const struct entry *e)
     struct rdb_writer w;
     rdb_writer_init(&w, 4096, discard, NULL);
     w.compress = s->config->rdbcompression;
-    w.version = RDB_VERSION_DEFAULT;
+    w.version = entry_timed(e) > 0 ? RDB_VERSION_TIMED : RDB_VERSION_DEFAULT;
     rdb_save_value(&w, e);
     uint64_t size = w.written + w.used;
     rdb_writer_deinit(&w);

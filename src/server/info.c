@@ -316,6 +316,7 @@ static void stats_section(struct server *s, struct text *out)
     number(out, "sync_full", s->replication->sync_full);
     number(out, "sync_partial_ok", s->replication->sync_partial_ok);
     number(out, "sync_partial_err", s->replication->sync_partial_err);
+    number(out, "expired_subkeys", s->ks->expired_fields);
     number(out, "expired_keys", s->ks->expired_count);
     text_append_cstr(out, "expired_stale_perc:0.00\r\nexpired_time_cap_reached_count:0\r\n"
                           "expire_cycle_cpu_milliseconds:0\r\ntotal_eviction_exceeded_time:0\r\n"
@@ -456,9 +457,9 @@ static void keyspace_section(struct server *s, struct text *out)
     for (int i = 0; i < s->ks->db_count; i++) {
         const struct db *db = &s->ks->dbs[i];
         if (db->table.count)
-            text_appendf(out, "db%d:keys=%llu,expires=%llu,avg_ttl=%lld\r\n", i,
+            text_appendf(out, "db%d:keys=%llu,expires=%llu,avg_ttl=%lld,subexpiry=%llu\r\n", i,
                          (unsigned long long)db->table.count, (unsigned long long)db->expires,
-                         (long long)average_ttl(s, db));
+                         (long long)average_ttl(s, db), (unsigned long long)db->timed);
     }
 }
 

@@ -103,6 +103,8 @@ static void keyspace_metrics(struct server *s, struct text *out)
     }
     exposition_counter(out, "holdfast_expired_keys_total", "Keys removed as their time had come.",
                        s->ks->expired_count);
+    exposition_counter(out, "holdfast_expired_fields_total",
+                       "Fields of hashes removed as their time had come.", s->ks->expired_fields);
     exposition_counter(out, "holdfast_evicted_keys_total", "Keys removed for maxmemory.",
                        s->stats.evicted_keys);
     exposition_counter(out, "holdfast_keyspace_hits_total", "Reads that found their key.",

@@ -42,7 +42,7 @@ void persistence_options(const struct server *s, struct save_options *options)
 {
     const struct config *c = s->config;
     *options = (struct save_options){
-        .version = (int)c->rdb_format_version,
+        .version = c->rdb_format_version == 0 ? 0 : (int)c->rdb_format_version + 6,
         .compress = c->rdbcompression,
         .checksum = c->rdbchecksum,
         .incremental_sync = c->rdb_save_incremental_fsync,

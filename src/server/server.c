@@ -112,6 +112,32 @@ static void on_expire(void *ctx, struct db *db, struct slice key)
         tracking_changed(s, NULL, key);
 }
 
+/* Fields of a hash are about to go, as they have expired. */
+static void on_fields_expire(void *ctx, struct db *db, struct slice key, const struct slice *fields,
+                             size_t count, bool last)
+{
+    struct server *s = ctx;
+    watch_touch(s, db, key, key_hash(key));
+    if (s->hold_replies)
+        hold_note_change(s->hold, db, key_hash(key));
+    if (last)
+        blocked_signal_gone(s, db, key);
+    for (size_t done = 0; s->stream != NULL && done < count;) {
+        struct slice effect[2 + 64] = {SLICE("HDEL"), key};
+        int n = 2;
+        while (done < count && n < (int)(sizeof(effect) / sizeof(effect[0])))
+            effect[n++] = fields[done++];
+        stream_append(s->stream, db->id, effect, n);
+    }
+    if (s->limits.notify_events) {
+        pubsub_notify(s, NOTIFY_HASH, "hexpired", key, db->id);
+        if (last)
+            pubsub_notify(s, NOTIFY_GENERIC, "del", key, db->id);
+    }
+    if (tracking_wanted(s))
+        tracking_changed(s, NULL, key);
+}
+
 static void on_miss(void *ctx, struct db *db, struct slice key)
 {
     pubsub_notify(ctx, NOTIFY_KEY_MISS, "keymiss", key, db->id);
@@ -326,6 +352,7 @@ void server_reset_stats(struct server *s)
     memset(fresh.commands, 0, (size_t)command_count * sizeof(*fresh.commands));
     *old = fresh;
     s->ks->hit_count = s->ks->miss_count = s->ks->expired_count = 0;
+    s->ks->expired_fields = 0;
 }
 
 static int64_t cron(void *ctx)
@@ -414,6 +441,8 @@ struct server *server_new(struct config *config)
     s->ks = keyspace_new((int)config->databases, true);
     s->ks->on_expire = on_expire;
     s->ks->on_expire_ctx = s;
+    s->ks->on_fields_expire = on_fields_expire;
+    s->ks->on_fields_expire_ctx = s;
     s->loop = loop_new();
     s->listeners = listeners_new(s->loop, on_accept, s);
     s->batch = batch_new();
@@ -478,6 +507,7 @@ void server_free(struct server *s)
     migrate_cache_free(s->migrate);
     scripting_free(s->scripting);
     s->ks->on_expire = NULL;
+    s->ks->on_fields_expire = NULL;
     keyspace_free(s->ks);
     stream_free(s->stream);
     for (int i = 0; i < command_count; i++)

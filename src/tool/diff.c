@@ -63,6 +63,8 @@ static uint64_t value_digest(const struct entry *e)
     value_iter_init(&it, e);
     for (; value_iter_next(&it, &element); count++) {
         uint64_t h = hash_bytes(element.value.data, element.value.size);
+        if (element.due != ENTRY_NO_EXPIRY)
+            h = hash_number(h, (uint64_t)element.due);
         if (entry_type(e) == ENTRY_LIST)
             h = hash_number(h, count);
         else if (entry_type(e) != ENTRY_STRING)

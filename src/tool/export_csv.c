@@ -2,7 +2,7 @@
  *
  * CSV as RFC 4180 has it, a line for each element:
  *
- *     db,key,type,expire_at_ms,field,value,text
+ *     db,key,type,expire_at_ms,field,value,text,field_expire_at_ms
  *
  * `field` is the field of a hash, the member of a sorted set (`value` is its score) and the index in
  * a list; empty for strings and sets. In a stream it is an entry's id, and `value` its fields and
@@ -20,7 +20,7 @@
 
 static void begin(struct text *out)
 {
-    text_append_cstr(out, "db,key,type,expire_at_ms,field,value,text\r\n");
+    text_append_cstr(out, "db,key,type,expire_at_ms,field,value,text,field_expire_at_ms\r\n");
 }
 
 static bool needs_quotes(struct slice s)
@@ -82,7 +82,10 @@ static void add(struct text *out, const struct export_key *key, int db_before)
         add_cell(out, element.field, base64);
         text_append_cstr(out, ",");
         add_cell(out, element.value, base64);
-        text_append_cstr(out, base64 ? ",base64\r\n" : ",utf-8\r\n");
+        text_append_cstr(out, base64 ? ",base64," : ",utf-8,");
+        if (element.due != ENTRY_NO_EXPIRY)
+            text_appendf(out, "%" PRId64, element.due);
+        text_append_cstr(out, "\r\n");
         export_flush(out, EXPORT_FLUSH_SIZE);
     }
     value_iter_deinit(&it);

@@ -46,6 +46,8 @@ static void add_element(struct text *out, enum entry_type type, const struct val
         text_append(out, element->value.data, element->value.size);
     else
         text_append_json(out, element->value);
+    if (element->due != ENTRY_NO_EXPIRY)
+        text_appendf(out, ",%" PRId64, element->due);
     text_append_cstr(out, "]");
 }
 

@@ -57,6 +57,28 @@ static size_t add_element(struct text *body, enum entry_type type, const struct 
     return type == ENTRY_HASH ? 2 : 1;
 }
 
+/* HPEXPIREAT for each field that expires. */
+static void add_field_dues(struct text *out, const struct entry *e)
+{
+    char due[24];
+    struct value_iter it;
+    struct value_element element;
+    value_iter_init(&it, e);
+    while (entry_timed(e) > 0 && value_iter_next(&it, &element)) {
+        if (element.due == ENTRY_NO_EXPIRY)
+            continue;
+        export_resp_begin(out, 6, "HPEXPIREAT");
+        export_resp_bulk(out, entry_key(e));
+        snprintf(due, sizeof(due), "%" PRId64, element.due);
+        export_resp_bulk(out, slice_cstr(due));
+        export_resp_bulk(out, SLICE("FIELDS"));
+        export_resp_bulk(out, SLICE("1"));
+        export_resp_bulk(out, element.field);
+        export_flush(out, EXPORT_FLUSH_SIZE);
+    }
+    value_iter_deinit(&it);
+}
+
 static void add(struct text *out, const struct export_key *key, int db_before)
 {
     char number[24];
@@ -80,6 +102,7 @@ static void add(struct text *out, const struct export_key *key, int db_before)
     if (count > 0)
         add_batch(out, key->e, &body, &count);
     value_iter_deinit(&it);
+    add_field_dues(out, key->e);
     if (entry_due(key->e) != ENTRY_NO_EXPIRY) {
         export_resp_begin(out, 3, "PEXPIREAT");
         export_resp_bulk(out, entry_key(key->e));

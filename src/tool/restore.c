@@ -37,7 +37,7 @@ static bool rdb_path_of(const char *argument, char *path, size_t size)
 static bool write_file(struct keyspace *ks, const char *to, struct error *err)
 {
     struct save_options options = {
-        .version = RDB_VERSION_DEFAULT, .compress = true, .checksum = true, .verify = true, .threads = 1};
+        .compress = true, .checksum = true, .verify = true, .threads = 1};
     struct save_result result;
     if ((size_t)snprintf(options.path, sizeof(options.path), "%s", to) >= sizeof(options.path))
         return error_set(err, ERROR_INVALID, "the path is too long");

@@ -155,6 +155,7 @@ bool value_iter_next(struct value_iter *it, struct value_element *element)
     struct zset_item scored;
     element->field = (struct slice){"", 0};
     element->score = 0;
+    element->due = ENTRY_NO_EXPIRY;
     switch (entry_type(it->e)) {
     case ENTRY_LIST:
         return list_iter_next(&it->list, &element->value);
@@ -168,6 +169,7 @@ bool value_iter_next(struct value_iter *it, struct value_element *element)
             return false;
         element->field = item.key;
         element->value = item.value;
+        element->due = item.due;
         return true;
     case ENTRY_ZSET:
         if (!zset_iter_next(&it->zset, &scored))

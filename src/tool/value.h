@@ -20,13 +20,14 @@ uint64_t value_count(const struct entry *e);
 /* Iteration. What an element is made of:
  *     string           value: all of it, the only element
  *     list, set        value
- *     hash             field, value
+ *     hash             field, value; due: when the field expires
  *     zset             field: the member; value: the score as text, and as a number in `score`
  *     stream           field: the id; value: fields and values as a JSON array; and last, without a
  *                      field, everything else (ids, counters, groups) as a JSON object */
 struct value_element {
     struct slice field, value;
     double score;
+    int64_t due; /* ENTRY_NO_EXPIRY: it does not expire on its own */
 };
 struct value_iter {
     const struct entry *e;

@@ -93,6 +93,8 @@ static void digest_members(struct digest *d, const struct entry *e)
         struct digest one = {{0}};
         digest_mix(&one, item.key.data, item.key.size);
         digest_mix(&one, item.value.data, item.value.size);
+        if (item.due != ENTRY_NO_EXPIRY)
+            digest_mix(&one, &item.due, sizeof(item.due));
         digest_xor(d, one.bytes, DIGEST_SIZE);
     }
 }

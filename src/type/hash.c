@@ -31,7 +31,9 @@ static bool too_many(const struct keyref *ref, uint64_t count)
 
 const char *hash_encoding_name(const struct entry *e)
 {
-    return e->flags & ENTRY_GROWN ? "hashtable" : "listpack";
+    if (e->flags & ENTRY_GROWN)
+        return "hashtable";
+    return entry_encoding(e) == ENTRY_TIMED_DICT ? "listpackex" : "listpack";
 }
 
 /* ---- reading ---- */
@@ -41,12 +43,13 @@ static uint32_t find_field(const char *lp, struct slice field)
     return listpack_find(lp, listpack_first(lp), field, 1);
 }
 
-bool hash_get(const struct entry *e, struct slice field, struct slice *value,
+bool hash_get(const struct entry *e, int64_t now_ms, struct slice field, struct slice *value,
               char buf[LISTPACK_NUMBER_SIZE])
 {
-    if (entry_encoding(e) == ENTRY_DICT) {
+    if (entry_has_dict(e)) {
         struct dict_item item;
-        if (!dict_find(member_dict(e), hash_bytes(field.data, field.size), field, &item, NULL))
+        if (!dict_find(member_dict(e), hash_bytes(field.data, field.size), field, &item, NULL) ||
+            item.due < now_ms)
             return false;
         *value = item.value;
         return true;
@@ -59,11 +62,23 @@ bool hash_get(const struct entry *e, struct slice field, struct slice *value,
     return true;
 }
 
-bool hash_has(const struct entry *e, struct slice field)
+bool hash_due(const struct entry *e, int64_t now_ms, struct slice field, int64_t *due)
 {
-    if (entry_encoding(e) == ENTRY_DICT)
-        return dict_find(member_dict(e), hash_bytes(field.data, field.size), field, NULL, NULL);
-    return find_field(entry_value(e), field) != 0;
+    *due = ENTRY_NO_EXPIRY;
+    if (!entry_has_dict(e))
+        return find_field(entry_value(e), field) != 0;
+    struct dict_item item;
+    if (!dict_find(member_dict(e), hash_bytes(field.data, field.size), field, &item, NULL) ||
+        item.due < now_ms)
+        return false;
+    *due = item.due;
+    return true;
+}
+
+bool hash_has(const struct entry *e, int64_t now_ms, struct slice field)
+{
+    int64_t due;
+    return hash_due(e, now_ms, field, &due);
 }
 
 /* ---- changing ---- */
@@ -89,20 +104,45 @@ static void convert(struct keyref *ref)
     add_listpack(d, keyref_epoch(ref), lp);
 }
 
-static bool set_in_dict(struct keyref *ref, struct slice field, struct slice value, bool only_new)
+/* From here on fields of the hash may expire. */
+static void make_timed(struct keyref *ref)
+{
+    if (entry_encoding(ref->entry) == ENTRY_LISTPACK)
+        convert(ref);
+    if (entry_encoding(ref->entry) == ENTRY_TIMED_DICT)
+        return;
+    struct dict d = *member_dict(ref->entry);
+    *dict_of(keyref_reencode(ref, ENTRY_TIMED_DICT, 0)) = d;
+}
+
+/* The expiry of a field of the owned hash was `old` and is `due` now. */
+static void note_due(struct keyref *ref, int64_t old, int64_t due)
+{
+    int64_t change = (due != ENTRY_NO_EXPIRY) - (old != ENTRY_NO_EXPIRY);
+    if (change != 0 || due != ENTRY_NO_EXPIRY)
+        keyref_note_timed(ref, change, due);
+}
+
+/* `due` counts in an ENTRY_TIMED_DICT only. */
+static bool set_in_dict(struct keyref *ref, struct slice field, struct slice value, int64_t due,
+                        bool only_new)
 {
     struct epoch *epoch = keyref_epoch(ref);
     uint64_t hash = hash_bytes(field.data, field.size);
     struct dict_place place;
-    bool found = dict_find(member_dict(ref->entry), hash, field, NULL, &place);
+    struct dict_item item = {.due = ENTRY_NO_EXPIRY};
+    bool found = dict_find(member_dict(ref->entry), hash, field, &item, &place);
     if (found && only_new)
         return false;
     struct entry *e = keyref_own(ref);
     struct dict *d = dict_of(e);
+    if (due == HASH_KEEP_DUE)
+        due = item.due;
     if (found)
-        dict_set_value(d, epoch, &place, value);
+        dict_set_value_due(d, epoch, &place, value, due);
     else
-        dict_add(d, epoch, hash, field, value);
+        dict_add_due(d, epoch, hash, field, value, due);
+    note_due(ref, item.due, due);
     if (!(e->flags & ENTRY_GROWN) &&
         (too_many(ref, d->count) || too_long(ref, field) || too_long(ref, value)))
         e->flags |= ENTRY_GROWN;
@@ -118,7 +158,7 @@ static void create(struct keyref *ref, struct slice field, struct slice value)
     if (!fits || size > ENTRY_EMBED_MAX) {
         struct entry *e = keyref_put(ref, ENTRY_NO_EXPIRY, ENTRY_HASH, ENTRY_DICT, 0);
         dict_init(dict_of(e), DICT_MAP);
-        set_in_dict(ref, field, value, false);
+        set_in_dict(ref, field, value, ENTRY_NO_EXPIRY, false);
         return;
     }
     char *lp = bytes_of(keyref_put(ref, ENTRY_NO_EXPIRY, ENTRY_HASH, ENTRY_LISTPACK, size));
@@ -153,14 +193,15 @@ static bool append_to_listpack(struct keyref *ref, struct slice field, struct sl
     return true;
 }
 
-static bool set_field(struct keyref *ref, struct slice field, struct slice value, bool only_new)
+static bool set_field(struct keyref *ref, struct slice field, struct slice value, int64_t due,
+                      bool only_new)
 {
     if (ref->entry == NULL) {
         create(ref, field, value);
         return true;
     }
-    if (entry_encoding(ref->entry) == ENTRY_DICT)
-        return set_in_dict(ref, field, value, only_new);
+    if (entry_has_dict(ref->entry))
+        return set_in_dict(ref, field, value, due, only_new);
 
     const char *lp = entry_value(ref->entry);
     uint32_t at = find_field(lp, field);
@@ -174,31 +215,60 @@ static bool set_field(struct keyref *ref, struct slice field, struct slice value
             return true;
     }
     convert(ref);
-    return set_in_dict(ref, field, value, only_new);
+    return set_in_dict(ref, field, value, due, only_new);
 }
 
 bool hash_set(struct keyref *ref, struct slice field, struct slice value)
 {
-    return set_field(ref, field, value, false);
+    return set_field(ref, field, value, ENTRY_NO_EXPIRY, false);
 }
 
 bool hash_set_new(struct keyref *ref, struct slice field, struct slice value)
 {
-    return set_field(ref, field, value, true);
+    return set_field(ref, field, value, ENTRY_NO_EXPIRY, true);
+}
+
+bool hash_set_timed(struct keyref *ref, struct slice field, struct slice value, int64_t due)
+{
+    bool expires = due != HASH_KEEP_DUE && due != ENTRY_NO_EXPIRY;
+    if (expires && ref->entry)
+        make_timed(ref);
+    bool is_new = set_field(ref, field, value, due, false);
+    if (expires && entry_timed(ref->entry) == 0)
+        hash_set_due(ref, field, due); /* it made the hash */
+    return is_new;
+}
+
+void hash_set_due(struct keyref *ref, struct slice field, int64_t due)
+{
+    if (due == ENTRY_NO_EXPIRY && entry_timed(ref->entry) == 0)
+        return;
+    make_timed(ref);
+    struct dict_place place;
+    struct dict_item item;
+    uint64_t hash = hash_bytes(field.data, field.size);
+    if (!dict_find(member_dict(ref->entry), hash, field, &item, &place) || item.due == due)
+        return;
+    dict_set_due(dict_of(keyref_own(ref)), keyref_epoch(ref), &place, due);
+    note_due(ref, item.due, due);
 }
 
 bool hash_delete(struct keyref *ref, struct slice field)
 {
     struct entry *e = ref->entry;
-    if (entry_encoding(e) == ENTRY_DICT) {
+    if (entry_has_dict(e)) {
         struct dict_place place;
+        struct dict_item item;
         uint64_t hash = hash_bytes(field.data, field.size);
-        if (!dict_find(member_dict(e), hash, field, NULL, &place))
+        if (!dict_find(member_dict(e), hash, field, &item, &place))
             return false;
-        if (member_count(e) == 1)
+        if (member_count(e) == 1) {
             keyref_delete(ref);
-        else
-            dict_remove(dict_of(keyref_own(ref)), keyref_epoch(ref), &place);
+            return true;
+        }
+        int64_t due = item.due;
+        dict_remove(dict_of(keyref_own(ref)), keyref_epoch(ref), &place);
+        note_due(ref, due, ENTRY_NO_EXPIRY);
         return true;
     }
     uint32_t at = find_field(entry_value(e), field);
@@ -220,12 +290,13 @@ enum hash_incr_result hash_incr(struct keyref *ref, struct slice field, int64_t 
     char buf[LISTPACK_NUMBER_SIZE];
     struct slice old;
     int64_t value = 0;
-    if (ref->entry && hash_get(ref->entry, field, &old, buf) && !number_parse_int64(old, &value))
+    if (ref->entry && hash_get(ref->entry, INT64_MIN, field, &old, buf) && !number_parse_int64(old, &value))
         return HASH_INCR_NOT_NUMBER;
     if (__builtin_add_overflow(value, delta, &value))
         return HASH_INCR_OVERFLOW;
     char digits[NUMBER_INT64_SIZE];
-    hash_set(ref, field, slice_of(digits, number_format_int64(digits, value)));
+    struct slice sum = slice_of(digits, number_format_int64(digits, value));
+    set_field(ref, field, sum, HASH_KEEP_DUE, false);
     *result = value;
     return HASH_INCR_OK;
 }
@@ -236,14 +307,14 @@ enum hash_incr_result hash_incr_float(struct keyref *ref, struct slice field, lo
     char old_buf[LISTPACK_NUMBER_SIZE];
     struct slice old;
     long double value = 0;
-    if (ref->entry && hash_get(ref->entry, field, &old, old_buf) &&
+    if (ref->entry && hash_get(ref->entry, INT64_MIN, field, &old, old_buf) &&
         !number_parse_long_double(old, &value))
         return HASH_INCR_NOT_NUMBER;
     value += delta;
     if (!isfinite(value))
         return HASH_INCR_OVERFLOW;
     *digits = slice_of(buf, number_format_long_double(buf, value));
-    hash_set(ref, field, *digits);
+    set_field(ref, field, *digits, HASH_KEEP_DUE, false);
     return HASH_INCR_OK;
 }
 

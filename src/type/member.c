@@ -20,6 +20,7 @@ uint64_t member_count(const struct entry *e)
 {
     switch (entry_encoding(e)) {
     case ENTRY_DICT:
+    case ENTRY_TIMED_DICT:
         return member_dict(e)->count;
     case ENTRY_INTSET:
         return intset_count(entry_value(e));
@@ -30,13 +31,33 @@ uint64_t member_count(const struct entry *e)
     }
 }
 
+uint64_t member_count_live(const struct entry *e, int64_t now_ms)
+{
+    if (!member_hides(e, now_ms))
+        return member_count(e);
+    uint64_t count = 0;
+    struct member_iter it;
+    struct dict_item item;
+    member_iter_init_live(&it, e, now_ms);
+    while (member_iter_next(&it, &item))
+        count++;
+    return count;
+}
+
 /* ---- iteration ---- */
+
+void member_iter_init_live(struct member_iter *it, const struct entry *e, int64_t now_ms)
+{
+    member_iter_init(it, e);
+    it->hidden = now_ms;
+}
 
 void member_iter_init(struct member_iter *it, const struct entry *e)
 {
+    it->hidden = INT64_MIN;
     it->has_values = has_values(e);
     it->is_intset = entry_encoding(e) == ENTRY_INTSET;
-    if (entry_encoding(e) == ENTRY_DICT) {
+    if (entry_has_dict(e)) {
         it->small = NULL;
         dict_iter_init(&it->dict, member_dict(e));
         return;
@@ -53,6 +74,7 @@ static uint32_t listpack_item(const char *lp, uint32_t at, bool with_value, stru
 {
     item->key = listpack_get_slice(lp, at, key_buf);
     item->value = slice_of(value_buf, 0);
+    item->due = ENTRY_NO_EXPIRY;
     at = listpack_next(lp, at);
     if (with_value) {
         item->value = listpack_get_slice(lp, at, value_buf);
@@ -66,12 +88,18 @@ static void intset_item(const char *is, uint32_t index, struct dict_item *item,
 {
     item->key = slice_of(buf, number_format_int64(buf, intset_get(is, index)));
     item->value = slice_of(buf, 0);
+    item->due = ENTRY_NO_EXPIRY;
 }
 
 bool member_iter_next(struct member_iter *it, struct dict_item *item)
 {
-    if (it->small == NULL)
-        return dict_iter_next(&it->dict, item);
+    if (it->small == NULL) {
+        while (dict_iter_next(&it->dict, item)) {
+            if (item->due >= it->hidden)
+                return true;
+        }
+        return false;
+    }
     if (it->is_intset) {
         if (it->at == intset_count(it->small))
             return false;
@@ -109,12 +137,37 @@ static uint64_t next_random(void *ctx)
     return keyspace_random(ctx);
 }
 
-void member_random(const struct entry *e, struct keyspace *ks, struct dict_item *item,
+/* So often a hash with hidden fields is drawn from before it is walked: as many as half of them may
+ * be hidden then, and hardly any draw ends in a walk. */
+#define LIVE_DRAWS 16
+
+static bool random_live(const struct entry *e, struct keyspace *ks, struct dict_item *item)
+{
+    for (int i = 0; i < LIVE_DRAWS; i++) {
+        dict_random(member_dict(e), next_random, ks, item);
+        if (item->due >= ks->now_ms)
+            return true;
+    }
+    uint64_t live = member_count_live(e, ks->now_ms);
+    if (live == 0)
+        return false;
+    uint64_t index = keyspace_random_below(ks, live);
+    struct member_iter it;
+    member_iter_init_live(&it, e, ks->now_ms);
+    for (uint64_t i = 0; i <= index; i++)
+        member_iter_next(&it, item);
+    return true;
+}
+
+bool member_random(const struct entry *e, struct keyspace *ks, struct dict_item *item,
                    struct member_buf *buf)
 {
     const char *small = entry_value(e);
+    if (member_hides(e, ks->now_ms))
+        return random_live(e, ks, item);
     switch (entry_encoding(e)) {
-    case ENTRY_DICT: {
+    case ENTRY_DICT:
+    case ENTRY_TIMED_DICT: {
         bool found = dict_random(member_dict(e), next_random, ks, item);
         assert(found);
         (void)found;
@@ -132,6 +185,7 @@ void member_random(const struct entry *e, struct keyspace *ks, struct dict_item 
         break;
     }
     }
+    return true;
 }
 
 void member_random_repeated(const struct entry *e, struct keyspace *ks, uint64_t count,
@@ -210,7 +264,7 @@ static void sample_by_pass(const struct entry *e, struct keyspace *ks, uint64_t 
 {
     struct member_iter it;
     struct dict_item item;
-    member_iter_init(&it, e);
+    member_iter_init_live(&it, e, ks->now_ms);
     while (count > 0 && member_iter_next(&it, &item)) {
         if (shown && shown_has(shown, item.key.data))
             continue;
@@ -228,7 +282,7 @@ static void sample_by_pass(const struct entry *e, struct keyspace *ks, uint64_t 
 void member_random_distinct(const struct entry *e, struct keyspace *ks, uint64_t count,
                             member_visit_fn *fn, void *ctx)
 {
-    uint64_t all = member_count(e);
+    uint64_t all = member_count_live(e, ks->now_ms);
     if (count > all)
         count = all;
     if (count == 0)
@@ -240,7 +294,7 @@ void member_random_distinct(const struct entry *e, struct keyspace *ks, uint64_t
         fn(ctx, &item);
         return;
     }
-    if (entry_encoding(e) != ENTRY_DICT || count > all / DRAW_SHARE) {
+    if (!entry_has_dict(e) || count > all / DRAW_SHARE || member_hides(e, ks->now_ms)) {
         sample_by_pass(e, ks, count, all, NULL, fn, ctx);
         return;
     }

@@ -6,6 +6,7 @@
  *     ENTRY_LISTPACK   member, member, ...  or  field, value, field, value, ...
  *     ENTRY_INTSET     sets of integers
  *     ENTRY_DICT       more than what fits in ENTRY_EMBED_MAX bytes, or beyond Redis's thresholds
+ *     ENTRY_TIMED_DICT a hash of which a field has had an expiry, however small: type/hash.h
  *
  * Everything here takes a const entry and writes nothing, so it may be used by any thread on the
  * entries of a snapshot, and it shows a hash or set in the same way whatever its encoding is: for
@@ -29,8 +30,18 @@ static inline const struct dict *member_dict(const struct entry *e)
 
 uint64_t member_count(const struct entry *e);
 
+/* Fields of a hash that are past their expiry and have not been removed yet: what takes a time hides
+ * those that were due before it. INT64_MIN hides nothing. */
+static inline bool member_hides(const struct entry *e, int64_t now_ms)
+{
+    return __builtin_expect(entry_fields_due(e) < now_ms, 0);
+}
+/* Those that are not hidden. Walks the hash when some may be. */
+uint64_t member_count_live(const struct entry *e, int64_t now_ms);
+
 /* Iteration over all members. The value must not change meanwhile. */
 struct member_iter {
+    int64_t hidden; /* those due before this are passed over */
     const char *small; /* the listpack or intset; NULL for a dict */
     bool is_intset, has_values;
     uint32_t at; /* offset in the listpack, index in the intset */
@@ -38,6 +49,7 @@ struct member_iter {
     char key_buf[LISTPACK_NUMBER_SIZE], value_buf[LISTPACK_NUMBER_SIZE];
 };
 void member_iter_init(struct member_iter *it, const struct entry *e);
+void member_iter_init_live(struct member_iter *it, const struct entry *e, int64_t now_ms);
 /* The next member: the slices are valid until the next call. False behind the last. */
 bool member_iter_next(struct member_iter *it, struct dict_item *item);
 
@@ -55,10 +67,10 @@ struct member_buf {
     char key[LISTPACK_NUMBER_SIZE], value[LISTPACK_NUMBER_SIZE];
 };
 
-/* A random member (there is always one). */
-void member_random(const struct entry *e, struct keyspace *ks, struct dict_item *item,
+/* A random member; false when all are hidden, at ks->now_ms as in the following. */
+bool member_random(const struct entry *e, struct keyspace *ks, struct dict_item *item,
                    struct member_buf *buf);
-/* `count` random members, each drawn anew: may show some more than once. */
+/* `count` random members, each drawn anew: may show some more than once. There must be one. */
 void member_random_repeated(const struct entry *e, struct keyspace *ks, uint64_t count,
                             member_visit_fn *fn, void *ctx);
 /* `count` different random members, or all when there are no more. Takes time and memory in
@@ -70,7 +82,7 @@ void member_random_distinct(const struct entry *e, struct keyspace *ks, uint64_t
  * when it has none, or is of another type. For dict_prefetch of a batch of commands. */
 static inline const struct dict *member_index(const struct entry *e)
 {
-    if (entry_encoding(e) == ENTRY_DICT)
+    if (entry_has_dict(e))
         return (const struct dict *)entry_value(e);
     if (entry_encoding(e) == ENTRY_ZTREE)
         return &((const struct zset_root *)entry_value(e))->index;

@@ -12,10 +12,6 @@
 #include "os/file.h"
 #include "os/thread.h"
 
-/* All types can be expressed in it. */
-#define DELTA_VERSION \
-    (RDB_VERSION_DEFAULT > RDB_VERSION_NEEDED_MOST ? RDB_VERSION_DEFAULT : RDB_VERSION_NEEDED_MOST)
-
 /* NOTE makes the manifest say that there is a new full snapshot. As long as there are no deltas there
  * is no manifest: who only ever takes full snapshots does not meet it. */
 enum job_kind { JOB_NOTE, JOB_DELTA, JOB_VERIFY };
@@ -340,7 +336,7 @@ bool chain_keeper_begin(struct chain_keeper *k, const struct save_options *wante
         return error_set(err, ERROR_INVALID, "the name of the RDB file is too long for a chain");
     }
     /* Nobody else reads it: whatever the RDB file is to be, a delta takes all that there is. */
-    options.version = DELTA_VERSION;
+    options.version = 0; /* whatever the data need: a delta is read by nobody else */
     options.checksum = true;
     options.since = k->ks->marks[k->tip_mark].since;
     j->dirty = k->ks->dirty;

@@ -10,6 +10,8 @@
 
 void rdb_dump(struct rdb_writer *w, const struct entry *e)
 {
+    if (w->version < RDB_VERSION_TIMED && entry_timed(e) > 0)
+        w->version = RDB_VERSION_TIMED;
     rdb_write_u8(w, rdb_type_of(e, w->version));
     rdb_save_value(w, e);
     rdb_write_u8(w, (uint8_t)(w->version & 0xff));

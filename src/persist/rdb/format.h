@@ -6,9 +6,10 @@
  *     records: opcode or (expiry, idle, frequency)* type key value
  *     EOF (255) and, from version 5 on, the CRC64 of all bytes before it, or 0 for "not summed"
  *
- * Read: versions 1 to 12, all encodings of the six types. A file with modules' data or fields that
- * expire is refused with the offset, as leaving them out would lose data.
- * Written: version 10 (Redis 7.0) by default.
+ * Read: versions 1 to 12, all encodings of the six types. A file with modules' data is refused with
+ * the offset, as leaving them out would lose data.
+ * Written: version 10 (Redis 7.0) by default, or 12 (Redis 7.4) where there are hashes whose fields
+ * expire, which no earlier version has.
  */
 #ifndef HF_PERSIST_RDB_FORMAT_H
 #define HF_PERSIST_RDB_FORMAT_H
@@ -92,9 +93,13 @@ void rdb_drop_entry(struct rdb_loader *l, struct entry *e);
  * does not write are built with l, and dropped. */
 bool rdb_check_value(struct rdb_reader *r, uint8_t type, struct rdb_loader *l);
 
-/* The lowest version that can express the entry; no entry needs more than RDB_VERSION_NEEDED_MOST. */
+/* The lowest version that can express the entry; none needs more than RDB_VERSION_NEEDED_MOST but a
+ * hash whose fields expire, which needs RDB_VERSION_TIMED. */
 #define RDB_VERSION_NEEDED_MOST 9
+#define RDB_VERSION_TIMED 12
 int rdb_version_needed(const struct entry *e);
+/* What is written where no version was chosen. */
+int rdb_version_for(const struct snapshot *s);
 
 /* The type code that an entry is written as, and its value. Reads only: any thread, frozen entries. */
 uint8_t rdb_type_of(const struct entry *e, int version);

@@ -219,8 +219,9 @@ static bool skip_string(struct rdb_reader *r)
 
 /* What one element of a plain collection is made of. */
 struct shape {
+    bool time;    /* 8 bytes in front */
     bool counted; /* a count, and so many elements; else one string */
-    bool container; /* a length before the string */
+    bool container; /* a length before the first string */
     int strings;
     int doubles; /* of 8 bytes */
     bool text_double;
@@ -243,6 +244,10 @@ static const struct shape shapes[] = {
     [RDB_ZSET_LISTPACK] = {.strings = 1},
     [RDB_LIST_QUICKLIST_2] = {.counted = true, .container = true, .strings = 1},
     [RDB_SET_LISTPACK] = {.strings = 1},
+    [RDB_HASH_METADATA_PRE_GA] = {.counted = true, .container = true, .strings = 2},
+    [RDB_HASH_LISTPACK_EX_PRE_GA] = {.strings = 1},
+    [RDB_HASH_METADATA] = {.time = true, .counted = true, .container = true, .strings = 2},
+    [RDB_HASH_LISTPACK_EX] = {.time = true, .strings = 1},
 };
 
 static bool skip_element(struct rdb_reader *r, const struct shape *shape)
@@ -327,7 +332,9 @@ bool rdb_skip_value(struct rdb_reader *r, uint8_t type)
     if (type >= sizeof(shapes) / sizeof(shapes[0]) || shapes[type].strings == 0)
         return rdb_fail(r, ERROR_UNSUPPORTED, "a value of type code %d is not supported", type);
     const struct shape *shape = &shapes[type];
-    uint64_t count = 1;
+    uint64_t count = 1, time;
+    if (shape->time && !rdb_read_le64(r, &time))
+        return false;
     if (shape->counted && !rdb_read_count(r, 1, &count))
         return false;
     for (uint64_t i = 0; i < count; i++) {
@@ -360,6 +367,10 @@ enum entry_type rdb_entry_type(uint8_t type)
     case RDB_HASH_ZIPMAP:
     case RDB_HASH_ZIPLIST:
     case RDB_HASH_LISTPACK:
+    case RDB_HASH_METADATA_PRE_GA:
+    case RDB_HASH_LISTPACK_EX_PRE_GA:
+    case RDB_HASH_METADATA:
+    case RDB_HASH_LISTPACK_EX:
         return ENTRY_HASH;
     case RDB_STREAM_LISTPACKS:
     case RDB_STREAM_LISTPACKS_2:

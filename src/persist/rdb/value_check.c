@@ -102,6 +102,21 @@ static bool check_scores(struct rdb_reader *r, bool (*read_score)(struct rdb_rea
     return true;
 }
 
+static bool check_timed_hash(struct rdb_reader *r)
+{
+    uint64_t first, count, after;
+    bool special;
+    if (!rdb_read_le64(r, &first) || !rdb_read_count(r, 3, &count))
+        return false;
+    for (uint64_t i = 0; i < count; i++) {
+        if (!rdb_read_length(r, &after, &special) || !check_string(r) || !check_string(r))
+            return false;
+        if (special || (after != 0 && (first > INT64_MAX || after - 1 >= INT64_MAX - first)))
+            return rdb_fail(r, ERROR_CORRUPT, "a field of a hash expires at an impossible time");
+    }
+    return true;
+}
+
 /* What a listpack must hold: elements by ones or pairs, the second of each a score. */
 struct packed_check {
     uint64_t count;
@@ -163,6 +178,8 @@ bool rdb_check_value(struct rdb_reader *r, uint8_t type, struct rdb_loader *l)
         return check_strings(r, 1);
     case RDB_HASH:
         return check_strings(r, 2);
+    case RDB_HASH_METADATA:
+        return check_timed_hash(r);
     case RDB_ZSET:
         return check_scores(r, rdb_read_text_double);
     case RDB_ZSET_2:

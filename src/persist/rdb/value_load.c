@@ -77,6 +77,7 @@ void rdb_drop_entry(struct rdb_loader *l, struct entry *e)
         rope_clear(value, l->epoch);
         break;
     case ENTRY_DICT:
+    case ENTRY_TIMED_DICT:
         dict_clear(value, l->epoch);
         break;
     case ENTRY_BTREE:
@@ -501,6 +502,98 @@ static bool load_hash_listpack(struct rdb_loader *l, struct entry **e)
     return finish_aside(l, true, e);
 }
 
+/* Fields that expire: as value_save.c writes them, and before Redis 7.4 was released with each time as
+ * it is. */
+static bool read_field_due(struct rdb_loader *l, bool relative, uint64_t first, int64_t *due)
+{
+    uint64_t v;
+    bool special;
+    *due = ENTRY_NO_EXPIRY;
+    if (!rdb_read_length(l->r, &v, &special))
+        return false;
+    if (special)
+        return damaged(l, "a field of a hash expires at an impossible time");
+    if (v == 0)
+        return true;
+    /* A relative time is one more than how long after the first it is. */
+    if (relative && __builtin_add_overflow(v - 1, first, &v))
+        v = INT64_MAX;
+    if (v >= INT64_MAX)
+        return damaged(l, "a field of a hash expires at an impossible time");
+    *due = (int64_t)v;
+    return true;
+}
+
+static bool load_timed_hash(struct rdb_loader *l, struct entry **e, bool relative)
+{
+    uint64_t count, first = 0;
+    struct rdb_string s;
+    begin_aside(l);
+    if (relative && !rdb_read_le64(l->r, &first))
+        return false;
+    bool ok = rdb_read_count(l->r, 3, &count);
+    if (ok)
+        hash_begin(&l->ref, count);
+    for (uint64_t i = 0; ok && i < count; i++) {
+        int64_t due;
+        ok = read_field_due(l, relative, first, &due) && rdb_read_string(l->r, &s);
+        if (!ok)
+            break;
+        keep_first(l, s.bytes);
+        ok = rdb_read_string(l->r, &s) && add_to_hash(l, s.bytes);
+        if (ok && due != ENTRY_NO_EXPIRY)
+            hash_set_due(&l->ref, slice_of(l->first, l->first_size), due);
+    }
+    return finish_aside(l, ok, e);
+}
+
+static bool load_hash_metadata(struct rdb_loader *l, struct entry **e)
+{
+    return load_timed_hash(l, e, true);
+}
+
+static bool load_hash_metadata_pre_ga(struct rdb_loader *l, struct entry **e)
+{
+    return load_timed_hash(l, e, false);
+}
+
+/* A listpack of field, value and time (0: none) for each. */
+static bool load_hash_listpack_ex(struct rdb_loader *l, struct entry **e)
+{
+    struct rdb_string s;
+    begin_aside(l);
+    if (!rdb_read_string(l->r, &s))
+        return false;
+    const char *lp = s.bytes.data;
+    if (!listpack_check(lp, s.bytes.size) || listpack_count(lp) % 3 != 0)
+        return damaged(l, "a hash's listpack is damaged");
+    bool ok = true;
+    for (uint32_t at = listpack_first(lp); at && ok;) {
+        char field_buf[LISTPACK_NUMBER_SIZE], value_buf[LISTPACK_NUMBER_SIZE],
+            due_buf[LISTPACK_NUMBER_SIZE];
+        struct slice field = listpack_get_slice(lp, at, field_buf);
+        at = listpack_next(lp, at);
+        struct slice value = listpack_get_slice(lp, at, value_buf);
+        at = listpack_next(lp, at);
+        int64_t due;
+        if (!number_parse_int64(listpack_get_slice(lp, at, due_buf), &due) || due < 0 ||
+            due == INT64_MAX)
+            ok = damaged(l, "a field of a hash expires at an impossible time");
+        else if (!hash_set_new(&l->ref, field, value))
+            ok = damaged(l, "a hash has a field twice");
+        else if (due != 0)
+            hash_set_due(&l->ref, field, due);
+        at = listpack_next(lp, at);
+    }
+    return finish_aside(l, ok, e);
+}
+
+static bool load_hash_listpack_timed(struct rdb_loader *l, struct entry **e)
+{
+    uint64_t first; /* which the times say, too */
+    return rdb_read_le64(l->r, &first) && load_hash_listpack_ex(l, e);
+}
+
 /* Streams --------------------------------------------------------------------------------------- */
 
 static bool load_stream(struct rdb_loader *l, uint8_t type, struct entry **e)
@@ -546,6 +639,10 @@ static load_fn *const loaders[] = {
     [RDB_ZSET_LISTPACK] = load_zset_listpack,
     [RDB_LIST_QUICKLIST_2] = load_quicklist_2,
     [RDB_SET_LISTPACK] = load_set_listpack,
+    [RDB_HASH_METADATA_PRE_GA] = load_hash_metadata_pre_ga,
+    [RDB_HASH_LISTPACK_EX_PRE_GA] = load_hash_listpack_ex,
+    [RDB_HASH_METADATA] = load_hash_metadata,
+    [RDB_HASH_LISTPACK_EX] = load_hash_listpack_timed,
     [RDB_STREAM_LISTPACKS] = load_stream_1,
     [RDB_STREAM_LISTPACKS_2] = load_stream_2,
     [RDB_STREAM_LISTPACKS_3] = load_stream_3,
@@ -558,11 +655,6 @@ static const char *unsupported(uint8_t type)
     case RDB_MODULE:
     case RDB_MODULE_2:
         return "a module's value";
-    case RDB_HASH_METADATA_PRE_GA:
-    case RDB_HASH_LISTPACK_EX_PRE_GA:
-    case RDB_HASH_METADATA:
-    case RDB_HASH_LISTPACK_EX:
-        return "a hash whose fields expire";
     default:
         return NULL;
     }

@@ -17,8 +17,19 @@
 enum { NODE_PLAIN = 1, NODE_PACKED = 2 };
 #define NODE_SIZE 8192
 
+int rdb_version_for(const struct snapshot *s)
+{
+    for (int i = 0; i < s->db_count; i++) {
+        if (s->dbs[i].timed > 0)
+            return RDB_VERSION_TIMED;
+    }
+    return RDB_VERSION_DEFAULT;
+}
+
 int rdb_version_needed(const struct entry *e)
 {
+    if (entry_timed(e) > 0)
+        return RDB_VERSION_TIMED;
     /* Lengths of more than 32 bits came with version 8. */
     uint64_t length = 0;
     switch (entry_type(e)) {
@@ -59,6 +70,8 @@ uint8_t rdb_type_of(const struct entry *e, int version)
     case ENTRY_ZSET:
         return listpack ? RDB_ZSET_LISTPACK : version >= 8 ? RDB_ZSET_2 : RDB_ZSET;
     case ENTRY_HASH:
+        if (entry_timed(e) > 0)
+            return RDB_HASH_METADATA;
         return listpack ? RDB_HASH_LISTPACK : RDB_HASH;
     case ENTRY_STREAM:
         return version >= 11   ? RDB_STREAM_LISTPACKS_3
@@ -185,6 +198,26 @@ static void save_members(struct rdb_writer *w, const struct entry *e, bool with_
     }
 }
 
+/* When the first field expires; of each field one more than how long after that, or 0; field; value. */
+static void save_timed_hash(struct rdb_writer *w, const struct entry *e)
+{
+    struct member_iter it;
+    struct dict_item item;
+    int64_t first = ENTRY_NO_EXPIRY;
+    member_iter_init(&it, e);
+    while (member_iter_next(&it, &item))
+        first = item.due < first ? item.due : first;
+    rdb_write_le64(w, (uint64_t)first);
+    rdb_write_length(w, member_count(e));
+    member_iter_init(&it, e);
+    while (member_iter_next(&it, &item)) {
+        bool expires = item.due != ENTRY_NO_EXPIRY;
+        rdb_write_length(w, expires ? (uint64_t)(item.due - first) + 1 : 0);
+        rdb_write_string(w, item.key);
+        rdb_write_string(w, item.value);
+    }
+}
+
 static void save_zset(struct rdb_writer *w, const struct entry *e)
 {
     uint64_t count = zset_count(e);
@@ -220,6 +253,9 @@ void rdb_save_value(struct rdb_writer *w, const struct entry *e)
         break;
     case RDB_HASH:
         save_members(w, e, true);
+        break;
+    case RDB_HASH_METADATA:
+        save_timed_hash(w, e);
         break;
     case RDB_ZSET:
     case RDB_ZSET_2:

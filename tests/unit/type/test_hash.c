@@ -103,9 +103,9 @@ static void check_field(const struct entry *e, const struct model *m, int id)
 {
     char buf[LISTPACK_NUMBER_SIZE], expected[VALUE_BUF];
     struct slice value;
-    bool found = e && hash_get(e, universe[id], &value, buf);
+    bool found = e && hash_get(e, INT64_MIN, universe[id], &value, buf);
     assert_int_equal(found, m->has[id]);
-    assert_int_equal(e && hash_has(e, universe[id]), m->has[id]);
+    assert_int_equal(e && hash_has(e, INT64_MIN, universe[id]), m->has[id]);
     if (found)
         assert_true(slice_equal(value, value_of_id(m->value[id], expected)));
 }
@@ -270,7 +270,7 @@ static void assert_field(struct keyref *ref, const char *field, const char *valu
 {
     char buf[LISTPACK_NUMBER_SIZE];
     struct slice s;
-    assert_true(hash_get(ref->entry, slice_cstr(field), &s, buf));
+    assert_true(hash_get(ref->entry, INT64_MIN, slice_cstr(field), &s, buf));
     assert_true(slice_equal(s, slice_cstr(value)));
 }
 
