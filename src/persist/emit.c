@@ -129,6 +129,26 @@ static void emit_members(struct emitter *m, const struct entry *e, struct slice 
     end_items(m, name, key);
 }
 
+/* When its fields expire. */
+static void emit_field_dues(struct emitter *m, const struct entry *e, struct slice key)
+{
+    struct member_iter it;
+    struct dict_item item;
+    if (entry_timed(e) == 0)
+        return;
+    member_iter_init(&it, e);
+    while (member_iter_next(&it, &item)) {
+        if (item.due == ENTRY_NO_EXPIRY)
+            continue;
+        begin_command(m, "HPEXPIREAT", key, 4);
+        put_number(m, item.due);
+        put_arg(m, SLICE("FIELDS"));
+        put_number(m, 1);
+        put_arg(m, item.key);
+        end_command(m);
+    }
+}
+
 static void emit_zset(struct emitter *m, const struct entry *e, struct slice key)
 {
     struct zset_iter it;
@@ -365,6 +385,7 @@ void emit_entry(struct emitter *m, const struct entry *e)
         break;
     case ENTRY_HASH:
         emit_members(m, e, key, true);
+        emit_field_dues(m, e, key);
         break;
     case ENTRY_STREAM:
         if (has_pending_gone(entry_value(e))) {

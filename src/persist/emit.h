@@ -6,6 +6,7 @@
  *
  *     string  SET                      list  RPUSH             hash  HSET
  *     set     SADD                     zset  ZADD              expiry  PEXPIREAT
+ *     HPEXPIREAT for each field of a hash that expires
  *     stream  XADD for each entry, XSETID; for each group XGROUP CREATE, XGROUP CREATECONSUMER and an
  *             XCLAIM for each entry that is pending. Entries that are pending and have been deleted
  *             cannot be made so: such a stream is one RESTORE.
