@@ -213,7 +213,10 @@ static inline void prefetch_buckets(struct batch *b, struct item *item)
         struct slice key = item->argv[i];
         uint64_t hash = key_hash(key);
         b->keys[b->key_count + count++] = (struct call_key){key.data, hash};
-        table_prefetch_bucket(table, hash);
+        if (command->flags & COMMAND_WRITE)
+            table_prefetch_for_change(table, hash);
+        else
+            table_prefetch_bucket(table, hash);
     }
     item->key_count = (uint16_t)count;
     b->key_count += count;

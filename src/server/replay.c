@@ -114,7 +114,7 @@ static bool find_command(const struct log_batch *b, const struct log_command *c,
     return true;
 }
 
-static void prefetch_bucket(const struct replay *r, struct item *item)
+static void find_key(const struct replay *r, struct item *item)
 {
     int first = item->command->first_key;
     if (first <= 0 || first >= item->argc)
@@ -122,7 +122,24 @@ static void prefetch_bucket(const struct replay *r, struct item *item)
     struct slice key = item->argv[first];
     item->key = (struct call_key){key.data, key_hash(key)};
     item->has_key = true;
-    table_prefetch_bucket(&r->client.db->table, item->key.hash);
+    trie_prefetch(r->client.db->table.root, item->key.hash);
+}
+
+/* What looking the keys up will touch, each step for all of them before the next: so that the misses
+ * of the cache overlap. */
+static void prefetch(const struct table *table, const struct item items[], int n)
+{
+    for (int i = 0; i < n; i++) {
+        if (items[i].has_key)
+            table_prefetch_for_change(table, items[i].key.hash);
+    }
+    for (int i = 0; i < n; i++) {
+        const struct entry *e = NULL;
+        if (items[i].has_key)
+            e = table_prefetch_item(table, items[i].key.hash);
+        if (e != NULL)
+            __builtin_prefetch((const char *)e + 64);
+    }
 }
 
 static void execute_one(struct replay *r, const struct item *item)
@@ -176,7 +193,7 @@ static size_t prepare(struct replay *r, const struct log_batch *b, size_t at, si
         /* Whatever else somebody has put there: only what writes has an effect. */
         if (!(item->command->flags & COMMAND_WRITE))
             continue;
-        prefetch_bucket(r, item);
+        find_key(r, item);
         ++*n;
     }
     return i - at;
@@ -201,13 +218,7 @@ static bool execute(void *ctx, const struct log_batch *b, size_t count, struct e
         size_t done = prepare(r, b, at, count, items, &n, err);
         if (done == 0)
             return false;
-        for (int i = 0; i < n; i++) {
-            const struct entry *e = NULL;
-            if (items[i].has_key)
-                e = table_prefetch_item(&r->client.db->table, items[i].key.hash);
-            if (e != NULL)
-                __builtin_prefetch((const char *)e + 64);
-        }
+        prefetch(&r->client.db->table, items, n);
         for (int i = 0; i < n; i++)
             execute_one(r, &items[i]);
         outbuf_clear(r->client.reply.out);

@@ -167,6 +167,18 @@ static inline void table_prefetch_bucket(const struct table *t, uint64_t hash)
     __builtin_prefetch(&segment->buckets[table_home(table_q(hash, table_meta_level(meta)), meta)]);
 }
 
+/* The same for who is going to insert or change an item, which needs the segment's head, too. */
+static inline void table_prefetch_for_change(const struct table *t, uint64_t hash)
+{
+    trie_word word = trie_find(t->root, hash);
+    if (word == 0)
+        return;
+    uint32_t meta = trie_meta_of(word);
+    const struct table_segment *segment = (const struct table_segment *)trie_leaf_of(word);
+    __builtin_prefetch(&segment->buckets[table_home(table_q(hash, table_meta_level(meta)), meta)]);
+    __builtin_prefetch(segment);
+}
+
 typedef bool table_match_fn(const void *item, const char *key, size_t size);
 
 /* The one lookup. With match == NULL it gives the first item whose tag and slot agree. */

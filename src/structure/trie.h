@@ -91,6 +91,19 @@ static inline trie_word trie_find(trie_word root, uint64_t hash)
     return root;
 }
 
+/* Ask for what trie_find will read below the root page, where that is a page, too. */
+static inline void trie_prefetch(trie_word root, uint64_t hash)
+{
+    if (!TRIE_IS_PAGE(root))
+        return;
+    const struct trie_page *page = trie_page_of(root);
+    trie_word below = page->slots[trie_page_index(page, hash)];
+    if (!TRIE_IS_PAGE(below))
+        return;
+    page = trie_page_of(below);
+    __builtin_prefetch(&page->slots[trie_page_index(page, hash)]);
+}
+
 /* The way from the root to a leaf, all pages on it owned: valid until the trie is next changed by
  * other means than this path. */
 struct trie_path {
