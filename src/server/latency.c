@@ -12,6 +12,7 @@
 #include "command/table.h"
 #include "handlers.h"
 #include "server/config.h"
+#include "server/durability.h"
 #include "server/slowlog.h"
 
 #define SAMPLES 160
@@ -225,16 +226,15 @@ void cmd_latency_doctor(struct call *c)
     text_free(&out);
 }
 
-/* One command's histogram: how many calls took at most 1, 2, 4, ... microseconds, from the first
- * bound that holds some to the one that holds all. */
-static void reply_histogram(struct call *c, const struct command *command)
+/* One histogram: how many calls took at most 1, 2, 4, ... microseconds, from the first bound that
+ * holds some to the one that holds all. Of commands it is in cycles, of the log in microseconds. */
+static void reply_histogram(struct call *c, const char *name, uint64_t calls,
+                            const struct histogram *h, bool in_cycles)
 {
-    const struct command_stats *stats = &c->server->stats.commands[command->id];
-    const struct histogram *h = stats->latency;
-    reply_bulk_cstr(c->reply, command->full_name);
+    reply_bulk_cstr(c->reply, name);
     reply_map(c->reply, 2);
     reply_bulk_cstr(c->reply, "calls");
-    reply_int(c->reply, (int64_t)stats->calls);
+    reply_int(c->reply, (int64_t)calls);
     reply_bulk_cstr(c->reply, "histogram_usec");
     struct reply_mark mark = reply_deferred_begin(c->reply);
     uint64_t below = 0, bound = 1;
@@ -242,7 +242,9 @@ static void reply_histogram(struct call *c, const struct command *command)
     for (unsigned i = 0; i < HISTOGRAM_BUCKETS && below < h->total; i++) {
         if (h->counts[i] == 0)
             continue;
-        uint64_t us = server_cycles_us(c->server, histogram_bucket_max(i));
+        uint64_t us = histogram_bucket_max(i);
+        if (in_cycles)
+            us = server_cycles_us(c->server, us);
         if (us > bound && below != 0) {
             reply_int(c->reply, (int64_t)bound);
             reply_int(c->reply, (int64_t)below);
@@ -265,11 +267,35 @@ static size_t histograms_of(struct call *c, const struct command *command)
     size_t count = 0;
     const struct command_stats *stats = &c->server->stats.commands[command->id];
     if (stats->calls > 0 && stats->latency != NULL) {
-        reply_histogram(c, command);
+        reply_histogram(c, command->full_name, stats->calls, stats->latency, true);
         count++;
     }
     for (int i = 0; i < command->subcommand_count; i++)
         count += histograms_of(c, &command->subcommands[i]);
+    return count;
+}
+
+/* What the log's thread does, under names that no command has: all of it, or the one of this name. */
+static size_t histograms_of_log(struct call *c, const struct slice *name)
+{
+    const struct durability *d = c->server->durability;
+    if (d == NULL || d->writer == NULL)
+        return 0;
+    size_t count = 0;
+    struct writer_stats *stats = mem_alloc(sizeof(*stats));
+    writer_get_stats(d->writer, stats);
+    const struct {
+        const char *name;
+        const struct histogram *h;
+    } rows[] = {
+        {"log|write", &stats->write}, {"log|sync", &stats->sync}, {"log|commit", &stats->commit}};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        if (rows[i].h->total == 0 || (name != NULL && !slice_is(*name, rows[i].name)))
+            continue;
+        reply_histogram(c, rows[i].name, rows[i].h->total, rows[i].h, false);
+        count++;
+    }
+    mem_free(stats);
     return count;
 }
 
@@ -279,7 +305,10 @@ void cmd_latency_histogram(struct call *c)
     size_t count = 0;
     for (int i = 0; c->argc == 2 && command_at(i) != NULL; i++)
         count += histograms_of(c, command_at(i));
+    if (c->argc == 2)
+        count += histograms_of_log(c, NULL);
     for (int i = 2; i < c->argc; i++) {
+        count += histograms_of_log(c, &c->argv[i]);
         const struct command *command = command_find(c->argv[i]);
         const char *bar = memchr(c->argv[i].data, '|', c->argv[i].size);
         if (command == NULL && bar != NULL) {

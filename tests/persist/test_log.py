@@ -472,3 +472,57 @@ def test_without_a_configuration_file(tmp_path):
     with Server(directory=tmp_path, options={"appendonly": None}, args=[str(tmp_path / "c.conf")]) as server:
         assert server.client().config_get("appendonly") == {"appendonly": "no"}
         assert server.client().dbsize() == 0
+
+
+# LATENCY HISTOGRAM has rows for the log's writes, syncs and commits, all or by name, as INFO has their percentiles.
+def test_latency_histogram(tmp_path):
+    with Server(options={"appendonly": "yes", "appendfsync": "always"}, directory=tmp_path) as server:
+        r = server.raw()
+        for i in range(20):
+            r("SET", "k", i)
+        rows = r("LATENCY", "HISTOGRAM")
+        rows = dict(zip(rows[::2], rows[1::2]))
+        assert {b"set", b"log|write", b"log|sync", b"log|commit"} <= set(rows)
+        assert rows[b"log|sync"][1] >= 20
+        for name in (b"log|write", b"log|sync", b"log|commit"):
+            one = r("LATENCY", "HISTOGRAM", name)
+            assert one[0] == name and len(one) == 2
+            _, calls, _, buckets = one[1]
+            assert buckets[1::2][-1] == calls > 0 and buckets[1::2] == sorted(buckets[1::2])
+        r("CONFIG", "SET", "appendonly", "no")
+        wait_for(lambda: info(r)["log_state"] == "off")
+        assert r("LATENCY", "HISTOGRAM", "log|sync") == []
+
+
+# More clients than a turn is split from, pipelined and in transactions, with `always`: each gets its replies, in order, and
+# what was acknowledged is there after a kill.
+def test_split_turns(tmp_path):
+    clients, rounds = 60, 30
+    server = Server(options={"appendonly": "yes", "appendfsync": "always"}, directory=tmp_path)
+    raws = [server.raw() for _ in range(clients)]
+    errors = []
+
+    def run(n):
+        try:
+            for i in range(rounds):
+                assert raws[n]("INCR", f"c{n}") == i + 1
+                raws[n]("MULTI")
+                raws[n]("RPUSH", f"l{n}", i)
+                raws[n]("INCR", "all")
+                assert raws[n]("EXEC")[0] == i + 1
+        except Exception as e:
+            errors.append(e)
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(clients)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    server.kill()
+    assert not errors
+    with Server(options={"appendonly": "yes", "appendfsync": "always"}, directory=tmp_path) as again:
+        r = again.raw()
+        assert r("GET", "all") == b"%d" % (clients * rounds)
+        for n in range(clients):
+            assert r("GET", f"c{n}") == b"%d" % rounds
+            assert r("LLEN", f"l{n}") == rounds

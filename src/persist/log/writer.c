@@ -14,7 +14,7 @@
 #define SYNC_AFTER_US 500000
 /* With EVERYSEC and NO a group is written so long after the one before, or at once when that is longer
  * ago: so long is what the end of the process may lose. */
-#define LINGER_US 1000
+#define LINGER_US 2000
 /* How often it is looked whether there is room again. */
 #define FULL_RETRY_US 100000
 /* What the executor says of its publishing: one mark a millisecond, or for so many bytes. */
