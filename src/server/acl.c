@@ -735,9 +735,9 @@ const char *acl_check_sort(const struct acl_user *u, const struct command *comma
     }
     for (int i = 2; i + 1 < argc; i++) {
         if (slice_is(argv[i], "by") && memchr(argv[i + 1].data, '*', argv[i + 1].size) != NULL)
-            return "ERR BY option of SORT denied due to insufficient ACL permissions";
+            return "ERR BY option of SORT denied due to insufficient ACL permissions.";
         if (slice_is(argv[i], "get") && !slice_equal(argv[i + 1], SLICE("#")))
-            return "ERR GET option of SORT denied due to insufficient ACL permissions";
+            return "ERR GET option of SORT denied due to insufficient ACL permissions.";
     }
     return NULL;
 }
