@@ -4,7 +4,8 @@
 
     ./dev bench                  everything (about fifteen minutes)
     ./dev bench pipelined        one part: pipelined, unpipelined, memory, snapshot, loading,
-                                 incremental, log, replay, growth, tls
+                                 incremental, log, replay, growth, tls, streams, scripts, pubsub,
+                                 cache
     ./dev bench --rounds 1       each measurement once (default 3; the median counts)
     ./dev bench --scale 0.1      a tenth of the keys and requests
 
@@ -23,6 +24,7 @@ import sys
 import tempfile
 
 import durability
+import features
 from measure import PROGRAMS, RESULTS, ROOT, Server, benchmark, fill_strings, report, report_bound, take_turns
 
 
@@ -144,7 +146,8 @@ def part_tls(args):
 PARTS = {"pipelined": part_pipelined, "unpipelined": part_unpipelined, "memory": part_memory,
          "snapshot": durability.part_snapshot, "loading": durability.part_loading,
          "incremental": durability.part_incremental, "log": durability.part_log, "replay": durability.part_replay,
-         "growth": part_growth, "tls": part_tls}
+         "growth": part_growth, "tls": part_tls, "streams": features.part_streams, "scripts": features.part_scripts,
+         "pubsub": features.part_pubsub, "cache": features.part_cache}
 
 
 def main():

@@ -120,9 +120,9 @@ def benchmark(server, requests, clients, pipeline, command, keys=None, size=64, 
 RESULTS = []
 
 
-def report(part, name, unit, redis, holdfast, goal, at_least=True):
+def report(part, name, unit, redis, holdfast, goal, at_least=True, more_is_better=False):
     """One line: both figures, the ratio (in our favour when goal is `at least`), and the goal."""
-    ratio = (redis / holdfast if at_least else holdfast / redis) if redis and holdfast else float("nan")
+    ratio = (redis / holdfast if at_least != more_is_better else holdfast / redis) if redis and holdfast else float("nan")
     reached = ratio >= goal if at_least else ratio <= goal
     sign = ">=" if at_least else "<="
     RESULTS.append({"part": part, "name": name, "unit": unit, "redis": redis, "holdfast": holdfast,
