@@ -7,7 +7,9 @@
 
 /* How many instructions run between two looks at the clock. */
 #define HOOK_INSTRUCTIONS 100000
-/* The collector does a step after each run, and a whole round after so many. */
+/* Lua's collector works as scripts allocate. After so many runs it does a step of so many KiB besides,
+ * for those that allocate little and leave much. */
+#define COLLECT_RUNS 50
 #define COLLECT_STEP 50
 /* From this size on growing a block may fail without ending the process. */
 #define LARGE_BLOCK (64 * 1024)
@@ -386,7 +388,8 @@ bool script_run(struct script_engine *e, const struct script_run *run, struct re
         text_free(&message);
     }
     end(e);
-    lua_gc(L, LUA_GCSTEP, COLLECT_STEP);
+    if (++e->runs % COLLECT_RUNS == 0)
+        lua_gc(L, LUA_GCSTEP, COLLECT_STEP);
     return ok;
 }
 

@@ -18,6 +18,7 @@ struct script_engine {
     enum script_kind kind;
     size_t memory, memory_limit;
     uint64_t random;    /* the state of math.random, 48 bits */
+    unsigned runs;      /* how many scripts have been run */
     int protocol;       /* redis.setresp */
     bool running;
     bool killed;        /* no pcall holds the error back any more */
