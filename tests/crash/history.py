@@ -368,6 +368,9 @@ class History:
     def see(self, what, value):
         self.seen[what] = max(self.seen[what], int(value))
 
+    def acked(self):
+        return sum(client.acked for client in self.clients)
+
     def check(self, data, durable=True):
         """Compare with what the server has. `durable`: what was acknowledged was promised. Returns how
         many operations were acknowledged, and those that are gone (none if durable)."""

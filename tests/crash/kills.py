@@ -49,9 +49,11 @@ class Disturbed:
         if now < self.next:
             return
         self.next = now + rng.choice([0.005, 0.02, 0.05])
+        acked = run.history.acked()
         fields = info(self.connection)
         if not self.waits_for_on and fields["log_state"] == "on":
             run.durable_lsn = max(run.durable_lsn, int(fields["log_durable_lsn"]))
+            run.at_risk = int(fields["log_at_risk_writes"]), acked
         if self.waits_for_on:
             if fields["log_state"] == "on":
                 run.history.promises(True)
@@ -91,6 +93,7 @@ class Run:
         self.history = History(seed, clients)
         self.socket_path = str(directory / "s")
         self.durable_lsn = 0
+        self.at_risk = None  # INFO's number of writes, and how many operations were acknowledged before
         self.killed = 0
         self.switched = False
         self.counts = collections.Counter()
@@ -127,6 +130,11 @@ class Run:
         if not self.switched:
             assert lsn >= self.durable_lsn, f"INFO had {self.durable_lsn} as durable, and there is {lsn}"
         acknowledged, lost = self.history.check(data, durable=self.policy == "always")
+        if not self.switched and self.policy != "always" and self.at_risk is not None:
+            writes, acked = self.at_risk
+            assert len(lost) <= writes + acknowledged - acked, \
+                f"{len(lost)} are gone; INFO had {writes} at risk, {acknowledged - acked} were acknowledged since"
+        self.at_risk = None
         self.counts["acknowledged"] += acknowledged
         # With `always` these are what was written while the log was being turned off and on.
         self.counts["not promised and gone, " + self.policy] += len(lost)

@@ -280,3 +280,25 @@ def test_disk_fails_in_the_middle(library, tmp_path):  # noqa: F811
         disk.server.kill()
         with Server(options=disk.options, directory=tmp_path) as again:
             assert again.raw()("DEBUG", "DIGEST") == digest
+
+
+def test_on_during_a_save(tmp_path):
+    """appendonly yes while a BGSAVE runs: both come to their ends, and after kill -9 all is there that was
+    written before, meanwhile and afterwards."""
+    options = {"appendonly": "no", "appendfsync": "always", "rdb-key-save-delay": 2000}
+    server = Server(options=options, directory=tmp_path)
+    raw = server.raw()
+    raw.pipeline([("SET", f"k{i}", i) for i in range(300)])
+    assert raw("BGSAVE") == "Background saving started"
+    assert raw("CONFIG", "SET", "appendonly", "yes") == "OK"
+    raw("SET", "meanwhile", 1)
+    wait_for(lambda: info(raw)["log_state"] != "off")
+    assert info(raw)["rdb_bgsave_in_progress"] == "1"
+    wait_for(lambda: info(raw)["log_state"] == "on")
+    raw("SET", "afterwards", 1)
+    wait_for(lambda: info(raw)["rdb_bgsave_in_progress"] == "0")
+    assert info(raw)["rdb_last_bgsave_status"] == "ok"
+    server.options["appendonly"] = "yes"
+    start_again(server)
+    assert server.raw()("DBSIZE") == 302
+    server.stop()

@@ -67,3 +67,33 @@ def test_begins_in_another_database(tmp_path, preamble):
         loads_the_same(tmp_path / "r", tmp_path / "2", digest)
         replica.check_log()
         x.close()
+
+
+# appendonly yes while a full resynchronisation is on its way: the log is of what came with it, and of what
+# follows.
+def test_on_during_a_resynchronisation(tmp_path):
+    with holdfast(**{"rdb-key-save-delay": "1000"}) as primary:
+        x = primary.raw()
+        x.pipeline([("SET", f"k{i}", i) for i in range(500)])
+        replica = Server("holdfast", {**QUICK, **LOG, "appendonly": "no", "replicaof": ["127.0.0.1", primary.port]},
+                         directory=tmp_path)
+        y = replica.raw()
+        wait_for(lambda: int(info(x).get("connected_slaves", 0)) > 0, "it is asked")
+        assert y("CONFIG", "SET", "appendonly", "yes") == "OK"
+        assert info(y)["master_link_status"] == "down"
+        x("SET", "later", 1)
+        wait_up(y)
+        assert_same(x, y)
+        wait_for(lambda: info(y, "persistence")["log_state"] == "on", "the log is on")
+        x("SET", "last", 1)
+        assert_same(x, y)
+        digest = x("DEBUG", "DIGEST")
+        y.close()
+        x.close()
+    replica.kill()
+    replica.options.update({"appendonly": "yes", "replicaof": None})
+    replica.start()
+    y = replica.raw()
+    assert y("DEBUG", "DIGEST") == digest and y("DBSIZE") == 502
+    y.close()
+    replica.stop()
