@@ -6,17 +6,20 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/io_uring.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
 
 enum space { SPACE_NONE, SPACE_RESERVED, SPACE_EXTENDED, SPACE_WRITTEN };
-enum sync { SYNC_FDATASYNC, SYNC_FSYNC, SYNC_O_DSYNC, SYNC_DIRECT };
+enum sync { SYNC_FDATASYNC, SYNC_FSYNC, SYNC_O_DSYNC, SYNC_DIRECT, SYNC_URING };
 
 static const struct way {
     const char *name;
@@ -27,12 +30,80 @@ static const struct way {
     {"append, fdatasync", SPACE_NONE, SYNC_FDATASYNC},
     {"append, O_DSYNC", SPACE_NONE, SYNC_O_DSYNC},
     {"fallocate KEEP_SIZE, fdatasync", SPACE_RESERVED, SYNC_FDATASYNC},
+    {"fallocate KEEP_SIZE, io_uring write + sync", SPACE_RESERVED, SYNC_URING},
     {"fallocate KEEP_SIZE, O_DSYNC", SPACE_RESERVED, SYNC_O_DSYNC},
     {"fallocate with size, fdatasync", SPACE_EXTENDED, SYNC_FDATASYNC},
     {"pre-written zeros, fdatasync", SPACE_WRITTEN, SYNC_FDATASYNC},
     {"pre-written zeros, O_DSYNC", SPACE_WRITTEN, SYNC_O_DSYNC},
     {"pre-written zeros, O_DSYNC O_DIRECT, 4 KiB", SPACE_WRITTEN, SYNC_DIRECT},
 };
+
+/* An io_uring of two entries, without a library: a write, and a sync that is linked to it. */
+struct ring {
+    int fd;
+    unsigned *sq_tail, *sq_array, sq_mask;
+    unsigned *cq_head, *cq_tail, cq_mask;
+    struct io_uring_sqe *sqes;
+    struct io_uring_cqe *cqes;
+};
+
+static void *ring_map(int fd, size_t size, off_t what)
+{
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, what);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+/* The mappings and the descriptor last as long as the process. */
+static bool ring_open(struct ring *r)
+{
+    struct io_uring_params p = {0};
+    r->fd = (int)syscall(SYS_io_uring_setup, 2, &p);
+    if (r->fd < 0)
+        return false;
+    char *sq = ring_map(r->fd, p.sq_off.array + p.sq_entries * sizeof(unsigned), IORING_OFF_SQ_RING);
+    char *cq = ring_map(r->fd, p.cq_off.cqes + p.cq_entries * sizeof(struct io_uring_cqe),
+                        IORING_OFF_CQ_RING);
+    r->sqes = ring_map(r->fd, p.sq_entries * sizeof(struct io_uring_sqe), IORING_OFF_SQES);
+    if (sq == NULL || cq == NULL || r->sqes == NULL)
+        return false;
+    r->sq_tail = (unsigned *)(void *)(sq + p.sq_off.tail);
+    r->sq_array = (unsigned *)(void *)(sq + p.sq_off.array);
+    r->sq_mask = *(unsigned *)(void *)(sq + p.sq_off.ring_mask);
+    r->cq_head = (unsigned *)(void *)(cq + p.cq_off.head);
+    r->cq_tail = (unsigned *)(void *)(cq + p.cq_off.tail);
+    r->cq_mask = *(unsigned *)(void *)(cq + p.cq_off.ring_mask);
+    r->cqes = (struct io_uring_cqe *)(void *)(cq + p.cq_off.cqes);
+    return true;
+}
+
+/* Both, and wait for both: one system call. */
+static bool ring_commit(struct ring *r, int fd, const void *data, size_t size, off_t at)
+{
+    unsigned tail = *r->sq_tail;
+    struct io_uring_sqe *write = &r->sqes[tail & r->sq_mask];
+    *write = (struct io_uring_sqe){.opcode = IORING_OP_WRITE,
+                                   .flags = IOSQE_IO_LINK,
+                                   .fd = fd,
+                                   .off = (uint64_t)at,
+                                   .addr = (uint64_t)(uintptr_t)data,
+                                   .len = (uint32_t)size};
+    r->sq_array[tail & r->sq_mask] = tail & r->sq_mask;
+    tail++;
+    r->sqes[tail & r->sq_mask] = (struct io_uring_sqe){
+        .opcode = IORING_OP_FSYNC, .fd = fd, .fsync_flags = IORING_FSYNC_DATASYNC};
+    r->sq_array[tail & r->sq_mask] = tail & r->sq_mask;
+    __atomic_store_n(r->sq_tail, tail + 1, __ATOMIC_RELEASE);
+    if (syscall(SYS_io_uring_enter, r->fd, 2, 2, IORING_ENTER_GETEVENTS, NULL, 0) != 2)
+        return false;
+    bool ok = true;
+    unsigned head = *r->cq_head, end = __atomic_load_n(r->cq_tail, __ATOMIC_ACQUIRE);
+    for (; head != end; head++) {
+        int result = r->cqes[head & r->cq_mask].res;
+        ok = ok && (result == (int)size || result == 0);
+    }
+    __atomic_store_n(r->cq_head, head, __ATOMIC_RELEASE);
+    return ok;
+}
 
 static int compare(const void *a, const void *b)
 {
@@ -82,6 +153,12 @@ static void measure(const struct way *way, const char *path, int commits, size_t
         if (fd < 0)
             fail(path);
     }
+    static struct ring ring;
+    if (way->sync == SYNC_URING && !ring_open(&ring)) {
+        printf("%-44s not possible here: %s\n", way->name, strerror(errno));
+        close(fd);
+        return;
+    }
     void *block = NULL;
     if (posix_memalign(&block, 4096, size) != 0)
         fail("memory");
@@ -89,7 +166,10 @@ static void measure(const struct way *way, const char *path, int commits, size_t
     int64_t *took = mem_alloc((size_t)commits * sizeof(*took)), sum = 0;
     for (int i = 0; i < commits; i++) {
         int64_t begin = clock_monotonic_ns();
-        if (pwrite(fd, block, size, (off_t)size * i) != (ssize_t)size)
+        if (way->sync == SYNC_URING && !ring_commit(&ring, fd, block, size, (off_t)size * i))
+            fail("io_uring");
+        if (way->sync != SYNC_URING &&
+            pwrite(fd, block, size, (off_t)size * i) != (ssize_t)size)
             fail("write");
         if ((way->sync == SYNC_FDATASYNC && fdatasync(fd) < 0) ||
             (way->sync == SYNC_FSYNC && fsync(fd) < 0))
