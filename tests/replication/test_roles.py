@@ -220,6 +220,106 @@ def test_nonsense_of_a_primary(nonsense):
     liar.listener.close()
 
 
+def command(*words):
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words)
+
+
+STREAM_NONSENSE = [
+    b"*1\r\n$9999999999999\r\n", b"*3000000000\r\n", b"*-7\r\n$x\r\n", b"y" * 200000, b"*1\r\n+PING\r\n",
+    command(b"SHUTDOWN", b"NOSAVE"), command(b"SET", b"only one"), b"\xff" * 5000 + b"\r\n"]
+
+
+class Stream(Liar):
+    """A primary whose data is good; each time that the stream is asked for it says the next of what it has."""
+
+    def __init__(self, data, pieces):
+        self.data, self.pieces = data, list(pieces)
+        self.positions = []
+        super().__init__(b"")
+
+    def run(self):
+        while True:
+            try:
+                s, _ = self.listener.accept()
+                s.settimeout(10)
+                heard = b""
+                while b"PSYNC" not in heard:
+                    if heard:
+                        s.sendall(b"+OK\r\n")
+                    heard = s.recv(65536)
+                    if not heard:
+                        raise OSError
+                if self.asked == 0:
+                    s.sendall(FULL + b"$%d\r\n%s" % (len(self.data), self.data))
+                elif self.asked <= len(self.pieces):
+                    self.positions.append(heard.split(b"\r\n")[-2])
+                    s.sendall(b"+CONTINUE\r\n" + command(b"SET", b"good", b"%d" % self.asked) + self.pieces[self.asked - 1])
+                else:
+                    s.sendall(b"+CONTINUE\r\n")
+                self.asked += 1
+                if self.asked == 1:
+                    s.sendall(b"nonsense to begin with\r\n")
+                while s.recv(65536):
+                    pass
+            except OSError:
+                if self.listener.fileno() < 0:
+                    return
+            s.close()
+
+
+def test_nonsense_in_the_stream():
+    """A primary that sends rubbish, requests without end, or commands that have no place in a stream: the link is
+    broken off there, what came before counts, the position is where the rubbish began, nothing else happens."""
+    with holdfast() as source:
+        z = source.raw()
+        z.pipeline([("SET", f"k{i}", i) for i in range(100)])
+        assert z("SAVE") == "OK"
+        data = (source.directory / "dump.rdb").read_bytes()
+        z.close()
+    stream = Stream(data, STREAM_NONSENSE)
+    with holdfast() as replica:
+        y = replica.raw()
+        follow(y, stream.port)
+        wait_for(lambda: stream.asked > len(STREAM_NONSENSE) + 1, "all of it")
+        assert info(y)["role"] == "slave"
+        assert y("DBSIZE") == 101
+        assert y("GET", "good") == b"%d" % len(STREAM_NONSENSE)
+        expected, at = [], 1001
+        for i in range(len(STREAM_NONSENSE)):
+            expected.append(b"%d" % at)
+            at += len(command(b"SET", b"good", b"%d" % (i + 1)))
+        assert stream.positions == expected
+        y.close()
+    stream.listener.close()
+
+
+def test_acknowledgement_of_the_future():
+    """A replica cannot have what it was not sent: WAIT and FAILOVER do not believe it."""
+    with holdfast() as primary:
+        x, r = primary.raw(), primary.raw()
+        x("SET", "k", 1)
+        assert r("REPLCONF", "listening-port", 1, "ip-address", "127.0.0.1", "capa", "eof", "capa", "psync2") == "OK"
+        r.send(r.encode(["PSYNC", "?", "-1"]))
+        wait_for(lambda: "state=" in info(x).get("slave0", ""), "the replica")
+
+        def online():
+            r.send(r.encode(["REPLCONF", "ACK", 1 << 60]))
+            return "state=online" in info(x)["slave0"]
+        wait_for(online, "online")
+        x("SET", "k", 2)
+        online()
+        assert x("WAIT", 1, 200) == 0
+        found = info(x)
+        offset = int(found["slave0"].split("offset=")[1].split(",")[0])
+        assert offset <= int(found["master_repl_offset"])
+        assert x("FAILOVER", "TIMEOUT", 200) == "OK"
+        wait_for(lambda: info(x)["master_failover_state"] == "no-failover", "given up")
+        assert info(x)["role"] == "master"
+        assert x("SET", "k", 3) == "OK"
+        x.close()
+        r.close()
+
+
 def test_nonsense_of_a_replica(rng):
     """Fuzzed requests of a replica end at most its own connection."""
     with holdfast() as primary:
