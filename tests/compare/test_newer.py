@@ -269,3 +269,83 @@ def test_small_sets_are_readable_by_7_0(raw):
     with Server("redis") as redis:
         assert redis.raw()("RESTORE", "set", 0, raw("DUMP", "set")) == OK
         assert sorted(redis.raw()("SMEMBERS", "set")) == [b"1", b"a", b"b"]
+
+
+# XDELEX deletes entries, and says what it left alone: with KEEPREF they stay pending, with DELREF they do not, with ACKED
+# they are deleted only when every group has read and acknowledged them.
+def test_xdelex(raw):
+    for i in range(1, 9):
+        raw("XADD", "s", f"{i}-0", "f", i)
+    for group in ("g", "h"):
+        raw("XGROUP", "CREATE", "s", group, 0)
+    raw("XREADGROUP", "GROUP", "g", "c", "COUNT", 7, "STREAMS", "s", ">")
+    raw("XREADGROUP", "GROUP", "h", "c", "COUNT", 5, "STREAMS", "s", ">")
+    assert raw("XDELEX", "s", "IDS", 3, "1-0", "1-0", "99-0") == [1, -1, -1]
+    assert raw("XDELEX", "s", "KEEPREF", "IDS", 1, "2") == [1] and raw("XPENDING", "s", "g")[0] == 7
+    assert raw("XDELEX", "s", "DELREF", "IDS", 2, "3-0", "2-0") == [1, -1]
+    assert raw("XPENDING", "s", "g")[0] == 6 and raw("XPENDING", "s", "h")[0] == 4
+    assert raw("XDELEX", "s", "ACKED", "IDS", 2, "4-0", "98-0") == [2, -1]
+    raw("XACK", "s", "g", "4-0", "6-0", "7-0")
+    assert raw("XDELEX", "s", "acked", "IDS", 1, "4-0") == [2]
+    raw("XACK", "s", "h", "4-0")
+    # 6 was acknowledged by one, and not yet read by the other; 8 was read by nobody.
+    assert raw("XDELEX", "s", "ACKED", "ids", 3, "4-0", "6-0", "8-0") == [1, 2, 2]
+    assert [entry[0] for entry in raw("XRANGE", "s", "-", "+")] == [b"5-0", b"6-0", b"7-0", b"8-0"]
+    assert raw("XDELEX", "none", "IDS", 2, "1-0", "2-0") == [-1, -1] and raw("EXISTS", "none") == 0
+    raw("SET", "string", 1)
+    assert raw("XDELEX", "string", "IDS", 1, "1-0") == WRONGTYPE
+    assert raw("XDELEX", "s", "IDS", 1) == arity_error("xdelex")
+    assert raw("XDELEX", "s", "WHAT", "IDS", 1, "1-0") == SYNTAX and raw("XDELEX", "s", "ACKED", "KEEPREF", "IDS", 1, "1") == SYNTAX
+    assert raw("XDELEX", "s", "IDS", 0, "1-0") == raw("XDELEX", "s", "IDS", "x", "1-0") == Error("ERR Number of IDs must be a positive integer")
+    assert raw("XDELEX", "s", "IDS", 2, "1-0") == Error("ERR The `numids` parameter must match the number of arguments")
+    assert raw("XDELEX", "s", "IDS", 1, "x") == Error("ERR Invalid stream ID specified as stream command argument")
+
+
+# XACKDEL acknowledges for one group, and deletes.
+def test_xackdel(raw):
+    for i in range(1, 7):
+        raw("XADD", "s", f"{i}-0", "f", i)
+    for group in ("g", "h"):
+        raw("XGROUP", "CREATE", "s", group, 0)
+        raw("XREADGROUP", "GROUP", group, "c", "COUNT", 5, "STREAMS", "s", ">")
+    assert raw("XACKDEL", "s", "g", "IDS", 3, "1-0", "1-0", "6-0") == [1, -1, -1]
+    assert raw("XPENDING", "s", "g")[0] == 4 and raw("XPENDING", "s", "h")[0] == 5 and raw("XLEN", "s") == 5
+    assert raw("XACKDEL", "s", "g", "DELREF", "IDS", 1, "2-0") == [1]
+    assert raw("XPENDING", "s", "g")[0] == 3 and raw("XPENDING", "s", "h")[0] == 4 and raw("XLEN", "s") == 4
+    assert raw("XACKDEL", "s", "g", "ACKED", "IDS", 1, "3-0") == [2] and raw("XLEN", "s") == 4
+    assert raw("XACKDEL", "s", "h", "ACKED", "IDS", 1, "3-0") == [1] and raw("XLEN", "s") == 3
+    # One that is pending and has gone from the stream is acknowledged.
+    raw("XDEL", "s", "4-0")
+    assert raw("XACKDEL", "s", "g", "IDS", 1, "4-0") == [1] and raw("XPENDING", "s", "g")[0] == 1
+    assert raw("XACKDEL", "s", "none", "IDS", 1, "5-0") == raw("XACKDEL", "none", "g", "IDS", 1, "5-0") == [-1]
+    raw("SET", "string", 1)
+    assert raw("XACKDEL", "string", "g", "IDS", 1, "1-0") == WRONGTYPE
+    assert raw("XACKDEL", "s", "g", "IDS", 1) == arity_error("xackdel")
+    assert raw("XACKDEL", "s", "g", "IDS", 2, "1-0") == Error("ERR The `numids` parameter must match the number of arguments")
+
+
+# What they do is in the log in commands that every version knows.
+def test_stream_deletions_in_the_log():
+    with Server(options={"appendonly": "yes", "appendfsync": "always"}) as s:
+        raw = s.raw()
+        for i in range(1, 9):
+            raw("XADD", "s", f"{i}-0", "f", i)
+        for group in ("g", "h"):
+            raw("XGROUP", "CREATE", "s", group, 0)
+            raw("XREADGROUP", "GROUP", group, "c", "STREAMS", "s", ">")
+        assert raw("XDELEX", "s", "DELREF", "IDS", 2, "1-0", "2-0") == [1, 1]
+        assert raw("XDELEX", "s", "ACKED", "IDS", 1, "3-0") == [2]
+        assert raw("XDELEX", "s", "IDS", 1, "44-0") == [-1]
+        assert raw("XACKDEL", "s", "g", "DELREF", "IDS", 2, "4-0", "5-0") == [1, 1]
+        assert raw("XACKDEL", "s", "h", "IDS", 1, "6-0") == [1]
+
+        def state():
+            return [raw("XRANGE", "s", "-", "+"), *[[entry[0] for entry in raw("XPENDING", "s", group, "-", "+", 10)] for group in ("g", "h")]]
+        before = state()
+        assert before[1:] == [[b"3-0", b"6-0", b"7-0", b"8-0"], [b"3-0", b"7-0", b"8-0"]]
+        log = b"".join(path.read_bytes() for path in (s.directory / "appendonlydir").iterdir())
+        assert b"XDELEX" not in log and b"XACKDEL" not in log and b"XACK\r\n" in log and b"XDEL\r\n" in log
+        s.kill()
+        s.start()
+        raw = s.raw()
+        assert state() == before
