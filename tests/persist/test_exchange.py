@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Files and payloads go both ways between Holdfast and Debian's redis-server."""
 import subprocess
+import time
 
 import pytest
 
@@ -123,3 +124,28 @@ def test_damaged_payload_is_refused(server, rng):
     assert raw("EXISTS", "new") == 0
     assert raw("RESTORE", "new", 0, payload) == "OK"
     assert raw("LRANGE", "new", 0, -1) == raw("LRANGE", "list", 0, -1)
+
+
+# Values that are compressed piece by piece are compressed strings like all others, for redis-server, too; the memory that a save
+# takes does not grow with them.
+def test_huge_strings(tmp_path):
+    with Server(directory=tmp_path, plain=True) as server:
+        c = server.client()
+        c.setbit("bitmap", 8 * 60_000_000, 1)
+        c.set("words", b"".join(b"word %d of many; " % (i % 1000) for i in range(400_000)))
+        c.rpush("list", b"x" * 3_000_000, b"y")
+        c.hset("hash", "f", bytes(range(256)) * 20_000)
+        before = c.info("memory")["used_memory"]
+        c.config_set("rdb-key-save-delay", 100_000)
+        c.bgsave()
+        most = 0
+        while c.info("persistence")["rdb_bgsave_in_progress"]:
+            most = max(most, c.info("memory")["used_memory"] - before)
+            time.sleep(0.01)
+        assert c.info("persistence")["rdb_last_bgsave_status"] == "ok"
+        assert most < 40_000_000
+        assert (tmp_path / "dump.rdb").stat().st_size < 8_000_000
+        digest = c.execute_command("DEBUG", "DIGEST")
+    for kind in ("redis", "holdfast"):
+        with Server(kind, directory=tmp_path, options={"enable-debug-command": "yes"}) as server:
+            assert server.client().execute_command("DEBUG", "DIGEST") == digest

@@ -427,8 +427,6 @@ static void note_miss(struct rdb_writer *w, unsigned class)
 
 static bool write_compressed(struct rdb_writer *w, struct slice s)
 {
-    if (s.size > UINT32_MAX)
-        return false;
     /* It must save a few bytes, or it is not worth the unpacking. */
     size_t room = s.size - 4;
     if (room > w->lzf_capacity) {
@@ -454,9 +452,20 @@ static bool write_compressed(struct rdb_writer *w, struct slice s)
     return true;
 }
 
+static struct slice piece_of(void *ctx, uint64_t at, size_t size, char *room)
+{
+    const struct slice *s = ctx;
+    (void)room;
+    return slice_of(s->data + at, size);
+}
+
 void rdb_write_string(struct rdb_writer *w, struct slice s)
 {
     int64_t number;
+    if (__builtin_expect(s.size > RDB_PIECE, 0)) {
+        rdb_write_long_string(w, s.size, piece_of, &s);
+        return;
+    }
     w->data_size += s.size;
     if (s.size <= 11 && number_parse_int64(s, &number) && write_short_int(w, number))
         return;

@@ -146,4 +146,11 @@ void rdb_write_length(struct rdb_writer *w, uint64_t v);
 void rdb_write_string(struct rdb_writer *w, struct slice s);
 void rdb_write_int(struct rdb_writer *w, int64_t v); /* an integer as a string */
 
+/* A string of any size in bounded memory (long_string.c). `give` is asked for `size` bytes from `at` on, at most
+ * RDB_PIECE, in their order and perhaps twice; it may put them into `room`. */
+#define RDB_PIECE (256U << 10)
+#define RDB_PACKED_MOST (16U << 20)
+typedef struct slice rdb_piece_fn(void *ctx, uint64_t at, size_t size, char *room);
+void rdb_write_long_string(struct rdb_writer *w, uint64_t size, rdb_piece_fn *give, void *ctx);
+
 #endif

@@ -82,6 +82,12 @@ uint8_t rdb_type_of(const struct entry *e, int version)
     }
 }
 
+static struct slice string_piece(void *ctx, uint64_t at, size_t size, char *room)
+{
+    string_read(ctx, at, room, size);
+    return slice_of(room, size);
+}
+
 static void save_string(struct rdb_writer *w, const struct entry *e)
 {
     char number[NUMBER_INT64_SIZE];
@@ -93,19 +99,13 @@ static void save_string(struct rdb_writer *w, const struct entry *e)
         rdb_write_string(w, entry_bytes(e));
         return;
     }
-    if (w->compress) {
-        char *heap;
-        rdb_write_string(w, string_flat(e, number, &heap));
-        mem_free(heap);
+    if (string_size(e) > RDB_PIECE) {
+        rdb_write_long_string(w, string_size(e), string_piece, (void *)e);
         return;
     }
-    uint64_t size = string_size(e), at = 0;
-    rdb_write_length(w, size);
-    while (at < size) {
-        struct slice run = string_run(e, at, size - at, number);
-        rdb_write_bytes(w, run.data, run.size);
-        at += run.size;
-    }
+    char *heap;
+    rdb_write_string(w, string_flat(e, number, &heap));
+    mem_free(heap);
 }
 
 static void write_node(struct rdb_writer *w, int kind, struct slice bytes)

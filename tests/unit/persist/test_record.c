@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "persist/rdb/record.h"
 
+#include <liblzf/lzf.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
 #include "base/hash.h"
+#include "base/mem.h"
 
 #define RECORDS                                                                                    \
     "REDIS0010"                                                                                    \
@@ -142,12 +147,71 @@ static void test_compression_luck(void **state)
     rdb_writer_deinit(&w);
 }
 
+static uint64_t long_seed;
+
+/* What a stretch of a string looks like: noise, words, or the same byte over and over. */
+static void fill_stretch(char *p, size_t size, unsigned kind)
+{
+    if (kind == 2)
+        memset(p, 0, size);
+    for (size_t at = 0; kind != 2 && at < size; at++)
+        p[at] = kind == 0 ? (char)next_random(&long_seed) : "the words of a text "[(at + next_random(&long_seed) % 3) % 20];
+}
+
+/* Long strings are read back as they were, whatever their stretches are like, compressed or not; what
+ * compresses does so nearly as well as in one piece, and what does not is not made longer. */
+static void test_long_strings(void **state)
+{
+    (void)state;
+    long_seed = getenv("HF_SEED") ? strtoull(getenv("HF_SEED"), NULL, 10) : (uint64_t)time(NULL);
+    fprintf(stderr, "HF_SEED=%llu\n", (unsigned long long)long_seed);
+    size_t most = 3U << 20;
+    char *text = mem_alloc(most), *packed = mem_alloc(most);
+    for (int round = 0; round < 30; round++) {
+        size_t size = RDB_PIECE * (1 + next_random(&long_seed) % 8) + next_random(&long_seed) % 5 - 2;
+        if (round % 3 == 0)
+            size = RDB_PIECE + next_random(&long_seed) % (most - RDB_PIECE);
+        unsigned kinds = 1 + (unsigned)next_random(&long_seed) % 7; /* which of the three may occur */
+        for (size_t at = 0; at < size;) {
+            size_t stretch = 1 + next_random(&long_seed) % 600000;
+            unsigned kind = (unsigned)next_random(&long_seed) % 3;
+            stretch = stretch < size - at ? stretch : size - at;
+            fill_stretch(text + at, stretch, kinds >> kind & 1 ? kind : (kinds & 1 ? 0 : 2));
+            at += stretch;
+        }
+        struct rdb_writer w;
+        struct rdb_reader r;
+        struct rdb_string back;
+        size_t whole = lzf_compress(text, (unsigned)size, packed, (unsigned)most);
+        struct error err = {0};
+        rdb_writer_init(&w, 100, NULL, NULL);
+        w.compress = round % 4 != 0;
+        rdb_write_string(&w, slice_of(text, size));
+        assert_int_equal(w.data_size, size);
+        assert_true(w.used <= size + 9);
+        if (!w.compress)
+            assert_int_equal(w.used, size + 5);
+        else if (!(kinds & 1))
+            assert_true(w.used <= whole + whole / 20 + 20);
+        rdb_reader_init_memory(&r, w.buffer, w.used, &err);
+        assert_true(rdb_read_string(&r, &back));
+        assert_int_equal(rdb_reader_left(&r), 0);
+        assert_int_equal(back.bytes.size, size);
+        assert_memory_equal(back.bytes.data, text, size);
+        rdb_reader_deinit(&r);
+        rdb_writer_deinit(&w);
+    }
+    mem_free(packed);
+    mem_free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_records),
         cmocka_unit_test(test_cuts),
         cmocka_unit_test(test_compression_luck),
+        cmocka_unit_test(test_long_strings),
     };
     hash_key_init(NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
