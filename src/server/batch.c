@@ -433,7 +433,8 @@ static void execute(struct server *s, struct batch *b)
         call.pieces = NULL;
         if (__builtin_expect(item->kept, 0))
             call.pieces = take_pieces(s, c, item->command);
-        if (__builtin_expect(c->flags & CLIENT_STOPPED, 0)) {
+        /* What comes behind SHUTDOWN would be acknowledged, and not be in the file that was saved. */
+        if (__builtin_expect((c->flags & CLIENT_STOPPED) != 0 || s->stopping, 0)) {
             if ((c->flags & CLIENT_STOPPED) == CLIENT_BLOCKED)
                 put_off(c, item);
             if (item->kept)

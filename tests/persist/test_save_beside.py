@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Saves beside other things: a rewrite of the log, writers who do not stop, the end of the server; and what a version of the
+format cannot express."""
+import threading
+import time
+
+import pytest
+import redis
+
+from harness import Server
+
+KINDS = pytest.mark.parametrize("kind", ["holdfast", "redis"])
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+class Writers:
+    """Each adds to two counters in one transaction, until the server ends; knows what was acknowledged."""
+
+    def __init__(self, server, count=3):
+        self.acknowledged = [0] * count
+        self.stop = False
+        self.threads = [threading.Thread(target=self.run, args=(server, i)) for i in range(count)]
+        for thread in self.threads:
+            thread.start()
+
+    def run(self, server, number):
+        client = server.client()
+        try:
+            while not self.stop:
+                pipe = client.pipeline(transaction=True)
+                pipe.incr(f"a:{number}").incr(f"b:{number}").rpush(f"l:{number}", "x" * 20)
+                self.acknowledged[number] = pipe.execute()[0]
+        except redis.exceptions.RedisError:
+            pass
+
+    def join(self):
+        self.stop = True
+        for thread in self.threads:
+            thread.join(60)
+        return self.acknowledged
+
+    def compare(self, client, exact=False):
+        """Whole transactions only, and all that were acknowledged."""
+        for number, count in enumerate(self.acknowledged):
+            a, b = int(client.get(f"a:{number}") or 0), int(client.get(f"b:{number}") or 0)
+            assert a == b == client.llen(f"l:{number}")
+            assert a >= count, (number, a, count)
+            assert not exact or a == count
+
+
+@pytest.mark.parametrize("first", ["BGSAVE", "BGREWRITEAOF"])
+def test_save_and_rewrite(first):
+    """A BGSAVE and a rewrite of the log run at the same time, under writers, whichever comes first. The log has all that was
+    acknowledged; the RDB file is of one instant of it."""
+    second = "BGREWRITEAOF" if first == "BGSAVE" else "BGSAVE"
+    with Server(options={"appendonly": "yes", "appendfsync": "always"}) as server:
+        raw, client = server.raw(), server.client()
+        raw("DEBUG", "POPULATE", 3000, "key", 50)
+        raw("CONFIG", "SET", "rdb-key-save-delay", 300)
+        writers = Writers(server)
+        assert raw(first).startswith("Background")
+        assert raw(second).startswith("Background")
+        state = client.info("persistence")
+        assert state["rdb_bgsave_in_progress"] == 1 and state["aof_rewrite_in_progress"] == 1
+        assert raw("BGSAVE") == "ERR Background save already in progress"
+        assert raw("BGREWRITEAOF") == "ERR Background append only file rewriting already in progress"
+        raw("CONFIG", "SET", "rdb-key-save-delay", 0)
+
+        def both_ended():
+            state = client.info("persistence")
+            return not state["rdb_bgsave_in_progress"] and not state["aof_rewrite_in_progress"]
+        wait_for(both_ended)
+        state = client.info("persistence")
+        assert state["rdb_last_bgsave_status"] == "ok" and state["aof_last_bgrewrite_status"] == "ok"
+        server.kill()
+        writers.join()
+        server.start()
+        writers.compare(server.client())
+        assert server.client().dbsize() >= 3000
+        # The RDB file alone.
+        server.kill()
+        server.options["appendonly"] = "no"
+        server.start()
+        client = server.client()
+        for number in range(3):
+            a = int(client.get(f"a:{number}") or 0)
+            assert a == int(client.get(f"b:{number}") or 0) == client.llen(f"l:{number}")
+
+
+def test_hurry():
+    """When half of snapshot-memory-limit is held a save forgets its rate, so that it is done before it would have to be
+    given up."""
+    with Server(options={"snapshot-memory-limit": "40mb", "rdbcompression": "no"}) as server:
+        raw, client = server.raw(), server.client()
+        raw("DEBUG", "POPULATE", 15000, "key", 2000)
+        raw("CONFIG", "SET", "snapshot-rate-limit", 200000)  # it would take 150 s
+        begun = time.monotonic()
+        raw("BGSAVE")
+        wait_for(lambda: client.info("persistence")["snapshot_current_keys_done"] > 0)
+        for i in range(0, 15000, 100):
+            raw.pipeline([("SETRANGE", f"key:{k}", 5, "y") for k in range(i, i + 100)])
+            if "hurries" in server.text():
+                break
+        wait_for(lambda: not client.info("persistence")["rdb_bgsave_in_progress"])
+        assert "hurries" in server.text() and time.monotonic() - begun < 100
+        assert client.info("persistence")["rdb_last_bgsave_status"] == "ok"
+        digest = raw("DEBUG", "DIGEST")
+        raw("CONFIG", "SET", "snapshot-rate-limit", 0)
+        assert raw("SAVE") == "OK" and raw("DEBUG", "RELOAD", "NOSAVE") == "OK" and raw("DEBUG", "DIGEST") == digest
+
+
+@KINDS
+@pytest.mark.parametrize("words", [("SAVE",), ("SAVE", "NOW"), ("SAVE", "FORCE"), ("NOSAVE",)])
+def test_shutdown_under_load(kind, words, tmp_path):
+    """SHUTDOWN SAVE, with a background save running, has all that was acknowledged in the file; NOSAVE leaves the old one."""
+    server = Server(kind, directory=tmp_path)
+    raw = server.raw()
+    raw.pipeline([("SET", f"k:{i}", "old") for i in range(200)])
+    assert raw("SAVE") == "OK"
+    raw("SET", "k:0", "new")
+    raw("CONFIG", "SET", "rdb-key-save-delay", 20000)
+    writers = Writers(server)
+    time.sleep(0.2)
+    assert raw("BGSAVE") == "Background saving started"
+    raw("CONFIG", "SET", "rdb-key-save-delay", 0)
+    time.sleep(0.1)
+    raw.send(raw.encode(("SHUTDOWN", *words)))
+    assert server.process.wait(60) == 0
+    server.terminate()
+    writers.join()
+    assert sum(writers.acknowledged) > 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["dump.rdb", f"{kind}.log"]
+    server = Server(kind, directory=tmp_path)
+    client = server.client()
+    if words == ("NOSAVE",):
+        assert client.dbsize() == 200 and client.get("k:0") == b"old"
+    else:
+        assert client.get("k:0") == b"new"
+        writers.compare(client)
+    server.terminate()
+
+
+def test_functions_and_versions(tmp_path):
+    """Libraries of functions cannot be expressed before version 10: the save is refused, says why, and the old file stays. All
+    other types than streams can be expressed in each."""
+    with Server(directory=tmp_path) as server:
+        raw = server.raw()
+        raw.pipeline([("SET", "s", "v"), ("RPUSH", "l", 1), ("SADD", "set", "a"), ("ZADD", "z", 1.5, "m"), ("HSET", "h", "f", "v"),
+                      ("PFADD", "hll", 1), ("SETBIT", "bits", 100, 1), ("PEXPIRE", "s", 10**9)])
+        assert raw("SAVE") == "OK"
+        old = (tmp_path / "dump.rdb").read_bytes()
+        raw("FUNCTION", "LOAD", "#!lua name=lib\nredis.register_function('f', function() return 1 end)")
+        for version in (7, 9):
+            raw("CONFIG", "SET", "rdb-format-version", version)
+            reply = raw("SAVE")
+            assert reply.startswith(f"ERR rdb-format-version {version} cannot express libraries of functions")
+            assert raw("BGSAVE") == "Background saving started"
+            wait_for(lambda: server.client().info("persistence")["rdb_last_bgsave_status"] == "err")
+            assert "need version 10" in server.client().info("persistence")["snapshot_last_error"]
+            wait_for(lambda: not server.client().info("persistence")["rdb_bgsave_in_progress"])
+            assert (tmp_path / "dump.rdb").read_bytes() == old and not list(tmp_path.glob("temp-*"))
+        raw("XADD", "stream", "*", "a", 1)
+        raw("CONFIG", "SET", "rdb-format-version", 8)
+        raw("FUNCTION", "FLUSH")
+        assert raw("SAVE").startswith("ERR rdb-format-version 8 cannot express 1 keys, which need version 9: 'stream'")
+        raw("DEL", "stream")
+        digest = raw("DEBUG", "DIGEST")
+        for version in (7, 8, 9, 10):
+            raw("CONFIG", "SET", "rdb-format-version", version)
+            assert raw("SAVE") == "OK"
+            assert raw("DEBUG", "RELOAD", "NOSAVE") == "OK" and raw("DEBUG", "DIGEST") == digest
+        # A delta is read by nobody else, and takes all that there is.
+        raw("CONFIG", "SET", "rdb-format-version", 7)
+        assert raw("SAVE") == "OK"
+        raw("XADD", "stream", "1-1", "a", 1)
+        raw("FUNCTION", "LOAD", "#!lua name=lib\nredis.register_function('f', function() return 1 end)")
+        digest = raw("DEBUG", "DIGEST")
+        taken = server.client().info("persistence")["chain_incrementals_taken"]
+        wait_for(lambda: raw("HOLDFAST", "SNAPSHOT", "INCREMENTAL").startswith("Background incremental"))
+        wait_for(lambda: server.client().info("persistence")["chain_incrementals_taken"] == taken + 1)
+        server.kill()
+        server.start()
+        raw = server.raw()
+        assert raw("DEBUG", "DIGEST") == digest and raw("FCALL", "f", 0) == 1
