@@ -406,7 +406,8 @@ static bool check_end(struct helper *h, uint64_t crc, struct error *err)
 static bool check_all_chunks(struct helper *own, struct error *err)
 {
     struct verify *v = own->v;
-    size_t wanted = (size_t)v->options->threads, started = 0;
+    /* One more, as each waits for the disk for half of its time. */
+    size_t wanted = (size_t)v->options->threads + 1, started = 0;
     if (wanted > v->f->chunk_count)
         wanted = v->f->chunk_count;
     pthread_t *threads = mem_alloc((wanted + 1) * sizeof(*threads));
