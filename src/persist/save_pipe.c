@@ -423,7 +423,10 @@ static void start_workers(struct save_pipe *p, int wanted, struct error *err)
     for (int i = 0; i < wanted; i++) {
         struct worker *w = &p->workers[i];
         w->pipe = p;
+        /* Those that run already take blocks, too. */
+        pthread_mutex_lock(&p->lock);
         w->block = &p->blocks[p->made_count++];
+        pthread_mutex_unlock(&p->lock);
         w->block->data = mem_alloc(SAVE_BLOCK_BYTES);
         rdb_writer_init(&w->writer, 1, flush_block, w);
         mem_free(w->writer.buffer);
