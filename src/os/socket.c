@@ -168,6 +168,12 @@ void socket_set_nodelay(int fd)
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 }
 
+void socket_set_delay(int fd)
+{
+    int on = 0;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
 void socket_set_keepalive(int fd, int seconds)
 {
     int on = seconds > 0;

@@ -40,6 +40,8 @@ bool socket_error_is_optional(int error_number);
 /* A new non-blocking connection, or -1 (EAGAIN: no more; EMFILE: out of descriptors). */
 int socket_accept(int listener);
 void socket_set_nodelay(int fd);
+/* The opposite: small pieces wait for each other. */
+void socket_set_delay(int fd);
 /* The first probe after `seconds` of silence, then each third of it. 0: off. */
 void socket_set_keepalive(int fd, int seconds);
 

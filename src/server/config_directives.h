@@ -309,7 +309,7 @@ INT(repl_backlog_ttl, "repl-backlog-ttl", NULL, 3600, 0, INT64_MAX, LIVE)
 INT(repl_compression, "repl-compression", NULL, 0, 0, 22, FIXED | INERT)
 INT(repl_compression_max_latency, "repl-compression-max-latency", NULL, 100, 0, INT32_MAX,
     LIVE | INERT)
-BOOL(repl_disable_tcp_nodelay, "repl-disable-tcp-nodelay", NULL, false, LIVE | INERT)
+BOOL(repl_disable_tcp_nodelay, "repl-disable-tcp-nodelay", NULL, false, LIVE)
 ENUM(repl_diskless_load, "repl-diskless-load", NULL,
      "disabled on-empty-db swapdb .flushdb .flush-before-load", 0, LIVE)
 BOOL(repl_diskless_sync, "repl-diskless-sync", NULL, true, LIVE)

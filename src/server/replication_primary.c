@@ -58,6 +58,8 @@ static void list(struct client *c)
     all->lonely_since_us = 0;
     /* It asks, it is sent the stream, and it is not answered any more. */
     c->flags |= CLIENT_REPLICA | CLIENT_REPLY_OFF | CLIENT_NO_EVICT;
+    if (s->config->repl_disable_tcp_nodelay)
+        socket_set_delay(c->io.source.fd);
     durability_make_stream(s);
     replication_apply_config(s);
 }

@@ -338,3 +338,18 @@ def test_nonsense_of_a_replica(rng):
         assert x("GET", "kept") == b"1"
         wait_for(lambda: info(x)["connected_slaves"] == "0", "all gone")
         x.close()
+
+
+def test_delayed_segments_and_not_announced():
+    """repl-disable-tcp-nodelay concerns the replicas that come from then on, whose stream comes all the same; a replica
+    that is not announced says so, to Sentinel."""
+    with holdfast(**{"repl-disable-tcp-nodelay": "yes"}) as primary, holdfast(**{"replica-announced": "no"}) as replica:
+        x, y = primary.raw(), replica.raw()
+        follow(y, primary.port)
+        wait_up(y)
+        x("SET", "k", "v")
+        assert_same(x, y)
+        assert info(y)["replica_announced"] == "0"
+        assert "repl-disable-tcp-nodelay" not in primary.text()
+        x.close()
+        y.close()
