@@ -22,6 +22,7 @@
 #include "server/durability.h"
 #include "server/life.h"
 #include "server/persistence.h"
+#include "server/quorum.h"
 #include "server/replication.h"
 #include "server/server.h"
 
@@ -163,6 +164,10 @@ static int serve(struct config *config)
         goto done;
     }
     replication_start(s, found);
+    if (!quorum_start(s, &err)) {
+        log_warning("%s", err.message);
+        goto done;
+    }
     config->apply_ctx = s;
     loop_add_timer(s->loop, SIGNAL_INTERVAL_MS, check_signal, s);
     log_notice("Ready to accept connections");

@@ -200,6 +200,11 @@ bool os_file_reserve(struct os_file *f, uint64_t offset, uint64_t size, struct e
     return error_set_errno(err, errno, "cannot reserve space for %s", f->path);
 }
 
+void os_file_forget_cache(struct os_file *f, uint64_t offset, uint64_t size)
+{
+    posix_fadvise(f->fd, (off_t)offset, (off_t)size, POSIX_FADV_DONTNEED);
+}
+
 bool os_rename(const char *from, const char *to, struct error *err)
 {
     int fault = before(OS_OP_RENAME, NULL);

@@ -56,6 +56,8 @@ bool os_file_size(struct os_file *f, uint64_t *size, struct error *err);
 bool os_file_truncate(struct os_file *f, uint64_t size, struct error *err);
 /* Reserve room behind the end without changing the size (KEEP_SIZE). UNSUPPORTED if it cannot. */
 bool os_file_reserve(struct os_file *f, uint64_t offset, uint64_t size, struct error *err);
+/* The range will not be needed soon: may leave the page cache. */
+void os_file_forget_cache(struct os_file *f, uint64_t offset, uint64_t size);
 
 bool os_rename(const char *from, const char *to, struct error *err);
 bool os_unlink(const char *path, struct error *err);

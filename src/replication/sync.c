@@ -14,6 +14,7 @@
 #include "os/file.h"
 #include "os/socket.h"
 #include "os/thread.h"
+#include "persist/log/history.h"
 #include "persist/rdb/record.h"
 
 #define MARK_SIZE 40
@@ -171,6 +172,33 @@ static bool say_replconf(struct sync *y, const struct slice *more, int count)
     return begins_with(line, "+") || begins_with(line, "-") || unexpected(y, "REPLCONF", line);
 }
 
+/* "+EPOCH <epoch> <lsn>": in which it was elected, and where that begins. */
+static bool join_quorum(struct sync *y)
+{
+    const struct sync_options *o = &y->options;
+    struct sync_result *r = &y->result;
+    char promised[NUMBER_INT64_SIZE];
+    int64_t epoch, lsn;
+    struct slice line, argv[] = {
+        SLICE("REPLCONF"), SLICE("quorum-node"), slice_cstr(o->node), SLICE("quorum-promised"),
+        slice_of(promised, number_format_int64(promised, (int64_t)o->promised))};
+    if (o->node[0] == '\0')
+        return true;
+    if (!ask(y, "REPLCONF", argv, 5, &line))
+        return false;
+    const char *blank = line.size > 7 ? memchr(line.data + 7, ' ', line.size - 7) : NULL;
+    if (!begins_with(line, "+EPOCH ") || blank == NULL ||
+        !number_parse_int64(slice_of(line.data + 7, (size_t)(blank - line.data) - 7), &epoch) ||
+        !number_parse_int64(slice_of(blank + 1, (size_t)(line.data + line.size - blank) - 1), &lsn))
+        return unexpected(y, "REPLCONF quorum-node", line);
+    if (epoch <= 0 || (uint64_t)epoch < o->promised)
+        return error_set(&y->result.error, ERROR_INVALID,
+                         "it has not been elected by a majority of quorum-nodes, or in an older epoch");
+    r->epoch = (uint64_t)epoch;
+    r->epoch_lsn = (uint64_t)lsn;
+    return true;
+}
+
 static bool introduce(struct sync *y)
 {
     const struct sync_options *o = &y->options;
@@ -179,10 +207,14 @@ static bool introduce(struct sync *y)
                                 slice_of(port, number_format_int64(port, o->listening_port))};
     struct slice ip[] = {SLICE("ip-address"), slice_cstr(o->announce_ip)};
     /* `regression` is Holdfast's: the primary says so when this side has seen more than it. */
-    struct slice capa[] = {SLICE("capa"), SLICE("eof"),  SLICE("capa"),
-                           SLICE("psync2"), SLICE("capa"), SLICE("regression")};
+    /* `diverged`: it says so when its history went another way. */
+    struct slice capa[] = {SLICE("capa"),   SLICE("eof"),  SLICE("capa"),
+                           SLICE("psync2"), SLICE("capa"), SLICE("diverged")};
+    bool insists = !o->accept_regression && !o->given_up;
+    struct slice regression[] = {SLICE("capa"), SLICE("regression")};
     return say_replconf(y, listening, 2) && (o->announce_ip[0] == '\0' || say_replconf(y, ip, 2)) &&
-           say_replconf(y, capa, o->accept_regression ? 4 : 6);
+           say_replconf(y, capa, o->given_up ? 4 : 6) && (!insists || say_replconf(y, regression, 2)) &&
+           join_quorum(y);
 }
 
 static bool take_id(struct slice *rest, char id[SYNC_ID_SIZE + 1])
@@ -238,6 +270,18 @@ static bool continues(struct sync *y, struct slice line)
     return true;
 }
 
+static bool diverged(struct sync *y, struct slice line)
+{
+    int64_t lsn;
+    if (!y->options.has_history ||
+        !number_parse_int64(slice_of(line.data + 10, line.size - 10), &lsn) || lsn < 0 ||
+        (uint64_t)lsn >= y->options.lsn)
+        return unexpected(y, "PSYNC", line);
+    y->result.lsn = (uint64_t)lsn;
+    y->result.outcome = SYNC_DIVERGED;
+    return true;
+}
+
 static bool ask_for_stream(struct sync *y)
 {
     const struct sync_options *o = &y->options;
@@ -256,6 +300,8 @@ static bool ask_for_stream(struct sync *y)
     if (begins_with(line, "+CONTINUE"))
         return continues(y, line);
     y->result.rejected = true;
+    if (begins_with(line, "-DIVERGED "))
+        return diverged(y, line);
     if (begins_with(line, "-REGRESSION"))
         return refuse(y, "it has less of this history than this replica");
     return unexpected(y, "PSYNC", line);
@@ -408,8 +454,34 @@ static bool prove(struct sync *y)
     return true;
 }
 
+/* ---- what is given up ---- */
+
+static bool add_to_journal(void *ctx, struct slice bytes, struct error *err)
+{
+    return history_journal_add(ctx, bytes, err);
+}
+
+static bool write_journal(struct sync *y)
+{
+    const struct sync_journal *o = &y->options.journal;
+    struct error *err = &y->result.error;
+    int64_t now_ms = clock_wall_ms();
+    struct history_journal *j = history_journal_begin(o->path, o->history, o->from, now_ms, err);
+    if (j == NULL)
+        return error_prefix(err, "the divergence journal");
+    bool ok = o->bytes != NULL
+                  ? history_journal_add(j, slice_of(o->bytes, (size_t)(o->until - o->from)), err)
+                  : history_read(o->log_directory, o->log_filename, o->from, o->until, add_to_journal,
+                                 j, err);
+    ok = history_journal_end(j, ok, now_ms, err);
+    y->result.journal_written = ok;
+    return ok || error_prefix(err, "the divergence journal");
+}
+
 static bool run(struct sync *y)
 {
+    if (y->options.journal.path[0] != '\0' && !write_journal(y))
+        return false;
     set_stage(y, SYNC_CONNECTING);
     if (!connect_it(y))
         return false;
@@ -470,6 +542,7 @@ struct sync *sync_start(const struct sync_options *options, struct error *err)
     pthread_mutex_init(&y->lock, NULL);
     if (!os_thread_start(&y->thread, "hf-sync", sync_main, y, err)) {
         pthread_mutex_destroy(&y->lock);
+        mem_free(y->options.journal.bytes);
         mem_free(y);
         return NULL;
     }
@@ -502,6 +575,7 @@ void sync_finish(struct sync *y, struct sync_result *result)
 {
     pthread_join(y->thread, NULL);
     *result = y->result;
+    mem_free(y->options.journal.bytes);
     pthread_mutex_destroy(&y->lock);
     mem_free(y);
 }

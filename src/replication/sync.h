@@ -23,6 +23,7 @@
 #include "net/peer.h"
 
 #define SYNC_ID_SIZE 40
+#define SYNC_NODE_SIZE 32
 
 struct sync_options {
     char host[256];
@@ -37,6 +38,20 @@ struct sync_options {
     bool has_data; /* some keys: a primary without any is refused unless accept_regression */
     bool accept_regression;
     bool failover; /* ask the other side, a replica so far, to become the primary */
+    /* Of a quorum (server/quorum.h): this node, and the newest epoch that it has voted in: an older primary
+     * is not followed. "": none. */
+    char node[SYNC_NODE_SIZE];
+    uint64_t promised;
+    /* What this side has to give up, as the primary's history went another way at LSN `from`: written to a
+     * journal (persist/log/history.h) before the primary is asked for everything. path "": nothing. */
+    struct sync_journal {
+        char path[256];
+        char history[SYNC_ID_SIZE + 1];
+        uint64_t from, until;
+        char log_directory[256], log_filename[128]; /* "": the bytes are here */
+        char *bytes; /* taken */
+    } journal;
+    bool given_up; /* that is done: the primary may send everything */
     int timeout_ms;
     char path[256]; /* the temporary file */
     void (*wake)(void *ctx); /* on the thread, when it has ended */
@@ -48,6 +63,7 @@ enum sync_stage { SYNC_CONNECTING, SYNC_HANDSHAKE, SYNC_TRANSFER, SYNC_VERIFYING
 enum sync_outcome {
     SYNC_FAILED,     /* to be tried again: error says why */
     SYNC_REFUSED,    /* this side refuses it: the primary has less than there is here */
+    SYNC_DIVERGED,   /* the same history up to `lsn`, but no further: what is behind has to be given up */
     SYNC_CONTINUES,  /* from `lsn` on; history may be another one than was asked for */
     SYNC_FULL        /* the file at `path` is the data at `lsn` of `history` */
 };
@@ -60,6 +76,8 @@ struct sync_result {
     int fd; /* CONTINUES, FULL: the connection, which the caller takes */
     char history[SYNC_ID_SIZE + 1];
     uint64_t lsn;
+    uint64_t epoch, epoch_lsn; /* of the primary, if this is a node of a quorum */
+    bool journal_written;
     uint64_t keys;
     int stream_db; /* FULL: which database the stream's next effect is for, as the file says; -1: unknown */
     char rest[PEER_LINE_MAX]; /* of the stream, received already */

@@ -15,6 +15,7 @@
 #include "os/file.h"
 #include "server/acl_private.h"
 #include "server/config.h"
+#include "server/hold.h"
 #include "server/dispatch.h"
 
 #define FILE_MAX (16U << 20)
@@ -446,6 +447,7 @@ static void reset_user(struct acl_user *u, bool all_channels)
     u->selectors = selector_new(all_channels);
     u->on = u->no_password = u->skip_sanitize = false;
     u->sanitize = true;
+    u->level = 0;
 }
 
 /* "(rule rule ...)" */
@@ -477,6 +479,41 @@ static bool apply_selector(struct acl_user *u, struct slice rule, bool all_chann
     return true;
 }
 
+#define LEVEL_RULE "durability:"
+
+/* durability:quorum, durability:replica:2, durability:auto */
+static bool apply_level(struct acl_user *u, struct slice rule, const char **reason)
+{
+    struct slice words[2];
+    int count = 1, level;
+    size_t skip = sizeof(LEVEL_RULE) - 1;
+    words[0] = slice_of(rule.data + skip, rule.size - skip);
+    const char *colon = memchr(words[0].data, ':', words[0].size);
+    if (colon != NULL) {
+        words[1] = slice_of(colon + 1, (size_t)(rule.data + rule.size - colon) - 1);
+        words[0].size = (size_t)(colon - words[0].data);
+        count = 2;
+    }
+    *reason = "durability: takes auto, memory, local, replica:N or quorum";
+    if (!hold_parse_level(words, count, &level))
+        return false;
+    u->level = (uint8_t)(level + 1);
+    return true;
+}
+
+int acl_user_level(const struct acl_user *u)
+{
+    return (int)u->level - 1;
+}
+
+uint32_t acl_levels(const struct acl *a)
+{
+    uint32_t levels = 0;
+    for (const struct acl_user *u = a->users; u != NULL; u = u->next)
+        levels |= u->level != 0 ? 1U << acl_user_level(u) : 0;
+    return levels;
+}
+
 bool acl_user_apply(struct acl_user *u, struct slice rule, bool all_channels, const char **reason)
 {
     *reason = syntax;
@@ -496,6 +533,9 @@ bool acl_user_apply(struct acl_user *u, struct slice rule, bool all_channels, co
     } else if (slice_is(rule, "skip-sanitize-payload")) {
         u->sanitize = false;
         u->skip_sanitize = true;
+    } else if (rule.size > sizeof(LEVEL_RULE) - 1 &&
+               memcmp(rule.data, LEVEL_RULE, sizeof(LEVEL_RULE) - 1) == 0) {
+        return apply_level(u, rule, reason);
     } else if (slice_is(rule, "reset")) {
         reset_user(u, all_channels);
     } else if (slice_is(rule, "clearselectors")) {
@@ -612,6 +652,14 @@ void acl_describe_user(const struct acl_user *u, struct text *out)
         text_append_cstr(out, " skip-sanitize-payload");
     if (u->sanitize)
         text_append_cstr(out, " sanitize-payload");
+    if (u->level != 0) {
+        char level[HOLD_LEVEL_TEXT];
+        hold_level_text(acl_user_level(u), level);
+        char *blank = strchr(level, ' ');
+        if (blank != NULL)
+            *blank = ':';
+        text_appendf(out, " " LEVEL_RULE "%s", level);
+    }
     for (size_t i = 0; i < u->password_count; i++)
         text_appendf(out, " #%.*s", ACL_HASH_HEX, u->passwords[i].hex);
     text_append(out, " ", 1);

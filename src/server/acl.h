@@ -57,6 +57,11 @@ void acl_describe_user(const struct acl_user *u, struct text *out);
 /* requirepass: the one password of the default user; empty: none is needed. */
 void acl_set_password(struct acl *a, struct slice password);
 
+/* How sure what is told to the user's clients has to be (server/hold.h), or HOLD_AUTO; a bit for each level
+ * that some user has. */
+int acl_user_level(const struct acl_user *u);
+uint32_t acl_levels(const struct acl *a);
+
 enum acl_denial { ACL_ALLOWED, ACL_DENIED_COMMAND, ACL_DENIED_KEY, ACL_DENIED_AUTH, ACL_DENIED_CHANNEL };
 /* Whether the user may run this; *at is the argument that he may not touch. */
 enum acl_denial acl_check(const struct acl_user *u, const struct command *command,

@@ -36,6 +36,7 @@ struct acl_user {
     char *name;
     size_t name_size;
     bool on, no_password, sanitize, skip_sanitize;
+    uint8_t level; /* durability: 1 + the level (server/hold.h); 0: not set */
     struct acl_password *passwords;
     size_t password_count;
     struct acl_selector *selectors; /* one at least: the user's own rules */

@@ -82,6 +82,7 @@ void cmd_wait(struct call *c)
 
 struct wait_log {
     uint64_t lsn; /* everything up to here was written before */
+    int64_t local, replicas; /* disks that it has to be on */
 };
 
 /* Whether what was written before is on this server's disk. */
@@ -91,12 +92,18 @@ static bool is_durable(const struct server *s, uint64_t lsn)
     return d->state == DURABILITY_ON && writer_durable_lsn(d->writer) >= lsn;
 }
 
+static bool is_enough(const struct server *s, const struct wait_log *w)
+{
+    return (w->local == 0 || is_durable(s, w->lsn)) &&
+           replication_count_on_disk(s, w->lsn) >= (size_t)w->replicas;
+}
+
 static void reply_durable(struct call *c, void *state)
 {
     const struct wait_log *w = state;
     reply_array(c->reply, 2);
     reply_int(c->reply, is_durable(c->server, w->lsn));
-    reply_int(c->reply, 0);
+    reply_int(c->reply, (int64_t)replication_count_on_disk(c->server, w->lsn));
 }
 
 static bool refuse_without_log(struct call *c)
@@ -113,9 +120,9 @@ static bool serve_durable(struct call *c, struct slice key, struct entry *e, voi
     (void)key;
     (void)e;
     const struct wait_log *w = state;
-    if (refuse_without_log(c))
+    if (w->local != 0 && refuse_without_log(c))
         return true;
-    if (!is_durable(c->server, w->lsn))
+    if (!is_enough(c->server, w))
         return false;
     reply_durable(c, state);
     return true;
@@ -129,20 +136,26 @@ void cmd_waitaof(struct call *c)
                           "ERR value is out of range, must be positive") ||
         !call_timeout_ms(c, c->argv[3], &timeout_ms))
         return;
+    if (c->server->is_replica) {
+        reply_error(c->reply, "ERR WAITAOF cannot be used with replica instances. Please also note that "
+                              "writes to replicas are just local and are not propagated.");
+        return;
+    }
     if (local != 0 && refuse_without_log(c))
         return;
-    const struct stream *stream = c->server->stream;
-    struct wait_log w = {stream != NULL ? stream_end(stream) : c->server->durability->lsn};
-    if (replicas == 0 && (local == 0 || is_durable(c->server, w.lsn))) {
+    struct wait_log w = {replication_lsn(c->server), local, replicas};
+    if (is_enough(c->server, &w)) {
         reply_durable(c, &w);
         return;
     }
-    /* As there are no replicas, who wants some has nothing but the time to wait for. */
+    if (replicas > 0 && !c->in_exec)
+        replication_ask_for_acks(c->server);
+    /* Replicas' disks are looked at whenever one of them acknowledges. */
     call_wait(c, &(struct call_wait){.timeout_ms = timeout_ms,
                                      .serve = serve_durable,
                                      .timed_out = reply_durable,
                                      .state = &w,
                                      .state_size = sizeof(w),
-                                     .log = replicas == 0,
-                                     .lsn = w.lsn});
+                                     .log = true,
+                                     .lsn = replicas == 0 ? w.lsn : 0});
 }

@@ -81,9 +81,11 @@ struct client {
     int64_t created_us, active_us;       /* monotonic */
     int64_t soft_limit_since_us;         /* output above the soft limit; 0: it is not */
     struct replica *replica;             /* what REPLCONF has said: server/replication.h */
-    uint64_t wait_lsn;                   /* WAIT: for this, */
+    uint64_t wait_lsn;                   /* WAIT, WAITAOF: for this, */
     size_t wait_replicas;                /* by so many; 0: it does not */
+    bool wait_disk;                      /* on their disks */
     struct held *held;                   /* replies that wait for the log: server/hold.h */
+    uint8_t own_level;                   /* HOLDFAST DURABILITY: 1 + the level; 0: not set */
     struct outbuf pushes;                /* that came while its own command was executed */
     struct outbuf discarded;             /* where replies go that CLIENT REPLY suppresses */
     uint64_t input_bytes, output_bytes, commands;

@@ -90,6 +90,8 @@ struct config;
 typedef bool config_apply(void *ctx, const struct config *config, const char *name,
                           struct error *err);
 
+#define CONFIG_NODES_MAX 9
+#define CONFIG_NODE_NAME 32
 #define CONFIG_BIND_MAX 16
 
 struct config {
@@ -116,6 +118,12 @@ struct config {
     int notify; /* notify_bit */
     struct text users; /* lines of `user NAME RULE...`, as in the file; then as they are now */
     int oom_values[3];
+    int durability; /* an enum hold_level, or HOLD_AUTO */
+    struct config_node {
+        char name[CONFIG_NODE_NAME], host[256];
+        int port;
+    } quorum_nodes[CONFIG_NODES_MAX]; /* this one among them */
+    int quorum_node_count;
     char *replicaof_host; /* "": none */
     int64_t replicaof_port;
 

@@ -293,6 +293,7 @@ INT(snapshot_threads, "snapshot-threads", NULL, 0, 0, 128, LIVE)
 BOOL(stop_writes_on_bgsave_error, "stop-writes-on-bgsave-error", NULL, true, LIVE)
 
 /* replication */
+INT(durability_timeout, "durability-timeout", NULL, 5000, 100, INT32_MAX, LIVE)
 BOOL(dual_channel_replication_enabled, "dual-channel-replication-enabled", NULL, false,
      LIVE | INERT)
 BOOL(import_mode, "import-mode", NULL, false, LIVE | INERT)
@@ -305,6 +306,7 @@ INT(min_replicas_to_write, "min-replicas-to-write", "min-slaves-to-write", 0, 0,
 ENUM(propagation_error_behavior, "propagation-error-behavior", NULL,
      "ignore panic panic-on-replicas", 0, LIVE | INERT)
 MEMORY(repl_backlog_size, "repl-backlog-size", NULL, 1048576, 1, INT64_MAX, LIVE)
+STRING(quorum_node, "quorum-node", NULL, "", FIXED)
 INT(repl_backlog_ttl, "repl-backlog-ttl", NULL, 3600, 0, INT64_MAX, LIVE)
 INT(repl_compression, "repl-compression", NULL, 0, 0, 22, FIXED | INERT)
 INT(repl_compression_max_latency, "repl-compression-max-latency", NULL, 100, 0, INT32_MAX,
@@ -406,6 +408,8 @@ SPECIAL("dir", NULL, dir, LIVE | PROTECTED)
 SPECIAL("latency-tracking-info-percentiles", NULL, percentiles, LIVE | MULTI)
 SPECIAL("notify-keyspace-events", NULL, notify, LIVE)
 SPECIAL("oom-score-adj-values", NULL, oom_values, LIVE | MULTI)
+SPECIAL("durability", NULL, durability, LIVE | MULTI)
+SPECIAL("quorum-nodes", NULL, quorum_nodes, FIXED | MULTI)
 SPECIAL("replicaof", "slaveof", replicaof, FIXED | MULTI)
 SPECIAL("save", NULL, save, LIVE | MULTI)
 SPECIAL("save-cron", NULL, save_cron, LIVE | MULTI)

@@ -10,6 +10,7 @@
 #include "os/process.h"
 #include "persist/schedule/cron.h"
 #include "server/config_table.h"
+#include "server/hold.h"
 
 static bool is_single_empty(const struct slice *argv, int argc)
 {
@@ -323,6 +324,83 @@ static void oom_values_get(struct config *c, struct text *out)
 
 const struct directive_special directive_oom_values = {oom_values_set, oom_values_get};
 
+/* --- durability --- */
+
+static bool durability_set(struct config *c, const struct slice *argv, int argc, bool loading,
+                           struct error *err)
+{
+    (void)loading;
+    if (!hold_parse_level(argv, argc, &c->durability))
+        return error_set(err, ERROR_INVALID,
+                         "argument must be auto, memory, local, quorum, or replica and a number from 1 to %d",
+                         HOLD_REPLICAS_MOST);
+    return true;
+}
+
+static void durability_get(struct config *c, struct text *out)
+{
+    char level[HOLD_LEVEL_TEXT];
+    hold_level_text(c->durability, level);
+    text_append_cstr(out, level);
+}
+
+const struct directive_special directive_durability = {durability_set, durability_get};
+
+/* --- quorum-nodes --- */
+
+/* name=host:port */
+static bool parse_node(struct slice word, struct config_node *node)
+{
+    int64_t port;
+    const char *end = word.data + word.size;
+    const char *equal = memchr(word.data, '=', word.size);
+    const char *colon = memrchr(word.data, ':', word.size);
+    if (equal == NULL || colon == NULL || colon < equal || !is_plain(word))
+        return false;
+    size_t name = (size_t)(equal - word.data), host = (size_t)(colon - equal) - 1;
+    if (name == 0 || name >= sizeof(node->name) || host == 0 || host >= sizeof(node->host) ||
+        !number_parse_int64(slice_of(colon + 1, (size_t)(end - colon) - 1), &port) || port < 1 ||
+        port > 65535)
+        return false;
+    memcpy(node->name, word.data, name);
+    node->name[name] = '\0';
+    memcpy(node->host, equal + 1, host);
+    node->host[host] = '\0';
+    node->port = (int)port;
+    return true;
+}
+
+static bool quorum_nodes_set(struct config *c, const struct slice *argv, int argc, bool loading,
+                             struct error *err)
+{
+    struct config_node nodes[CONFIG_NODES_MAX];
+    (void)loading;
+    if (is_single_empty(argv, argc))
+        argc = 0;
+    if (argc > CONFIG_NODES_MAX)
+        return error_set(err, ERROR_INVALID, "there may be %d nodes", CONFIG_NODES_MAX);
+    for (int i = 0; i < argc; i++) {
+        if (!parse_node(argv[i], &nodes[i]))
+            return error_set(err, ERROR_INVALID, "each node is given as name=host:port");
+        for (int k = 0; k < i; k++) {
+            if (strcmp(nodes[k].name, nodes[i].name) == 0)
+                return error_set(err, ERROR_INVALID, "two nodes have the name '%s'", nodes[i].name);
+        }
+    }
+    memcpy(c->quorum_nodes, nodes, (size_t)argc * sizeof(nodes[0]));
+    c->quorum_node_count = argc;
+    return true;
+}
+
+static void quorum_nodes_get(struct config *c, struct text *out)
+{
+    for (int i = 0; i < c->quorum_node_count; i++)
+        text_appendf(out, "%s%s=%s:%d", i > 0 ? " " : "", c->quorum_nodes[i].name,
+                     c->quorum_nodes[i].host, c->quorum_nodes[i].port);
+}
+
+const struct directive_special directive_quorum_nodes = {quorum_nodes_set, quorum_nodes_get};
+
 /* --- replicaof --- */
 
 static bool replicaof_set(struct config *c, const struct slice *argv, int argc, bool loading,
@@ -373,6 +451,7 @@ void config_special_init(struct config *c)
     c->oom_values[1] = 200;
     c->oom_values[2] = 800;
     c->replicaof_host = mem_dup("", 0);
+    c->durability = HOLD_AUTO;
 }
 
 void config_special_deinit(struct config *c)

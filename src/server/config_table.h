@@ -74,7 +74,7 @@ void config_replace_string(char **field, struct slice value);
 /* In config_special.c. */
 extern const struct directive_special directive_bind, directive_output_limits, directive_dir,
     directive_percentiles, directive_notify, directive_oom_values, directive_replicaof,
-    directive_save, directive_save_cron;
+    directive_save, directive_save_cron, directive_durability, directive_quorum_nodes;
 void config_special_init(struct config *c);
 void config_special_deinit(struct config *c);
 

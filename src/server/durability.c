@@ -73,7 +73,7 @@ static void set_slow_down(struct durability *d, bool slow_down)
 static uint64_t waiting_bytes(const struct durability *d)
 {
     uint64_t end = stream_published(d->server->stream);
-    uint64_t at = d->server->config->appendfsync == FSYNC_ALWAYS ? writer_durable_lsn(d->writer)
+    uint64_t at = durability_syncs_always(d->server) ? writer_durable_lsn(d->writer)
                                                                  : writer_written_lsn(d->writer);
     return end > at ? end - at : 0;
 }
@@ -96,20 +96,31 @@ static void check_pace(struct durability *d)
     set_slow_down(d, late || waiting > (d->slow_down ? limit / 2 : limit));
 }
 
+/* Who wants to know that something is on the disk shall not wait longer than it takes. */
 static void update_holding(struct durability *d)
 {
-    struct hold *hold = d->server->hold;
-    bool wanted = (d->state == DURABILITY_ON || d->state == DURABILITY_FAILED) &&
-                  d->server->config->appendfsync == FSYNC_ALWAYS;
-    if (wanted) {
-        hold_release(hold, writer_durable_lsn(d->writer));
-        hold_begin(hold);
-    } else {
-        hold_end(hold);
-    }
+    struct server *s = d->server;
+    if (d->writer != NULL)
+        hold_release(s->hold, writer_durable_lsn(d->writer));
+    hold_update(s->hold);
+    durability_follow_levels(s);
+}
+
+void durability_follow_levels(struct server *s)
+{
+    struct durability *d = s->durability;
     /* While the commit of one half of the clients is on its way, the other half is served. Otherwise all
      * get their replies at once, send their next requests at once, and wait together. */
-    server_split_turns(d->server, wanted);
+    server_split_turns(s, s->hold_replies);
+    if (d != NULL && d->writer != NULL)
+        writer_set_sync(d->writer, durability_syncs_always(s) ? WRITER_ALWAYS
+                                                              : (enum writer_sync)s->config->appendfsync);
+}
+
+bool durability_syncs_always(const struct server *s)
+{
+    return s->config->appendfsync == FSYNC_ALWAYS || hold_uses(s->hold, HOLD_LOCAL) ||
+           hold_uses(s->hold, HOLD_QUORUM);
 }
 
 static void set_state(struct durability *d, enum durability_state state)
@@ -156,6 +167,7 @@ static void look(struct durability *d)
 {
     writer_take_news(d->writer);
     hold_release(d->server->hold, writer_durable_lsn(d->writer));
+    replication_durable(d->server);
     step(d);
     if (d->writer != NULL)
         check_pace(d);
@@ -222,6 +234,7 @@ static int64_t on_timer(void *ctx)
     if (d->writer != NULL) {
         note_latency(d);
         hold_release(d->server->hold, writer_durable_lsn(d->writer));
+        replication_durable(d->server);
     }
     if (d->server->stream != NULL)
         stream_trim(d->server->stream);
@@ -325,7 +338,6 @@ static void drop_writer(struct durability *d)
     }
     hold_release(s->hold, d->lsn);
     d->state = DURABILITY_OFF;
-    hold_end(s->hold);
     hold_fail(s->hold, NULL);
     set_refusal(d, NULL);
     writer_free(d->writer);
@@ -333,6 +345,7 @@ static void drop_writer(struct durability *d)
     d->hushed = false;
     if (!replication_wants_stream(s))
         durability_drop_stream(s);
+    hold_update(s->hold);
     /* Who waits for it learns that it is off. */
     blocked_durable(s, UINT64_MAX);
 }
@@ -341,6 +354,7 @@ void durability_make_stream(struct server *s)
 {
     if (s->stream == NULL)
         s->stream = stream_new(s->durability->lsn);
+    hold_update(s->hold);
 }
 
 void durability_drop_stream(struct server *s)
@@ -351,6 +365,7 @@ void durability_drop_stream(struct server *s)
     d->lsn = stream_end(s->stream);
     stream_free(s->stream);
     s->stream = NULL;
+    hold_update(s->hold);
 }
 
 /* Whatever is under way is given up. */
@@ -378,6 +393,7 @@ void durability_restart(struct server *s, const char *history, uint64_t lsn)
     durability_drop_stream(s);
     snprintf(d->history, sizeof(d->history), "%s", history);
     d->lsn = lsn;
+    hold_restart(s->hold, lsn);
     if (replication_wants_stream(s))
         durability_make_stream(s);
     step(d);
@@ -682,9 +698,9 @@ void durability_apply_config(struct server *s)
     struct durability *d = s->durability;
     const struct config *c = s->config;
     d->wanted = c->appendonly;
+    hold_update(s->hold);
     if (d->writer == NULL)
         return;
-    writer_set_sync(d->writer, (enum writer_sync)c->appendfsync);
     writer_set_timestamps(d->writer, c->aof_timestamp_enabled);
     update_holding(d);
 }

@@ -140,6 +140,11 @@ enum durability_rewrite {
  * memory is made and closed again, as redis-server makes a base then. */
 enum durability_rewrite durability_rewrite(struct server *s, bool later);
 
+/* Whether each commit group is synced at once: by `appendfsync always`, or as somebody waits for it. */
+bool durability_syncs_always(const struct server *s);
+/* The levels in use (server/hold.h) have changed: the log syncs as they want it. */
+void durability_follow_levels(struct server *s);
+
 /* The configuration may have changed. */
 void durability_apply_config(struct server *s);
 /* Before the process ends: everything is written and synced, and the log closed. False: it could not

@@ -5,11 +5,15 @@
 #include <sys/uio.h>
 
 #include "base/mem.h"
+#include "base/number.h"
 #include "command/table.h"
 #include "handlers.h"
 #include "persist/log/stream.h"
+#include "server/acl.h"
 #include "server/blocked.h"
+#include "server/config.h"
 #include "server/dispatch.h"
+#include "server/durability.h"
 
 /* A power of two. As many changes as fit in a commit group or two, and some room. */
 #define SLOTS (1 << 15)
@@ -26,6 +30,8 @@ struct run {
     uint64_t start, end; /* offsets in all output that the client has ever got */
     uint64_t lsn;
     uint64_t replies;
+    int64_t since_us; /* of the first reply */
+    uint8_t level;
 };
 
 /* The runs of a client that waits. */
@@ -39,11 +45,17 @@ struct held {
 struct hold {
     struct server *server;
     struct slot *slots; /* NULL until replies are held for the first time */
-    uint64_t durable;
+    uint64_t sure[HOLD_LEVELS]; /* memory: all there ever is */
+    uint64_t floor;             /* the least of those in use */
+    uint8_t map[HOLD_LEVELS];   /* what a level amounts to now */
+    uint8_t automatic;          /* the same for HOLD_AUTO */
+    uint32_t used;              /* a bit for each level that replies are held at */
+    size_t own_count[HOLD_LEVELS]; /* clients that have set it */
     uint64_t all_lsn; /* of the last change of who knows which keys */
     uint64_t needed;  /* what the reply of the command that is being executed waits for */
     bool noted;       /* hold_note_call has said so */
     bool changing;    /* an effect is to come that tells of what is being told */
+    uint64_t replica_lsn; /* the greatest that somebody has waited for with `replica N` */
     struct held *waiting;
     size_t waiting_clients;
     uint64_t waiting_replies;
@@ -54,6 +66,7 @@ struct hold *hold_new(struct server *s)
 {
     struct hold *h = mem_zalloc(sizeof(*h));
     h->server = s;
+    h->sure[HOLD_MEMORY] = h->floor = UINT64_MAX;
     return h;
 }
 
@@ -65,21 +78,147 @@ void hold_free(struct hold *h)
     mem_free(h);
 }
 
-void hold_begin(struct hold *h)
+/* ---- levels ---- */
+
+bool hold_parse_level(const struct slice *words, int count, int *level)
 {
-    if (h->server->hold_replies)
-        return;
-    if (h->slots == NULL)
-        h->slots = mem_zalloc(SLOTS * sizeof(*h->slots));
-    h->all_lsn = stream_end(h->server->stream);
-    h->server->hold_replies = true;
-    server_update_hooks(h->server);
+    static const struct {
+        const char *name;
+        int level;
+    } names[] = {{"auto", HOLD_AUTO}, {"memory", HOLD_MEMORY}, {"local", HOLD_LOCAL}, {"quorum", HOLD_QUORUM}};
+    int64_t n;
+    if (count == 2 && slice_is(words[0], "replica") && number_parse_int64(words[1], &n) && n >= 1 &&
+        n <= HOLD_REPLICAS_MOST) {
+        *level = HOLD_REPLICA + (int)n - 1;
+        return true;
+    }
+    for (size_t i = 0; count == 1 && i < sizeof(names) / sizeof(names[0]); i++) {
+        if (slice_is(words[0], names[i].name)) {
+            *level = names[i].level;
+            return true;
+        }
+    }
+    return false;
 }
 
-void hold_end(struct hold *h)
+void hold_level_text(int level, char out[HOLD_LEVEL_TEXT])
 {
-    h->server->hold_replies = false;
-    server_update_hooks(h->server);
+    static const char *const names[] = {"memory", "local", "quorum"};
+    if (level == HOLD_AUTO)
+        snprintf(out, HOLD_LEVEL_TEXT, "auto");
+    else if (level < HOLD_REPLICA)
+        snprintf(out, HOLD_LEVEL_TEXT, "%s", names[level]);
+    else
+        snprintf(out, HOLD_LEVEL_TEXT, "replica %d", level - HOLD_REPLICA + 1);
+}
+
+int hold_own_level(const struct client *c)
+{
+    return (int)c->own_level - 1;
+}
+
+int hold_wanted_level(const struct client *c)
+{
+    int level = hold_own_level(c);
+    if (level == HOLD_AUTO && c->user != NULL)
+        level = acl_user_level(c->user);
+    return level != HOLD_AUTO ? level : c->server->config->durability;
+}
+
+int hold_level_of(const struct client *c)
+{
+    const struct hold *h = c->server->hold;
+    int level = hold_wanted_level(c);
+    return level == HOLD_AUTO ? h->automatic : h->map[level];
+}
+
+void hold_set_level(struct client *c, int level)
+{
+    struct hold *h = c->server->hold;
+    if (c->own_level != 0)
+        h->own_count[hold_own_level(c)]--;
+    c->own_level = (uint8_t)(level + 1);
+    if (c->own_level != 0)
+        h->own_count[level]++;
+    hold_update(h);
+}
+
+static void find_floor(struct hold *h)
+{
+    h->floor = UINT64_MAX;
+    for (int i = 0; i < HOLD_LEVELS; i++) {
+        if (h->used & 1U << i && h->sure[i] < h->floor)
+            h->floor = h->sure[i];
+    }
+}
+
+static bool log_is_on(const struct server *s)
+{
+    const struct durability *d = s->durability;
+    return d != NULL && (d->state == DURABILITY_ON || d->state == DURABILITY_FAILED);
+}
+
+static void make_map(struct hold *h)
+{
+    const struct server *s = h->server;
+    bool log = log_is_on(s);
+    for (int i = 0; i < HOLD_LEVELS; i++)
+        h->map[i] = (uint8_t)i;
+    if (!log)
+        h->map[HOLD_LOCAL] = HOLD_MEMORY;
+    for (int i = HOLD_QUORUM; i < HOLD_LEVELS && s->is_replica; i++)
+        h->map[i] = h->map[HOLD_LOCAL];
+    h->automatic = log && s->config->appendfsync == FSYNC_ALWAYS ? HOLD_LOCAL : HOLD_MEMORY;
+}
+
+void hold_update(struct hold *h)
+{
+    struct server *s = h->server;
+    uint32_t used = 0, before = h->used;
+    make_map(h);
+    int level = s->config->durability;
+    used |= 1U << (level == HOLD_AUTO ? h->automatic : h->map[level]);
+    uint32_t users = s->acl != NULL ? acl_levels(s->acl) : 0;
+    for (int i = 0; i < HOLD_LEVELS; i++) {
+        if (h->own_count[i] != 0 || users & 1U << i)
+            used |= 1U << h->map[i];
+    }
+    s->explicit_levels = users >> HOLD_LOCAL != 0;
+    for (int i = HOLD_LOCAL; i < HOLD_LEVELS; i++)
+        s->explicit_levels |= h->own_count[i] != 0;
+    used &= ~(1U << HOLD_MEMORY);
+    if (s->stream == NULL)
+        used = 0;
+    h->used = used;
+    find_floor(h);
+    if (used & ~before) {
+        if (h->slots == NULL)
+            h->slots = mem_zalloc(SLOTS * sizeof(*h->slots));
+        h->all_lsn = stream_end(s->stream);
+    }
+    if (s->hold_replies != (used != 0)) {
+        s->hold_replies = used != 0;
+        server_update_hooks(s);
+    }
+    if (used != before)
+        durability_follow_levels(s);
+    if (s->replication != NULL)
+        server_update_attention(s);
+}
+
+bool hold_uses(const struct hold *h, enum hold_level level)
+{
+    return h->used & 1U << level;
+}
+
+bool hold_uses_replicas(const struct hold *h)
+{
+    return h->used >> HOLD_QUORUM != 0;
+}
+
+uint64_t hold_sure(const struct hold *h, enum hold_level level)
+{
+    return h->sure[level];
 }
 
 /* ---- what is not durable ---- */
@@ -97,11 +236,11 @@ void hold_note_change(struct hold *h, const struct db *db, uint64_t hash)
     struct slot *room = NULL;
     for (size_t i = 0; i < PROBES; i++) {
         struct slot *slot = &h->slots[(key + i) & (SLOTS - 1)];
-        if (slot->hash == key && !slot->any && slot->lsn > h->durable) {
+        if (slot->hash == key && !slot->any && slot->lsn > h->floor) {
             slot->lsn = lsn;
             return;
         }
-        if (room == NULL && slot->lsn <= h->durable)
+        if (room == NULL && slot->lsn <= h->floor)
             room = slot;
     }
     if (room != NULL) {
@@ -143,14 +282,14 @@ void hold_note_call(struct server *s, struct call *call, const struct command *c
     struct hold *h = s->hold;
     h->noted = true;
     uint64_t end = stream_end(s->stream);
-    if (h->durable >= end)
+    if (h->floor >= end)
         return;
-    need(h, h->all_lsn);
     if (command->first_key <= 0) {
         if (shows_data(command))
             need(h, end);
         return;
     }
+    need(h, h->all_lsn);
     if (command->flags & COMMAND_MOVABLEKEYS) {
         need(h, end);
         return;
@@ -202,17 +341,20 @@ static void stop_waiting(struct hold *h, struct held *held)
 }
 
 /* replies: 0 for a message. */
-static void add_run(struct hold *h, struct client *c, uint64_t start, uint64_t lsn, uint64_t replies)
+static void add_run(struct hold *h, struct client *c, uint64_t start, uint64_t lsn, uint64_t replies,
+                    int level)
 {
     struct held *held = held_of(h, c);
     uint64_t end = output_end(c);
     h->waiting_replies += replies;
+    if (level >= HOLD_REPLICA && lsn > h->replica_lsn)
+        h->replica_lsn = lsn;
     if (held->count > 0) {
         struct run *last = &held->runs[held->first + held->count - 1];
         bool same_group = lsn <= last->lsn || last->lsn > stream_published(h->server->stream);
         if (lsn < last->lsn)
             lsn = last->lsn;
-        if (last->end == start && same_group) {
+        if (last->end == start && same_group && last->level == level) {
             last->end = end;
             last->replies += replies;
             last->lsn = lsn;
@@ -229,7 +371,12 @@ static void add_run(struct hold *h, struct client *c, uint64_t start, uint64_t l
         }
     }
     held->runs[held->first + held->count++] =
-        (struct run){.start = start, .end = end, .lsn = lsn, .replies = replies};
+        (struct run){.start = start,
+                     .end = end,
+                     .lsn = lsn,
+                     .replies = replies,
+                     .since_us = h->server->now_us,
+                     .level = (uint8_t)level};
 }
 
 size_t hold_writable(const struct client *c)
@@ -241,23 +388,31 @@ size_t hold_writable(const struct client *c)
 
 void hold_forget(struct client *c)
 {
+    if (c->own_level != 0)
+        hold_set_level(c, HOLD_AUTO);
     if (c->held != NULL)
         stop_waiting(c->server->hold, c->held);
 }
 
-void hold_release(struct hold *h, uint64_t durable)
+static bool is_sure(const struct run *run, const uint64_t sure[HOLD_LEVELS])
 {
-    if (durable > h->durable)
-        h->durable = durable;
-    blocked_durable(h->server, durable);
+    return run->lsn <= sure[run->level];
+}
+
+void hold_let_go(struct hold *h)
+{
+    uint64_t sure[HOLD_LEVELS];
+    uint64_t end = h->server->stream != NULL ? stream_end(h->server->stream) : 0;
+    if (h->waiting == NULL)
+        return;
     /* What waits for an effect that did not come after all. */
-    if (h->server->stream == NULL || durable >= stream_end(h->server->stream))
-        durable = UINT64_MAX;
+    for (int i = 0; i < HOLD_LEVELS; i++)
+        sure[i] = h->sure[i] >= end ? UINT64_MAX : h->sure[i];
     for (struct held *held = h->waiting, *next; held != NULL; held = next) {
         next = held->next;
-        if (held->runs[held->first].lsn > durable)
+        if (!is_sure(&held->runs[held->first], sure))
             continue;
-        while (held->count > 0 && held->runs[held->first].lsn <= durable) {
+        while (held->count > 0 && is_sure(&held->runs[held->first], sure)) {
             h->waiting_replies -= held->runs[held->first].replies;
             held->first++;
             held->count--;
@@ -266,6 +421,46 @@ void hold_release(struct hold *h, uint64_t durable)
         if (held->count == 0)
             stop_waiting(h, held);
     }
+}
+
+void hold_note_sure(struct hold *h, enum hold_level level, uint64_t lsn)
+{
+    if (lsn <= h->sure[level])
+        return;
+    h->sure[level] = lsn;
+    find_floor(h);
+}
+
+void hold_release(struct hold *h, uint64_t durable)
+{
+    hold_note_sure(h, HOLD_LOCAL, durable);
+    blocked_durable(h->server, durable);
+    hold_let_go(h);
+}
+
+void hold_restart(struct hold *h, uint64_t lsn)
+{
+    for (int i = HOLD_LOCAL; i < HOLD_LEVELS; i++)
+        h->sure[i] = lsn;
+    for (size_t i = 0; h->slots != NULL && i < SLOTS; i++)
+        h->slots[i] = (struct slot){0};
+    h->all_lsn = lsn;
+    h->replica_lsn = 0;
+    find_floor(h);
+}
+
+void hold_forget_replicas(struct hold *h)
+{
+    for (int i = HOLD_QUORUM; i < HOLD_LEVELS; i++)
+        h->sure[i] = 0;
+    if (h->server->stream != NULL)
+        h->all_lsn = stream_end(h->server->stream);
+    find_floor(h);
+}
+
+uint64_t hold_waits_for_replicas(const struct hold *h)
+{
+    return h->waiting != NULL ? h->replica_lsn : 0;
 }
 
 void hold_set_changing(struct hold *h, bool changing)
@@ -290,7 +485,7 @@ static void move_bytes(struct outbuf *to, struct outbuf *from, uint64_t size)
 }
 
 /* Put an error in the place of each held reply; what is between them stays. */
-static void fail_client(struct hold *h, struct held *held)
+static void fail_client(struct hold *h, struct held *held, const char *error)
 {
     struct client *c = held->client;
     struct outbuf old = c->io.out;
@@ -303,7 +498,7 @@ static void fail_client(struct hold *h, struct held *held)
         move_bytes(NULL, &old, run->end - run->start);
         at = run->end;
         for (uint64_t n = 0; n < run->replies; n++) {
-            reply_error(&reply, h->failed);
+            reply_error(&reply, error);
             dispatch_count_error(c->server, reply.last_error);
         }
     }
@@ -319,11 +514,12 @@ void hold_note_message(struct client *c, size_t before)
     if (c->server->stream == NULL)
         return;
     uint64_t lsn = stream_end(c->server->stream) + h->changing;
-    if (lsn <= h->durable || outbuf_size(&c->io.out) == before)
+    int level = hold_level_of(c);
+    if (lsn <= h->sure[level] || outbuf_size(&c->io.out) == before)
         return;
-    add_run(h, c, c->output_bytes + before, lsn, 0);
+    add_run(h, c, c->output_bytes + before, lsn, 0, level);
     if (h->failed[0] != '\0')
-        fail_client(h, c->held);
+        fail_client(h, c->held, h->failed);
 }
 
 void hold_fail(struct hold *h, const char *reason)
@@ -335,7 +531,21 @@ void hold_fail(struct hold *h, const char *reason)
     snprintf(h->failed, sizeof(h->failed),
              "MISCONF The log failed before this was durable: it may be lost, or not. %.160s", reason);
     while (h->waiting != NULL)
-        fail_client(h, h->waiting);
+        fail_client(h, h->waiting, h->failed);
+}
+
+void hold_give_up(struct hold *h, int64_t since_us, const char *error)
+{
+    for (struct held *held = h->waiting, *next; held != NULL; held = next) {
+        next = held->next;
+        for (size_t i = 0; i < held->count; i++) {
+            const struct run *run = &held->runs[held->first + i];
+            if (run->level < HOLD_QUORUM || run->since_us > since_us)
+                continue;
+            fail_client(h, held, error);
+            break;
+        }
+    }
 }
 
 /* ---- executing ---- */
@@ -345,10 +555,13 @@ bool hold_dispatch(struct client *c, struct call *call, const struct command *co
     struct server *s = c->server;
     struct hold *h = s->hold;
     uint64_t start = output_end(c), before = stream_end(s->stream);
+    uint64_t processed = s->stats.commands_processed;
+    int level;
     h->needed = 0;
     h->noted = false;
     bool executed = dispatch(c, call, command);
-    if (!executed || c->flags & CLIENT_CLOSING || output_end(c) == start || s->stream == NULL)
+    /* What was refused tells of no data. */
+    if (!executed || s->stats.commands_processed == processed || c->flags & CLIENT_CLOSING || output_end(c) == start || s->stream == NULL)
         return executed;
     uint64_t end = stream_end(s->stream);
     command = c->last_command;
@@ -361,10 +574,10 @@ bool hold_dispatch(struct client *c, struct call *call, const struct command *co
     }
     if (h->needed > end)
         h->needed = end;
-    if (h->needed > h->durable) {
-        add_run(h, c, start, h->needed, 1);
+    if (h->needed > h->floor && h->needed > h->sure[level = hold_level_of(c)]) {
+        add_run(h, c, start, h->needed, 1, level);
         if (h->failed[0] != '\0')
-            fail_client(h, c->held);
+            fail_client(h, c->held, h->failed);
     }
     return executed;
 }
@@ -381,11 +594,12 @@ void hold_reply_end(struct client *c, uint64_t start)
     if (output_end(c) == start || s->stream == NULL)
         return;
     uint64_t end = stream_end(s->stream);
-    if (end <= h->durable)
+    int level = hold_level_of(c);
+    if (end <= h->sure[level])
         return;
-    add_run(h, c, start, end, 1);
+    add_run(h, c, start, end, 1, level);
     if (h->failed[0] != '\0')
-        fail_client(h, c->held);
+        fail_client(h, c->held, h->failed);
 }
 
 size_t hold_waiting_clients(const struct hold *h)

@@ -11,6 +11,8 @@
 #include "persist/log/stream.h"
 #include "server/config.h"
 #include "server/durability.h"
+#include "server/hold.h"
+#include "server/quorum.h"
 
 #define TIMER_MS 100
 
@@ -61,7 +63,29 @@ void replication_put_aux(const struct server *s, struct save_options *options, u
 
 bool replication_attention(const struct server *s)
 {
-    return s->is_replica || s->config->min_replicas_to_write > 0;
+    return s->is_replica || s->config->min_replicas_to_write > 0 || hold_uses_replicas(s->hold) ||
+           quorum_refusal(s) != NULL || s->config->durability == HOLD_LOCAL || s->explicit_levels;
+}
+
+/* What cannot become as sure as the client wants it is not begun. */
+static const char *refusal_of_level(const struct server *s, const struct client *c)
+{
+    const struct replication *r = s->replication;
+    const char *refusal = quorum_refusal(s);
+    int level = hold_wanted_level(c);
+    if (refusal != NULL || level <= HOLD_MEMORY)
+        return refusal;
+    if (level >= HOLD_REPLICA)
+        return r->present_count < (size_t)(level - HOLD_REPLICA + 1)
+                   ? "NOREPLICAS Not enough replicas are there for this client's durability"
+                   : NULL;
+    if (s->durability->state != DURABILITY_ON)
+        return "MISCONF The log is not on, and this client's durability needs it";
+    if (level == HOLD_QUORUM && !quorum_is_on(s->quorum))
+        return "NOREPLICAS There are no quorum-nodes, and this client's durability is quorum";
+    return level == HOLD_QUORUM && r->quorum_present < s->quorum->majority
+               ? "NOREPLICAS No majority of quorum-nodes is there"
+               : NULL;
 }
 
 const char *replication_refusal(const struct server *s, const struct client *c, uint32_t flags)
@@ -72,6 +96,11 @@ const char *replication_refusal(const struct server *s, const struct client *c, 
         config->min_replicas_max_lag > 0 &&
         r->good_count < (size_t)config->min_replicas_to_write)
         return "NOREPLICAS Not enough good replicas to write.";
+    if (!s->is_replica && flags & COMMAND_WRITE) {
+        const char *refusal = refusal_of_level(s, c);
+        if (refusal != NULL)
+            return refusal;
+    }
     if (!s->is_replica || c->flags & CLIENT_MASTER)
         return NULL;
     /* While a failover is on they wait for its end: it may be given up. */
@@ -83,8 +112,21 @@ const char *replication_refusal(const struct server *s, const struct client *c, 
     return NULL;
 }
 
+/* Who waits for replicas has them asked. */
+static void ask_for_waiting(struct server *s)
+{
+    struct replication *all = s->replication;
+    uint64_t wanted = hold_waits_for_replicas(s->hold);
+    if (s->is_replica || wanted <= all->asked_lsn || s->stream == NULL || stream_in_group(s->stream))
+        return;
+    replication_ask_for_acks(s);
+    durability_publish(s);
+    all->asked_lsn = stream_end(s->stream);
+}
+
 void replication_feed(struct server *s)
 {
+    ask_for_waiting(s);
     struct replica *next;
     for (struct replica *r = s->replication->replicas; r != NULL; r = next) {
         next = r->next;
@@ -92,6 +134,17 @@ void replication_feed(struct server *s)
             !(r->client->flags & CLIENT_CLOSING))
             replication_writable(r->client);
     }
+}
+
+void replication_durable(struct server *s)
+{
+    if (s->replication == NULL || !s->replication->started)
+        return;
+    quorum_step(s);
+    if (s->is_replica)
+        replication_link_durable(s);
+    else
+        replication_update_sure(s);
 }
 
 static int64_t on_timer(void *ctx)
@@ -183,6 +236,7 @@ static const char *state_name(enum replica_state state)
         return "wait_bgsave";
     case REPLICA_FEEDING:
     case REPLICA_READY:
+    case REPLICA_CATCHING_UP:
         return "send_bulk";
     case REPLICA_ONLINE:
         break;
@@ -246,6 +300,19 @@ static void link_info(struct server *s, struct text *out)
                  (long long)c->replica_priority, c->replica_read_only, c->replica_announced);
 }
 
+/* What the replica that has most has not acknowledged: all of the stream, if there is none. */
+static uint64_t would_lose(const struct server *s)
+{
+    uint64_t end = replication_lsn(s), most = 0;
+    if (s->is_replica)
+        return 0;
+    for (const struct replica *p = s->replication->replicas; p != NULL; p = p->next) {
+        if (p->acked > most)
+            most = p->acked;
+    }
+    return end - most;
+}
+
 void replication_info(struct server *s, struct text *out)
 {
     const struct replication *r = s->replication;
@@ -279,5 +346,15 @@ void replication_info(struct server *s, struct text *out)
     text_appendf(out, "repl_backlog_first_byte_offset:%llu\r\nrepl_backlog_histlen:%llu\r\n",
                  active ? (unsigned long long)first + 1 : 0ULL,
                  active ? (unsigned long long)(end - first) : 0ULL);
-    text_appendf(out, "last_full_sync_reason:%s\r\n", r->full_reason);
+    text_appendf(out, "last_full_sync_reason:%s\r\nsync_partial_from_disk:%llu\r\n", r->full_reason,
+                 (unsigned long long)r->sync_partial_disk);
+    text_appendf(out, "failover_would_lose_bytes:%llu\r\n", (unsigned long long)would_lose(s));
+    const struct primary_link *l = &r->link;
+    text_appendf(out, "divergence_journals:%llu\r\n", (unsigned long long)l->journals);
+    if (l->journal[0] != '\0')
+        text_appendf(out,
+                     "divergence_journal:%s\r\ndivergence_from_lsn:%llu\r\ndivergence_bytes:%llu\r\n",
+                     l->journal, (unsigned long long)l->journal_from,
+                     (unsigned long long)(l->journal_until - l->journal_from));
+    quorum_info(s, out);
 }

@@ -6,7 +6,7 @@
  *
  * As a primary (replication_primary.c) a replica is a client that has sent PSYNC:
  *
- *     PSYNC ──partial──────────────────────────────────────────────┐
+ *     PSYNC ──partial──────────[CATCHING_UP from the log on disk]──┐
  *       │ full                                                      v
  *       v                                                        ONLINE   a stream reader of its own,
  *     WAITING ──delay──> [SAVING a file] ──> FEEDING ──> READY ──ack─┘    written straight to its socket
@@ -31,14 +31,23 @@
 #define HF_SERVER_REPLICATION_H
 
 #include "command/table.h"
+#include "replication/catchup.h"
 #include "replication/feed.h"
 #include "replication/sync.h"
 #include "server/client.h"
+#include "server/config.h"
 #include "server/failover.h"
 
 struct recovery_result;
 
-enum replica_state { REPLICA_WAITING, REPLICA_SAVING, REPLICA_FEEDING, REPLICA_READY, REPLICA_ONLINE };
+enum replica_state {
+    REPLICA_WAITING,
+    REPLICA_SAVING,
+    REPLICA_FEEDING,
+    REPLICA_READY,
+    REPLICA_CATCHING_UP, /* from the log on disk */
+    REPLICA_ONLINE
+};
 
 /* What a client has said of itself by REPLCONF, and what becomes of it when it has asked for the
  * stream. Made by the first REPLCONF, freed with the client. */
@@ -47,14 +56,20 @@ struct replica {
     struct replica *prev, *next; /* of those that have sent PSYNC or SYNC */
     bool listed;
     enum replica_state state;
-    bool eof, psync2, regression; /* capabilities */
+    bool eof, psync2, regression, diverged; /* capabilities */
     bool rdb_only;
     bool plain_sync; /* SYNC: it acknowledges nothing, and gets no +FULLRESYNC */
     int listening_port;
     char ip[64]; /* as it announces itself; "": as its connection shows */
     struct stream_reader *reader; /* from FEEDING (or SAVING) on */
     size_t target;                /* of the feed, while FEEDING */
+    struct catchup *catchup;      /* while CATCHING_UP, up to catchup_lsn */
+    uint64_t catchup_lsn;
+    bool catchup_announced;       /* it was told that the stream goes on */
     uint64_t acked;               /* LSN */
+    uint64_t facked;              /* LSN: on its disk, as it says */
+    char node[CONFIG_NODE_NAME];  /* of quorum-nodes; "": none */
+    uint64_t epoch;               /* that it acknowledges in: server/quorum.h */
     int64_t acked_us;             /* when it was last heard of; monotonic */
     int64_t since_us;             /* in this state */
     int64_t soft_limit_since_us;
@@ -72,6 +87,8 @@ struct primary_link {
     struct text open_group;     /* bytes since a MULTI whose EXEC has not come */
     bool continuable;           /* history and LSN are a position that PSYNC may name */
     bool acknowledge;           /* as soon as what is executed is in the stream */
+    uint64_t acked_lsn, acked_durable, acked_epoch; /* as last said */
+    uint64_t asked_lsn; /* the primary wants to know when this is on the disk */
     int64_t acked_us, newline_us;
     int64_t retry_us;           /* not before then */
     int64_t down_since_s;       /* wall clock */
@@ -79,6 +96,13 @@ struct primary_link {
     struct error failure;       /* why it is down; NONE: it is not, or nothing is known */
     bool data_lost;             /* what had come could not be loaded: there is nothing in memory */
     bool refused;               /* the primary has less than there is here */
+    /* What the primary's history does not have, from diverged_lsn on: to be written to a journal. */
+    bool diverged, given_up; /* given_up: that is done */
+    uint64_t diverged_lsn;
+    char journal_try[256];
+    uint64_t journal_try_until;
+    char journal[256];         /* the last one's path; "": none */
+    uint64_t journal_from, journal_until, journals;
 };
 
 struct replication {
@@ -90,6 +114,8 @@ struct replication {
     bool second_promoted; /* by a promotion, not by a start after a crash */
     struct replica *replicas;
     size_t replica_count, good_count; /* good: ONLINE, and heard of within min-replicas-max-lag */
+    size_t present_count; /* the same within durability-timeout */
+    int quorum_present;   /* and nodes of the quorum, this one included */
     struct feed *feed;
     struct replica **fed; /* the feed's targets; NULL: that one is gone */
     size_t fed_count;
@@ -99,8 +125,11 @@ struct replication {
     int64_t ping_us;
     int64_t lonely_since_us; /* no replicas since; 0: there are some */
     uint64_t sync_full, sync_partial_ok, sync_partial_err;
+    uint64_t sync_partial_disk; /* of those that were ok: from the log on disk */
+    int64_t distrust_disk_until_us;
     char full_reason[160];   /* why the last full resynchronisation was made */
     size_t waiting_clients;  /* in WAIT */
+    uint64_t asked_lsn;      /* for acknowledgements, as somebody's reply waits for them */
     struct primary_link link;
     struct failover failover;
 };
@@ -127,6 +156,8 @@ void replication_feed(struct server *s);
 void replication_info(struct server *s, struct text *out);
 /* Whether dispatch has to look closer at every command. */
 bool replication_attention(const struct server *s);
+/* More is on this server's disk. */
+void replication_durable(struct server *s);
 /* An error to reply, if this command must not be executed now; else NULL. */
 const char *replication_refusal(const struct server *s, const struct client *c, uint32_t flags);
 /* "repl-id", "repl-offset" and "repl-stream-db" for an RDB file of this moment. */
@@ -136,7 +167,21 @@ void replication_put_aux(const struct server *s, struct save_options *options, u
 struct replica *replication_replica_of(struct client *c); /* made if need be */
 void replication_begin_replica(struct client *c, bool full, const char *reason);
 void replication_continue_replica(struct client *c, uint64_t lsn);
-void replication_acknowledged(struct client *c, uint64_t lsn);
+/* What replicas get has to be on this server's disk first. */
+bool replication_gated(const struct server *s);
+/* From the log on disk: replication_disk.c. */
+bool replication_may_use_disk(const struct server *s, uint64_t lsn);
+void replication_catch_up_replica(struct client *c, uint64_t lsn);
+void replication_begin_disk(struct client *c, uint64_t lsn, bool announce);
+void replication_disk_ended(struct replica *r);
+void replication_disk_online(struct replica *r, uint64_t lsn);
+void replication_disk_cancel(struct replica *r);
+/* lsn and durable 0: nothing new. */
+void replication_acknowledged(struct client *c, uint64_t lsn, uint64_t durable);
+/* What replicas have has changed, or what is on this server's disk: how sure everything is now. */
+void replication_update_sure(struct server *s);
+/* Others with this name are gone: the node has come back. */
+void replication_take_node(struct client *c);
 void replication_forget_client(struct client *c); /* the client is going */
 void replication_writable(struct client *c);      /* its socket takes more, and its output is empty */
 void replication_close_replicas(struct server *s, const char *why);
@@ -147,6 +192,8 @@ uint64_t replication_lag(const struct server *s, const struct replica *r); /* by
 void replication_address(struct replica *r, char ip[SOCKET_NAME_SIZE]);
 /* Replicas that have acknowledged this LSN. */
 size_t replication_count_acked(const struct server *s, uint64_t lsn);
+/* Those that have it on their disks. */
+size_t replication_count_on_disk(const struct server *s, uint64_t lsn);
 /* Ask all replicas to acknowledge now (WAIT). */
 void replication_ask_for_acks(struct server *s);
 /* Those who sit in WAIT for what has been acknowledged now go on. */
@@ -157,6 +204,8 @@ void replication_follow(struct server *s, const char *host, int port);
 void replication_promote(struct server *s);
 void replication_execute(struct client *c, struct call *call, const struct command *command);
 void replication_link_cron(struct server *s);
+/* More is on this server's disk: the primary is told if it waits for it. */
+void replication_link_durable(struct server *s);
 void replication_link_down(struct server *s, const struct error *why);
 void replication_link_load(struct server *s);
 void replication_link_deinit(struct server *s);

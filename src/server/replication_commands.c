@@ -11,6 +11,7 @@
 #include "persist/log/stream.h"
 #include "server/config.h"
 #include "server/durability.h"
+#include "server/quorum.h"
 #include "server/replication.h"
 
 void cmd_replicaof(struct call *c)
@@ -63,22 +64,45 @@ static void take_capability(struct replica *r, struct slice name)
     r->eof |= slice_is(name, "eof");
     r->psync2 |= slice_is(name, "psync2");
     r->regression |= slice_is(name, "regression");
+    r->diverged |= slice_is(name, "diverged");
 }
 
-/* False: an error was replied. *answers: the request is one that is answered. */
-static bool take_option(struct call *c, struct slice name, struct slice value, bool *answers)
+struct said {
+    bool ack; /* nothing is answered */
+    uint64_t lsn, durable;
+    bool joins; /* the answer is the epoch */
+};
+
+/* False: an error was replied. */
+static bool take_option(struct call *c, struct slice name, struct slice value, struct said *said)
 {
     struct replica *r = replication_replica_of(c->client);
     int64_t number;
     if (slice_is(name, "ack")) {
-        *answers = false;
+        said->ack = true;
         if (number_parse_int64(value, &number) && number >= 0)
-            replication_acknowledged(c->client, (uint64_t)number);
+            said->lsn = (uint64_t)number;
     } else if (slice_is(name, "fack")) {
-        *answers = false;
+        said->ack = true;
+        if (number_parse_int64(value, &number) && number >= 0)
+            said->durable = (uint64_t)number;
+    } else if (slice_is(name, "quorum-epoch")) {
+        if (r->node[0] != '\0' && number_parse_int64(value, &number) && number >= 0)
+            r->epoch = (uint64_t)number;
+    } else if (slice_is(name, "quorum-node")) {
+        if (!quorum_is_on(c->server->quorum) || !quorum_is_other(c->server->quorum, value)) {
+            reply_error(c->reply, "ERR That is no other one of this server's quorum-nodes");
+            return false;
+        }
+        snprintf(r->node, sizeof(r->node), "%.*s", (int)value.size, value.data);
+        said->joins = true;
+    } else if (slice_is(name, "quorum-promised")) {
+        if (!call_int64_range(c, value, 0, INT64_MAX, &number, NULL))
+            return false;
+        quorum_note_promise(c->server, (uint64_t)number);
     } else if (slice_is(name, "getack")) {
         /* From a primary; it came here from a client. */
-        *answers = false;
+        said->ack = true;
     } else if (slice_is(name, "listening-port")) {
         if (!call_int64(c, value, &number, NULL))
             return false;
@@ -115,17 +139,26 @@ static bool take_option(struct call *c, struct slice name, struct slice value, b
 
 void cmd_replconf(struct call *c)
 {
-    bool answers = true;
+    struct said said = {0};
+    const struct quorum *q = c->server->quorum;
+    char line[64];
     if (c->argc % 2 == 0) {
         reply_syntax_error(c->reply);
         return;
     }
     for (int i = 1; i < c->argc; i += 2) {
-        if (!take_option(c, c->argv[i], c->argv[i + 1], &answers))
+        if (!take_option(c, c->argv[i], c->argv[i + 1], &said))
             return;
     }
-    if (answers)
+    if (said.ack) {
+        replication_acknowledged(c->client, said.lsn, said.durable);
+    } else if (said.joins) {
+        snprintf(line, sizeof(line), "EPOCH %llu %llu", (unsigned long long)q->epoch,
+                 (unsigned long long)q->epoch_lsn);
+        reply_simple(c->reply, line);
+    } else {
         reply_ok(c->reply);
+    }
 }
 
 /* ---- PSYNC and SYNC ---- */
@@ -195,6 +228,8 @@ void cmd_psync(struct call *c)
         reply_not_integer(c->reply);
         return;
     }
+    if (r->node[0] != '\0')
+        replication_take_node(c->client);
     if (slice_equal(id, SLICE("?")) || next < 1) {
         replication_begin_replica(c->client, true, "it has asked for one");
         return;
@@ -205,6 +240,18 @@ void cmd_psync(struct call *c)
     bool ours = is_ours(s, id, lsn);
     if (ours && s->stream != NULL && lsn >= stream_first(s->stream) && lsn <= end) {
         replication_continue_replica(c->client, lsn);
+        return;
+    }
+    if (ours && replication_may_use_disk(s, lsn) && s->stream != NULL && lsn < stream_first(s->stream)) {
+        replication_catch_up_replica(c->client, lsn);
+        return;
+    }
+    /* Whoever was left behind by a promotion is told where the ways part. */
+    if (related && !ours && r->diverged && (all->second_promoted || (quorum_is_on(s->quorum) && s->quorum->epoch != 0))) {
+        log_notice("Replica %s is at LSN %llu of the history that this server's left at %llu: it is told so",
+                   client_peer(c->client), (unsigned long long)lsn,
+                   (unsigned long long)all->second_lsn);
+        reply_errorf(c->reply, "DIVERGED %llu", (unsigned long long)all->second_lsn);
         return;
     }
     if (r->regression && has_lost(s, id, lsn)) {

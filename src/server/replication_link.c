@@ -3,6 +3,7 @@
  * Replication as a replica: the link to the primary, and what comes over it.
  */
 #include <stdio.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -21,7 +22,9 @@
 #include "server/dispatch.h"
 #include "server/durability.h"
 #include "server/loading.h"
+#include "server/hold.h"
 #include "server/persistence.h"
+#include "server/quorum.h"
 #include "server/replication.h"
 #include "server/transaction.h"
 
@@ -100,6 +103,7 @@ void replication_link_down(struct server *s, const struct error *why)
     struct primary_link *l = link_of(s);
     struct client *c = l->client;
     l->client = NULL;
+    quorum_link_down(s);
     if (c != NULL) {
         c->flags &= ~(uint32_t)CLIENT_MASTER;
         transaction_discard(c);
@@ -144,6 +148,53 @@ static void wake(void *ctx)
     loop_post(s->loop, on_sync_ended, s);
 }
 
+/* What there is behind the place where the primary's history went another way: from the log, which is on the
+ * disk, or from memory. */
+static void give_journal(struct server *s, struct sync_journal *j)
+{
+    struct primary_link *l = link_of(s);
+    const struct durability *d = s->durability;
+    uint64_t end = replication_lsn(s);
+    *j = (struct sync_journal){.from = l->diverged_lsn, .until = end};
+    if (d->state == DURABILITY_ON) {
+        snprintf(j->log_directory, sizeof(j->log_directory), "%s", s->config->appenddirname);
+        snprintf(j->log_filename, sizeof(j->log_filename), "%s", s->config->appendfilename);
+    } else if (s->stream != NULL && stream_first(s->stream) <= l->diverged_lsn) {
+        j->bytes = mem_alloc((size_t)(end - j->from));
+        stream_copy(s->stream, j->from, end, j->bytes);
+    } else {
+        log_warning("ALARM: what is given up, LSN %llu to %llu, cannot be written to a divergence journal: there is "
+                    "no log, and memory does not go back so far",
+                    (unsigned long long)j->from, (unsigned long long)end);
+        l->diverged = false;
+        l->given_up = true;
+        return;
+    }
+    time_t now = (time_t)(s->ks->now_ms / 1000);
+    struct tm t;
+    char date[32];
+    localtime_r(&now, &t);
+    strftime(date, sizeof(date), "%Y%m%d-%H%M%S", &t);
+    snprintf(j->path, sizeof(j->path), "divergence-%s-%llu.aof", date, (unsigned long long)j->from);
+    snprintf(j->history, sizeof(j->history), "%s", s->durability->history);
+    snprintf(l->journal_try, sizeof(l->journal_try), "%s", j->path);
+    l->journal_try_until = end;
+}
+
+static void note_journal(struct server *s)
+{
+    struct primary_link *l = link_of(s);
+    l->diverged = false;
+    l->given_up = true;
+    l->journals++;
+    memcpy(l->journal, l->journal_try, sizeof(l->journal));
+    l->journal_from = l->diverged_lsn;
+    l->journal_until = l->journal_try_until;
+    log_warning("ALARM: this server's LSN %llu to %llu are not in the primary's history. They are given up, and kept in "
+                "%s, which `holdfast log` reads",
+                (unsigned long long)l->journal_from, (unsigned long long)l->journal_until, l->journal);
+}
+
 static void connect_to_primary(struct server *s)
 {
     struct primary_link *l = link_of(s);
@@ -169,6 +220,13 @@ static void connect_to_primary(struct server *s)
     snprintf(o->announce_ip, sizeof(o->announce_ip), "%s", c->replica_announce_ip);
     snprintf(o->history, sizeof(o->history), "%s", s->durability->history);
     file_path(o->path);
+    if (l->diverged)
+        give_journal(s, &o->journal);
+    o->given_up = l->given_up || l->diverged;
+    if (quorum_is_on(s->quorum)) {
+        snprintf(o->node, sizeof(o->node), "%s", c->quorum_node);
+        o->promised = s->quorum->promised;
+    }
     l->sync = sync_start(o, &err);
     l->sync_unwanted = false;
     if (l->sync != NULL) {
@@ -182,22 +240,58 @@ static void connect_to_primary(struct server *s)
 
 /* ---- the link comes up ---- */
 
+static void append_pair(struct text *t, const char *name, char *number, uint64_t value)
+{
+    size_t digits = number_format_int64(number, (int64_t)value);
+    text_appendf(t, "$%zu\r\n%s\r\n$%zu\r\n%.*s\r\n", strlen(name), name, digits, (int)digits, number);
+}
+
 static void send_ack(struct server *s)
 {
     struct primary_link *l = link_of(s);
-    char lsn[NUMBER_INT64_SIZE], request[128];
-    size_t digits = number_format_int64(lsn, (int64_t)replication_lsn(s));
-    int n = snprintf(request, sizeof(request),
-                     "*3\r\n$8\r\nREPLCONF\r\n$3\r\nACK\r\n$%zu\r\n%.*s\r\n", digits, (int)digits, lsn);
-    outbuf_append(&l->client->io.out, request, (size_t)n);
+    const struct durability *d = s->durability;
+    uint64_t epoch = quorum_acknowledges(s->quorum);
+    bool log = d->state == DURABILITY_ON;
+    char number[NUMBER_INT64_SIZE];
+    struct text t = {0};
+    text_appendf(&t, "*%d\r\n$8\r\nREPLCONF\r\n", 3 + 2 * log + 2 * (epoch != 0));
+    append_pair(&t, "ACK", number, replication_lsn(s));
+    l->acked_lsn = replication_lsn(s);
+    /* What is on this server's disk; behind the rest, where those that do not know it do not look. */
+    l->acked_durable = log ? writer_durable_lsn(d->writer) : 0;
+    if (log)
+        append_pair(&t, "FACK", number, l->acked_durable);
+    if (epoch != 0)
+        append_pair(&t, "quorum-epoch", number, epoch);
+    l->acked_epoch = epoch;
+    outbuf_append(&l->client->io.out, t.data, t.size);
+    text_free(&t);
     client_want_write(l->client);
     l->acked_us = s->now_us;
+}
+
+void replication_link_durable(struct server *s)
+{
+    struct primary_link *l = link_of(s);
+    if (l->state != LINK_UP || s->durability->state != DURABILITY_ON)
+        return;
+    uint64_t durable = writer_durable_lsn(s->durability->writer);
+    bool wanted = quorum_is_on(s->quorum) || l->acked_durable < l->asked_lsn;
+    if (wanted && (durable > l->acked_durable || quorum_acknowledges(s->quorum) != l->acked_epoch))
+        send_ack(s);
 }
 
 static void link_up(struct server *s, const struct sync_result *r)
 {
     struct primary_link *l = link_of(s);
     struct error err = {0};
+    /* It may have voted meanwhile. */
+    if (!quorum_accepts(s->quorum, r->epoch)) {
+        socket_close(r->fd);
+        error_set(&err, ERROR_CANCELLED, "this node has voted for another one");
+        replication_link_down(s, &err);
+        return;
+    }
     struct client *c = client_adopt(s, r->fd, slice_of(r->rest, r->rest_size));
     if (c == NULL) {
         error_set(&err, ERROR_SYSTEM, "the event loop does not take the connection");
@@ -217,6 +311,9 @@ static void link_up(struct server *s, const struct sync_result *r)
     server_update_attention(s);
     log_notice("The link to the primary %s:%lld is up, at LSN %llu", s->config->replicaof_host,
                (long long)s->config->replicaof_port, (unsigned long long)replication_lsn(s));
+    l->asked_lsn = 0;
+    l->diverged = l->given_up = false;
+    quorum_link_up(s, r->epoch, r->epoch_lsn);
     send_ack(s);
 }
 
@@ -260,7 +357,17 @@ static void take_result(struct server *s)
         mem_free(r);
         return;
     }
+    if (r->journal_written)
+        note_journal(s);
     switch (r->outcome) {
+    case SYNC_DIVERGED:
+        /* The journal is written before the primary is asked for everything. */
+        l->diverged = true;
+        l->diverged_lsn = r->lsn;
+        log_notice("The primary's history went another way at LSN %llu; here it goes on to %llu",
+                   (unsigned long long)r->lsn, (unsigned long long)replication_lsn(s));
+        set_down(s, 0);
+        break;
     case SYNC_FAILED:
         note_failure(s, &r->error);
         set_down(s, RETRY_US);
@@ -476,8 +583,10 @@ void replication_execute(struct client *c, struct call *call, const struct comma
     /* Of the stream: what is in an open group is not in it yet. */
     if (!in_group)
         l->db = c->db->id;
-    if (l->acknowledge && !in_group)
+    if (l->acknowledge && !in_group) {
+        l->asked_lsn = replication_lsn(s);
         send_ack(s);
+    }
 }
 
 /* ---- the cron ---- */
@@ -542,6 +651,7 @@ void replication_follow(struct server *s, const char *host, int port)
     replication_close_replicas(s, "this server is a replica of another one now");
     s->ks->lazy_expire_paused = true;
     l->failure = (struct error){0};
+    l->diverged = l->given_up = false;
     l->refused = false;
     l->retry_us = 0;
     l->down_since_s = s->ks->now_ms / 1000;
@@ -550,6 +660,11 @@ void replication_follow(struct server *s, const char *host, int port)
     for (struct client *c = s->clients.first; c != NULL; c = c->next)
         blocked_unblock(c, true);
     replication_apply_config(s);
+    hold_give_up(s->hold, INT64_MAX,
+                 "NOREPLICAS This server became a replica before this was as sure as asked for: it may be lost, "
+                 "or not");
+    hold_update(s->hold);
+    quorum_became_replica(s);
     log_notice("This server is a replica of %s:%d", name, port);
 }
 
@@ -587,6 +702,9 @@ void replication_promote(struct server *s)
     s->ks->lazy_expire_paused = false;
     log_set_role('M');
     replication_apply_config(s);
+    hold_forget_replicas(s->hold);
+    hold_update(s->hold);
+    quorum_became_primary(s);
     log_notice("This server is a primary. Its history %s goes on from LSN %llu of %s", id,
                (unsigned long long)all->second_lsn, all->second_id);
 }

@@ -16,7 +16,9 @@
 #include "server/blocked.h"
 #include "server/config.h"
 #include "server/durability.h"
+#include "server/hold.h"
 #include "server/persistence.h"
+#include "server/quorum.h"
 #include "server/replication.h"
 
 #define PIECES 32
@@ -75,6 +77,11 @@ void replication_forget_client(struct client *c)
     if (r == NULL)
         return;
     c->replica = NULL;
+    if (r->catchup != NULL) {
+        /* Its thread has a descriptor of its own, which would keep the connection. */
+        socket_shut_down(c->io.source.fd);
+        replication_disk_cancel(r);
+    }
     if (r->listed) {
         if (r->prev != NULL)
             r->prev->next = r->next;
@@ -111,6 +118,7 @@ void replication_close_replicas(struct server *s, const char *why)
         if (r->reader != NULL)
             stream_reader_free(s->stream, r->reader);
         r->reader = NULL;
+        replication_disk_cancel(r);
         r->state = REPLICA_WAITING;
         socket_shut_down(r->client->io.source.fd);
         client_close(r->client);
@@ -119,6 +127,8 @@ void replication_close_replicas(struct server *s, const char *why)
 
 uint64_t replication_lag(const struct server *s, const struct replica *r)
 {
+    if (r->state == REPLICA_CATCHING_UP)
+        return stream_end(s->stream) - r->acked;
     if (r->reader == NULL)
         return 0;
     uint64_t end = stream_end(s->stream), at = stream_reader_lsn(r->reader);
@@ -140,6 +150,23 @@ static void go_online(struct replica *r)
     replication_writable(r->client);
 }
 
+void replication_catch_up_replica(struct client *c, uint64_t lsn)
+{
+    list(c);
+    c->replica->acked = lsn;
+    set_state(c->replica, REPLICA_CATCHING_UP);
+    log_notice("Replica %s is at LSN %llu, the backlog begins at %llu: it is served from the log on disk",
+               client_peer(c), (unsigned long long)lsn,
+               (unsigned long long)stream_first(c->server->stream));
+    replication_begin_disk(c, lsn, true);
+}
+
+void replication_disk_online(struct replica *r, uint64_t lsn)
+{
+    r->reader = stream_reader_new(r->client->server->stream, lsn);
+    go_online(r);
+}
+
 void replication_continue_replica(struct client *c, uint64_t lsn)
 {
     struct server *s = c->server;
@@ -159,13 +186,19 @@ void replication_continue_replica(struct client *c, uint64_t lsn)
     set_state(r, REPLICA_ONLINE);
 }
 
+bool replication_gated(const struct server *s)
+{
+    return s->durability->writer != NULL &&
+           (hold_uses(s->hold, HOLD_LOCAL) || hold_uses(s->hold, HOLD_QUORUM));
+}
+
 /* While replies wait for the disk so do the replicas: none of them ever has what this server could
  * still lose. */
 static uint64_t may_send(const struct server *s)
 {
     const struct durability *d = s->durability;
     uint64_t published = stream_published(s->stream);
-    if (!s->hold_replies || d->writer == NULL)
+    if (!replication_gated(s))
         return published;
     uint64_t durable = writer_durable_lsn(d->writer);
     return durable < published ? durable : published;
@@ -235,6 +268,47 @@ size_t replication_count_acked(const struct server *s, uint64_t lsn)
     return count;
 }
 
+size_t replication_count_on_disk(const struct server *s, uint64_t lsn)
+{
+    size_t count = 0;
+    for (const struct replica *r = s->replication->replicas; r != NULL; r = r->next)
+        count += r->state == REPLICA_ONLINE && r->facked >= lsn;
+    return count;
+}
+
+void replication_update_sure(struct server *s)
+{
+    struct replication *all = s->replication;
+    struct hold *h = s->hold;
+    uint64_t best[HOLD_REPLICAS_MOST];
+    int count = 0;
+    if (s->is_replica || s->stream == NULL || !hold_uses_replicas(h))
+        return;
+    for (const struct replica *r = all->replicas; r != NULL; r = r->next) {
+        if (r->state != REPLICA_ONLINE || r->plain_sync ||
+            (count == HOLD_REPLICAS_MOST && best[count - 1] >= r->acked))
+            continue;
+        int at = count < HOLD_REPLICAS_MOST ? count++ : count - 1;
+        for (; at > 0 && best[at - 1] < r->acked; at--)
+            best[at] = best[at - 1];
+        best[at] = r->acked;
+    }
+    for (int i = 0; i < count; i++)
+        hold_note_sure(h, HOLD_REPLICA + (enum hold_level)i, best[i]);
+    hold_note_sure(h, HOLD_QUORUM, quorum_sure(s));
+    hold_let_go(h);
+}
+
+void replication_take_node(struct client *c)
+{
+    for (struct replica *r = c->server->replication->replicas; r != NULL; r = r->next) {
+        if (r == c->replica || r->node[0] == '\0' || strcmp(r->node, c->replica->node) != 0)
+            continue;
+        r->node[0] = '\0';
+        client_close(r->client);
+    }
+}
+
 void replication_wake_waiting(struct server *s)
 {
     if (s->replication->waiting_clients == 0)
@@ -258,7 +332,23 @@ void replication_ask_for_acks(struct server *s)
     stream_append_raw(s->stream, slice_of(ask, sizeof(ask) - 1));
 }
 
-void replication_acknowledged(struct client *c, uint64_t lsn)
+/* At least for as long as a replica that has nothing to say needs to say so. */
+#define PRESENT_LEAST_US 2500000
+
+static void count_present(struct server *s)
+{
+    struct replication *all = s->replication;
+    int64_t within_us = s->config->durability_timeout * 1000;
+    size_t count = 0;
+    if (within_us < PRESENT_LEAST_US)
+        within_us = PRESENT_LEAST_US;
+    for (const struct replica *r = all->replicas; r != NULL; r = r->next)
+        count += r->state == REPLICA_ONLINE && !r->plain_sync && s->now_us - r->acked_us <= within_us;
+    all->present_count = count;
+    all->quorum_present = quorum_is_on(s->quorum) ? quorum_present(s, within_us) : 0;
+}
+
+void replication_acknowledged(struct client *c, uint64_t lsn, uint64_t durable)
 {
     struct server *s = c->server;
     struct replica *r = c->replica;
@@ -266,15 +356,23 @@ void replication_acknowledged(struct client *c, uint64_t lsn)
         return;
     r->acked_us = s->now_us;
     /* It cannot have what it was not sent: what is beyond is not believed. */
-    if (r->reader != NULL && lsn > r->acked && lsn <= stream_end(s->stream))
+    bool reads = r->reader != NULL || r->state == REPLICA_CATCHING_UP;
+    if (reads && lsn > r->acked && lsn <= stream_end(s->stream))
         r->acked = lsn;
+    if (reads && durable > r->facked && durable <= r->acked)
+        r->facked = durable;
     if (r->state == REPLICA_READY)
         go_online(r);
+    count_present(s);
+    replication_update_sure(s);
     replication_wake_waiting(s);
+    if (durable != 0)
+        blocked_durable(s, 0);
 }
 
 static void count_good(struct server *s)
 {
+    count_present(s);
     struct replication *all = s->replication;
     int64_t most_us = s->config->min_replicas_max_lag * 1000000;
     size_t good = 0;
@@ -557,7 +655,7 @@ static void look_after(struct server *s, struct replica *r)
         log_warning("Replica %s has said nothing for repl-timeout seconds: it is disconnected",
                     client_peer(r->client));
         client_close(r->client);
-    } else if (over_limit(s, r)) {
+    } else if (r->state != REPLICA_CATCHING_UP && over_limit(s, r)) {
         log_warning("Replica %s is %llu bytes behind, more than client-output-buffer-limit allows: "
                     "it is disconnected",
                     client_peer(r->client), (unsigned long long)replication_lag(s, r));
@@ -605,8 +703,10 @@ void replication_primary_cron(struct server *s)
     struct replication *all = s->replication;
     for (struct replica *r = all->replicas; r != NULL; r = r->next)
         look_after(s, r);
-    if (all->replicas != NULL || s->config->min_replicas_to_write > 0)
-        count_good(s);
+    count_good(s);
+    hold_give_up(s->hold, s->now_us - s->config->durability_timeout * 1000,
+                 "NOREPLICAS Replicas did not make this as sure as asked for in time: it may be lost, or not");
+    quorum_step(s);
     if (s->now_us - all->ping_us >= s->config->repl_ping_replica_period * 1000000) {
         all->ping_us = s->now_us;
         ping(s);

@@ -24,6 +24,7 @@
 #include "server/migrate.h"
 #include "server/persistence.h"
 #include "server/pubsub.h"
+#include "server/quorum.h"
 #include "server/replication.h"
 #include "server/scripting.h"
 #include "server/secure.h"
@@ -464,6 +465,7 @@ struct server *server_new(struct config *config)
     durability_init(s);
     replication_init(s);
     clients_init(s);
+    quorum_init(s);
     s->clients.write_last = &s->clients.write_first;
     s->stats.commands = mem_zalloc((size_t)command_count * sizeof(*s->stats.commands));
     server_update_clock(s);
@@ -490,6 +492,7 @@ void server_free(struct server *s)
     durability_deinit(s);
     blocked_free(s->blocked);
     replication_deinit(s);
+    quorum_deinit(s);
     hold_free(s->hold);
     listeners_free(s->listeners);
     metrics_listener_free(s->metrics);

@@ -163,8 +163,10 @@ struct server {
     struct durability *durability; /* the log: server/durability.h */
     struct hold *hold;   /* replies that wait for it: server/hold.h */
     bool hold_replies;   /* they do */
+    bool explicit_levels; /* some client or user has set one that needs the log or replicas */
     struct replication *replication; /* server/replication.h */
     bool is_replica;
+    struct quorum *quorum; /* server/quorum.h */
     struct persistence *persistence; /* data on disk: server/persistence.h */
     struct metrics_listener *metrics; /* metrics-port: server/metrics_listener.h */
     struct scripting *scripting; /* server/scripting.h */

@@ -25,6 +25,10 @@ static void snapshot_help(struct call *c)
         "SNAPSHOT PREFLIGHT",
         "    What a full save would take now - disk, memory, time - and whether it fits. Nothing is",
         "    written.",
+        "DURABILITY [AUTO | MEMORY | LOCAL | REPLICA n | QUORUM]",
+        "    How sure what this client is told has to be: replies wait for it.",
+        "VOTE candidate epoch log-epoch lsn PRE | REAL",
+        "    For nodes of a quorum alone.",
         "SNAPSHOT HELP",
         "    This text.",
     };

@@ -17,6 +17,7 @@
 #include "persist/log/recovery.h"
 #include "tool/format.h"
 #include "tool/input.h"
+#include "os/file.h"
 #include "tool/log_dir.h"
 #include "tool/tool.h"
 
@@ -176,6 +177,9 @@ static int list(struct listing *l, const char *path)
     struct log_dir d;
     struct error err = {0};
     struct log_position at = {0};
+    /* A divergence journal, or any other file of commands. */
+    if (os_path_exists(path) && !os_path_is_dir(path))
+        return list_file(l, path, false, &at) ? TOOL_OK : TOOL_FAILED;
     if (!log_dir_open(&d, path, &err)) {
         fprintf(stderr, "holdfast log: %s\n", err.message);
         return TOOL_FAILED;

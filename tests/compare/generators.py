@@ -39,6 +39,7 @@ LEFT_OUT = {
     **{f"ACL {name}": "test_acl" for name in ("CAT", "DELUSER", "DRYRUN", "GENPASS", "GETUSER", "LIST", "LOAD", "LOG", "SAVE", "SETUSER",
                                               "USERS", "WHOAMI", "HELP")},
     "HOLDFAST HELP": "test_chain", "HOLDFAST SNAPSHOT": "test_chain",
+    "HOLDFAST DURABILITY": "test_quorum", "HOLDFAST VOTE": "test_quorum",
     "CLIENT TRACKING": "test_tracking", "CLIENT CACHING": "test_tracking", "CLIENT GETREDIR": "test_tracking",
     "CLIENT TRACKINGINFO": "test_tracking",
     **{name: "test_scripts" for name in ("EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL", "FCALL_RO", "SCRIPT LOAD", "SCRIPT EXISTS",

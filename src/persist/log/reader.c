@@ -172,6 +172,7 @@ static enum step read_command(struct fill *f)
     *push_command(b) = (struct log_command){
         .offset = f->r->base + f->at,
         .lsn = f->lsn,
+        .size = at - f->at,
         .first_arg = (uint32_t)first_arg,
         .argc = (uint32_t)argc,
     };
@@ -771,7 +772,7 @@ static void take_carry(struct log_reader *r, struct log_batch *b)
     if (r->carry_size > 0)
         memcpy(b->bytes, r->carry, r->carry_size);
     b->size = r->carry_size;
-    r->base = r->read_at - r->carry_size;
+    r->base = b->base = r->read_at - r->carry_size;
     r->carry_size = 0;
 }
 

@@ -41,6 +41,7 @@
 struct log_command {
     uint64_t offset; /* in the file */
     uint64_t lsn;    /* behind it */
+    uint64_t size;   /* of its bytes */
     uint32_t first_arg, argc;
     bool control; /* MULTI or EXEC: nothing to be executed */
     bool unit;    /* with it something ends that is done whole: a command, or MULTI .. EXEC */
@@ -65,7 +66,14 @@ struct log_batch {
     size_t group_room, command_room, arg_room;
     char *bytes;
     size_t size, room;
+    uint64_t base; /* the offset of its bytes in the file */
 };
+
+/* What stands at this offset of the file, if it is in the batch: a command's bytes, say. */
+static inline const char *log_batch_bytes(const struct log_batch *b, uint64_t offset)
+{
+    return b->bytes + (offset - b->base);
+}
 
 void log_batch_init(struct log_batch *b);
 void log_batch_free(struct log_batch *b);

@@ -313,6 +313,19 @@ void stream_trim(struct stream *s)
     }
 }
 
+void stream_copy(const struct stream *s, uint64_t from, uint64_t until, char *out)
+{
+    assert(from >= stream_first(s) && until <= stream_end(s));
+    for (const struct block *b = s->head; b != NULL && b->start < until; b = b->next) {
+        uint64_t first = from > b->start ? from : b->start;
+        uint64_t last = until < block_end(b) ? until : block_end(b);
+        if (first >= last)
+            continue;
+        memcpy(out, b->data + (first - b->start), (size_t)(last - first));
+        out += last - first;
+    }
+}
+
 /* ---- readers ---- */
 
 struct stream_reader *stream_reader_new(struct stream *s, uint64_t lsn)

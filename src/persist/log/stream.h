@@ -66,6 +66,9 @@ uint64_t stream_first(const struct stream *s);
 /* Free what all readers have released and the backlog does not need. Once a turn. */
 void stream_trim(struct stream *s);
 
+/* Copies what is between two LSNs that can still be read. */
+void stream_copy(const struct stream *s, uint64_t from, uint64_t until, char *out);
+
 struct stream_reader;
 /* Begins at `lsn`, which must not be below stream_first nor above stream_end. */
 struct stream_reader *stream_reader_new(struct stream *s, uint64_t lsn);

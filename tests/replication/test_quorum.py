@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""How sure a write is: HOLDFAST DURABILITY, WAITAOF with replicas, and a quorum of three nodes."""
+import glob
+import signal
+import subprocess
+import time
+
+import pytest
+
+from harness import PLAIN_BUILD, Error
+from net import Cable, Writer, assert_same, follow, holdfast, info, redis_server, wait_for, wait_up
+from nodes import Cluster
+
+LOGGED = {"appendonly": "yes", "appendfsync": "everysec"}
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    with Cluster() as c:
+        c.wait_elected("a")
+        c.wait_acknowledging("b")
+        c.wait_acknowledging("c")
+        yield c
+
+
+def test_what_can_be_asked_for():
+    """The levels as a directive, of a client and of a user; what cannot be is refused when it is asked for."""
+    with holdfast(**LOGGED, **{"durability-timeout": "300"}) as server:
+        x = server.raw()
+        assert x("HOLDFAST", "DURABILITY") == b"auto"
+        assert x("HOLDFAST", "DURABILITY", "replica", 2) == "OK"
+        assert x("HOLDFAST", "DURABILITY") == b"replica 2"
+        assert x("SET", "k", 1) == Error("NOREPLICAS Not enough replicas are there for this client's durability")
+        assert x("GET", "k") is None
+        assert x("HOLDFAST", "DURABILITY", "local") == "OK"
+        assert x("SET", "k", 1) == "OK"
+        assert int(info(x, "persistence")["log_durable_lsn"]) == int(info(x)["master_repl_offset"])
+        assert x("HOLDFAST", "DURABILITY", "quorum") == Error("ERR quorum needs quorum-nodes")
+        assert str(x("HOLDFAST", "DURABILITY", "replica")).startswith("ERR HOLDFAST DURABILITY takes")
+        assert str(x("HOLDFAST", "DURABILITY", "replica", 99)).startswith("ERR HOLDFAST DURABILITY takes")
+        assert x("CONFIG", "SET", "durability", "replica 1") == "OK"
+        assert x("CONFIG", "GET", "durability") == [b"durability", b"replica 1"]
+        y = server.raw()
+        assert str(y("SET", "k", 2)).startswith("NOREPLICAS")
+        assert x("SET", "k", 3) == "OK"
+        assert str(y("EVAL", "return redis.call('SET', 'k', 4)", 0)).startswith("NOREPLICAS")
+        assert x("ACL", "SETUSER", "sure", "on", "nopass", "~*", "+@all", "durability:memory") == "OK"
+        assert b"durability:memory" in x("ACL", "LIST")[1]
+        assert y("AUTH", "sure", "") == "OK"
+        assert y("HOLDFAST", "DURABILITY") == b"memory"
+        assert y("SET", "k", 5) == "OK"
+        assert str(x("ACL", "SETUSER", "sure", "durability:most")).startswith("ERR Error in ACL SETUSER")
+        x.close()
+        y.close()
+    with holdfast() as server:
+        x = server.raw()
+        assert str(x("HOLDFAST", "DURABILITY", "local")).startswith("ERR local and quorum need a log")
+        x.close()
+
+
+@pytest.mark.parametrize("kind", ["redis", "holdfast"])
+def test_replica_n(kind):
+    """A reply waits for the replica's acknowledgement, and so does a read of that key by whoever wants to be as
+    sure; other reads pass, and when no acknowledgement comes there is an error in time."""
+    with holdfast(**{"durability-timeout": "1500"}) as primary, (
+            holdfast() if kind == "holdfast" else redis_server()) as replica:
+        x, y, z = primary.raw(), replica.raw(), primary.raw()
+        follow(y, primary.port)
+        wait_up(y)
+        assert x("SET", "other", 1) == "OK"
+        for c in (x, z):
+            c("HOLDFAST", "DURABILITY", "replica", 1)
+        for i in range(20):
+            assert x("SET", "k", i) == "OK"
+            assert y("GET", "k") == str(i).encode()
+        assert z("GET", "k") == b"19"
+        replica.process.send_signal(signal.SIGSTOP)
+        x.send(x.encode(["SET", "k", "unsure"]))
+        w = primary.raw()
+        wait_for(lambda: w("GET", "k") == b"unsure", "it is done, and whoever is not particular sees it")
+        begin = time.monotonic()
+        assert z("GET", "other") == b"1"
+        assert str(z("GET", "k")).startswith("NOREPLICAS Replicas did not make this as sure")
+        assert str(x.read()).startswith("NOREPLICAS Replicas did not make this as sure")
+        assert time.monotonic() - begin < 30
+        wait_for(lambda: str(x("SET", "k", "refused")).startswith("NOREPLICAS Not enough"), "refusal")
+        replica.process.send_signal(signal.SIGCONT)
+        wait_for(lambda: x("SET", "k", "sure") == "OK", "it goes on")
+        for c in (w, x, y, z):
+            c.close()
+
+
+def test_waitaof():
+    """WAITAOF counts the replicas whose disks have it: a Holdfast replica with a log, not one without, and not
+    redis-server 7.0, which does not say."""
+    with holdfast(**LOGGED) as primary, holdfast(**LOGGED) as logged, holdfast() as without, redis_server() as old:
+        x = primary.raw()
+        raws = [s.raw() for s in (logged, without, old)]
+        for raw in raws:
+            follow(raw, primary.port)
+            wait_up(raw)
+        wait_for(lambda: info(x)["connected_slaves"] == "3", "three replicas")
+        x("SET", "k", 1)
+        assert x("WAITAOF", 1, 1, 30000) == [1, 1]
+        x("SET", "k", 2)
+        assert x("WAITAOF", 0, 1, 30000)[1] == 1
+        assert x("WAIT", 3, 30000) == 3
+        assert x("WAITAOF", 1, 2, 1500) == [1, 1]
+        assert str(raws[0]("WAITAOF", 1, 0, 10)).startswith("ERR WAITAOF cannot be used with replica")
+        x.close()
+        for raw in raws:
+            raw.close()
+
+
+def test_a_majority_is_enough(nodes):
+    """Writes go on with one node of three stopped, in any order of who; with two stopped they are refused in time,
+    and reads of what is sure go on."""
+    x = nodes.nodes["a"].raw()
+    assert x("SET", "k", 1) == "OK"
+    for n in "bc":
+        nodes.nodes[n].process.send_signal(signal.SIGSTOP)
+        assert x("SET", "k", n) == "OK"
+        nodes.nodes[n].process.send_signal(signal.SIGCONT)
+        wait_for(lambda: nodes.info("a").get("quorum_present") == "3", "all are there again")
+    for n in "bc":
+        nodes.nodes[n].process.send_signal(signal.SIGSTOP)
+    assert str(x("SET", "lost?", 1)).startswith("NOREPLICAS ")
+    wait_for(lambda: x("SET", "never", 1) == Error("NOREPLICAS No majority of quorum-nodes is there"), "refusal")
+    assert x("GET", "k") == b"c"
+    for n in "bc":
+        nodes.nodes[n].process.send_signal(signal.SIGCONT)
+    wait_for(lambda: x("SET", "k", 2) == "OK", "writes go on")
+    x.close()
+
+
+def test_who_has_less_is_not_elected(nodes):
+    """A replica that was cut off while writes went on is promoted: it is not elected, says who has more, and takes
+    no write. The one that has them is, by its vote; the other one follows."""
+    x = nodes.nodes["a"].raw()
+    nodes.isolate("c")
+    for i in range(50):
+        assert x("SET", f"key{i}", i) == "OK"
+    x.close()
+    nodes.nodes["a"].process.send_signal(signal.SIGSTOP)
+    nodes.isolate("c", False)
+    nodes.promote("c")
+    c = nodes.nodes["c"].raw()
+    wait_for(lambda: "node b has more" in nodes.info("c").get("quorum_problem", ""), "it is told")
+    assert c("SET", "k", "c") == Error("NOREPLICAS This primary has not been elected by a majority of quorum-nodes")
+    assert nodes.info("c")["quorum_epoch"] == "0"
+    nodes.promote("b")
+    nodes.follow("c", "b")
+    nodes.wait_elected("b")
+    b = nodes.nodes["b"].raw()
+    assert [b("GET", f"key{i}") for i in range(50)] == [str(i).encode() for i in range(50)]
+    assert b("SET", "k", "b") == "OK"
+    # The old one comes back, and knows nothing: it acknowledges nothing any more.
+    x = nodes.nodes["a"].raw()
+    nodes.nodes["a"].process.send_signal(signal.SIGCONT)
+    assert str(x("SET", "k", "a")).startswith("NOREPLICAS")
+    nodes.follow("a", "b")
+    nodes.wait_acknowledging("a")
+    assert x("GET", "k") == b"b"
+    for raw in (b, c, x):
+        raw.close()
+
+
+@pytest.mark.parametrize("options", [LOGGED, {}], ids=["from the log", "from memory"])
+def test_divergence_journal(options):
+    """An old primary that has gone on alone follows the promoted one: what it has to give up is in a journal that
+    `holdfast log` reads, byte for byte what INFO said that a failover would lose."""
+    with holdfast(**options) as old, holdfast(**options) as new:
+        x, y = old.raw(), new.raw()
+        follow(y, old.port)
+        wait_up(y)
+        x("SET", "both", 1)
+        wait_for(lambda: y("GET", "both") == b"1", "it is there")
+        y("REPLICAOF", "NO", "ONE")
+        wait_for(lambda: info(x)["connected_slaves"] == "0", "the replica has gone")
+        before = int(info(x)["master_repl_offset"])
+        for i in range(100):
+            x("SET", "given", f"up {i}")
+        y("SET", "given", "never")
+        lost = int(info(x)["master_repl_offset"]) - int(info(y)["second_repl_offset"]) + 1
+        follow(x, new.port)
+        wait_up(x)
+        assert x("GET", "given") == b"never"
+        found = info(x)
+        assert found["divergence_journals"] == "1"
+        assert int(found["divergence_bytes"]) == lost >= int(found["divergence_bytes"]) - before
+        path = old.directory / found["divergence_journal"]
+        text = subprocess.run([str(PLAIN_BUILD / "holdfast"), "log", str(path)], capture_output=True, text=True)
+        assert text.returncode == 0, text
+        assert text.stdout.count("up ") == 100 and "up 99" in text.stdout, text.stdout[:1000]
+        assert "ALARM" in old.text()
+        x.close()
+        y.close()
+
+
+def test_far_behind_is_served_from_the_log():
+    """A replica that was away for longer than the backlog in memory lasts goes on from the log's files, over several
+    of them, while somebody writes; when they do not go back so far everything comes anew, and INFO says why."""
+    small = {**LOGGED, "repl-backlog-size": "16kb", "auto-aof-rewrite-percentage": "0"}
+    with holdfast(**small) as primary, holdfast(**LOGGED) as replica:
+        x, y = primary.raw(), replica.raw()
+        cable = Cable(primary.port)
+        follow(y, cable.port)
+        wait_up(y)
+        for turn in range(3):
+            y("REPLICAOF", "127.0.0.1", 1)
+            for k in range(20):
+                x.pipeline([["SET", f"k{i}", "v" * 1000 + str(turn)] for i in range(100)])
+            if turn == 1:
+                x("BGREWRITEAOF")
+                wait_for(lambda: info(x, "persistence")["aof_rewrites"] == "1", "the rewrite")
+                x.pipeline([["SET", f"m{i}", "v" * 1000] for i in range(1000)])
+            writer = Writer(primary, 7) if turn == 2 else None
+            follow(y, cable.port)
+            wait_up(y)
+            if writer:
+                writer.stop()
+            assert_same(x, y, f"turn {turn}")
+        found = info(x)
+        assert found["sync_partial_from_disk"] == "3", found
+        assert info(x, "stats")["sync_full"] == "1"
+        y("REPLICAOF", "127.0.0.1", 1)
+        def rewritten():
+            x.pipeline([["SET", f"n{i}", "v" * 1000] for i in range(100)])
+            x("BGREWRITEAOF")
+            return not glob.glob(str(primary.directory / "appendonlydir/*.[12].incr.aof"))
+        wait_for(rewritten, "the old files are removed")
+        follow(y, cable.port)
+        wait_up(y)
+        assert_same(x, y)
+        found = info(x)
+        assert info(x, "stats")["sync_full"] == "2"
+        assert found["last_full_sync_reason"].startswith("behind the backlog in memory, and on disk:"), found
+        cable.close()
+        x.close()
+        y.close()
