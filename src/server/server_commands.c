@@ -221,3 +221,8 @@ void cmd_shutdown(struct call *c)
     client_close(c->client);
     server_stop(c->server, 0);
 }
+
+void cmd_module_list(struct call *c)
+{
+    reply_array(c->reply, 0);
+}

@@ -349,3 +349,13 @@ def test_stream_deletions_in_the_log():
         s.start()
         raw = s.raw()
         assert state() == before
+
+
+# What stands for features of a cluster or of modules does what it can without them.
+def test_without_modules_and_cluster(raw):
+    assert raw("MODULE", "LIST") == []
+    raw("SET", "k", "v")
+    payload = raw("DUMP", "k")
+    assert raw("RESTORE-ASKING", "other", 0, payload) == OK and raw("GET", "other") == b"v"
+    assert raw("RESTORE-ASKING", "other", 0, payload) == Error("BUSYKEY Target key name already exists.")
+    assert raw("RESTORE-ASKING", "other", 5000, payload, "REPLACE") == OK and 0 < raw("PTTL", "other") <= 5000
