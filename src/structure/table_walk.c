@@ -265,33 +265,40 @@ void *table_random(const struct table *t, uint64_t r)
     return items[below(mix(r), count)];
 }
 
+static bool has_common_divisor(uint32_t a, uint32_t b)
+{
+    while (b != 0) {
+        uint32_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a != 1;
+}
+
+/* A segment's slots are visited from a random one on in random strides, so that it is not those behind
+ * empty ones that are mostly found: a bucket's first slots are where new items are put. */
 size_t table_sample(const struct table *t, uint64_t r, void **items, size_t want)
 {
     if (want > t->count)
         want = t->count;
     size_t got = 0;
     uint64_t first = r, last;
-    uint32_t skip_of = 0;
-    trie_word start = 0;
-    for (bool again = false; got < want;) {
+    while (got < want) {
         trie_word word = trie_leaf_at(t->root, first, &first, &last);
-        uint32_t buckets = table_meta_buckets(trie_meta_of(word));
-        uint32_t from = 0, to = buckets;
-        if (start == 0) {
-            start = word;
-            from = skip_of = below(mix(r), buckets);
-        } else if (word == start) {
-            /* Once round: what was left out at first. */
-            to = skip_of;
-            again = true;
+        const struct table_bucket *buckets = segment_of(word)->buckets;
+        uint32_t slots = table_meta_buckets(trie_meta_of(word)) * TABLE_BUCKET_SLOTS;
+        r = mix(r + 0x9e3779b97f4a7c15ULL);
+        uint32_t n = below(r, slots);
+        /* Without a divisor that the number of slots has, too, it meets each of them once. */
+        uint32_t stride = (uint32_t)r % slots;
+        while (has_common_divisor(stride, slots))
+            stride++;
+        for (uint32_t k = 0; k < slots && got < want; k++) {
+            uint64_t slot = buckets[n / TABLE_BUCKET_SLOTS].slots[n % TABLE_BUCKET_SLOTS];
+            if (slot)
+                items[got++] = table_slot_item(slot);
+            n = (n + stride) % slots;
         }
-        for (uint32_t b = from; b < to && got < want; b++) {
-            const struct table_bucket *bucket = &segment_of(word)->buckets[b];
-            for (uint32_t f = slots_filled(bucket); f && got < want; f &= f - 1)
-                items[got++] = table_slot_item(bucket->slots[__builtin_ctz(f)]);
-        }
-        if (again)
-            break;
         first = last + 1;
     }
     return got;
