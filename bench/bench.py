@@ -25,6 +25,7 @@ import tempfile
 
 import durability
 import features
+import replicas
 from measure import PROGRAMS, RESULTS, ROOT, Server, benchmark, fill_strings, report, report_bound, take_turns
 
 
@@ -146,6 +147,7 @@ def part_tls(args):
 PARTS = {"pipelined": part_pipelined, "unpipelined": part_unpipelined, "memory": part_memory,
          "snapshot": durability.part_snapshot, "loading": durability.part_loading,
          "incremental": durability.part_incremental, "log": durability.part_log, "replay": durability.part_replay,
+         "replication": replicas.part_replication,
          "growth": part_growth, "tls": part_tls, "streams": features.part_streams, "scripts": features.part_scripts,
          "pubsub": features.part_pubsub, "cache": features.part_cache}
 

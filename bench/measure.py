@@ -24,12 +24,13 @@ TICKS = os.sysconf("SC_CLK_TCK")
 class Server:
     """One of PROGRAMS on a free port with a directory of its own. Further arguments are options of redis.conf."""
 
-    def __init__(self, kind, pinned=True, options=(), directory=None, wait_seconds=10):
+    def __init__(self, kind, pinned=True, options=(), directory=None, wait_seconds=10,
+                 port=None):
         self.kind = kind
         self.directory = directory or tempfile.mkdtemp(prefix=f"hf-bench-{kind}-")
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
-            self.port = s.getsockname()[1]
+            self.port = port or s.getsockname()[1]
         command = [PROGRAMS[kind], "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.directory,
                    "--save", "", "--appendonly", "no", "--enable-debug-command", "yes", *options]
         if pinned:

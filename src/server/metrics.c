@@ -17,6 +17,7 @@
 #include "server/info.h"
 #include "server/persistence.h"
 #include "server/pubsub.h"
+#include "server/quorum.h"
 #include "server/replication.h"
 
 static const struct {
@@ -312,6 +313,20 @@ static void replication_metrics(struct server *s, struct text *out)
     exposition_counter(out, "holdfast_full_syncs_total", "Full resynchronisations of replicas.",
                        r->sync_full);
     exposition_counter(out, "holdfast_partial_syncs_total", "Partial ones.", r->sync_partial_ok);
+    exposition_counter(out, "holdfast_partial_syncs_from_disk_total", "Of them: from the log on disk.",
+                       r->sync_partial_disk);
+    exposition_counter(out, "holdfast_divergence_journals_total",
+                       "How often this server gave up what its primary does not have.", r->link.journals);
+    exposition_gauge(out, "holdfast_failover_would_lose_bytes",
+                     "What no replica has acknowledged.", (double)replication_would_lose(s));
+    if (quorum_is_on(s->quorum)) {
+        exposition_gauge(out, "holdfast_quorum_epoch", "In which this primary is elected; 0: it is not.",
+                         (double)s->quorum->epoch);
+        exposition_gauge(out, "holdfast_quorum_present", "Nodes that acknowledge, this one included.",
+                         (double)r->quorum_present);
+        exposition_counter(out, "holdfast_quorum_elections_total", "That this node has won.",
+                           s->quorum->elections);
+    }
     if (replica)
         exposition_gauge(out, "holdfast_primary_link_up", "1: connected to its primary, and in step.",
                          r->link.state == LINK_UP);

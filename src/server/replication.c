@@ -301,7 +301,7 @@ static void link_info(struct server *s, struct text *out)
 }
 
 /* What the replica that has most has not acknowledged: all of the stream, if there is none. */
-static uint64_t would_lose(const struct server *s)
+uint64_t replication_would_lose(const struct server *s)
 {
     uint64_t end = replication_lsn(s), most = 0;
     if (s->is_replica)
@@ -348,7 +348,7 @@ void replication_info(struct server *s, struct text *out)
                  active ? (unsigned long long)(end - first) : 0ULL);
     text_appendf(out, "last_full_sync_reason:%s\r\nsync_partial_from_disk:%llu\r\n", r->full_reason,
                  (unsigned long long)r->sync_partial_disk);
-    text_appendf(out, "failover_would_lose_bytes:%llu\r\n", (unsigned long long)would_lose(s));
+    text_appendf(out, "failover_would_lose_bytes:%llu\r\n", (unsigned long long)replication_would_lose(s));
     const struct primary_link *l = &r->link;
     text_appendf(out, "divergence_journals:%llu\r\n", (unsigned long long)l->journals);
     if (l->journal[0] != '\0')

@@ -187,6 +187,8 @@ void replication_writable(struct client *c);      /* its socket takes more, and 
 void replication_close_replicas(struct server *s, const char *why);
 void replication_primary_cron(struct server *s);
 void replication_primary_deinit(struct server *s);
+/* What the replica that has most has not acknowledged. */
+uint64_t replication_would_lose(const struct server *s);
 uint64_t replication_lag(const struct server *s, const struct replica *r); /* bytes */
 /* As it announces itself, or as its connection shows. */
 void replication_address(struct replica *r, char ip[SOCKET_NAME_SIZE]);
