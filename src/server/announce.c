@@ -3,6 +3,7 @@
 
 #include "base/text.h"
 #include "server/pubsub.h"
+#include "server/replication.h"
 
 /* Bytes that are no ASCII stand as they are where they are UTF-8: names of files and messages of the
  * system. Others become U+FFFD. */
@@ -73,5 +74,15 @@ void announce_log(struct server *s, const char *event, const char *error)
     append_string(&t, "error", error);
     text_append_cstr(&t, "}");
     pubsub_announce(s, SLICE(ANNOUNCE_LOG), text_slice(&t));
+    text_free(&t);
+}
+
+void announce_replication(struct server *s, const char *event, const char *detail)
+{
+    struct text t = {0};
+    text_appendf(&t, "{\"event\":\"%s\",\"lsn\":%llu", event, (unsigned long long)replication_lsn(s));
+    append_string(&t, "detail", detail);
+    text_append_cstr(&t, "}");
+    pubsub_announce(s, SLICE(ANNOUNCE_REPLICATION), text_slice(&t));
     text_free(&t);
 }

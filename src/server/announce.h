@@ -14,6 +14,7 @@
 
 #define ANNOUNCE_SNAPSHOT "__holdfast__:snapshot"
 #define ANNOUNCE_LOG "__holdfast__:log"
+#define ANNOUNCE_REPLICATION "__holdfast__:replication"
 
 struct snapshot_event {
     bool ok;
@@ -29,5 +30,7 @@ struct snapshot_event {
 void announce_snapshot(struct server *s, const struct snapshot_event *e);
 /* event: "failed", "full", "healed"; error: NULL when there is none. */
 void announce_log(struct server *s, const char *event, const char *error);
+/* event: "elected", "deposed", "diverged", "full"; detail: why, or the file. */
+void announce_replication(struct server *s, const char *event, const char *detail);
 
 #endif

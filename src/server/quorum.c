@@ -12,6 +12,7 @@
 #include "handlers.h"
 #include "os/file.h"
 #include "persist/log/stream.h"
+#include "server/announce.h"
 #include "server/durability.h"
 #include "server/hold.h"
 #include "server/replication.h"
@@ -161,6 +162,7 @@ static void lose(struct server *s, const char *why)
     log_warning("No longer elected in epoch %llu: %s. Writes are refused", (unsigned long long)q->epoch,
                 why);
     q->epoch = 0;
+    announce_replication(s, "deposed", why);
     note_problem(q, why);
     try_again(q, DEPOSED_US);
     server_update_attention(s);
@@ -176,6 +178,7 @@ static void win(struct quorum *q)
     q->problem[0] = '\0';
     log_notice("Elected by a majority of quorum-nodes: epoch %llu begins at LSN %llu",
                (unsigned long long)q->epoch, (unsigned long long)q->epoch_lsn);
+    announce_replication(s, "elected", NULL);
     hold_forget_replicas(s->hold);
     /* They have to learn of the epoch, and go on at once. */
     replication_close_replicas(s, "a new epoch has begun");

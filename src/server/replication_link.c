@@ -16,6 +16,7 @@
 #include "os/socket.h"
 #include "persist/load.h"
 #include "persist/log/stream.h"
+#include "server/announce.h"
 #include "server/batch.h"
 #include "server/blocked.h"
 #include "server/config.h"
@@ -190,6 +191,7 @@ static void note_journal(struct server *s)
     memcpy(l->journal, l->journal_try, sizeof(l->journal));
     l->journal_from = l->diverged_lsn;
     l->journal_until = l->journal_try_until;
+    announce_replication(s, "diverged", l->journal);
     log_warning("ALARM: this server's LSN %llu to %llu are not in the primary's history. They are given up, and kept in "
                 "%s, which `holdfast log` reads",
                 (unsigned long long)l->journal_from, (unsigned long long)l->journal_until, l->journal);

@@ -13,6 +13,7 @@
 #include "os/process.h"
 #include "os/socket.h"
 #include "persist/log/stream.h"
+#include "server/announce.h"
 #include "server/blocked.h"
 #include "server/config.h"
 #include "server/durability.h"
@@ -392,6 +393,7 @@ void replication_begin_replica(struct client *c, bool full, const char *reason)
         s->replication->sync_partial_err++;
     snprintf(s->replication->full_reason, sizeof(s->replication->full_reason), "%s", reason);
     set_state(c->replica, REPLICA_WAITING);
+    announce_replication(s, "full", reason);
     log_notice("Replica %s gets a full resynchronisation: %s", client_peer(c), reason);
 }
 

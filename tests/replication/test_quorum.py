@@ -182,6 +182,8 @@ def test_divergence_journal(options):
             x("SET", "given", f"up {i}")
         y("SET", "given", "never")
         lost = int(info(x)["master_repl_offset"]) - int(info(y)["second_repl_offset"]) + 1
+        events = old.raw()
+        events("SUBSCRIBE", "__holdfast__:replication")
         follow(x, new.port)
         wait_up(x)
         assert x("GET", "given") == b"never"
@@ -193,6 +195,8 @@ def test_divergence_journal(options):
         assert text.returncode == 0, text
         assert text.stdout.count("up ") == 100 and "up 99" in text.stdout, text.stdout[:1000]
         assert "ALARM" in old.text()
+        assert b'"event":"diverged"' in events.read()[2]
+        events.close()
         x.close()
         y.close()
 
