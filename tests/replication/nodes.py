@@ -180,8 +180,8 @@ class Cluster:
             listed = [f"{m}=127.0.0.1:{self.reach(n, m)}" for m in names]
             self.nodes[n] = Node(n, ports[n], {
                 **QUICK, "appendonly": "yes", "appendfsync": "always", "durability": "quorum",
-                "quorum-node": n, "quorum-nodes": listed, "durability-timeout": "2000",
-                "repl-timeout": "3", **options}, plain=plain)
+                "quorum-node": n, "quorum-nodes": listed, "durability-timeout": "4000",
+                "repl-timeout": "10", **options}, plain=plain)
         for n in names[1:]:
             self.follow(n, names[0])
 

@@ -62,7 +62,7 @@ def test_what_can_be_asked_for():
 def test_replica_n(kind):
     """A reply waits for the replica's acknowledgement, and so does a read of that key by whoever wants to be as
     sure; other reads pass, and when no acknowledgement comes there is an error in time."""
-    with holdfast(**{"durability-timeout": "1500"}) as primary, (
+    with holdfast(**{"durability-timeout": "3000"}) as primary, (
             holdfast() if kind == "holdfast" else redis_server()) as replica:
         x, y, z = primary.raw(), replica.raw(), primary.raw()
         follow(y, primary.port)
