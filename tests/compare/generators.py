@@ -764,7 +764,13 @@ def mutate(g, name, args):
         args[g.rng.randrange(len(args))] = g.odd()
     if name in REPEATING:
         args = [a if not is_far_below_zero(a) else b"-7" for a in args]
-    return args
+    return not_by_the_clock(args) if name == "XADD" else args
+
+
+def not_by_the_clock(args):
+    """No mutation leaves an id to the clock, as two servers' clocks differ: where a `*` has come to stand
+    behind the key, only the second half of an id is left open. As a threshold it is refused like `*`."""
+    return args[:1] + [b"7-*" if a == b"*" else a for a in args[1:]]
 
 
 def is_far_below_zero(arg):
