@@ -10,7 +10,6 @@
 #include "base/text.h"
 #include "os/file.h"
 #include "os/process.h"
-#include "persist/log/recovery_files.h"
 #include "persist/log/stream.h"
 #include "server/blocked.h"
 #include "server/client.h"
@@ -27,8 +26,6 @@
 #define AT_RISK_MOST_US 1000000
 /* Between two counts of commands. */
 #define COUNT_INTERVAL_US 2000
-
-#define PATH_SIZE sizeof(((struct os_file *)0)->path)
 
 static void step(struct durability *d);
 
@@ -244,42 +241,6 @@ static int64_t on_timer(void *ctx)
     return TIMER_MS;
 }
 
-/* ---- files, before anything is served ---- */
-
-static bool file_path(const struct durability *d, const char *name, char path[PATH_SIZE])
-{
-    int n = snprintf(path, PATH_SIZE, "%s/%s", d->server->config->appenddirname, name);
-    return n > 0 && (size_t)n < PATH_SIZE;
-}
-
-static uint64_t file_size(const struct durability *d, const char *name)
-{
-    struct os_file f;
-    struct error ignored;
-    uint64_t size = 0;
-    char path[PATH_SIZE];
-    if (!file_path(d, name, path) || !os_file_open(&f, path, OS_OPEN_READ, &ignored))
-        return 0;
-    os_file_size(&f, &size, &ignored);
-    os_file_close(&f, &ignored);
-    return size;
-}
-
-/* Numbers of files that a try which failed has left are not given out again. */
-static void pass_numbers(struct durability *d)
-{
-    const struct config *c = d->server->config;
-    struct recovery_names names = {0};
-    struct error ignored;
-    if (!os_path_is_dir(c->appenddirname) ||
-        !recovery_list_names(c->appenddirname, c->appendfilename, &names, &ignored))
-        return;
-    if (names.base_seq > d->manifest.base_seq)
-        d->manifest.base_seq = names.base_seq;
-    if (names.incremental_seq > d->manifest.incremental_seq)
-        d->manifest.incremental_seq = names.incremental_seq;
-}
-
 /* ---- states ---- */
 
 static bool new_writer(struct durability *d, struct error *err)
@@ -309,7 +270,7 @@ static bool new_writer(struct durability *d, struct error *err)
     d->first_lsn = d->lsn;
     d->first_effects = s->effects;
     d->count_first = d->count_end = 0;
-    generation_hurry(d);
+    generation_hurry(&d->generation);
     return true;
 }
 
@@ -322,7 +283,7 @@ static bool has_log(const struct durability *d)
 
 uint64_t durability_size(const struct durability *d)
 {
-    return d->base_size + d->old_size + writer_file_size(d->writer, NULL);
+    return d->generation.base_size + d->generation.old_size + writer_file_size(d->writer, NULL);
 }
 
 static void drop_writer(struct durability *d)
@@ -375,15 +336,15 @@ static void stop_now(struct durability *d)
     if (d->writer == NULL)
         return;
     for (;;) {
-        generation_cancel(d);
+        generation_cancel(&d->generation);
         writer_wait(d->writer, &ignored);
-        generation_step(d);
+        generation_step(&d->generation, d->writer);
         if (!d->generation.running)
             break;
         os_sleep_us(1000);
     }
     drop_writer(d);
-    generation_hurry(d);
+    generation_hurry(&d->generation);
 }
 
 void durability_restart(struct server *s, const char *history, uint64_t lsn)
@@ -403,27 +364,13 @@ void durability_restart(struct server *s, const char *history, uint64_t lsn)
 static bool rotate_to_history(struct durability *d)
 {
     struct error err = {0};
-    struct manifest manifest = {0};
-    uint64_t ended = 0;
     if (d->state != DURABILITY_ON || d->generation.running || writer_busy(d->writer))
         return false;
-    manifest_copy(&manifest, &d->manifest);
-    const struct manifest_file *file =
-        manifest_add_incremental(&manifest, d->server->config->appendfilename);
     writer_set_db(d->writer, replication_stream_db(d->server));
-    writer_rotate_history(d->writer, file->name, &manifest, d->history);
-    bool ok = writer_wait(d->writer, &err);
-    if (!ok) {
-        log_warning("The log could not go on in a new file: %s", err.message);
-        d->manifest.incremental_seq = manifest.incremental_seq;
-        manifest_free(&manifest);
-        return false;
-    }
-    writer_file_size(d->writer, &ended);
-    d->old_size += ended;
-    manifest_free(&d->manifest);
-    d->manifest = manifest;
-    return true;
+    if (generation_rotate_history(&d->generation, d->writer, d->history, &err))
+        return true;
+    log_warning("The log could not go on in a new file: %s", err.message);
+    return false;
 }
 
 void durability_set_history(struct server *s, const char *history)
@@ -463,7 +410,7 @@ static void switch_off(struct durability *d)
     struct generation *g = &d->generation;
     if (g->running) {
         /* What was under way is ended first. */
-        generation_cancel(d);
+        generation_cancel(&d->generation);
         return;
     }
     if (writer_busy(d->writer))
@@ -489,7 +436,7 @@ static void fail(struct durability *d)
     set_refusal(d, d->failure.message);
     set_state(d, DURABILITY_FAILED);
     if (d->generation.kind == GENERATION_REWRITE)
-        generation_hurry(d);
+        generation_hurry(&d->generation);
     d->generation.retry_us = clock_monotonic_us() + d->generation.pause_us;
     hold_fail(d->server->hold, d->failure.message);
 }
@@ -505,7 +452,7 @@ static void watch_writer(struct durability *d)
         set_refusal(d, stats->error.message);
         mem_free(stats);
         check_pace(d);
-        generation_drop_history(d);
+        generation_drop_history(&d->generation);
     } else if (state == WRITER_OPEN && d->refusal != NULL) {
         set_refusal(d, NULL);
     }
@@ -578,8 +525,8 @@ static bool rewrite_is_due(const struct durability *d)
     if (percentage == 0)
         return false;
     size_t incrementals = 0;
-    for (size_t i = 0; i < d->manifest.count; i++)
-        incrementals += d->manifest.files[i].type == MANIFEST_INCREMENTAL;
+    for (size_t i = 0; i < d->generation.manifest.count; i++)
+        incrementals += d->generation.manifest.files[i].type == MANIFEST_INCREMENTAL;
     uint64_t size = durability_size(d);
     if (incrementals > INCREMENTALS_MOST) {
         log_notice("The log has %zu incremental files: rewriting it", incrementals);
@@ -587,7 +534,7 @@ static bool rewrite_is_due(const struct durability *d)
     }
     if (size <= (uint64_t)c->auto_aof_rewrite_min_size)
         return false;
-    uint64_t base = d->base_size > 0 ? d->base_size : 1;
+    uint64_t base = d->generation.base_size > 0 ? d->generation.base_size : 1;
     double growth = 100.0 * (double)size / (double)base - 100.0;
     if (growth < (double)percentage)
         return false;
@@ -604,7 +551,7 @@ static void note_outcome(struct durability *d, enum generation_outcome outcome)
     if (g->kind == GENERATION_REWRITE) {
         if (outcome == GENERATION_NAMED)
             log_notice("The log was rewritten: its base is of LSN %llu, %llu bytes",
-                       (unsigned long long)g->lsn, (unsigned long long)d->base_size);
+                       (unsigned long long)g->lsn, (unsigned long long)d->generation.base_size);
         else if (!g->cancelled)
             d->rewrite_scheduled = true;
         return;
@@ -620,10 +567,25 @@ static void note_outcome(struct durability *d, enum generation_outcome outcome)
     set_state(d, DURABILITY_ON);
 }
 
+static enum generation_outcome begin_generation(struct durability *d, enum generation_kind kind)
+{
+    struct server *s = d->server;
+    /* Keys may have expired in this turn. */
+    durability_publish(s);
+    struct generation_begin begin = {
+        .writer = d->writer, .stream = s->stream, .ks = s->ks, .history = d->history};
+    persistence_options(s, &begin.save);
+    begin.save.incremental_sync = s->config->aof_rewrite_incremental_fsync;
+    begin.save.commands = !s->config->aof_use_rdb_preamble;
+    begin.save.aux_count = 0;
+    replication_put_aux(s, &begin.save, stream_published(s->stream));
+    return generation_begin(&d->generation, kind, &begin);
+}
+
 static bool begin_rewrite(struct durability *d)
 {
     d->rewrite_scheduled = false;
-    note_outcome(d, generation_begin(d, GENERATION_REWRITE));
+    note_outcome(d, begin_generation(d, GENERATION_REWRITE));
     return d->generation.running;
 }
 
@@ -655,7 +617,7 @@ static void step(struct durability *d)
     struct error err = {0};
     if (d->server->loading)
         return;
-    note_outcome(d, generation_step(d));
+    note_outcome(d, generation_step(&d->generation, d->writer));
     bool wanted = d->wanted || d->once;
     switch (d->state) {
     case DURABILITY_OFF:
@@ -688,7 +650,7 @@ static void step(struct durability *d)
             switch_off(d);
         else if (!d->generation.running && clock_monotonic_us() >= d->generation.retry_us &&
                  !writer_busy(d->writer))
-            note_outcome(d, generation_begin(d, GENERATION_ANEW));
+            note_outcome(d, begin_generation(d, GENERATION_ANEW));
         break;
     }
 }
@@ -698,6 +660,7 @@ void durability_apply_config(struct server *s)
     struct durability *d = s->durability;
     const struct config *c = s->config;
     d->wanted = c->appendonly;
+    d->generation.keep_history = c->aof_disable_auto_gc;
     hold_update(s->hold);
     if (d->writer == NULL)
         return;
@@ -712,13 +675,15 @@ void durability_init(struct server *s)
     struct durability *d = mem_zalloc(sizeof(*d));
     d->server = s;
     s->durability = d;
-    generation_init(d);
+    struct generation *g = &d->generation;
+    generation_init(g, s->config->appenddirname, s->config->appendfilename, durability_wake, d);
+    g->keep_history = s->config->aof_disable_auto_gc;
     loop_add_timer(s->loop, TIMER_MS, on_timer, d);
-    if (!manifest_read(&d->manifest, s->config->appenddirname, s->config->appendfilename,
+    if (!manifest_read(&g->manifest, s->config->appenddirname, s->config->appendfilename,
                        &d->manifest_error) &&
         d->manifest_error.code == ERROR_NOT_FOUND)
         d->manifest_error = (struct error){0};
-    pass_numbers(d);
+    generation_pass_numbers(g);
 }
 
 bool durability_may_start(const struct server *s, struct error *err)
@@ -730,29 +695,6 @@ bool durability_may_start(const struct server *s, struct error *err)
     return false;
 }
 
-static void remove_one(void *ctx, const char *name)
-{
-    const struct durability *d = ctx;
-    struct error err = {0};
-    char path[PATH_SIZE];
-    const char *temporary = WRITER_TEMPORARY, *filename = d->server->config->appendfilename;
-    size_t n = strlen(temporary);
-    if (strncmp(name, temporary, n) == 0 && strncmp(name + n, filename, strlen(filename)) == 0 &&
-        file_path(d, name, path) && !os_unlink(path, &err))
-        log_warning("%s", err.message);
-}
-
-/* What a process that was killed has left of a generation that it did not come to name. */
-static void remove_temporary(struct durability *d)
-{
-    struct error err = {0};
-    char path[PATH_SIZE];
-    if (!os_dir_list(d->server->config->appenddirname, remove_one, d, &err))
-        log_warning("%s", err.message);
-    if (file_path(d, "any", path))
-        saver_clean_temporary(path);
-}
-
 bool durability_start(struct server *s, const struct durability_position *at, struct error *err)
 {
     struct durability *d = s->durability;
@@ -760,29 +702,14 @@ bool durability_start(struct server *s, const struct durability_position *at, st
     d->lsn = at->lsn;
     if (at->history != NULL && at->history[0] != '\0')
         snprintf(d->history, sizeof(d->history), "%s", at->history);
-    manifest_free(&d->manifest);
-    manifest_copy(&d->manifest, at->manifest);
-    remove_temporary(d);
-    pass_numbers(d);
-    const struct manifest_file *file =
-        manifest_add_incremental(&d->manifest, s->config->appendfilename);
     if (!new_writer(d, err))
         return false;
-    struct writer_begin begin = {
-        .name = file->name, .lsn = at->lsn, .chain = at->chain, .manifest = &d->manifest};
-    memcpy(begin.history, d->history, sizeof(begin.history));
+    struct generation_position position = {
+        .manifest = at->manifest, .lsn = at->lsn, .chain = at->chain, .history = d->history};
     writer_set_db(d->writer, at->db);
-    writer_begin(d->writer, &begin);
-    if (!writer_wait(d->writer, err)) {
+    if (!generation_open(&d->generation, d->writer, &position, err)) {
         drop_writer(d);
         return false;
-    }
-    for (size_t i = 0; i < d->manifest.count; i++) {
-        const struct manifest_file *f = &d->manifest.files[i];
-        if (f->type == MANIFEST_BASE)
-            d->base_size = file_size(d, f->name);
-        else if (f->type == MANIFEST_INCREMENTAL && f != file)
-            d->old_size += file_size(d, f->name);
     }
     set_state(d, DURABILITY_ON);
     return true;
@@ -816,10 +743,9 @@ void durability_deinit(struct server *s)
     struct error err = {0};
     if (!durability_finish(s, &err))
         log_warning("The log could not be ended in order: %s", err.message);
-    generation_deinit(d);
+    generation_deinit(&d->generation);
     if (d->writer != NULL)
         drop_writer(d);
-    manifest_free(&d->manifest);
     mem_free(d);
     s->durability = NULL;
 }

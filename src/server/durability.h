@@ -10,7 +10,7 @@
  *                                                                v
  *                                                        FAILED ──new base and new file──> ON
  *
- * STARTING and FAILED make a new generation (server/generation.h), and try again with growing pauses
+ * STARTING and FAILED make a new generation (persist/log/generation.h), and try again with growing pauses
  * until it works; at the start of the server recovery has made the base. ON makes one (a rewrite)
  * when it is asked for, when the incrementals have grown by auto-aof-rewrite-percentage, and when there
  * are many of them, as each start adds one.
@@ -30,8 +30,8 @@
 #ifndef HF_SERVER_DURABILITY_H
 #define HF_SERVER_DURABILITY_H
 
+#include "persist/log/generation.h"
 #include "persist/log/writer.h"
-#include "server/generation.h"
 #include "server/server.h"
 
 enum durability_state {
@@ -68,10 +68,8 @@ struct durability {
         bool beyond;
     } covered;
     bool no_snapshot;         /* when it goes OFF no snapshot need be made */
-    struct manifest manifest; /* as on disk */
     struct error manifest_error; /* it is there, but cannot be read */
-    struct generation generation;
-    uint64_t base_size, old_size; /* bytes: of the base; of the incrementals before the open one */
+    struct generation generation; /* and the files that there are */
     uint64_t slow_downs;
     int64_t started_us;       /* the time that shares are shares of */
     uint64_t first_lsn, first_effects;

@@ -46,7 +46,7 @@ static void when_on(const struct durability *d, const struct writer_stats *stats
     int64_t passed = clock_monotonic_us() - d->started_us;
     int64_t since = writer_at_risk_since_us(d->writer);
     text_appendf(out, "aof_current_size:%llu\r\naof_base_size:%llu\r\naof_pending_rewrite:%d\r\n",
-                 (unsigned long long)size, (unsigned long long)d->base_size, d->rewrite_scheduled);
+                 (unsigned long long)size, (unsigned long long)d->generation.base_size, d->rewrite_scheduled);
     text_appendf(out, "aof_buffer_length:%llu\r\naof_pending_bio_fsync:%d\r\n",
                  (unsigned long long)(end - writer_written_lsn(d->writer)), stats->syncing);
     text_appendf(out, "aof_delayed_fsync:%llu\r\n", (unsigned long long)d->slow_downs);

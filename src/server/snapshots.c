@@ -278,8 +278,8 @@ static void look_at_log(struct server *s, struct snapshots *n)
     struct writer_stats *stats = mem_alloc(sizeof(*stats));
     writer_get_stats(d->writer, stats);
     n->log_looked_us = s->now_us;
-    n->log_base_bytes = d->base_size;
-    n->log_bytes = d->old_size + stats->file_size;
+    n->log_base_bytes = d->generation.base_size;
+    n->log_bytes = d->generation.old_size + stats->file_size;
     mem_free(stats);
 }
 

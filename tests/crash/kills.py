@@ -5,8 +5,8 @@
 
 Each worker has directories of its own, one after the other; in each the server is killed some
 twenty times, so that what one recovery left is what the next one finds. Meanwhile the server is
-told to save, to make incremental snapshots, to rewrite its log, to turn the log off and on; and it
-is also killed while it starts. One directory in five has `appendfsync everysec`, where what is there
+told to save, to make incremental snapshots, to rewrite its log (with a base of either form), to turn the
+log off and on; and it is also killed while it starts. One directory in five has `appendfsync everysec`, where what is there
 must be what had been done at one moment, not before what INFO had said to be durable.
 
 --control shows that a loss is seen: the server runs with `everysec`, and what it acknowledged is
@@ -101,7 +101,8 @@ class Run:
     def start(self):
         # Without promises the log may be turned off: what is started is always `yes`.
         command = [str(PROGRAM), "--port", "0", "--unixsocket", self.socket_path, "--dir", str(self.directory),
-                   "--save", "", "--appendonly", "yes", "--appendfsync", "everysec" if self.control else self.policy]
+                   "--save", "", "--appendonly", "yes", "--appendfsync", "everysec" if self.control else self.policy,
+                   "--aof-use-rdb-preamble", self.rng.choice(["yes", "no"])]
         with open(self.directory / "log", "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
