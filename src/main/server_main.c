@@ -31,13 +31,14 @@
 
 static volatile sig_atomic_t signal_received;
 static volatile sig_atomic_t is_loading;
+static bool signal_handled; /* what signal_received says is being done */
 
 static void on_signal(int number)
 {
     if (is_loading)
         _exit(0); /* there is nothing to save, and nothing on disk that was begun */
-    if (signal_received == SIGINT && number == SIGINT)
-        _exit(1); /* asked for twice: do not wait for the save */
+    if (signal_received != 0 && number == SIGINT)
+        _exit(1); /* asked for twice: do not wait for replicas or the save */
     signal_received = number;
 }
 
@@ -59,16 +60,19 @@ static int64_t check_signal(void *ctx)
     int number = signal_received;
     if (number == 0 || s->stopping)
         return SIGNAL_INTERVAL_MS;
+    /* It is kept while replicas are waited for, so that SIGINT then ends the wait; and forgotten when that
+     * was given up. */
+    if (signal_handled) {
+        if (!s->shutdown.waiting) {
+            signal_received = 0;
+            signal_handled = false;
+        }
+        return SIGNAL_INTERVAL_MS;
+    }
     log_warning("Received %s, shutting down", number == SIGINT ? "SIGINT" : "SIGTERM");
     int bits = number == SIGINT ? s->config->shutdown_on_sigint : s->config->shutdown_on_sigterm;
-    life_stopping(s, "Saving before the end");
-    if (persistence_shutdown(s, bits)) {
-        server_stop(s, 0);
-    } else {
-        log_warning("The data could not be saved, so the server goes on. "
-                    "SHUTDOWN NOSAVE ends it without saving");
-        signal_received = 0;
-    }
+    signal_handled = true;
+    shutdown_begin(s, bits);
     return SIGNAL_INTERVAL_MS;
 }
 

@@ -485,6 +485,7 @@ bool blocked_unblock(struct client *c, bool by_error)
     struct waiter *w = c->waiter;
     if (w == NULL)
         return false;
+    c->wait_shutdown = false;
     if (!by_error) {
         time_out(w);
         return true;

@@ -84,6 +84,7 @@ struct client {
     uint64_t wait_lsn;                   /* WAIT, WAITAOF: for this, */
     size_t wait_replicas;                /* by so many; 0: it does not */
     bool wait_disk;                      /* on their disks */
+    bool wait_shutdown;                  /* it has sent SHUTDOWN, which waits for replicas */
     struct held *held;                   /* replies that wait for the log: server/hold.h */
     uint8_t own_level;                   /* HOLDFAST DURABILITY: 1 + the level; 0: not set */
     struct outbuf pushes;                /* that came while its own command was executed */

@@ -131,7 +131,7 @@ STRING(req_res_logfile, "req-res-logfile", NULL, "", FIXED | HIDDEN | INERT)
 BOOL(set_proc_title, "set-proc-title", NULL, true, FIXED | INERT)
 BITS(shutdown_on_sigint, "shutdown-on-sigint", NULL, "default save nosave now force", 0, LIVE)
 BITS(shutdown_on_sigterm, "shutdown-on-sigterm", NULL, "default save nosave now force", 0, LIVE)
-INT(shutdown_timeout, "shutdown-timeout", NULL, 10, 0, INT32_MAX, LIVE | INERT)
+INT(shutdown_timeout, "shutdown-timeout", NULL, 10, 0, INT32_MAX, LIVE)
 ENUM(supervised, "supervised", NULL, "upstart systemd auto no", SUPERVISED_NO, FIXED)
 
 /* keyspace */

@@ -256,15 +256,25 @@ void server_unpause(struct server *s)
     end_pause(s);
 }
 
-void server_pause_failover(struct server *s, bool pause)
+static void set_pause(struct server *s, bool *reason, bool pause)
 {
-    if (s->pause.failover == pause)
+    if (*reason == pause)
         return;
-    s->pause.failover = pause;
+    *reason = pause;
     if (pause)
         server_update_attention(s);
     else
         end_pause(s);
+}
+
+void server_pause_failover(struct server *s, bool pause)
+{
+    set_pause(s, &s->pause.failover, pause);
+}
+
+void server_pause_shutdown(struct server *s, bool pause)
+{
+    set_pause(s, &s->pause.shutdown, pause);
 }
 
 static void expire_some(struct server *s);
@@ -364,6 +374,7 @@ static int64_t cron(void *ctx)
     clients_cron(s);
     memory_limit_check(s);
     memory_limit_clients(s);
+    shutdown_step(s);
     if (s->cron_count % 100 == 1)
         slowlog_update(s);
     if (s->cron_count % 10 == 0)
@@ -397,6 +408,8 @@ static void serve(struct server *s)
         replication_feed(s);
     if (failover_is_on(&s->replication->failover))
         failover_step(s);
+    if (__builtin_expect(s->shutdown.waiting, 0))
+        shutdown_step(s);
     clients_write(s);
     batch_end_turn(s);
     if (s->clients.closing != NULL)

@@ -22,6 +22,7 @@
 #include "command/call.h"
 #include "net/listener.h"
 #include "net/loop.h"
+#include "server/shutdown.h"
 
 /* The version of Redis whose behaviour is followed: HELLO and INFO report it, as clients choose by
  * it what they send. */
@@ -92,6 +93,7 @@ struct server_pause {
     int64_t until_ms; /* by the wall clock; 0: not paused */
     bool all;         /* everything, not just writes */
     bool failover;    /* writes, until FAILOVER (failover.h) has come to an end */
+    bool shutdown;    /* writes, while replicas are waited for at the end (shutdown.h) */
 };
 
 struct command_stats {
@@ -181,6 +183,7 @@ struct server {
     bool loading;
     const char *busy; /* the error that others get while a script is interrupted; NULL: none is */
     struct client *interrupted; /* who called it */
+    struct shutdown shutdown; /* server/shutdown.h */
     bool stopping;
     bool cron_running;
     bool expire_disabled;   /* DEBUG SET-ACTIVE-EXPIRE 0 */
@@ -240,9 +243,10 @@ void server_reset_stats(struct server *s); /* CONFIG RESETSTAT */
 void server_pause(struct server *s, int64_t until_ms, bool all);
 void server_unpause(struct server *s);
 void server_pause_failover(struct server *s, bool pause);
+void server_pause_shutdown(struct server *s, bool pause);
 static inline bool server_is_paused(const struct server *s)
 {
-    return s->pause.until_ms != 0 || s->pause.failover;
+    return s->pause.until_ms != 0 || s->pause.failover || s->pause.shutdown;
 }
 
 /* Recompute s->attention. */

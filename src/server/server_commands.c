@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * The commands of the group "server" that concern the whole data set or the process: INFO, TIME,
- * DBSIZE, FLUSHDB, FLUSHALL, SWAPDB, SAVE, BGSAVE, BGREWRITEAOF, LASTSAVE, SHUTDOWN.
+ * DBSIZE, FLUSHDB, FLUSHALL, SWAPDB, SAVE, BGSAVE, BGREWRITEAOF, LASTSAVE.
  */
 #include "base/clock.h"
 #include "base/log.h"
@@ -176,50 +176,6 @@ void cmd_bgsave(struct call *c)
         reply_simple(c->reply, "Background saving started");
     else
         reply_errorf(c->reply, "ERR %s", err.message);
-}
-
-void cmd_shutdown(struct call *c)
-{
-    int bits = 0;
-    bool abort = false;
-    for (int i = 1; i < c->argc; i++) {
-        if (slice_is(c->argv[i], "nosave"))
-            bits |= SHUTDOWN_BIT_NOSAVE;
-        else if (slice_is(c->argv[i], "save"))
-            bits |= SHUTDOWN_BIT_SAVE;
-        else if (slice_is(c->argv[i], "now"))
-            bits |= SHUTDOWN_BIT_NOW;
-        else if (slice_is(c->argv[i], "force"))
-            bits |= SHUTDOWN_BIT_FORCE;
-        else if (slice_is(c->argv[i], "abort"))
-            abort = true;
-        else
-            bits = -1;
-        if (bits < 0)
-            break;
-    }
-    if (bits < 0 || (abort && bits != 0) ||
-        (bits & SHUTDOWN_BIT_NOSAVE && bits & SHUTDOWN_BIT_SAVE)) {
-        reply_syntax_error(c->reply);
-        return;
-    }
-    if (abort) {
-        /* Nothing ever waits on the way down: there are no replicas to wait for. */
-        reply_error(c->reply, "ERR No shutdown in progress.");
-        return;
-    }
-    if (c->server->busy != NULL && !(bits & SHUTDOWN_BIT_NOSAVE)) {
-        reply_error(c->reply, c->server->busy);
-        return;
-    }
-    log_warning("User requested shutdown...");
-    if (!persistence_shutdown(c->server, bits)) {
-        reply_error(c->reply, "ERR Errors trying to SHUTDOWN. Check logs.");
-        return;
-    }
-    /* Who asked gets no reply: the connection ends. */
-    client_close(c->client);
-    server_stop(c->server, 0);
 }
 
 void cmd_module_list(struct call *c)
