@@ -18,6 +18,8 @@ struct add_options {
     struct stream_trim trim;
     int64_t limit;
     bool limit_given;
+    enum stream_refs refs;
+    bool refs_given;
 };
 
 static bool syntax(struct call *c, const char *message)
@@ -85,6 +87,8 @@ static bool parse_options(struct call *c, bool add, struct add_options *o, int *
             if (o->limit < 0)
                 return syntax(c, "ERR The LIMIT argument must be >= 0.");
             o->limit_given = true;
+        } else if (!o->refs_given && stream_refs_parse(s, &o->refs)) {
+            o->refs_given = true;
         } else if (add && slice_is(s, "nomkstream")) {
             o->no_create = true;
         } else if (add) {
@@ -132,6 +136,7 @@ static bool choose_id(struct call *c, const struct add_options *o, struct stream
     return stream_id_compare(*id, last) > 0 || syntax(c, too_low);
 }
 
+/* `trimmed`: so that it is of this length now. */
 static void add_effect(struct call *c, struct stream_id id, int fields_at,
                        const struct stream_root *s, bool trimmed)
 {
@@ -144,12 +149,29 @@ static void add_effect(struct call *c, struct stream_id id, int fields_at,
     if (trimmed) {
         call_effect_argument(c, SLICE("MAXLEN"));
         call_effect_argument(c, SLICE("="));
-        call_effect_argument(
-            c, slice_of(length, number_format_int64(length, (int64_t)s->length)));
+        call_effect_argument(c, slice_of(length, number_format_int64(length, (int64_t)s->length)));
     }
     call_effect_argument(c, slice_of(text, stream_format_id(text, id)));
     for (int i = fields_at; i < c->argc; i++)
         call_effect_argument(c, c->argv[i]);
+}
+
+static bool refs_matter(const struct add_options *o, const struct stream_root *s)
+{
+    return o->refs != STREAM_KEEPREF && stream_group_count(s) > 0;
+}
+
+/* Trim and tell of it, counting `change` for each entry. Returns how many were removed. */
+static uint64_t trim(struct call *c, struct keyref *ref, const struct add_options *o,
+                     uint64_t change)
+{
+    uint64_t references, removed = stream_trim_with_refs(c, ref->key, stream_own(ref), &o->trim,
+                                                         o->refs, &references);
+    if (references > 0)
+        call_changed_aside(c, c->db, ref->key, EVENT_STREAM, NULL, references);
+    if (removed > 0)
+        changed(c, ref->key, "xtrim", removed * change);
+    return removed;
 }
 
 void cmd_xadd(struct call *c)
@@ -186,10 +208,16 @@ void cmd_xadd(struct call *c)
     if (is_new)
         call_changed(c, c->db, ref.key, EVENT_NEW_KEY, "new", 0);
     changed(c, ref.key, "xadd", 1);
+    if (o.trims && refs_matter(&o, s)) {
+        call_effect_group(c);
+        add_effect(c, id, fields_at, s, false);
+        trim(c, &ref, &o, 0);
+        return;
+    }
     bool trimmed = o.trims && stream_trim_front(s, &c->ks->epoch, &o.trim) > 0;
     if (trimmed)
         changed(c, ref.key, "xtrim", 0);
-    if (!o.id_given || o.auto_seq || o.trims || o.no_create)
+    if (!o.id_given || o.auto_seq || o.trims || o.no_create || o.refs_given)
         add_effect(c, id, fields_at, s, trimmed);
 }
 
@@ -204,14 +232,9 @@ void cmd_xtrim(struct call *c)
         return;
     uint64_t removed = 0;
     if (ref.entry) {
-        struct stream_root *s = stream_own(&ref);
-        removed = stream_trim_front(s, &c->ks->epoch, &o.trim);
-        if (removed > 0) {
-            char text[NUMBER_INT64_SIZE];
-            changed(c, ref.key, "xtrim", removed);
-            CALL_EFFECT(c, c->db, SLICE("XTRIM"), ref.key, SLICE("MAXLEN"), SLICE("="),
-                        slice_of(text, number_format_int64(text, (int64_t)s->length)));
-        }
+        if (refs_matter(&o, stream_root_of(ref.entry)))
+            call_effect_group(c);
+        removed = trim(c, &ref, &o, 1);
     }
     reply_int(c->reply, (int64_t)removed);
 }
@@ -326,8 +349,9 @@ void cmd_xsetid(struct call *c)
     struct stream_item newest;
     if (s->length > 0) {
         if (stream_edge(s, true, &newest) && stream_id_compare(id, newest.id) < 0) {
-            reply_error(c->reply,
-                        "ERR The ID specified in XSETID is smaller than the target stream top item");
+            reply_error(
+                c->reply,
+                "ERR The ID specified in XSETID is smaller than the target stream top item");
             return;
         }
         if (added != -1 && s->length > (uint64_t)added) {

@@ -19,11 +19,10 @@ void reply_stream_id(struct reply *r, struct stream_id id)
     reply_bulk(r, slice_of(text, stream_format_id(text, id)));
 }
 
-void reply_stream_item(struct reply *r, struct stream_item item)
+static void reply_parts(struct reply *r, struct stream_item item)
 {
     struct stream_pair pair;
     uint64_t fields = item.fields;
-    reply_array(r, 2);
     reply_stream_id(r, item.id);
     reply_array(r, fields * 2);
     for (uint64_t i = 0; i < fields; i++) {
@@ -31,6 +30,21 @@ void reply_stream_item(struct reply *r, struct stream_item item)
         reply_bulk(r, pair.field);
         reply_bulk(r, pair.value);
     }
+}
+
+void reply_stream_item(struct reply *r, struct stream_item item)
+{
+    reply_array(r, 2);
+    reply_parts(r, item);
+}
+
+void reply_stream_delivery(struct reply *r, struct stream_item item, int64_t idle_ms,
+                           uint64_t deliveries)
+{
+    reply_array(r, 4);
+    reply_parts(r, item);
+    reply_bulk_int(r, idle_ms);
+    reply_bulk_int(r, (int64_t)deliveries);
 }
 
 uint64_t reply_stream_range(struct reply *r, const struct stream_root *s, struct stream_id from,

@@ -23,6 +23,10 @@ size_t stream_format_id(char out[STREAM_ID_TEXT_SIZE], struct stream_id id);
 void reply_stream_id(struct reply *r, struct stream_id id);
 /* [id, [field, value, ...]] */
 void reply_stream_item(struct reply *r, struct stream_item item);
+/* [id, [field, value, ...], idle, deliveries]: XREADGROUP with CLAIM. The numbers are bulk strings.
+ */
+void reply_stream_delivery(struct reply *r, struct stream_item item, int64_t idle_ms,
+                           uint64_t deliveries);
 /* The entries of a range, up to `count` of them (0: all); returns how many. */
 uint64_t reply_stream_range(struct reply *r, const struct stream_root *s, struct stream_id from,
                             struct stream_id to, uint64_t count, bool reverse);
@@ -53,6 +57,27 @@ void stream_effect_group(struct call *c, struct slice key, struct slice group,
                          const struct stream_group *g);
 void stream_effect_consumer(struct call *c, struct slice key, struct slice group,
                             struct slice consumer);
+
+/* What becomes of an entry that some group still refers to (it has it pending, or has not read it)
+ * when it is deleted or trimmed: stream_refs.c. */
+enum stream_refs {
+    STREAM_KEEPREF, /* deleted all the same; it stays pending */
+    STREAM_DELREF,  /* deleted, and no longer pending anywhere */
+    STREAM_ACKED    /* not deleted before every group has read and acknowledged it */
+};
+bool stream_refs_parse(struct slice word, enum stream_refs *refs);
+/* Whether some group has not read the entry, or not acknowledged it. */
+bool stream_is_referred_to(const struct stream_root *s, struct stream_id id);
+/* No group has it pending any more, which is told as effects. Returns how many had. */
+uint64_t stream_remove_references(struct call *c, struct slice key, struct stream_root *s,
+                                  struct stream_id id);
+/* Trim, and tell the effects. With STREAM_ACKED those of the oldest entries go that nobody refers
+ * to: with `approximate` no others than would go without it, else as many as max_length asks for,
+ * or all below min_id. Returns how many went; *references is set to how many were pending no more.
+ */
+uint64_t stream_trim_with_refs(struct call *c, struct slice key, struct stream_root *s,
+                               const struct stream_trim *trim, enum stream_refs refs,
+                               uint64_t *references);
 
 /* The consumer of this name, which is made if it is not there; notes that it was seen. */
 void stream_consumer_see(struct call *c, struct keyref *ref, struct slice group_name,

@@ -6,15 +6,8 @@
 #include "command/stream_common.h"
 #include "handlers.h"
 
-/* What becomes of an entry that some group still refers to: it has it pending, or has not read it. */
-enum delete_strategy {
-    DELETE_KEEPREF, /* deleted all the same; it stays pending */
-    DELETE_DELREF,  /* deleted, and no longer pending anywhere */
-    DELETE_ACKED    /* not deleted before every group has read and acknowledged it */
-};
-
 struct delete_args {
-    enum delete_strategy strategy;
+    enum stream_refs refs;
     int first; /* of the ids, which go on to the end */
 };
 
@@ -24,12 +17,8 @@ static bool parse_args(struct call *c, int at, struct delete_args *a)
     int64_t count;
     struct stream_id id;
     struct slice word = c->argv[at];
-    *a = (struct delete_args){DELETE_KEEPREF, 0};
-    if (slice_is(word, "delref"))
-        a->strategy = DELETE_DELREF;
-    else if (slice_is(word, "acked"))
-        a->strategy = DELETE_ACKED;
-    if (slice_is(word, "keepref") || a->strategy != DELETE_KEEPREF)
+    *a = (struct delete_args){STREAM_KEEPREF, 0};
+    if (stream_refs_parse(word, &a->refs))
         at++;
     if (at + 1 >= c->argc || !slice_is(c->argv[at], "ids")) {
         reply_syntax_error(c->reply);
@@ -50,57 +39,22 @@ static bool parse_args(struct call *c, int at, struct delete_args *a)
     return true;
 }
 
-/* Whether some group has not read the entry, or not acknowledged it. */
-static bool is_referred_to(const struct stream_root *s, struct stream_id id)
-{
-    struct stream_name_iter it;
-    struct stream_group g;
-    struct slice name;
-    struct stream_pending p;
-    bool found = false;
-    stream_group_iter_init(&it, s);
-    while (!found && stream_group_iter_next(&it, &name, &g))
-        found = stream_id_compare(g.last, id) < 0 || stream_pending_find(s, &g, id, &p);
-    stream_name_iter_deinit(&it);
-    return found;
-}
-
-/* No group has it pending any more. Returns how many had. */
-static uint64_t remove_references(struct call *c, struct slice key, struct stream_root *s,
-                                  struct stream_id id)
-{
-    struct stream_name_iter it;
-    struct stream_group g;
-    struct slice name;
-    uint64_t count = 0;
-    stream_group_iter_init(&it, s);
-    while (stream_group_iter_next(&it, &name, &g)) {
-        if (!stream_pending_remove(s, &c->ks->epoch, &g, id))
-            continue;
-        stream_effect_ack(c, key, name, id);
-        count++;
-    }
-    stream_name_iter_deinit(&it);
-    return count;
-}
-
 enum delete_reply { DELETE_NONE = -1, DELETE_DONE = 1, DELETE_REFERRED = 2 };
 
 struct deleted {
     uint64_t entries, references;
 };
 
-/* The entry alone, by the strategy. */
+/* The entry alone. */
 static enum delete_reply delete_entry(struct call *c, struct slice key, struct stream_root *s,
-                                      enum delete_strategy strategy, struct stream_id id,
-                                      struct deleted *d)
+                                      enum stream_refs refs, struct stream_id id, struct deleted *d)
 {
     if (!stream_find(s, id, NULL))
         return DELETE_NONE;
-    if (strategy == DELETE_ACKED && is_referred_to(s, id))
+    if (refs == STREAM_ACKED && stream_is_referred_to(s, id))
         return DELETE_REFERRED;
-    if (strategy == DELETE_DELREF)
-        d->references += remove_references(c, key, s, id);
+    if (refs == STREAM_DELREF)
+        d->references += stream_remove_references(c, key, s, id);
     stream_delete(s, &c->ks->epoch, id);
     d->entries++;
     char text[STREAM_ID_TEXT_SIZE];
@@ -141,7 +95,7 @@ void cmd_xdelex(struct call *c)
     for (int i = a.first; i < c->argc; i++) {
         struct stream_id id;
         stream_id_parse(c->argv[i], 0, &id);
-        reply_int(c->reply, delete_entry(c, ref.key, s, a.strategy, id, &d));
+        reply_int(c->reply, delete_entry(c, ref.key, s, a.refs, id, &d));
     }
     tell(c, ref.key, &d);
 }
@@ -170,7 +124,7 @@ void cmd_xackdel(struct call *c)
         }
         d.references++;
         stream_effect_ack(c, ref.key, c->argv[2], id);
-        enum delete_reply reply = delete_entry(c, ref.key, s, a.strategy, id, &d);
+        enum delete_reply reply = delete_entry(c, ref.key, s, a.refs, id, &d);
         /* It was acknowledged; that the entry had gone before is no matter. */
         reply_int(c->reply, reply == DELETE_NONE ? DELETE_DONE : reply);
     }

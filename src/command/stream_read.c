@@ -2,16 +2,22 @@
  *
  * XREAD and XREADGROUP.
  */
+#include <stdlib.h>
+
 #include "base/mem.h"
 #include "command/stream_common.h"
 #include "command/wait.h"
 #include "handlers.h"
 
+/* A reader that waits for pending entries to become idle looks no more often. */
+#define CLAIM_PAUSE_MIN_MS 10
+
 /* A request as it was understood. Arguments are told by their positions. */
 struct read {
-    bool by_group, no_ack, blocks;
+    bool by_group, no_ack, blocks, claims;
     int64_t timeout_ms;
-    int group_at; /* of the group's name; the consumer's is behind it */
+    int64_t least_idle;     /* of what is claimed, in ms */
+    int group_at;           /* of the group's name; the consumer's is behind it */
     int keys_at, key_count; /* the ids are behind the keys */
     uint64_t count;         /* 0: all */
 };
@@ -53,6 +59,15 @@ static bool parse(struct call *c, bool by_group, struct read *r)
                 return fail(c, "ERR The NOACK option is only supported by XREADGROUP. You called "
                                "XREAD instead.");
             r->no_ack = true;
+        } else if (slice_is(c->argv[i], "claim") && more) {
+            if (!by_group)
+                return fail(c, "ERR The CLAIM option is only supported by XREADGROUP. You called "
+                               "XREAD instead.");
+            if (!call_int64(c, c->argv[++i], &r->least_idle, "ERR min-idle-time is not an integer"))
+                return false;
+            if (r->least_idle < 0)
+                return fail(c, "ERR min-idle-time must be a positive integer");
+            r->claims = true;
         } else {
             reply_syntax_error(c->reply);
             return false;
@@ -67,7 +82,8 @@ static bool parse(struct call *c, bool by_group, struct read *r)
     return true;
 }
 
-/* The id behind which one stream is read: that of the last entry for `$`, the highest one for `>`. */
+/* The id behind which one stream is read: that of the last entry for `$`, the highest one for `>`.
+ */
 static bool resolve_id(struct call *c, const struct read *r, int i, struct stream_id *id)
 {
     struct slice key = c->argv[r->keys_at + i], text = c->argv[r->keys_at + r->key_count + i];
@@ -75,8 +91,7 @@ static bool resolve_id(struct call *c, const struct read *r, int i, struct strea
     struct entry *e;
     if (!call_find(c, key, ENTRY_STREAM, &e))
         return false;
-    if (r->by_group &&
-        (!e || !stream_group_find(stream_root_of(e), c->argv[r->group_at], &g))) {
+    if (r->by_group && (!e || !stream_group_find(stream_root_of(e), c->argv[r->group_at], &g))) {
         struct slice group = c->argv[r->group_at];
         reply_errorf(c->reply,
                      "NOGROUP No such key '%.*s' or consumer group '%.*s' in XREADGROUP with GROUP "
@@ -86,10 +101,11 @@ static bool resolve_id(struct call *c, const struct read *r, int i, struct strea
     }
     if (text.size == 1 && text.data[0] == '$') {
         if (r->by_group)
-            return fail(c, "ERR The $ ID is meaningless in the context of XREADGROUP: you want to "
-                           "read the history of this consumer by specifying a proper ID, or use the "
-                           "> ID to get new messages. The $ ID would just return an empty result "
-                           "set.");
+            return fail(c,
+                        "ERR The $ ID is meaningless in the context of XREADGROUP: you want to "
+                        "read the history of this consumer by specifying a proper ID, or use the "
+                        "> ID to get new messages. The $ ID would just return an empty result "
+                        "set.");
         *id = e ? stream_root_of(e)->last : STREAM_ID_MIN;
         return true;
     }
@@ -152,6 +168,11 @@ struct member {
     struct stream_consumer consumer;
 };
 
+static int64_t idle_of(const struct call *c, const struct stream_pending *p)
+{
+    return c->now_ms > p->delivered_ms ? c->now_ms - p->delivered_ms : 0;
+}
+
 /* What the consumer has pending behind an id: delivered once more. */
 static void read_history(struct call *c, const struct read *r, struct member *m,
                          struct stream_id from)
@@ -179,19 +200,84 @@ static void read_history(struct call *c, const struct read *r, struct member *m,
     reply_deferred_array(c->reply, mark, n);
 }
 
-/* Entries that nobody of the group has got. */
-static void read_new(struct call *c, const struct read *r, struct member *m)
+/* Pending entries to be claimed. */
+struct idle_list {
+    struct stream_pending *items;
+    size_t count, capacity;
+};
+
+static int compare_idle(const void *a, const void *b)
+{
+    const struct stream_pending *p = a, *q = b;
+    if (p->delivered_ms != q->delivered_ms)
+        return p->delivered_ms < q->delivered_ms ? -1 : 1;
+    return stream_id_compare(p->id, q->id);
+}
+
+/* What of the group is pending for long enough and still in the stream, the idlest first, up to
+ * `most` (0: all). Pending entries are not ordered by time: all of them are looked at. */
+static struct idle_list find_idle(const struct call *c, const struct stream_root *s,
+                                  const struct stream_group *g, int64_t least_idle, uint64_t most)
+{
+    struct idle_list list = {0};
+    struct stream_pending p = {.id = STREAM_ID_MIN};
+    for (bool more = true; more; more = stream_id_next(&p.id)) {
+        if (!stream_pending_from(s, g, STREAM_ANY, p.id, &p))
+            break;
+        if (idle_of(c, &p) < least_idle)
+            continue;
+        if (list.count == list.capacity) {
+            list.capacity = list.capacity * 2 + 16;
+            list.items = mem_realloc(list.items, list.capacity * sizeof(*list.items));
+        }
+        list.items[list.count++] = p;
+    }
+    if (list.count > 1)
+        qsort(list.items, list.count, sizeof(*list.items), compare_idle);
+    size_t kept = 0;
+    for (size_t i = 0; i < list.count && (most == 0 || kept < most); i++) {
+        if (stream_find(s, list.items[i].id, NULL))
+            list.items[kept++] = list.items[i];
+    }
+    list.count = kept;
+    return list;
+}
+
+/* They are the consumer's now. */
+static void claim_idle(struct call *c, struct member *m, const struct idle_list *list)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        struct stream_pending p = list->items[i];
+        struct stream_item item;
+        if (!stream_find(m->s, p.id, &item))
+            continue; /* not so: it was there */
+        reply_stream_delivery(c->reply, item, idle_of(c, &p), p.deliveries);
+        p.consumer = m->consumer.number;
+        p.delivered_ms = c->now_ms;
+        p.deliveries++;
+        stream_pending_put(m->s, &c->ks->epoch, &m->g, &p);
+        stream_effect_claim(c, m->ref.key, m->group_name, m->name, &p, m->g.last);
+    }
+}
+
+/* Entries that nobody of the group has got, behind those that are claimed. */
+static void read_new(struct call *c, const struct read *r, struct member *m,
+                     const struct idle_list *idle)
 {
     struct stream_iter it;
     struct stream_item item;
     struct stream_id from = m->g.last;
-    uint64_t n = 0;
+    uint64_t n = idle->count;
     struct reply_mark mark = reply_deferred_begin(c->reply);
+    claim_idle(c, m, idle);
     stream_iter_init(&it, m->s, from, STREAM_ID_MAX, false);
     it.ended = !stream_id_next(&it.from);
     while ((r->count == 0 || n < r->count) && stream_iter_next(&it, &item)) {
         stream_group_advance(m->s, &m->g, item.id);
-        reply_stream_item(c->reply, item);
+        if (r->claims)
+            reply_stream_delivery(c->reply, item, 0, 0);
+        else
+            reply_stream_item(c->reply, item);
         n++;
         if (r->no_ack)
             continue;
@@ -200,7 +286,7 @@ static void read_new(struct call *c, const struct read *r, struct member *m)
         stream_effect_claim(c, m->ref.key, m->group_name, m->name, &p, m->g.last);
     }
     reply_deferred_array(c->reply, mark, n);
-    if (n == 0)
+    if (n == idle->count)
         return;
     stream_group_save(m->s, &c->ks->epoch, m->group_name, &m->g);
     stream_effect_group(c, m->ref.key, m->group_name, &m->g);
@@ -216,8 +302,11 @@ static void read_for_group(struct call *c, const struct read *r, struct slice ke
     if (!m.ref.entry || entry_type(m.ref.entry) != ENTRY_STREAM ||
         !stream_group_find(stream_root_of(m.ref.entry), m.group_name, &m.g))
         return;
-    if (!history && !has_entries_behind(stream_root_of(m.ref.entry), m.g.last))
-        return;
+    struct idle_list idle = {0};
+    if (!history && r->claims)
+        idle = find_idle(c, stream_root_of(m.ref.entry), &m.g, r->least_idle, r->count);
+    if (!history && idle.count == 0 && !has_entries_behind(stream_root_of(m.ref.entry), m.g.last))
+        goto out;
     call_effect_group(c);
     stream_consumer_see(c, &m.ref, m.group_name, &m.g, m.name, &m.consumer);
     m.s = stream_own(&m.ref);
@@ -225,17 +314,20 @@ static void read_for_group(struct call *c, const struct read *r, struct slice ke
     if (history) {
         read_history(c, r, &m, id);
     } else {
-        read_new(c, r, &m);
+        read_new(c, r, &m, &idle);
         m.consumer.active_ms = c->now_ms;
         stream_consumer_save(m.s, &c->ks->epoch, &m.g, &m.consumer);
     }
     call_changed_aside(c, c->db, key, EVENT_STREAM, NULL, 1);
     call_no_effect(c); /* but what was given */
+out:
+    mem_free(idle.items);
 }
 
 /* What a request is while it waits, and before. */
 struct reading {
     struct read r;
+    int64_t deadline_ms;    /* 0: none */
     struct stream_id ids[]; /* behind which to read; `>` is the highest there is */
 };
 
@@ -275,15 +367,73 @@ static bool serve(struct call *c, struct slice key, struct entry *e, void *state
     return answer.streams > 0;
 }
 
-static void wait(struct call *c, const struct reading *reading, size_t size)
+/* How long to sleep before something pending may be claimed: no longer than until the first of what
+ * is pending now is idle for long enough, nor than what is delivered from now on takes for that. */
+static int64_t until_idle(struct call *c, const struct reading *reading)
 {
     const struct read *r = &reading->r;
+    int64_t sleep = r->least_idle;
+    for (int i = 0; i < r->key_count; i++) {
+        struct slice key = c->argv[r->keys_at + i];
+        struct entry *e = db_find(c->db, key, call_hash(c, key));
+        struct stream_group g;
+        struct stream_pending p = {.id = STREAM_ID_MIN};
+        bool more = e && entry_type(e) == ENTRY_STREAM &&
+                    stream_group_find(stream_root_of(e), c->argv[r->group_at], &g);
+        for (; more; more = stream_id_next(&p.id)) {
+            const struct stream_root *s = stream_root_of(e);
+            if (!stream_pending_from(s, &g, STREAM_ANY, p.id, &p))
+                break;
+            int64_t left = r->least_idle - idle_of(c, &p);
+            if (left < sleep && stream_find(s, p.id, NULL))
+                sleep = left;
+        }
+    }
+    if (sleep < CLAIM_PAUSE_MIN_MS)
+        sleep = CLAIM_PAUSE_MIN_MS;
+    if (reading->deadline_ms != 0 && reading->deadline_ms - c->now_ms < sleep)
+        sleep = reading->deadline_ms - c->now_ms;
+    return sleep;
+}
+
+/* Claim what has become idle while waiting. */
+static bool look_again(struct call *c, void *state, int64_t *again_ms)
+{
+    struct reading *reading = state;
+    struct answer answer = {.streams = 0};
+    for (int i = 0; i < reading->r.key_count; i++) {
+        struct slice key = c->argv[reading->r.keys_at + i];
+        struct entry *e = db_find(c->db, key, call_hash(c, key));
+        if (e && entry_type(e) == ENTRY_STREAM)
+            read_one(c, reading, i, e, &answer);
+    }
+    if (answer.streams > 0) {
+        end_answer(c, &answer);
+        return true;
+    }
+    if (reading->deadline_ms != 0 && c->now_ms >= reading->deadline_ms) {
+        reply_null_array(c->reply);
+        return true;
+    }
+    *again_ms = until_idle(c, reading);
+    return false;
+}
+
+static void wait(struct call *c, struct reading *reading, size_t size)
+{
+    const struct read *r = &reading->r;
+    int64_t timeout_ms = r->timeout_ms;
+    if (r->claims) {
+        reading->deadline_ms = timeout_ms == 0 ? 0 : c->now_ms + timeout_ms;
+        timeout_ms = until_idle(c, reading);
+    }
     call_wait(c, &(struct call_wait){.type = ENTRY_STREAM,
                                      .gone = r->by_group,
                                      .keys = c->argv + r->keys_at,
                                      .key_count = r->key_count,
-                                     .timeout_ms = r->timeout_ms,
+                                     .timeout_ms = timeout_ms,
                                      .serve = serve,
+                                     .again = r->claims ? look_again : NULL,
                                      .state = reading,
                                      .state_size = size});
 }

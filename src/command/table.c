@@ -346,11 +346,12 @@ static void migrate_keys(const struct slice *argv, int argc, struct key_list *li
 }
 
 /* The last STORE or STOREDIST is the one that counts. */
-static void georadius_keys(const struct slice *argv, int argc, struct key_list *list)
+/* `options`: where they begin; what stands before is no STORE. */
+static void georadius_keys(const struct slice *argv, int argc, int options, struct key_list *list)
 {
     key_add(list, 1, KEY_SPEC_RO | KEY_SPEC_ACCESS);
     int store = 0;
-    for (int i = 5; i + 1 < argc; i++) {
+    for (int i = options; i + 1 < argc; i++) {
         if (slice_is(argv[i], "store") || slice_is(argv[i], "storedist"))
             store = ++i;
     }
@@ -391,7 +392,7 @@ int command_keys_flags(const struct command *cmd, const struct slice *argv, int 
         migrate_keys(argv, argc, &list);
         return list.count;
     case GETKEYS_GEORADIUS:
-        georadius_keys(argv, argc, &list);
+        georadius_keys(argv, argc, -cmd->arity, &list);
         return list.count;
     case GETKEYS_EVAL:
         eval_keys(doc, argv, argc, &list);

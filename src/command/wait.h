@@ -34,6 +34,10 @@ typedef bool wait_serve_fn(struct call *c, struct slice key, struct entry *e, vo
 /* Replies what the client gets when the time is over, or CLIENT UNBLOCK ends the wait. */
 typedef void wait_timed_out_fn(struct call *c, void *state);
 
+/* The time is over. True: a reply was made, and the client goes on; false: it goes on waiting for
+ * *again_ms more (above 0), and nothing was replied or changed. */
+typedef bool wait_again_fn(struct call *c, void *state, int64_t *again_ms);
+
 struct call_wait {
     enum entry_type type;
     /* Be called, too, when the key was removed (deleted, expired, evicted, flushed) or is of another
@@ -44,6 +48,8 @@ struct call_wait {
     int64_t timeout_ms;       /* from now; 0: for ever */
     wait_serve_fn *serve;
     wait_timed_out_fn *timed_out; /* NULL: replies a null array */
+    /* NULL, or called in place of timed_out when the time is over; not for CLIENT UNBLOCK. */
+    wait_again_fn *again;
     /* Bytes that serve and timed_out get to see, in a copy (which they may change) that lives until
      * the client goes on: the IDs that `$` meant, say. */
     const void *state;

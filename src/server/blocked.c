@@ -34,6 +34,9 @@ struct wait_link {
     struct waiter *waiter;
 };
 
+/* What may write when its time is over is put off for so long while clients are paused. */
+#define PAUSED_AGAIN_MS 10
+
 struct waiter {
     struct client *client;
     struct db *db;
@@ -42,6 +45,7 @@ struct waiter {
     bool gone;
     wait_serve_fn *serve;
     wait_timed_out_fn *timed_out;
+    wait_again_fn *again;
     bool log; /* waits for the log, up to lsn */
     uint64_t lsn;
     struct waiter *prev_lsn, *next_lsn; /* of those that wait for the log */
@@ -253,7 +257,7 @@ static void heap_remove(struct blocked *b, struct waiter *w)
         sift_down(b, at, last);
 }
 
-static void time_out(struct waiter *w);
+static void time_is_over(struct blocked *b, struct waiter *w);
 
 /* Milliseconds from now, 1 at least. */
 static int64_t timer_delay(const struct server *s, int64_t due_us)
@@ -269,7 +273,7 @@ static int64_t on_timer(void *ctx)
     struct blocked *b = ctx;
     struct server *s = b->server;
     while (b->heap_count > 0 && b->heap[0]->deadline_us <= s->now_us)
-        time_out(b->heap[0]);
+        time_is_over(b, b->heap[0]);
     if (b->heap_count == 0) {
         b->timer = NULL;
         return 0;
@@ -332,6 +336,7 @@ void blocked_wait(struct call *c, const struct call_wait *wait)
                          .gone = wait->gone,
                          .serve = wait->serve,
                          .timed_out = wait->timed_out,
+                         .again = wait->again,
                          .log = wait->log,
                          .lsn = wait->lsn,
                          .number = b->next_number++,
@@ -468,6 +473,29 @@ static void time_out(struct waiter *w)
     else
         reply_null_array(a.call.reply);
     answer_end(&a, w);
+}
+
+static void time_is_over(struct blocked *b, struct waiter *w)
+{
+    struct answer a;
+    int64_t again_ms;
+    if (w->again == NULL) {
+        time_out(w);
+        return;
+    }
+    if (server_is_paused(b->server)) {
+        again_ms = PAUSED_AGAIN_MS; /* as it may write */
+    } else {
+        answer_begin(&a, w);
+        if (w->again(&a.call, w->state, &again_ms)) {
+            answer_end(&a, w);
+            return;
+        }
+        answer_put_back(&a);
+    }
+    heap_remove(b, w);
+    w->deadline_us = b->server->now_us + again_ms * 1000;
+    heap_add(b, w);
 }
 
 static void serve(struct waiter *w, struct slice key, struct entry *e)

@@ -42,8 +42,7 @@ struct stream_id stream_id_get(const char in[16])
 
 struct stream_root *stream_create(struct keyref *ref)
 {
-    return stream_root_of(
-        keyref_put(ref, ENTRY_NO_EXPIRY, ENTRY_STREAM, ENTRY_STREAM_TREES, 0));
+    return stream_root_of(keyref_put(ref, ENTRY_NO_EXPIRY, ENTRY_STREAM, ENTRY_STREAM_TREES, 0));
 }
 
 /* ---- the tail ---- */
@@ -137,9 +136,8 @@ static bool tail_takes(const struct stream_root *s, const struct encoding_limits
         size_max = STREAM_NODE_SIZE_MAX;
     if (listpack_size(lp) + bytes >= size_max)
         return false;
-    return limits->stream_node_max_entries == 0 ||
-           stream_node_live(lp) + stream_node_deleted(lp) <
-               (uint64_t)limits->stream_node_max_entries;
+    return limits->stream_node_max_entries == 0 || stream_node_live(lp) + stream_node_deleted(lp) <
+                                                       (uint64_t)limits->stream_node_max_entries;
 }
 
 static size_t bytes_of(const struct slice *pairs, size_t count)
@@ -171,7 +169,8 @@ void stream_add(struct stream_root *s, struct epoch *e, const struct encoding_li
     s->added++;
 }
 
-void stream_add_node(struct stream_root *s, struct epoch *e, struct stream_id master, const char *lp)
+void stream_add_node(struct stream_root *s, struct epoch *e, struct stream_id master,
+                     const char *lp)
 {
     if (s->tail)
         tail_seal(s, e);
@@ -204,8 +203,8 @@ static bool find_node(const struct stream_root *s, struct stream_id id, struct p
     char key[ID_SIZE];
     stream_id_put(key, id);
     btree_seek(&s->nodes, slice_of(key, sizeof(key)), &place->pos);
-    bool equal = !btree_at_end(&place->pos) &&
-                 memcmp(btree_item(&place->pos).data, key, sizeof(key)) == 0;
+    bool equal =
+        !btree_at_end(&place->pos) && memcmp(btree_item(&place->pos).data, key, sizeof(key)) == 0;
     if (!equal && !btree_prev(&place->pos))
         return false;
     place->node = node_of_item(btree_item(&place->pos));
@@ -503,30 +502,69 @@ static uint64_t trim_first_node(struct stream_root *s, struct epoch *e,
     return deleted;
 }
 
-uint64_t stream_trim_front(struct stream_root *s, struct epoch *e, const struct stream_trim *trim)
+/* The nodes at the front that trimming removes as a whole. */
+struct trimmed_nodes {
+    uint64_t nodes, entries;
+    bool within;                   /* then some entries of the next one */
+    struct stream_node last, next; /* the last of them, and the one behind */
+};
+
+static struct trimmed_nodes find_trimmed(const struct stream_root *s,
+                                         const struct stream_trim *trim)
 {
-    uint64_t nodes = 0, removed = 0;
+    struct trimmed_nodes t = {.nodes = 0};
     struct stream_node_iter it;
-    struct stream_node node;
     bool stopped = false;
     stream_node_iter_init(&it, s);
-    while (stream_node_iter_next(&it, &node)) {
-        uint64_t live = stream_node_live(node.lp), length = s->length - removed;
+    while (stream_node_iter_next(&it, &t.next)) {
+        uint64_t live = stream_node_live(t.next.lp), length = s->length - t.entries;
         stopped = (!trim->by_id && length <= trim->max_length) ||
-                  (trim->limit != 0 && removed + live > trim->limit);
-        if (stopped || !trims_node(trim, &node, length))
+                  (trim->limit != 0 && t.entries + live > trim->limit);
+        if (stopped || !trims_node(trim, &t.next, length))
             break;
-        removed += live;
-        nodes++;
+        t.last = t.next;
+        t.entries += live;
+        t.nodes++;
     }
-    bool all = nodes == stream_node_count(s);
-    btree_remove_range(&s->nodes, e, 0, nodes);
+    t.within = t.nodes != stream_node_count(s) && !stopped && !trim->approximate;
+    return t;
+}
+
+bool stream_trim_last(const struct stream_root *s, const struct stream_trim *trim,
+                      struct stream_id *last)
+{
+    struct trimmed_nodes t = find_trimmed(s, trim);
+    struct stream_item item;
+    uint64_t left = s->length - t.entries;
+    bool any = t.nodes > 0;
+    /* Its last entry may have been deleted before, which is as good. */
+    if (any && stream_node_last(&t.last, &item))
+        *last = item.id;
+    bool more = t.within && stream_node_first(&t.next, &item);
+    for (; more; more = stream_node_next(&t.next, &item)) {
+        if (trim->by_id ? stream_id_compare(item.id, trim->min_id) >= 0 : left <= trim->max_length)
+            break;
+        if (item.deleted)
+            continue;
+        *last = item.id;
+        any = true;
+        left--;
+    }
+    return any;
+}
+
+uint64_t stream_trim_front(struct stream_root *s, struct epoch *e, const struct stream_trim *trim)
+{
+    struct trimmed_nodes t = find_trimmed(s, trim);
+    uint64_t removed = t.entries;
+    bool all = t.nodes == stream_node_count(s);
+    btree_remove_range(&s->nodes, e, 0, t.nodes);
     if (all && s->tail) {
         tail_retire(e, s->tail);
         s->tail = NULL;
     }
     s->length -= removed;
-    if (!all && !stopped && !trim->approximate) {
+    if (t.within) {
         uint64_t deleted = trim_first_node(s, e, trim);
         s->length -= deleted;
         removed += deleted;

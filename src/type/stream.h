@@ -77,6 +77,10 @@ struct stream_trim {
 /* Remove the oldest entries; returns how many. */
 uint64_t stream_trim_front(struct stream_root *s, struct epoch *e, const struct stream_trim *trim);
 
+/* The last entry that it would remove, the stream as it is; false when it would remove none. */
+bool stream_trim_last(const struct stream_root *s, const struct stream_trim *trim,
+                      struct stream_id *last);
+
 /* Iteration over the entries that are not deleted, `from` and `to` included. The stream must not
  * change meanwhile. */
 struct stream_iter {

@@ -351,6 +351,160 @@ def test_stream_deletions_in_the_log():
         assert state() == before
 
 
+def pending_ids(raw, group):
+    return [entry[0] for entry in raw("XPENDING", "s", group, "-", "+", 100)]
+
+
+def entry_ids(raw):
+    return [entry[0] for entry in raw("XRANGE", "s", "-", "+")]
+
+
+def ids(*numbers):
+    return [b"%d-0" % n for n in numbers]
+
+
+def fill_for_trimming(raw):
+    """Entries 1 to 8; g has read up to 7 and acknowledged 1 and 3, h has read up to 6 and acknowledged 1, 3, 4."""
+    raw("DEL", "s")
+    for i in range(1, 9):
+        raw("XADD", "s", f"{i}-0", "f", i)
+    for group, count in (("g", 7), ("h", 6)):
+        raw("XGROUP", "CREATE", "s", group, 0)
+        raw("XREADGROUP", "GROUP", group, "c", "COUNT", count, "STREAMS", "s", ">")
+    raw("XACK", "s", "g", "1-0", "3-0")
+    raw("XACK", "s", "h", "1-0", "3-0", "4-0")
+
+
+# XTRIM KEEPREF leaves what is pending so, DELREF does not, ACKED removes only what every group has read and acknowledged.
+def test_xtrim_references(raw):
+    for words in ([], ["KEEPREF"]):
+        fill_for_trimming(raw)
+        assert raw("XTRIM", "s", "MAXLEN", 3, *words) == 5
+        assert pending_ids(raw, "g") == ids(2, 4, 5, 6, 7) and pending_ids(raw, "h") == ids(2, 5, 6)
+    fill_for_trimming(raw)
+    assert raw("XTRIM", "s", "DELREF", "MAXLEN", "=", 3) == 5 and entry_ids(raw) == ids(6, 7, 8)
+    assert pending_ids(raw, "g") == ids(6, 7) and pending_ids(raw, "h") == ids(6)
+    # What had gone before stays pending: it is not trimmed now.
+    fill_for_trimming(raw)
+    raw("XDEL", "s", "2-0")
+    assert raw("XTRIM", "s", "MINID", "5-0", "delref") == 3
+    assert pending_ids(raw, "g") == ids(2, 5, 6, 7) and pending_ids(raw, "h") == ids(2, 5, 6)
+    fill_for_trimming(raw)
+    assert raw("XTRIM", "s", "MAXLEN", 0, "ACKED") == 2 and entry_ids(raw) == ids(2, 4, 5, 6, 7, 8)
+    assert raw("XTRIM", "s", "MAXLEN", 0, "ACKED") == 0
+    raw("XACK", "s", "g", "4-0", "5-0", "7-0")
+    raw("XACK", "s", "h", "5-0")
+    assert raw("XTRIM", "s", "MAXLEN", 5, "ACKED") == 1 and entry_ids(raw) == ids(2, 5, 6, 7, 8)
+    assert raw("XTRIM", "s", "MINID", "5-0", "ACKED") == 0 and raw("XTRIM", "s", "MINID", "6-0", "ACKED") == 1
+    assert pending_ids(raw, "g") == ids(2, 6) and pending_ids(raw, "h") == ids(2, 6)
+    # Whole nodes: the first three of eight in nodes of three.
+    raw("CONFIG", "SET", "stream-node-max-entries", 3)
+    fill_for_trimming(raw)
+    assert raw("XTRIM", "s", "MAXLEN", "~", 4, "ACKED") == 2 and entry_ids(raw) == ids(2, 4, 5, 6, 7, 8)
+    fill_for_trimming(raw)
+    assert raw("XTRIM", "s", "MAXLEN", "~", 4, "DELREF") == 3 and pending_ids(raw, "h") == ids(5, 6)
+    raw("CONFIG", "SET", "stream-node-max-entries", 100)
+    # Without groups nothing is referred to.
+    raw("XGROUP", "DESTROY", "s", "g")
+    raw("XGROUP", "DESTROY", "s", "h")
+    assert raw("XTRIM", "s", "MAXLEN", 1, "ACKED") == 4
+    assert raw("XTRIM", "none", "MAXLEN", 0, "ACKED") == 0 and raw("XTRIM", "s", "MAXLEN", 0, "ACKED", "DELREF") == SYNTAX
+
+
+# XADD trims in the same ways.
+def test_xadd_references(raw):
+    fill_for_trimming(raw)
+    assert raw("XADD", "s", "DELREF", "MAXLEN", 4, "9-0", "f", 9) == b"9-0" and entry_ids(raw) == ids(6, 7, 8, 9)
+    assert pending_ids(raw, "g") == ids(6, 7) and pending_ids(raw, "h") == ids(6)
+    fill_for_trimming(raw)
+    assert raw("XADD", "s", "MAXLEN", "=", 0, "ACKED", "9-0", "f", 9) == b"9-0" and entry_ids(raw) == ids(2, 4, 5, 6, 7, 8, 9)
+    assert raw("XADD", "s", "acked", "10-0", "f", 9) == b"10-0" and raw("XLEN", "s") == 8
+    assert raw("XADD", "s", "NOMKSTREAM", "KEEPREF", "MAXLEN", 1, "*", "f", 9) is not None and raw("XLEN", "s") == 1
+    assert pending_ids(raw, "g") == ids(2, 4, 5, 6, 7)
+    assert raw("XADD", "new", "ACKED", "MAXLEN", 0, "1-0", "f", "v") == b"1-0" and raw("XLEN", "new") == 0
+    assert raw("XADD", "s", "ACKED", "DELREF", "20-0", "f", "v") == Error("ERR Invalid stream ID specified as stream command argument")
+
+
+# XREADGROUP CLAIM gives what was pending for long enough first, the idlest of it before the others, then what is new; each
+# with how long it was idle and how often it was delivered before.
+def test_xreadgroup_claim(raw):
+    for i in range(1, 6):
+        raw("XADD", "s", f"{i}-0", "f", i)
+    raw("XGROUP", "CREATE", "s", "g", 0)
+    assert raw("XREADGROUP", "GROUP", "g", "a", "COUNT", 3, "CLAIM", 1000000, "STREAMS", "s", ">") == [
+        [b"s", [[b"%d-0" % i, [b"f", b"%d" % i], b"0", b"0"] for i in (1, 2, 3)]]]
+    raw("XCLAIM", "s", "g", "a", 0, "1-0", "IDLE", 20000000, "JUSTID")
+    raw("XCLAIM", "s", "g", "a", 0, "2-0", "IDLE", 30000000, "RETRYCOUNT", 7, "JUSTID")
+    raw("XCLAIM", "s", "g", "a", 0, "3-0", "IDLE", 1000000, "JUSTID")
+
+    def shown(reply):
+        return [(entry[0], int(entry[2]) // 10 ** 7, entry[3]) for entry in reply[0][1]]
+    # In the history neither counts.
+    assert raw("XREADGROUP", "GROUP", "g", "b", "CLAIM", 0, "STREAMS", "s", 0) == [[b"s", []]]
+    assert shown(raw("XREADGROUP", "GROUP", "g", "b", "COUNT", 3, "CLAIM", 10 ** 7, "NOACK", "STREAMS", "s", ">")) == [
+        (b"2-0", 3, b"7"), (b"1-0", 2, b"1"), (b"4-0", 0, b"0")]
+    assert [[e[0], e[1], e[3]] for e in raw("XPENDING", "s", "g", "-", "+", 10)] == [
+        [b"1-0", b"b", 2], [b"2-0", b"b", 8], [b"3-0", b"a", 1]]
+    assert [e[0] for e in raw("XREADGROUP", "GROUP", "g", "b", "COUNT", 1, "CLAIM", 0, "STREAMS", "s", ">")[0][1]] == [b"3-0"]
+    # What was deleted stays pending; nobody gets it.
+    raw("XDEL", "s", "1-0", "2-0", "3-0", "5-0")
+    assert raw("XREADGROUP", "GROUP", "g", "c", "CLAIM", 0, "STREAMS", "s", ">") == ("null array",)
+    assert pending_ids(raw, "g") == ids(1, 2, 3)
+    assert raw("XREADGROUP", "GROUP", "g", "c", "CLAIM", "x", "STREAMS", "s", ">") == Error("ERR min-idle-time is not an integer")
+    assert raw("XREADGROUP", "GROUP", "g", "c", "CLAIM", -1, "STREAMS", "s", ">") == Error("ERR min-idle-time must be a positive integer")
+    assert raw("XREAD", "CLAIM", 1, "STREAMS", "s", "0").startswith("ERR The CLAIM option is only supported by XREADGROUP")
+
+
+# Who waits gets what becomes idle meanwhile, what is added, or nothing when the time is over.
+def test_xreadgroup_claim_waits(holdfast, raw):
+    raw("XADD", "s", "1-0", "f", 1)
+    raw("XGROUP", "CREATE", "s", "g", 0)
+    raw("XREADGROUP", "GROUP", "g", "a", "STREAMS", "s", ">")
+    other = holdfast.raw()
+    reply = other("XREADGROUP", "GROUP", "g", "b", "BLOCK", 0, "CLAIM", 300, "STREAMS", "s", ">")
+    assert reply[0][1][0][0] == b"1-0" and int(reply[0][1][0][2]) >= 300 and reply[0][1][0][3] == b"1"
+    assert other("XREADGROUP", "GROUP", "g", "b", "BLOCK", 50, "CLAIM", 10 ** 9, "STREAMS", "s", ">") == ("null array",)
+    other.send(other.encode(["XREADGROUP", "GROUP", "g", "b", "BLOCK", 0, "CLAIM", 10 ** 9, "STREAMS", "s", ">"]))
+    while b"blocked_clients:1" not in raw("INFO", "clients"):
+        pass
+    raw("XADD", "s", "2-0", "f", 2)
+    assert other.read() == [[b"s", [[b"2-0", [b"f", b"2"], b"0", b"0"]]]]
+    # Nothing was pending when the wait began.
+    raw("XACK", "s", "g", "1-0", "2-0")
+    raw("XADD", "s", "3-0", "f", 3)
+    other.send(other.encode(["MULTI"]) + other.encode(["XREADGROUP", "GROUP", "g", "b", "STREAMS", "s", ">"]) + other.encode(["EXEC"])
+               + other.encode(["XREADGROUP", "GROUP", "g", "c", "BLOCK", 0, "CLAIM", 20, "STREAMS", "s", ">"]))
+    replies = [other.read() for _ in range(4)]
+    assert replies[3][0][1][0][0] == b"3-0" and replies[3][0][1][0][3] == b"1"
+    other.close()
+
+
+# The effects of trimming and claiming are in the log in commands that every version knows, and a snapshot has the same.
+def test_references_and_claims_in_the_log():
+    with Server(options={"appendonly": "yes", "appendfsync": "always", "aof-use-rdb-preamble": "yes"}) as s:
+        raw = s.raw()
+        fill_for_trimming(raw)
+        raw("XADD", "s", "MAXLEN", 0, "ACKED", "9-0", "f", 9)
+        raw("XTRIM", "s", "MINID", "5-0", "DELREF")
+        raw("XCLAIM", "s", "g", "c", 0, "5-0", "IDLE", 20000000, "JUSTID")
+        raw("XREADGROUP", "GROUP", "g", "d", "COUNT", 2, "CLAIM", 10 ** 7, "STREAMS", "s", ">")
+
+        def state():
+            return [raw("XRANGE", "s", "-", "+"), *[[[e[0], e[1], e[3]] for e in raw("XPENDING", "s", group, "-", "+", 10)]
+                                                    for group in ("g", "h")]]
+        before = state()
+        assert [e[0] for e in before[0]] == ids(5, 6, 7, 8, 9)
+        assert before[1] == [[b"5-0", b"d", 2], [b"6-0", b"c", 1], [b"7-0", b"c", 1], [b"8-0", b"d", 1]]
+        log = b"".join(path.read_bytes() for path in (s.directory / "appendonlydir").iterdir())
+        assert not any(word in log for word in (b"ACKED", b"DELREF", b"CLAIM\r\n$8", b"XREADGROUP")) and b"XDEL\r\n" in log
+        s.kill()
+        s.start()
+        raw = s.raw()
+        assert state() == before
+        raw("DEBUG", "RELOAD")
+        assert state() == before
+
+
 # What stands for features of a cluster or of modules does what it can without them.
 def test_without_modules_and_cluster(raw):
     assert raw("MODULE", "LIST") == []
