@@ -83,6 +83,13 @@ void connection_set_tls(struct connection *c, struct tls *tls)
     c->tls = tls;
 }
 
+void connection_set_established(struct connection *c, struct tls *tls)
+{
+    c->tls = tls;
+    c->tls_established = true;
+    c->tls_pending = tls_pending(tls);
+}
+
 /* Wait for EPOLLOUT while somebody needs it. */
 static void update_events(struct connection *c)
 {
@@ -104,7 +111,7 @@ enum connection_result connection_handshake(struct connection *c)
 {
     int n = tls_handshake(c->tls);
     bool again = n < 0 && errno == EAGAIN;
-    wait_to_read(c, again && tls_wants_write(c->tls));
+    wait_to_read(c, again && tls_read_wants_write(c->tls));
     if (n == 1) {
         c->tls_established = true;
         c->tls_pending = tls_pending(c->tls);
@@ -140,7 +147,7 @@ static ssize_t read_tls(struct connection *c, const struct iovec *vectors, int c
                 continue;
             }
             bool again = n < 0 && errno == EAGAIN;
-            wants_write = again && tls_wants_write(c->tls);
+            wants_write = again && tls_read_wants_write(c->tls);
             int error_number = errno;
             wait_to_read(c, wants_write);
             errno = error_number;
@@ -247,7 +254,7 @@ static enum connection_result write_tls(struct connection *c, size_t limit, size
             *count += (size_t)n;
         } else if (errno != EAGAIN) {
             return CONNECTION_FAILED;
-        } else if (tls_wants_write(c->tls)) {
+        } else if (tls_write_wants_write(c->tls)) {
             blocked = true;
         } else {
             c->tls_write_wants_read = true;
@@ -272,6 +279,23 @@ size_t connection_send(struct connection *c, const struct slice *parts, int coun
         vectors[i] = (struct iovec){(char *)(uintptr_t)parts[i].data, parts[i].size};
     ssize_t n = socket_writev(c->source.fd, vectors, count);
     return n > 0 ? (size_t)n : 0;
+}
+
+ssize_t connection_writev(struct connection *c, struct iovec *pieces, int count)
+{
+    if (c->tls == NULL)
+        return socket_writev(c->source.fd, pieces, count);
+    size_t total = 0;
+    for (int i = 0; i < count; i++) {
+        for (size_t at = 0; at < pieces[i].iov_len;) {
+            ssize_t n = tls_write(c->tls, (const char *)pieces[i].iov_base + at, pieces[i].iov_len - at);
+            if (n < 0)
+                return total > 0 ? (ssize_t)total : -1;
+            at += (size_t)n;
+            total += (size_t)n;
+        }
+    }
+    return (ssize_t)total;
 }
 
 enum connection_result connection_write(struct connection *c, size_t limit, size_t *count)

@@ -84,6 +84,8 @@ bool connection_init(struct connection *c, struct loop *loop, int fd,
                      void (*on_ready)(struct loop_source *source, uint32_t events));
 /* From now on by TLS: takes the session. */
 void connection_set_tls(struct connection *c, struct tls *tls);
+/* The same, the handshake being done. */
+void connection_set_established(struct connection *c, struct tls *tls);
 /* As far as the handshake gets. OK: it is done. */
 enum connection_result connection_handshake(struct connection *c);
 /* What an event means for reading (EPOLLIN) and writing (EPOLLOUT). */
@@ -113,6 +115,10 @@ static inline void connection_set_window(struct connection *c, const struct pars
 /* Write parts that are not in the output, which is empty; returns how many bytes the socket took, 0
  * if it cannot take any now. A short write leaves it to connection_write to find out why. */
 size_t connection_send(struct connection *c, const struct slice *parts, int count);
+
+/* As writev, of what is not in the output either; after a short write the next call begins with the same
+ * bytes. Who waits for EPOLLOUT then, is the caller's business: write_blocked. */
+ssize_t connection_writev(struct connection *c, struct iovec *pieces, int count);
 
 /* Write pending output, `limit` bytes of it at most, until all is written or the socket takes no
  * more; then EPOLLOUT is waited for. *count is the number of bytes. */

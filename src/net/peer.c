@@ -15,41 +15,20 @@
 
 struct peer {
     int fd, timeout_ms;
+    struct tls *tls; /* NULL: bytes go as they are */
     size_t out_used;
     size_t in_at, in_used; /* in[in_at, in_used) was received and not yet read */
     char out[OUT_SIZE];
     char in[PEER_LINE_MAX];
 };
 
-struct peer *peer_connect(const char *host, int port, int timeout_ms)
-{
-    int fd = socket_connect_tcp(host, port, timeout_ms);
-    if (fd < 0)
-        return NULL;
-    socket_set_nodelay(fd);
-    struct peer *p = mem_alloc(sizeof(*p));
-    p->fd = fd;
-    p->timeout_ms = timeout_ms;
-    p->out_used = p->in_at = p->in_used = 0;
-    return p;
-}
-
-void peer_close(struct peer *p)
-{
-    socket_close(p->fd);
-    mem_free(p);
-}
-
-void peer_set_timeout(struct peer *p, int timeout_ms)
-{
-    p->timeout_ms = timeout_ms;
-}
-
 /* After a call that returned -1: wait until it may be tried again. */
 static bool wait_again(struct peer *p, bool to_write, int64_t end_us)
 {
     if (errno != EAGAIN && errno != EWOULDBLOCK)
         return false;
+    if (p->tls != NULL)
+        to_write = to_write ? tls_write_wants_write(p->tls) : tls_read_wants_write(p->tls);
     int64_t left = (end_us - clock_monotonic_us() + 999) / 1000;
     if (left <= 0 || socket_wait(p->fd, to_write, (int)left) == 0) {
         errno = ETIMEDOUT;
@@ -63,6 +42,84 @@ static int64_t end_of_wait(const struct peer *p)
     return clock_monotonic_us() + (int64_t)p->timeout_ms * 1000;
 }
 
+static ssize_t read_now(struct peer *p, char *data, size_t room)
+{
+    if (p->tls == NULL)
+        return socket_read(p->fd, data, room);
+    tls_begin_read(p->tls);
+    return tls_read(p->tls, data, room);
+}
+
+static ssize_t write_now(struct peer *p, const char *data, size_t size)
+{
+    return p->tls != NULL ? tls_write(p->tls, data, size) : socket_write(p->fd, data, size);
+}
+
+static bool shake_hands(struct peer *p, struct tls_context *context)
+{
+    int64_t end = end_of_wait(p);
+    p->tls = tls_new(context, p->fd);
+    if (p->tls == NULL) {
+        errno = ENOMEM;
+        return false;
+    }
+    for (;;) {
+        int n = tls_handshake(p->tls);
+        if (n == 1)
+            return true;
+        if (n == 0)
+            errno = ECONNRESET;
+        if (n == 0 || !wait_again(p, false, end))
+            return false;
+    }
+}
+
+struct peer *peer_connect(const char *host, int port, struct tls_context *tls, int timeout_ms,
+                          char why[TLS_ERROR_SIZE])
+{
+    int fd = socket_connect_tcp(host, port, timeout_ms);
+    if (fd < 0) {
+        if (why != NULL)
+            snprintf(why, TLS_ERROR_SIZE, "%s", strerror(errno));
+        return NULL;
+    }
+    socket_set_nodelay(fd);
+    struct peer *p = mem_alloc(sizeof(*p));
+    p->fd = fd;
+    p->tls = NULL;
+    p->timeout_ms = timeout_ms;
+    p->out_used = p->in_at = p->in_used = 0;
+    if (tls == NULL || shake_hands(p, tls))
+        return p;
+    int number = errno;
+    if (why != NULL)
+        snprintf(why, TLS_ERROR_SIZE, "TLS: %s", peer_why(p));
+    peer_close(p);
+    errno = number;
+    return NULL;
+}
+
+void peer_close(struct peer *p)
+{
+    tls_free(p->tls);
+    socket_close(p->fd);
+    mem_free(p);
+}
+
+const char *peer_why(const struct peer *p)
+{
+    if (errno != EPROTO)
+        return strerror(errno);
+    if (p->tls != NULL && tls_error(p->tls)[0] != '\0')
+        return tls_error(p->tls);
+    return "the other side sent a line without end";
+}
+
+void peer_set_timeout(struct peer *p, int timeout_ms)
+{
+    p->timeout_ms = timeout_ms;
+}
+
 static bool write_through(struct peer *p, const char *data, size_t size)
 {
     while (size > 0) {
@@ -71,7 +128,7 @@ static bool write_through(struct peer *p, const char *data, size_t size)
         data += piece;
         size -= piece;
         while (piece > 0) {
-            ssize_t n = socket_write(p->fd, data - piece, piece);
+            ssize_t n = write_now(p, data - piece, piece);
             if (n >= 0)
                 piece -= (size_t)n;
             else if (!wait_again(p, true, end))
@@ -142,7 +199,7 @@ bool peer_read_line(struct peer *p, struct slice *line)
             errno = EPROTO;
             return false;
         }
-        ssize_t n = socket_read(p->fd, p->in + have, PEER_LINE_MAX - have);
+        ssize_t n = read_now(p, p->in + have, PEER_LINE_MAX - have);
         if (n == 0)
             errno = ECONNRESET;
         if (n == 0 || (n < 0 && !wait_again(p, false, end)))
@@ -163,7 +220,7 @@ bool peer_read_some(struct peer *p, char *data, size_t room, size_t *got)
     }
     int64_t end = end_of_wait(p);
     for (;;) {
-        ssize_t n = socket_read(p->fd, data, room);
+        ssize_t n = read_now(p, data, room);
         if (n > 0) {
             *got = (size_t)n;
             return true;
@@ -180,8 +237,9 @@ int peer_fd(const struct peer *p)
     return p->fd;
 }
 
-int peer_take_fd(struct peer *p, char *rest, size_t *rest_size)
+int peer_take_fd(struct peer *p, struct tls **tls, char *rest, size_t *rest_size)
 {
+    *tls = p->tls;
     int fd = p->fd;
     *rest_size = p->in_used - p->in_at;
     memcpy(rest, p->in + p->in_at, *rest_size);

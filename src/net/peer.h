@@ -16,14 +16,17 @@
 #include <stdbool.h>
 
 #include "base/slice.h"
+#include "net/tls.h"
 
 /* Lines are replies of one line: a status or an error. */
 #define PEER_LINE_MAX 4096
 
 struct peer;
 
-/* NULL when it could not be made: see socket_connect_tcp for errno. */
-struct peer *peer_connect(const char *host, int port, int timeout_ms);
+/* With a client's context: by TLS, the other side's certificate being verified. NULL when it could not
+ * be made: see socket_connect_tcp for errno; `why` says it in words (NULL: not wanted). */
+struct peer *peer_connect(const char *host, int port, struct tls_context *tls, int timeout_ms,
+                          char why[TLS_ERROR_SIZE]);
 void peer_close(struct peer *p);
 
 void peer_set_timeout(struct peer *p, int timeout_ms);
@@ -38,9 +41,12 @@ bool peer_read_line(struct peer *p, struct slice *line);
 /* At least one byte, at most `room`. */
 bool peer_read_some(struct peer *p, char *data, size_t room, size_t *got);
 
+/* What errno means after a failure, in words. */
+const char *peer_why(const struct peer *p);
+
 int peer_fd(const struct peer *p);
-/* Ends the peer but not the connection: returns the descriptor. What was received and not read is
- * copied to `rest`, which has room for PEER_LINE_MAX bytes. */
-int peer_take_fd(struct peer *p, char *rest, size_t *rest_size);
+/* Ends the peer but not the connection: returns the descriptor, and the session over it (NULL: none).
+ * What was received and not read is copied to `rest`, which has room for PEER_LINE_MAX bytes. */
+int peer_take_fd(struct peer *p, struct tls **tls, char *rest, size_t *rest_size);
 
 #endif

@@ -7,6 +7,7 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -16,14 +17,23 @@
 
 /* A session of OpenSSL 3.0 without its buffers, which are there while bytes move only; measured. */
 #define SESSION_MEMORY 15000
+/* What a record holds at most: what stands behind it is not begun before it is written. */
+#define RECORD_MAX 16384
 
 struct tls_context {
     SSL_CTX *ssl;
+    bool client;
+    unsigned owners; /* atomic */
 };
 
 struct tls {
     SSL *ssl;
     int fd;
+    pthread_mutex_t lock; /* of all that follows, and of what OpenSSL has */
+    unsigned owners;      /* atomic */
+    bool freed;           /* by its owner: the socket is closed, or another one's by now */
+    bool read_wants_write, write_wants_write;
+    size_t unfinished; /* what tls_write was offered when it returned EAGAIN; 0: nothing */
     int error_number; /* what the socket said in the last call, 0: nothing */
     bool drained;     /* the socket had no more, in this round of reading */
     bool at_end;      /* the peer has closed its side */
@@ -73,15 +83,16 @@ static long bio_ctrl(BIO *bio, int command, long number, void *pointer)
 }
 
 /* Of all sessions, and never freed: they may outlive their context. */
-static const BIO_METHOD *socket_method(void)
+static BIO_METHOD *socket_method;
+
+static void make_socket_method(void)
 {
-    static BIO_METHOD *method;
-    if (method == NULL && (method = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "socket")) != NULL) {
-        BIO_meth_set_read(method, bio_read);
-        BIO_meth_set_write(method, bio_write);
-        BIO_meth_set_ctrl(method, bio_ctrl);
-    }
-    return method;
+    socket_method = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "socket");
+    if (socket_method == NULL)
+        return;
+    BIO_meth_set_read(socket_method, bio_read);
+    BIO_meth_set_write(socket_method, bio_write);
+    BIO_meth_set_ctrl(socket_method, bio_ctrl);
 }
 
 /* --- Contexts --- */
@@ -169,11 +180,11 @@ static bool set_certificates(SSL_CTX *ssl, const struct tls_options *o, char err
         return fail(error, "No tls-cert-file configured!", "");
     if (o->key_file[0] == '\0')
         return fail(error, "No tls-key-file configured!", "");
-    if (o->auth_clients != TLS_CLIENT_AUTH_NO && o->ca_cert_file[0] == '\0' &&
+    if ((o->client || o->auth_clients != TLS_CLIENT_AUTH_NO) && o->ca_cert_file[0] == '\0' &&
         o->ca_cert_dir[0] == '\0')
         return fail(error,
                     "Either tls-ca-cert-file or tls-ca-cert-dir must be specified when "
-                    "tls-auth-clients is enabled!",
+                    "tls-cluster, tls-replication or tls-auth-clients are enabled!",
                     "");
     SSL_CTX_set_default_passwd_cb(ssl, give_password);
     SSL_CTX_set_default_passwd_cb_userdata(ssl, (void *)(uintptr_t)o->key_file_pass);
@@ -191,7 +202,7 @@ static bool set_certificates(SSL_CTX *ssl, const struct tls_options *o, char err
     if ((file != NULL || dir != NULL) && SSL_CTX_load_verify_locations(ssl, file, dir) != 1)
         return fail(error, "Failed to configure CA certificate(s) file/directory: ",
                     file != NULL ? file : dir);
-    if (file != NULL && o->auth_clients != TLS_CLIENT_AUTH_NO) {
+    if (file != NULL && !o->client && o->auth_clients != TLS_CLIENT_AUTH_NO) {
         /* Clients with several certificates choose by the names that the server sends. */
         STACK_OF(X509_NAME) *names = SSL_load_client_CA_file(file);
         if (names == NULL)
@@ -205,7 +216,7 @@ static void set_sessions(SSL_CTX *ssl, const struct tls_options *o)
 {
     static const unsigned char id[] = "holdfast";
     SSL_CTX_set_session_id_context(ssl, id, sizeof(id) - 1);
-    if (o->session_caching) {
+    if (o->session_caching && !o->client) {
         SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_SERVER);
         SSL_CTX_sess_set_cache_size(ssl, (long)o->session_cache_size);
         SSL_CTX_set_timeout(ssl, (long)o->session_cache_timeout_s);
@@ -236,7 +247,7 @@ static bool configure(SSL_CTX *ssl, const struct tls_options *o, char error[TLS_
     if (o->dh_params_file[0] != '\0' && !set_dh_params(ssl, o->dh_params_file, error))
         return false;
     int verify = SSL_VERIFY_NONE;
-    if (o->auth_clients == TLS_CLIENT_AUTH_YES)
+    if (o->client || o->auth_clients == TLS_CLIENT_AUTH_YES)
         verify = SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
     else if (o->auth_clients == TLS_CLIENT_AUTH_OPTIONAL)
         verify = SSL_VERIFY_PEER;
@@ -249,7 +260,9 @@ struct tls_context *tls_context_new(const struct tls_options *options, char erro
 {
     struct tls_context *context = mem_zalloc(sizeof(*context));
     ERR_clear_error();
-    context->ssl = SSL_CTX_new(TLS_server_method());
+    context->client = options->client;
+    context->owners = 1;
+    context->ssl = SSL_CTX_new(options->client ? TLS_client_method() : TLS_server_method());
     bool ok = context->ssl != NULL ? configure(context->ssl, options, error)
                                    : fail(error, "OpenSSL does not work", "");
     ERR_clear_error();
@@ -261,20 +274,29 @@ struct tls_context *tls_context_new(const struct tls_options *options, char erro
 
 void tls_context_free(struct tls_context *context)
 {
-    if (context == NULL)
+    if (context == NULL || __atomic_sub_fetch(&context->owners, 1, __ATOMIC_ACQ_REL) != 0)
         return;
     SSL_CTX_free(context->ssl);
     mem_free(context);
+}
+
+struct tls_context *tls_context_share(struct tls_context *context)
+{
+    if (context != NULL)
+        __atomic_add_fetch(&context->owners, 1, __ATOMIC_RELAXED);
+    return context;
 }
 
 /* --- Sessions --- */
 
 struct tls *tls_new(struct tls_context *context, int fd)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct tls *t = mem_zalloc(sizeof(*t));
+    pthread_once(&once, make_socket_method);
     t->fd = fd;
     t->ssl = SSL_new(context->ssl);
-    BIO *bio = t->ssl != NULL ? BIO_new(socket_method()) : NULL;
+    BIO *bio = t->ssl != NULL && socket_method != NULL ? BIO_new(socket_method) : NULL;
     if (bio == NULL) {
         SSL_free(t->ssl);
         mem_free(t);
@@ -284,24 +306,66 @@ struct tls *tls_new(struct tls_context *context, int fd)
     BIO_set_data(bio, t);
     BIO_set_init(bio, 1);
     SSL_set_bio(t->ssl, bio, bio);
-    SSL_set_accept_state(t->ssl);
+    if (context->client)
+        SSL_set_connect_state(t->ssl);
+    else
+        SSL_set_accept_state(t->ssl);
+    pthread_mutex_init(&t->lock, NULL);
+    t->owners = 1;
     return t;
+}
+
+struct tls *tls_share(struct tls *t)
+{
+    __atomic_add_fetch(&t->owners, 1, __ATOMIC_RELAXED);
+    return t;
+}
+
+void tls_unshare(struct tls *t)
+{
+    if (t == NULL || __atomic_sub_fetch(&t->owners, 1, __ATOMIC_ACQ_REL) != 0)
+        return;
+    SSL_free(t->ssl);
+    ERR_clear_error();
+    pthread_mutex_destroy(&t->lock);
+    mem_free(t);
 }
 
 void tls_free(struct tls *t)
 {
-    if (tls_is_established(t) && !t->failed)
+    if (t == NULL)
+        return;
+    pthread_mutex_lock(&t->lock);
+    /* A record that was written in part cannot be followed by another one. */
+    if (tls_is_established(t) && !t->failed && t->unfinished == 0)
         SSL_shutdown(t->ssl);
-    SSL_free(t->ssl);
     ERR_clear_error();
-    mem_free(t);
+    t->freed = true;
+    pthread_mutex_unlock(&t->lock);
+    tls_unshare(t);
 }
 
-static void begin(struct tls *t)
+/* True: the session is there, and locked. */
+static bool begin(struct tls *t)
 {
+    pthread_mutex_lock(&t->lock);
+    if (t->freed) {
+        pthread_mutex_unlock(&t->lock);
+        errno = EPIPE;
+        return false;
+    }
     /* What others have left behind would be taken for this call's. */
     ERR_clear_error();
     t->error_number = 0;
+    return true;
+}
+
+static ssize_t end(struct tls *t, ssize_t result)
+{
+    int number = errno;
+    pthread_mutex_unlock(&t->lock);
+    errno = number;
+    return result;
 }
 
 /* What a call that did not succeed means: 0 when the peer has closed, or -1 with errno. */
@@ -335,41 +399,60 @@ static int finish(struct tls *t, int result)
 
 int tls_handshake(struct tls *t)
 {
-    begin(t);
+    if (!begin(t))
+        return -1;
     t->drained = false;
     int n = SSL_do_handshake(t->ssl);
-    return n == 1 ? 1 : finish(t, n);
+    if (n != 1)
+        n = finish(t, n);
+    t->read_wants_write = SSL_want_write(t->ssl);
+    return (int)end(t, n);
 }
 
 void tls_begin_read(struct tls *t)
 {
+    pthread_mutex_lock(&t->lock);
     t->drained = false;
+    pthread_mutex_unlock(&t->lock);
 }
 
 ssize_t tls_read(struct tls *t, void *data, size_t size)
 {
     size_t count;
-    begin(t);
+    if (!begin(t))
+        return -1;
     int n = SSL_read_ex(t->ssl, data, size, &count);
-    return n == 1 ? (ssize_t)count : finish(t, n);
+    ssize_t result = n == 1 ? (ssize_t)count : finish(t, n);
+    t->read_wants_write = SSL_want_write(t->ssl);
+    return end(t, result);
 }
 
 ssize_t tls_write(struct tls *t, const void *data, size_t size)
 {
     size_t count;
-    begin(t);
+    if (!begin(t))
+        return -1;
+    if (size < t->unfinished) {
+        errno = EAGAIN;
+        return end(t, -1);
+    }
     int n = SSL_write_ex(t->ssl, data, size, &count);
-    if (n == 1)
-        return (ssize_t)count;
-    int result = finish(t, n);
-    if (result == 0)
+    ssize_t result = n == 1 ? (ssize_t)count : -1;
+    if (n != 1 && finish(t, n) == 0)
         errno = EPIPE;
-    return -1;
+    t->unfinished = n != 1 && errno == EAGAIN ? (size < RECORD_MAX ? size : RECORD_MAX) : 0;
+    t->write_wants_write = SSL_want_write(t->ssl);
+    return end(t, result);
 }
 
-bool tls_wants_write(const struct tls *t)
+bool tls_read_wants_write(const struct tls *t)
 {
-    return SSL_want_write(t->ssl);
+    return t->read_wants_write;
+}
+
+bool tls_write_wants_write(const struct tls *t)
+{
+    return t->write_wants_write;
 }
 
 bool tls_is_established(const struct tls *t)
@@ -377,9 +460,12 @@ bool tls_is_established(const struct tls *t)
     return SSL_is_init_finished(t->ssl);
 }
 
-bool tls_pending(const struct tls *t)
+bool tls_pending(struct tls *t)
 {
-    return SSL_has_pending(t->ssl);
+    pthread_mutex_lock(&t->lock);
+    bool pending = SSL_has_pending(t->ssl);
+    pthread_mutex_unlock(&t->lock);
+    return pending;
 }
 
 const char *tls_error(const struct tls *t)

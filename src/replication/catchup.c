@@ -32,7 +32,8 @@ static bool send_now(struct catchup *c, const char *data, size_t size, struct er
     while (size > 0) {
         if (__atomic_load_n(&c->cancelled, __ATOMIC_ACQUIRE))
             return error_set(err, ERROR_CANCELLED, "it was given up");
-        ssize_t n = socket_write(c->options.fd, data, size);
+        struct tls *tls = c->options.tls;
+        ssize_t n = tls != NULL ? tls_write(tls, data, size) : socket_write(c->options.fd, data, size);
         if (n > 0) {
             data += n;
             size -= (size_t)n;
@@ -96,6 +97,7 @@ struct catchup *catchup_start(const struct catchup_options *options, struct erro
     memset(c, 0, offsetof(struct catchup, buffer));
     c->options = *options;
     if (!os_thread_start(&c->thread, "hf-catchup", catchup_main, c, err)) {
+        tls_unshare(options->tls);
         socket_close(options->fd);
         mem_free(c);
         return NULL;
@@ -117,6 +119,7 @@ void catchup_finish(struct catchup *c, struct catchup_result *result)
 {
     pthread_join(c->thread, NULL);
     *result = c->result;
+    tls_unshare(c->options.tls);
     socket_close(c->options.fd);
     mem_free(c);
 }

@@ -13,9 +13,11 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "net/tls.h"
 
 struct catchup_options {
     int fd; /* taken */
+    struct tls *tls; /* taken (tls_share); NULL: bytes go as they are */
     char directory[256], filename[128]; /* of the log */
     uint64_t from, until;               /* until: written */
     char preamble[96];                  /* sent before the first byte: "+CONTINUE ...\r\n", or "" */

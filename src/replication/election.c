@@ -97,7 +97,7 @@ static void ask_peer(struct election *e, int i)
     for (int k = 0; k < 3; k++)
         argv[3 + k] = slice_of(numbers[k], number_format_int64(numbers[k], (int64_t)values[k]));
     argv[6] = o->real ? SLICE("REAL") : SLICE("PRE");
-    struct peer *p = peer_connect(o->peers[i].host, o->peers[i].port, o->timeout_ms);
+    struct peer *p = peer_connect(o->peers[i].host, o->peers[i].port, o->tls, o->timeout_ms, NULL);
     if (p == NULL) {
         failed(v, "connecting");
         return;
@@ -130,6 +130,7 @@ struct election *election_start(const struct election_options *options, struct e
     struct election *e = mem_zalloc(sizeof(*e));
     e->options = *options;
     if (!os_thread_start(&e->thread, "election", election_main, e, err)) {
+        tls_context_free(e->options.tls);
         mem_free(e);
         return NULL;
     }
@@ -150,5 +151,6 @@ void election_finish(struct election *e, struct election_vote votes[ELECTION_PEE
 {
     pthread_join(e->thread, NULL);
     memcpy(votes, e->votes, sizeof(e->votes));
+    tls_context_free(e->options.tls);
     mem_free(e);
 }

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "net/tls.h"
 
 #define ELECTION_PEERS_MAX 8
 #define ELECTION_NAME 32
@@ -29,6 +30,7 @@ struct election_peer {
 struct election_options {
     struct election_peer peers[ELECTION_PEERS_MAX]; /* without the candidate */
     int count, enough;                              /* so many yes end the round; 0: all are asked */
+    struct tls_context *tls;                        /* taken; NULL: without TLS */
     char user[128], password[512];                  /* "": none */
     char candidate[ELECTION_NAME];
     uint64_t epoch, log_epoch, lsn;

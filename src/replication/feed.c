@@ -27,6 +27,7 @@
 
 struct target {
     int fd;
+    struct tls *tls;
     bool alive;      /* the thread's */
     bool dropped;    /* atomic; set by the executor */
     uint64_t sent;   /* atomic */
@@ -77,7 +78,7 @@ static void send_to(struct feed *f, struct target *t, const char *data, size_t s
             t->alive = false;
             return;
         }
-        ssize_t n = socket_write(t->fd, data, size);
+        ssize_t n = t->tls != NULL ? tls_write(t->tls, data, size) : socket_write(t->fd, data, size);
         if (n > 0) {
             data += n;
             size -= (size_t)n;
@@ -234,8 +235,10 @@ static void feed_free(struct feed *f)
         snapshot_end(f->ks, f->snapshot);
     if (f->path[0] != '\0')
         os_unlink(f->path, &ignored);
-    for (size_t i = 0; i < f->count; i++)
+    for (size_t i = 0; i < f->count; i++) {
+        tls_unshare(f->targets[i].tls);
         socket_close(f->targets[i].fd);
+    }
     mem_free(f);
 }
 
@@ -264,7 +267,8 @@ struct feed *feed_start(struct keyspace *ks, struct snapshot *snapshot,
     f->ctx = options->ctx;
     f->count = options->count;
     for (size_t i = 0; i < f->count; i++) {
-        f->targets[i] = (struct target){.fd = options->targets[i].fd, .alive = true};
+        f->targets[i] = (struct target){
+            .fd = options->targets[i].fd, .tls = options->targets[i].tls, .alive = true};
         memcpy(f->targets[i].preamble, options->targets[i].preamble, FEED_PREAMBLE_MAX);
     }
     if (!os_thread_start(&f->thread, "hf-feed", feed_main, f, err)) {

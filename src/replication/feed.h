@@ -16,12 +16,14 @@
 #define HF_REPLICATION_FEED_H
 
 #include "keyspace/keyspace.h"
+#include "net/tls.h"
 #include "persist/save_job.h"
 
 #define FEED_PREAMBLE_MAX 96
 
 struct feed_target {
     int fd; /* taken: closed by the feed. The executor keeps one of its own (socket_duplicate) */
+    struct tls *tls; /* taken (tls_share): what is written goes through it; NULL: as it is */
     char preamble[FEED_PREAMBLE_MAX]; /* sent before anything: "+FULLRESYNC ...\r\n", or "" */
 };
 

@@ -60,8 +60,7 @@ static bool is_cancelled(struct sync *y)
 
 static bool failed(struct sync *y, const char *what)
 {
-    return error_set(&y->result.error, ERROR_SYSTEM, "%s: %s", what,
-                     errno == EPROTO ? "the other side sent a line without end" : strerror(errno));
+    return error_set(&y->result.error, ERROR_SYSTEM, "%s: %s", what, peer_why(y->peer));
 }
 
 /* What the other side says may hold anything: only what can be shown is shown. */
@@ -97,9 +96,10 @@ static bool connect_it(struct sync *y)
 {
     const struct sync_options *o = &y->options;
     int timeout = o->timeout_ms < CONNECT_MS_MOST ? o->timeout_ms : CONNECT_MS_MOST;
-    y->peer = peer_connect(o->host, o->port, timeout);
+    char why[TLS_ERROR_SIZE];
+    y->peer = peer_connect(o->host, o->port, o->tls, timeout, why);
     if (y->peer == NULL)
-        return failed(y, "connecting");
+        return error_set(&y->result.error, ERROR_SYSTEM, "connecting: %.400s", why);
     peer_set_timeout(y->peer, o->timeout_ms);
     return publish_fd(y, peer_fd(y->peer));
 }
@@ -495,7 +495,7 @@ static void give_connection(struct sync *y)
 {
     char rest[PEER_LINE_MAX];
     size_t size;
-    y->result.fd = peer_take_fd(y->peer, rest, &size);
+    y->result.fd = peer_take_fd(y->peer, &y->result.tls, rest, &size);
     y->peer = NULL;
     /* What the peer had buffered comes behind what stood after the mark; there is only one of them,
      * as the transfer reads the buffer empty before the socket. */
@@ -542,6 +542,7 @@ struct sync *sync_start(const struct sync_options *options, struct error *err)
     pthread_mutex_init(&y->lock, NULL);
     if (!os_thread_start(&y->thread, "hf-sync", sync_main, y, err)) {
         pthread_mutex_destroy(&y->lock);
+        tls_context_free(y->options.tls);
         mem_free(y->options.journal.bytes);
         mem_free(y);
         return NULL;
@@ -575,7 +576,17 @@ void sync_finish(struct sync *y, struct sync_result *result)
 {
     pthread_join(y->thread, NULL);
     *result = y->result;
+    tls_context_free(y->options.tls);
     mem_free(y->options.journal.bytes);
     pthread_mutex_destroy(&y->lock);
     mem_free(y);
+}
+
+void sync_drop_connection(struct sync_result *result)
+{
+    tls_free(result->tls);
+    if (result->fd >= 0)
+        socket_close(result->fd);
+    result->tls = NULL;
+    result->fd = -1;
 }

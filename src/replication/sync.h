@@ -28,6 +28,7 @@
 struct sync_options {
     char host[256];
     int port;
+    struct tls_context *tls; /* taken; NULL: without TLS */
     char user[128], password[512]; /* "": none */
     int listening_port;
     char announce_ip[64]; /* "": what the connection shows */
@@ -73,7 +74,8 @@ struct sync_result {
     struct error error;
     bool rejected;      /* FAILED, REFUSED: PSYNC was answered, but by neither of the good answers */
     bool failover_sent; /* the other side may have been told to become a primary */
-    int fd; /* CONTINUES, FULL: the connection, which the caller takes */
+    int fd; /* CONTINUES, FULL: the connection, which the caller takes; else -1 */
+    struct tls *tls; /* the session over it; NULL: none */
     char history[SYNC_ID_SIZE + 1];
     uint64_t lsn;
     uint64_t epoch, epoch_lsn; /* of the primary, if this is a node of a quorum */
@@ -99,5 +101,7 @@ struct sync_progress {
 void sync_progress(const struct sync *y, struct sync_progress *p);
 /* Waits if it has not ended, and frees it. Unless the outcome is FULL there is no file left. */
 void sync_finish(struct sync *y, struct sync_result *result);
+/* The connection is not wanted: closes it, if there is one. */
+void sync_drop_connection(struct sync_result *result);
 
 #endif

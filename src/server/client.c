@@ -204,10 +204,19 @@ void client_accept(struct server *s, int fd, bool tls)
     client_new(s, fd, tls);
 }
 
-struct client *client_adopt(struct server *s, int fd, struct slice received)
+struct client *client_adopt(struct server *s, int fd, struct tls *tls, struct slice received)
 {
     struct client *c = client_new(s, fd, false);
-    if (c == NULL || received.size == 0)
+    if (c == NULL) {
+        tls_free(tls);
+        return NULL;
+    }
+    if (tls != NULL) {
+        connection_set_established(&c->io, tls);
+        if (c->io.tls_pending)
+            secure_note_pending(c);
+    }
+    if (received.size == 0)
         return c;
     c->io.own = c->io.data = mem_dup(received.data, received.size);
     c->io.own_size = c->io.end = received.size;

@@ -97,9 +97,9 @@ struct client {
 /* Before the first: how large replies reach them without a copy. */
 void clients_init(struct server *s);
 void client_accept(struct server *s, int fd, bool tls);
-/* A connection that this server has made, and what was received on it already. NULL: the loop does not
- * take it; it is closed. */
-struct client *client_adopt(struct server *s, int fd, struct slice received);
+/* A connection that this server has made, its session (NULL: no TLS), and what was received on it already.
+ * NULL: the loop does not take it; it is closed. */
+struct client *client_adopt(struct server *s, int fd, struct tls *tls, struct slice received);
 /* Protected mode: a client that may not be here is told so and closed. With TLS it is asked when the
  * handshake is done. */
 void client_admit(struct client *c);

@@ -11,6 +11,7 @@
 #include "handlers.h"
 #include "net/peer.h"
 #include "persist/rdb/format.h"
+#include "server/config.h"
 #include "server/server.h"
 
 #define CACHE_MAX 64
@@ -198,7 +199,9 @@ static bool connect_target(struct migration *m, bool *reused)
     m->to = cache_find(cache, target);
     *reused = m->to != NULL;
     if (m->to == NULL) {
-        struct peer *peer = peer_connect(m->host, m->port, m->timeout_ms);
+        const struct server *s = m->c->server;
+        struct tls_context *tls = s->config->tls_cluster ? s->tls_client : NULL;
+        struct peer *peer = peer_connect(m->host, m->port, tls, m->timeout_ms, NULL);
         if (peer != NULL)
             m->to = cache_add(cache, target, peer);
     }

@@ -309,6 +309,7 @@ static void start_round(struct quorum *q, bool real)
             return;
         }
     }
+    o->tls = tls_context_share(s->config->tls_replication ? s->tls_client : NULL);
     q->election = election_start(o, &err);
     if (q->election == NULL) {
         note_problem(q, err.message);

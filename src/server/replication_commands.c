@@ -166,11 +166,6 @@ void cmd_replconf(struct call *c)
 static bool may_sync(struct call *c)
 {
     struct server *s = c->server;
-    if (c->client->io.tls != NULL) {
-        /* What replicas get is written past the client's output, to the socket itself. */
-        reply_error(c->reply, "ERR replication over TLS is not supported: replicas connect to `port`");
-        return false;
-    }
     if (s->is_replica && s->replication->link.state != LINK_UP) {
         reply_error(c->reply, "NOMASTERLINK Can't SYNC while not connected with my master");
         return false;

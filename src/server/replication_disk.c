@@ -46,6 +46,7 @@ void replication_begin_disk(struct client *c, uint64_t lsn, bool announce)
     struct replica *r = c->replica;
     struct error err = {0};
     struct catchup_options o = {.fd = socket_duplicate(c->io.source.fd),
+                                .tls = c->io.tls != NULL ? tls_share(c->io.tls) : NULL,
                                 .from = lsn,
                                 .until = writer_written_lsn(d->writer),
                                 .timeout_ms = (int)(s->config->repl_timeout * 1000),
@@ -61,7 +62,13 @@ void replication_begin_disk(struct client *c, uint64_t lsn, bool announce)
         snprintf(o.preamble, sizeof(o.preamble), "+CONTINUE\r\n");
     r->catchup_lsn = o.until;
     r->catchup_announced = !announce;
-    if (o.fd < 0 || o.until <= lsn || (r->catchup = catchup_start(&o, &err)) == NULL) {
+    bool possible = o.fd >= 0 && o.until > lsn;
+    if (!possible) {
+        tls_unshare(o.tls);
+        if (o.fd >= 0)
+            socket_close(o.fd);
+    }
+    if (!possible || (r->catchup = catchup_start(&o, &err)) == NULL) {
         log_warning("Replica %s cannot be served from the log: %s", client_peer(c), err.message);
         client_close(c);
     }

@@ -126,7 +126,7 @@ static void give_up_sync(struct server *s)
         struct error ignored;
         char path[256];
         file_path(path);
-        socket_close(l->loading->fd);
+        sync_drop_connection(l->loading);
         os_unlink(path, &ignored);
         mem_free(l->loading);
         l->loading = NULL;
@@ -206,7 +206,10 @@ static void connect_to_primary(struct server *s)
     *o = (struct sync_options){.port = (int)c->replicaof_port,
                                .listening_port = (int)(c->replica_announce_port != 0
                                                            ? c->replica_announce_port
-                                                           : c->port),
+                                                           : c->tls_replication && c->tls_port != 0
+                                                               ? c->tls_port
+                                                               : c->port),
+                               .tls = tls_context_share(c->tls_replication ? s->tls_client : NULL),
                                .has_history = l->continuable,
                                .lsn = replication_lsn(s),
                                .has_data = has_data(s->ks),
@@ -283,18 +286,18 @@ void replication_link_durable(struct server *s)
         send_ack(s);
 }
 
-static void link_up(struct server *s, const struct sync_result *r)
+static void link_up(struct server *s, struct sync_result *r)
 {
     struct primary_link *l = link_of(s);
     struct error err = {0};
     /* It may have voted meanwhile. */
     if (!quorum_accepts(s->quorum, r->epoch)) {
-        socket_close(r->fd);
+        sync_drop_connection(r);
         error_set(&err, ERROR_CANCELLED, "this node has voted for another one");
         replication_link_down(s, &err);
         return;
     }
-    struct client *c = client_adopt(s, r->fd, slice_of(r->rest, r->rest_size));
+    struct client *c = client_adopt(s, r->fd, r->tls, slice_of(r->rest, r->rest_size));
     if (c == NULL) {
         error_set(&err, ERROR_SYSTEM, "the event loop does not take the connection");
         replication_link_down(s, &err);
@@ -320,7 +323,7 @@ static void link_up(struct server *s, const struct sync_result *r)
 }
 
 /* The stream goes on where it was, if under another id. */
-static void continue_stream(struct server *s, const struct sync_result *r)
+static void continue_stream(struct server *s, struct sync_result *r)
 {
     struct replication *all = s->replication;
     struct durability *d = s->durability;
@@ -347,8 +350,7 @@ static void take_result(struct server *s)
     l->sync = NULL;
     file_path(path);
     if (l->sync_unwanted || !s->is_replica) {
-        if (r->fd >= 0)
-            socket_close(r->fd);
+        sync_drop_connection(r);
         if (r->outcome == SYNC_FULL)
             os_unlink(path, &ignored);
         l->sync_unwanted = false;
@@ -445,7 +447,7 @@ void replication_link_load(struct server *s)
         l->loading = NULL;
     if (!ok) {
         if (wanted) {
-            socket_close(r->fd);
+            sync_drop_connection(r);
             mem_free(r);
         }
         l->data_lost = !has_data(s->ks);
@@ -599,7 +601,8 @@ static void say_newline(struct server *s)
     if (l->loading == NULL || s->now_us - l->newline_us < NEWLINE_US)
         return;
     l->newline_us = s->now_us;
-    ssize_t ignored = socket_write(l->loading->fd, "\n", 1);
+    struct sync_result *r = l->loading;
+    ssize_t ignored = r->tls != NULL ? tls_write(r->tls, "\n", 1) : socket_write(r->fd, "\n", 1);
     (void)ignored;
 }
 
@@ -721,15 +724,14 @@ void replication_link_deinit(struct server *s)
         struct sync_result *r = mem_alloc(sizeof(*r));
         sync_cancel(l->sync);
         sync_finish(l->sync, r);
-        if (r->fd >= 0)
-            socket_close(r->fd);
+        sync_drop_connection(r);
         if (r->outcome == SYNC_FULL)
             os_unlink(path, &ignored);
         mem_free(r);
         l->sync = NULL;
     }
     if (l->loading != NULL) {
-        socket_close(l->loading->fd);
+        sync_drop_connection(l->loading);
         os_unlink(path, &ignored);
         mem_free(l->loading);
         l->loading = NULL;

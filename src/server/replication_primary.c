@@ -238,7 +238,7 @@ void replication_writable(struct client *c)
         for (int i = 0; i < count; i++)
             size += pieces[i].iov_len;
         s->stats.writes++;
-        ssize_t n = socket_writev(c->io.source.fd, pieces, count);
+        ssize_t n = connection_writev(&c->io, pieces, count);
         if (n < 0 && errno != EAGAIN) {
             log_verbose("Error writing to replica: %s", strerror(errno));
             client_close(c);
@@ -464,6 +464,8 @@ static void start_feed(struct server *s, struct snapshot *snapshot, uint64_t lsn
         r->target = count;
         set_state(r, REPLICA_FEEDING);
         targets[count].fd = fd;
+        if (r->client->io.tls != NULL)
+            targets[count].tls = tls_share(r->client->io.tls);
         if (!r->plain_sync)
             snprintf(targets[count].preamble, FEED_PREAMBLE_MAX, "+FULLRESYNC %s %llu\r\n",
                      s->durability->history, (unsigned long long)lsn);

@@ -10,45 +10,59 @@
 /* The values of tls-auth-clients-user. */
 enum { USER_BY_COMMON_NAME, USER_BY_URI, USER_OFF };
 
+/* Of tls-port, or of connections to other servers: with the client's certificate, if there is one. */
+static struct tls_context *make(const struct config *c, bool client, char error[TLS_ERROR_SIZE])
+{
+    bool own = client && c->tls_client_cert_file[0] != '\0';
+    const struct tls_options options = {
+        .client = client,
+        .cert_file = own ? c->tls_client_cert_file : c->tls_cert_file,
+        .key_file = own ? c->tls_client_key_file : c->tls_key_file,
+        .key_file_pass = own ? c->tls_client_key_file_pass : c->tls_key_file_pass,
+        .ca_cert_file = c->tls_ca_cert_file,
+        .ca_cert_dir = c->tls_ca_cert_dir,
+        .protocols = c->tls_protocols,
+        .ciphers = c->tls_ciphers,
+        .ciphersuites = c->tls_ciphersuites,
+        .dh_params_file = client ? "" : c->tls_dh_params_file,
+        .auth_clients = (enum tls_client_auth)c->tls_auth_clients,
+        .prefer_server_ciphers = c->tls_prefer_server_ciphers,
+        .session_caching = c->tls_session_caching,
+        .session_cache_size = c->tls_session_cache_size,
+        .session_cache_timeout_s = c->tls_session_cache_timeout,
+    };
+    return tls_context_new(&options, error);
+}
+
 bool secure_configure(struct server *s, char error[TLS_ERROR_SIZE])
 {
     const struct config *c = s->config;
-    struct tls_context *context = NULL;
-    if (c->tls_port != 0) {
-        const struct tls_options options = {
-            .cert_file = c->tls_cert_file,
-            .key_file = c->tls_key_file,
-            .key_file_pass = c->tls_key_file_pass,
-            .ca_cert_file = c->tls_ca_cert_file,
-            .ca_cert_dir = c->tls_ca_cert_dir,
-            .protocols = c->tls_protocols,
-            .ciphers = c->tls_ciphers,
-            .ciphersuites = c->tls_ciphersuites,
-            .dh_params_file = c->tls_dh_params_file,
-            .auth_clients = (enum tls_client_auth)c->tls_auth_clients,
-            .prefer_server_ciphers = c->tls_prefer_server_ciphers,
-            .session_caching = c->tls_session_caching,
-            .session_cache_size = c->tls_session_cache_size,
-            .session_cache_timeout_s = c->tls_session_cache_timeout,
-        };
-        context = tls_context_new(&options, error);
-        if (context == NULL)
-            return false;
+    struct tls_context *context = NULL, *client = NULL;
+    if (c->tls_port != 0 && (context = make(c, false, error)) == NULL)
+        return false;
+    if ((c->tls_replication || c->tls_cluster) && (client = make(c, true, error)) == NULL) {
+        tls_context_free(context);
+        return false;
     }
     tls_context_free(s->tls);
+    tls_context_free(s->tls_client);
     s->tls = context;
+    s->tls_client = client;
     return true;
 }
 
 void secure_deinit(struct server *s)
 {
     tls_context_free(s->tls);
-    s->tls = NULL;
+    tls_context_free(s->tls_client);
+    s->tls = s->tls_client = NULL;
 }
 
 bool secure_concerns(const char *name)
 {
     static const char *const names[] = {
+        "tls-replication",   "tls-cluster",         "tls-client-cert-file",
+        "tls-client-key-file", "tls-client-key-file-pass",
         "tls-port",          "tls-cert-file",       "tls-key-file",
         "tls-key-file-pass", "tls-ca-cert-file",    "tls-ca-cert-dir",
         "tls-protocols",     "tls-ciphers",         "tls-ciphersuites",

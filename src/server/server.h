@@ -139,6 +139,7 @@ struct server {
     struct loop *loop;
     struct listeners *listeners;
     struct tls_context *tls; /* of new connections to tls-port; NULL: there is no such port */
+    struct tls_context *tls_client; /* of connections to other servers; NULL: none is made by TLS */
     struct server_clients clients;
     struct server_pause pause;
     struct server_stats stats;
