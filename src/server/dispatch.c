@@ -383,6 +383,8 @@ void dispatch_call(struct client *c, struct call *call, const struct command *co
         s->effects += changed;
     } else if (call->ks->dirty != dirty && command->flags & COMMAND_WRITE) {
         s->changed_bytes += request_size(call);
+        if (s->is_replica && !(c->flags & CLIENT_MASTER))
+            replication_note_local_write(s);
     }
     if (__builtin_expect(c->tracking != NULL, 0))
         tracking_note_read(c, command, call->argv, call->argc, call->in_exec);

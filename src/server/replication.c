@@ -124,6 +124,16 @@ static void ask_for_waiting(struct server *s)
     all->asked_lsn = stream_end(s->stream);
 }
 
+void replication_note_local_write(struct server *s)
+{
+    if (s->replication->local_writes++ > 0)
+        return;
+    log_warning("A client has written to this replica (replica-read-only is no): such changes have no "
+                "place in its primary's stream, and so are not in the log, but in snapshots and in the "
+                "next base alone. Until then a restart loses them, and a full resynchronisation at any "
+                "time");
+}
+
 void replication_feed(struct server *s)
 {
     ask_for_waiting(s);
@@ -298,6 +308,8 @@ static void link_info(struct server *s, struct text *out)
     text_appendf(out, "master_stream_errors:%llu\r\n", (unsigned long long)l->errors);
     text_appendf(out, "slave_priority:%lld\r\nslave_read_only:%d\r\nreplica_announced:%d\r\n",
                  (long long)c->replica_priority, c->replica_read_only, c->replica_announced);
+    text_appendf(out, "replica_unlogged_writes:%llu\r\n",
+                 (unsigned long long)s->replication->local_writes);
 }
 
 /* What the replica that has most has not acknowledged: all of the stream, if there is none. */

@@ -129,6 +129,7 @@ struct replication {
     int64_t distrust_disk_until_us;
     char full_reason[160];   /* why the last full resynchronisation was made */
     size_t waiting_clients;  /* in WAIT */
+    uint64_t local_writes;   /* by clients of this server while it was a replica */
     uint64_t asked_lsn;      /* for acknowledgements, as somebody's reply waits for them */
     struct primary_link link;
     struct failover failover;
@@ -160,6 +161,8 @@ bool replication_attention(const struct server *s);
 void replication_durable(struct server *s);
 /* An error to reply, if this command must not be executed now; else NULL. */
 const char *replication_refusal(const struct server *s, const struct client *c, uint32_t flags);
+/* A client has changed something on this replica: it is counted, and said once. */
+void replication_note_local_write(struct server *s);
 /* "repl-id", "repl-offset" and "repl-stream-db" for an RDB file of this moment. */
 void replication_put_aux(const struct server *s, struct save_options *options, uint64_t lsn);
 

@@ -97,3 +97,22 @@ def test_on_during_a_resynchronisation(tmp_path):
     assert y("DEBUG", "DIGEST") == digest and y("DBSIZE") == 502
     y.close()
     replica.stop()
+
+
+# A writable replica says that what its clients write is not in its log: an LSN is a place in its primary's stream.
+def test_local_writes_are_told(tmp_path):
+    with holdfast() as primary, Server("holdfast", {**QUICK, **LOG, "replica-read-only": "no",
+                                                    "replicaof": ["127.0.0.1", primary.port]}, directory=tmp_path) as replica:
+        x, y = primary.raw(), replica.raw()
+        wait_up(y)
+        x("SET", "ours", 1)
+        wait_for(lambda: in_step(x, y), "in step")
+        assert info(y, "replication")["replica_unlogged_writes"] == "0"
+        assert "A client has written to this replica" not in replica.text()
+        lsn = info(y, "persistence")["log_lsn"]
+        assert y("SET", "local", 1) == "OK"
+        assert y("EVAL", "redis.call('INCR', 'local') return redis.call('INCR', 'local')", 0) == 3
+        assert y("DEL", "nothing") == 0
+        assert info(y, "replication")["replica_unlogged_writes"] == "3"
+        assert replica.text().count("A client has written to this replica") == 1
+        assert in_step(x, y) and info(y, "persistence")["log_lsn"] >= lsn
