@@ -40,9 +40,7 @@ static bool save(struct quorum *q)
         text_appendf(&t, "cap %llu\n", (unsigned long long)q->cap);
     text_appendf(&t, "%08x\n", crc32c(0, t.data, t.size));
     bool ok = os_file_replace(FILE_NAME, t.data, t.size, &err);
-    if (ok)
-        q->fresh = false;
-    else
+    if (!ok)
         log_warning("The state of the quorum is not on the disk: %s", err.message);
     text_free(&t);
     return ok;
@@ -75,10 +73,8 @@ static bool load(struct quorum *q, struct error *err)
     char *data;
     size_t size;
     q->cap = NO_CAP;
-    if (!os_path_exists(FILE_NAME)) {
-        q->fresh = true;
+    if (!os_path_exists(FILE_NAME))
         return true;
-    }
     if (!os_file_read_whole(FILE_NAME, FILE_MAX, &data, &size, err))
         return false;
     bool ok = parse(q, data, size);
@@ -125,13 +121,14 @@ static bool adopt(struct quorum *q, uint64_t epoch, uint64_t lsn)
     return true;
 }
 
-/* Whether this node's disk has the beginning of its primary's epoch now. */
+/* Whether this node's disk has the beginning of its primary's epoch now. The epoch may be the one that its log
+ * is of already: after it has been a primary itself without having been elected. */
 static bool catch_up(struct server *s, uint64_t epoch, uint64_t lsn)
 {
     struct quorum *q = s->quorum;
     const struct durability *d = s->durability;
-    if (epoch <= q->log_epoch || epoch < q->promised || d->state != DURABILITY_ON ||
-        writer_durable_lsn(d->writer) < lsn)
+    bool known = epoch < q->log_epoch || (epoch == q->log_epoch && q->cap == NO_CAP);
+    if (known || epoch < q->promised || d->state != DURABILITY_ON || writer_durable_lsn(d->writer) < lsn)
         return false;
     if (!adopt(q, epoch, lsn))
         return false;
@@ -362,6 +359,12 @@ bool quorum_is_other(const struct quorum *q, struct slice name)
     return false;
 }
 
+/* Of no epoch it has ever heard: it may have had anything, on a disk that is lost. */
+static bool is_new(const struct quorum *q)
+{
+    return q->promised == 0 && q->log_epoch == 0;
+}
+
 struct candidate {
     struct slice name;
     uint64_t epoch, log_epoch, lsn;
@@ -373,7 +376,7 @@ static bool would_vote(const struct server *s, const struct candidate *k, uint64
     if (k->epoch < q->promised ||
         (k->epoch == q->promised && !slice_equal(k->name, slice_cstr(q->promised_to))))
         return false;
-    if (q->fresh && k->log_epoch > 0)
+    if (is_new(q) && k->log_epoch > 0)
         return false;
     return k->log_epoch > epoch || (k->log_epoch == epoch && k->lsn >= lsn);
 }
@@ -384,7 +387,7 @@ static bool promise(struct server *s, const struct candidate *k)
     struct quorum *q = s->quorum;
     struct error why = {0};
     if (k->epoch == q->promised)
-        return true;
+        return save(q); /* the first time it may have failed */
     q->promised = k->epoch;
     snprintf(q->promised_to, sizeof(q->promised_to), "%.*s", (int)k->name.size, k->name.data);
     if (!s->is_replica) {
@@ -460,6 +463,8 @@ void quorum_became_replica(struct server *s)
         return;
     q->epoch = 0;
     q->problem[0] = '\0';
+    /* The votes of the round that is under way are for a log which may be replaced now. */
+    q->asked = 0;
     if (q->election != NULL)
         election_cancel(q->election);
     server_update_attention(s);
@@ -489,7 +494,7 @@ void quorum_link_down(struct server *s)
 uint64_t quorum_acknowledges(const struct quorum *q)
 {
     return quorum_is_on(q) && q->link_epoch != 0 && q->log_epoch == q->link_epoch &&
-                   q->promised <= q->link_epoch
+                   q->cap == NO_CAP && q->promised <= q->link_epoch
                ? q->link_epoch
                : 0;
 }

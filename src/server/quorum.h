@@ -13,7 +13,8 @@
  *
  *     promised     the newest epoch that it has voted in: it follows and acknowledges no primary of an older one
  *     log epoch    the epoch of the primary that its log is a copy of, as far as that goes
- *     cap          where what it has from then ends, if it goes on behind that without having been elected
+ *     cap          where what it has from then ends, if it goes on behind that without having been elected;
+ *                  until it has caught up with an elected primary, of the same epoch or a later one
  *
  * Its *position* is (log epoch, the LSN its disk holds, at most cap). The rules:
  *
@@ -52,7 +53,6 @@ struct quorum {
     /* On disk. */
     uint64_t promised, log_epoch, log_lsn, cap;
     char promised_to[CONFIG_NODE_NAME];
-    bool fresh; /* there was no file, and nothing has been written to one */
     bool blank; /* the log has less than it had */
     /* As a primary. */
     uint64_t epoch, epoch_lsn; /* elected in this one, which begins there; 0: not */

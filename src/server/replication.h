@@ -145,10 +145,10 @@ void replication_deinit(struct server *s);
 void replication_apply_config(struct server *s);
 /* A stream has to be there, log or not. */
 bool replication_wants_stream(const struct server *s);
-/* The LSN, also where there is no stream. */
 /* The database that the next effect of the stream is for, unless it selects one: a replica's stream goes
  * on in the middle of its primary's; one's own selects anew where it matters. */
 int replication_stream_db(const struct server *s);
+/* The LSN, also where there is no stream. */
 uint64_t replication_lsn(const struct server *s);
 /* Is there something that must be done outside of a turn? Does it. */
 void replication_between_turns(struct server *s);

@@ -165,6 +165,37 @@ def test_who_has_less_is_not_elected(nodes):
         raw.close()
 
 
+def test_back_to_the_same_epoch():
+    """A replica that was promoted and not elected follows its primary again, in the epoch that its log is of already:
+    what it acknowledges from then on is in its position, so that nobody is elected without it."""
+    with Cluster() as nodes:
+        nodes.wait_elected("a")
+        for n in "bc":
+            nodes.wait_acknowledging(n)
+        # Each of them began as a primary: the first epoch may be over already.
+        x = nodes.nodes["a"].raw()
+        assert x("SET", "k", 0) == "OK"
+        wait_for(lambda: len({nodes.info(n).get("quorum_log_epoch") for n in "abc"}) == 1, "one epoch")
+        epoch = nodes.info("a")["quorum_epoch"]
+        nodes.isolate("c")
+        assert x("SET", "k", 1) == "OK"
+        nodes.promote("c")
+        nodes.isolate("c", False)
+        wait_for(lambda: " has more" in nodes.info("c").get("quorum_problem", ""), "it is not elected")
+        nodes.follow("c", "a")
+        nodes.wait_acknowledging("c")
+        assert nodes.info("c")["quorum_epoch"] == nodes.info("a")["quorum_epoch"] == epoch
+        nodes.isolate("b")
+        assert x("SET", "k", "sure") == "OK"
+        nodes.nodes["a"].process.send_signal(signal.SIGSTOP)
+        nodes.promote("b")
+        nodes.isolate("b", False)
+        wait_for(lambda: nodes.info("b")["quorum_epoch"] != "0" or
+                 "node c has more" in nodes.info("b").get("quorum_problem", ""), "the vote")
+        assert nodes.info("b")["quorum_epoch"] == "0"
+        x.close()
+
+
 @pytest.mark.parametrize("options", [LOGGED, {}], ids=["from the log", "from memory"])
 def test_divergence_journal(options):
     """An old primary that has gone on alone follows the promoted one: what it has to give up is in a journal that
