@@ -121,14 +121,21 @@ static void free_part_block(const char *part)
     }
 }
 
+static void free_item_blocks(enum dict_kind kind, const char *item)
+{
+    if (kind == DICT_INDEX)
+        return;
+    free_part_block(item);
+    if (kind == DICT_MAP)
+        free_part_block(item + dict_part_size(item));
+}
+
 /* Free what records point to. */
 static void drop_records(const struct dict_builder *b, const struct dict_build_block *block)
 {
     for (uint32_t at = 0; b->kind != DICT_INDEX && at < block->used;) {
         const char *item = block->bytes + at + sizeof(uint64_t);
-        free_part_block(item);
-        if (b->kind == DICT_MAP)
-            free_part_block(item + dict_part_size(item));
+        free_item_blocks(b->kind, item);
         at += (uint32_t)sizeof(uint64_t) + dict_item_size(b->kind, item);
     }
 }
@@ -213,6 +220,28 @@ static trie_word build_leaf(struct build *b, const struct pair *pairs, uint64_t 
     return trie_leaf_word(leaf, 0);
 }
 
+/* Of pairs that all have one hash those stay whose keys differ: of a file that has one member ever so
+ * often the leaf would be of any size. Returns how many stay; *used are their bytes. */
+static uint64_t drop_twice(struct build *b, struct pair *pairs, uint64_t count, uint64_t *used)
+{
+    uint64_t kept = 0;
+    *used = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        const char *item = pairs[i].item;
+        uint64_t k = 0;
+        while (k < kept && !are_same(b, pairs[k].item, item))
+            k++;
+        if (k == kept) {
+            *used += dict_item_size(b->kind, item);
+            pairs[kept++] = pairs[i];
+            continue;
+        }
+        b->twice = true;
+        free_item_blocks(b->kind, item);
+    }
+    return kept;
+}
+
 /* What lies below each slot of a page that is indexed by a whole byte. */
 struct slots {
     uint64_t counts[FANOUT], used[FANOUT];
@@ -257,6 +286,8 @@ static uint32_t byte_at(uint64_t hash, uint32_t level)
 static trie_word build_below(struct build *b, struct pair *pairs, struct pair *scratch,
                              uint64_t count, uint64_t used, uint32_t depth)
 {
+    if (depth == 64 && !fits_leaf(b, count, used))
+        count = drop_twice(b, pairs, count, &used);
     if (fits_leaf(b, count, used) || depth == 64)
         return build_leaf(b, pairs, count, used, depth);
     uint32_t level = depth / TRIE_PAGE_BITS;

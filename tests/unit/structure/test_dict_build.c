@@ -183,6 +183,32 @@ static void test_twice(void **state)
     }
 }
 
+/* A key that comes ever so often, more than any leaf holds, as a damaged file may have it. */
+static void test_ever_so_often(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 4; round++) {
+        size_t before = mem_used();
+        struct epoch e;
+        struct dict_builder b;
+        struct dict d;
+        epoch_init(&e, false);
+        /* Of the first, neither part is in the leaf; of the second both are. */
+        char long_text[300] = {0};
+        struct slice key = round < 2 ? slice_of(long_text, sizeof(long_text)) : slice_of("k", 1);
+        dict_builder_begin(&b, &e, round % 2 ? DICT_SET : DICT_MAP, 30000);
+        for (uint64_t i = 0; i < 30000; i++)
+            dict_builder_add(&b, hash_bytes(key.data, key.size), key,
+                             round % 2 ? slice_of("", 0) : key);
+        for (uint64_t i = 0; i < 1000; i++)
+            add_item(&b, i);
+        assert_false(dict_builder_finish(&b, &d, NULL, NULL));
+        assert_true(d.root == 0);
+        epoch_deinit(&e);
+        assert_int_equal(mem_used(), before);
+    }
+}
+
 struct asked {
     uint64_t key, calls;
     bool answer;
@@ -254,6 +280,7 @@ static void test_common_bits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_model), cmocka_unit_test(test_twice),
+                                       cmocka_unit_test(test_ever_so_often),
                                        cmocka_unit_test(test_index_twice),
                                        cmocka_unit_test(test_common_bits)};
     return cmocka_run_group_tests(tests, setup, NULL);
