@@ -47,10 +47,13 @@ static bool give_up_direct(struct os_direct *d, const struct error *err)
 static bool write_buffer(struct os_direct *d, struct error *err)
 {
     size_t size = d->used;
+    uint64_t at = d->at;
     d->used = 0;
-    if (size == 0 || os_file_write(d->file, d->buffer, size, err))
+    d->at += size;
+    if (size == 0 || os_file_write_at(d->file, at, d->buffer, size, err))
         return true;
-    return give_up_direct(d, err) && os_file_write(d->file, d->buffer, size, err);
+    /* To the same place: a part of it may have been written, and what was left of it refused. */
+    return give_up_direct(d, err) && os_file_write_at(d->file, at, d->buffer, size, err);
 }
 
 bool os_direct_write(struct os_direct *d, const void *data, size_t size, struct error *err)

@@ -25,10 +25,10 @@ struct os_direct {
     bool past_cache;
     char *memory, *buffer; /* what was allocated, and where it is aligned */
     size_t size, used;     /* bytes that it has room for, and that are in it */
-    uint64_t at;           /* reading: the file's offset of the buffer */
+    uint64_t at;           /* the file's offset of the buffer */
 };
 
-/* For one of both: writing at the position of a file that is empty, or reading. The file must stay
+/* For one of both: writing a file that is empty from its beginning, or reading. The file must stay
  * open; several may read the same file, each by a struct of its own, with the same past_cache. */
 void os_direct_begin(struct os_direct *d, struct os_file *f, bool past_cache);
 void os_direct_end(struct os_direct *d);

@@ -47,6 +47,7 @@ struct verify {
     const struct save_options *options;
     struct save_counters *counters;
     bool polite;
+    bool past_cache; /* as the header could be read */
     uint64_t *done;
     struct save_pace pace; /* guarded by the lock */
 
@@ -329,10 +330,11 @@ static void check_chunks(struct helper *h)
     }
 }
 
+/* All helpers read the file in the same way, as O_DIRECT is a flag of the one descriptor that they share. */
 static void helper_init(struct helper *h, struct verify *v, struct os_polite *polite)
 {
     *h = (struct helper){.v = v, .polite = polite};
-    os_direct_begin(&h->in, v->f->file, v->options->incremental_sync);
+    os_direct_begin(&h->in, v->f->file, v->past_cache);
     epoch_init(&h->epoch, false);
     h->limits = (struct encoding_limits){.list_max_listpack_size = -2};
     h->loader = rdb_loader_new(&h->epoch, &h->limits);
@@ -441,6 +443,7 @@ static bool read_all(struct helper *h, struct error *err)
                          (unsigned long long)v->f->size);
     if (!check_header(h, &crc, err))
         return false;
+    v->past_cache = h->in.past_cache;
     end_turn(h, v->f->chunks_begin);
     if (!check_all_chunks(h, err))
         return false;
@@ -454,7 +457,7 @@ bool save_verify(const struct save_written *f, const struct save_options *option
                  char sha256[65], struct error *err)
 {
     struct verify v = {.f = f, .options = options, .counters = counters, .polite = polite != NULL,
-                       .done = done};
+                       .past_cache = options->incremental_sync, .done = done};
     struct helper own;
     v.sha = EVP_MD_CTX_new();
     if (!v.sha || EVP_DigestInit_ex(v.sha, EVP_sha256(), NULL) != 1) {
