@@ -119,9 +119,10 @@ void replication_close_replicas(struct server *s, const char *why)
         if (r->reader != NULL)
             stream_reader_free(s->stream, r->reader);
         r->reader = NULL;
-        replication_disk_cancel(r);
         r->state = REPLICA_WAITING;
+        /* First, as its thread may be waiting for the socket. */
         socket_shut_down(r->client->io.source.fd);
+        replication_disk_cancel(r);
         client_close(r->client);
     }
 }

@@ -335,8 +335,8 @@ bool chain_keeper_begin(struct chain_keeper *k, const struct save_options *wante
         job_free(j);
         return error_set(err, ERROR_INVALID, "the name of the RDB file is too long for a chain");
     }
-    /* Nobody else reads it: whatever the RDB file is to be, a delta takes all that there is. */
-    options.version = 0; /* whatever the data need: a delta is read by nobody else */
+    /* Nobody else reads it: whatever the RDB file is to be, a delta is of the version that the data need. */
+    options.version = 0;
     options.checksum = true;
     options.since = k->ks->marks[k->tip_mark].since;
     j->dirty = k->ks->dirty;

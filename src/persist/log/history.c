@@ -14,7 +14,7 @@
 struct reading {
     const char *directory;
     struct manifest manifest;
-    uint64_t from, until, at;
+    uint64_t until, at;
     history_take *take;
     void *ctx;
 };
@@ -143,7 +143,7 @@ bool history_read(const char *directory, const char *filename, uint64_t from, ui
                   history_take *take, void *ctx, struct error *err)
 {
     struct reading r = {
-        .directory = directory, .from = from, .until = until, .at = from, .take = take, .ctx = ctx};
+        .directory = directory, .until = until, .at = from, .take = take, .ctx = ctx};
     struct log_position start = {0};
     struct annotation head;
     if (!list_files(&r, filename, err))
