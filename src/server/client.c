@@ -483,7 +483,8 @@ static void describe_flags(const struct client *c, char out[16])
                    {CLIENT_CLOSING, 'A'},
                    {CLIENT_UNIX, 'U'},
                    {CLIENT_NO_EVICT, 'e'},
-                   {CLIENT_NO_TOUCH, 'T'}};
+                   {CLIENT_NO_TOUCH, 'T'},
+                   {CLIENT_READS_HERE, 'r'}};
     size_t n = 0;
     for (size_t i = 0; i < sizeof(letters) / sizeof(letters[0]); i++) {
         if (c->flags & letters[i].flag)
@@ -579,7 +580,7 @@ void client_reset(struct client *c)
     c->reply.protocol = 2;
     client_set_text(&c->name, slice_of(NULL, 0));
     c->flags &= ~(uint32_t)(CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP_NEXT | CLIENT_NO_TOUCH |
-                            CLIENT_UNAUTHENTICATED);
+                            CLIENT_UNAUTHENTICATED | CLIENT_REDIRECTS | CLIENT_READS_HERE);
     acl_become_default(c);
 }
 

@@ -35,7 +35,9 @@ enum client_flag {
     CLIENT_MONITOR = 1U << 18,
     CLIENT_RESTRICTED = 1U << 19, /* its user may not do everything: see server/acl.h */
     CLIENT_REPLICA = 1U << 20,    /* has asked for the stream */
-    CLIENT_MASTER = 1U << 21      /* sends the stream: this server's primary */
+    CLIENT_MASTER = 1U << 21,     /* sends the stream: this server's primary */
+    CLIENT_REDIRECTS = 1U << 22,  /* CLIENT CAPA redirect: a replica sends it to its primary */
+    CLIENT_READS_HERE = 1U << 23  /* READONLY: but not for reads */
 };
 
 /* Nothing more of such a client is parsed or executed. */

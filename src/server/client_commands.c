@@ -264,6 +264,16 @@ void cmd_client_no_touch(struct call *c)
     switch_flag(c, CLIENT_NO_TOUCH);
 }
 
+/* What this server knows nothing of is passed over. */
+void cmd_client_capa(struct call *c)
+{
+    for (int i = 2; i < c->argc; i++) {
+        if (slice_is(c->argv[i], "redirect"))
+            c->client->flags |= CLIENT_REDIRECTS;
+    }
+    reply_ok(c->reply);
+}
+
 void cmd_client_pause(struct call *c)
 {
     bool all = true;
@@ -323,6 +333,8 @@ void cmd_client_help(struct call *c)
 {
     static const char *const lines[] = {
         "CLIENT <subcommand> [<argument> ...]. The subcommands are:",
+        "CAPA <capability> [...]",
+        "    What the client can do. redirect: go to the primary when a replica says -REDIRECT.",
         "GETNAME",
         "    The name of this connection.",
         "ID",

@@ -203,6 +203,23 @@ static bool is_permitted(struct client *c, struct call *call, const struct comma
     return false;
 }
 
+/* A client that can be redirected (CLIENT CAPA) works on a replica's data only as far as READONLY lets
+ * it. While a failover is on it waits for its end. */
+static bool redirect(struct client *c, struct call *call, const struct command *command)
+{
+    const struct server *s = c->server;
+    uint32_t flags = all_flags(c, command) & (COMMAND_WRITE | COMMAND_READONLY);
+    if (!s->is_replica || s->pause.failover || flags == 0 ||
+        (c->flags & CLIENT_READS_HERE && !(flags & COMMAND_WRITE)))
+        return false;
+    struct text refusal = {0};
+    text_appendf(&refusal, "REDIRECT %s:%lld", s->config->replicaof_host,
+                 (long long)s->config->replicaof_port);
+    reject(c, call, command, text_cstr(&refusal));
+    text_free(&refusal);
+    return true;
+}
+
 /* Whatever is not the common case: the checks in Redis's order. */
 static bool dispatch_slowly(struct client *c, struct call *call, const struct command *command)
 {
@@ -251,6 +268,8 @@ static bool dispatch_slowly(struct client *c, struct call *call, const struct co
         reject(c, call, command, failure);
         return true;
     }
+    if (c->flags & CLIENT_REDIRECTS && redirect(c, call, command))
+        return true;
     if (replication_attention(s)) {
         const char *refusal = replication_refusal(s, c, all_flags(c, command));
         if (refusal != NULL) {

@@ -50,6 +50,7 @@ LEFT_OUT = {
     "LATENCY LATEST": "test_slowlog", "LATENCY HISTORY": "test_slowlog", "LATENCY RESET": "test_slowlog",
     "LATENCY GRAPH": "test_slowlog", "LATENCY DOCTOR": "test_slowlog", "LATENCY HISTOGRAM": "test_slowlog",
     "LATENCY HELP": "test_server",
+    **{name: "test_server" for name in table_rows() if name.split()[0] in ("CLUSTER", "ASKING", "READONLY", "READWRITE")},
     "MODULE LIST": "test_newer", "RESTORE-ASKING": "test_newer",
     "COMMAND HELP": "test_server", "OBJECT HELP": "test_server", "CONFIG SET": "preamble of a sequence", "PFSELFTEST": "test_bits",
 }

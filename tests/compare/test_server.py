@@ -120,6 +120,24 @@ def test_errors(pair, line):
     same(pair, *line.split())
 
 
+# Without a cluster all that is a cluster's is refused, after arguments were counted.
+def test_no_cluster(pair):
+    rows = {name: row for name, row in generators.table_rows().items() if row["group"] == "cluster"}
+    assert len(rows) > 30
+    for name, row in rows.items():
+        words, count = name.split(), abs(row["arity"])
+        same(pair, *words)
+        same(pair, *words, *["1"] * (count - len(words)))
+        same(pair, *words, *["1"] * (count - len(words) + 1))
+    for line in ("CLUSTER nosuch", "CLUSTER NODES x y", "CLUSTER MYSHARDID", "CLUSTER KEYSLOT {a}b"):
+        same(pair, *line.split())
+    same(pair, "EVAL", "return redis.pcall('readonly')", "0")
+    for i in (0, 1):
+        raw = pair[i].raw()
+        assert raw("MULTI") == "OK" and raw("ASKING") == raw("CLUSTER", "INFO") == "QUEUED"
+        assert [str(e) for e in raw("EXEC")] == ["ERR This instance has cluster support disabled"] * 2
+
+
 # A HELP of a container lists each of its subcommands that the table has.
 @pytest.mark.parametrize("container", ["CLIENT", "COMMAND", "CONFIG", "MEMORY", "OBJECT", "DEBUG"])
 def test_help(pair, container):

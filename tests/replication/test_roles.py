@@ -50,6 +50,32 @@ def test_what_a_replica_refuses_and_shows(pair):
     assert y("GET", "k") == b"v"
 
 
+def test_redirected(pair):
+    """A client that said CLIENT CAPA redirect is sent to the primary; READONLY lets it read."""
+    primary, replica, x, y = pair
+    x("SET", "k", "v")
+    assert_same(x, y)
+    assert y("CLIENT", "CAPA", "nosuch") == "OK" and y("GET", "k") == b"v"
+    assert y("READONLY") == Error("ERR This instance has cluster support disabled")
+    assert x("CLIENT", "CAPA", "redirect") == "OK" and x("SET", "k", "w") == "OK" and x("GET", "k") == b"w"
+    assert_same(x, y)
+    assert y("CLIENT", "CAPA", "nosuch", "REDIRECT") == "OK"
+    elsewhere = Error(f"REDIRECT 127.0.0.1:{primary.port}")
+    assert y("GET", "k") == y("SET", "k", "v") == elsewhere
+    assert y("PING") == "PONG" and y("ROLE")[0] == b"slave"
+    assert y("READONLY") == "OK" and y("GET", "k") == b"w" and y("SET", "k", "v") == elsewhere
+    assert b"r" in y("CLIENT", "INFO").split(b"flags=")[1].split()[0]
+    assert y("READWRITE") == "OK" and y("GET", "k") == elsewhere
+    assert y("MULTI") == "OK" and y("GET", "k") == elsewhere and str(y("EXEC")).startswith("EXECABORT")
+    # A client that did not say so reads from the replica, and this one does when it has begun anew.
+    other = replica.raw()
+    assert other("GET", "k") == b"w"
+    other.close()
+    assert y("RESET") == "RESET" and y("GET", "k") == b"w"
+    assert y("CLIENT", "CAPA", "redirect") == "OK" and y("GET", "k") == elsewhere
+    assert y("REPLICAOF", "NO", "ONE") == "OK" and y("GET", "k") == b"w" and y("SET", "k", "v") == "OK"
+
+
 def test_wait_and_min_replicas(pair):
     """WAIT tells how many have it; without enough good replicas writes are refused."""
     primary, replica, x, y = pair
