@@ -131,7 +131,8 @@ static bool set_in_dict(struct keyref *ref, struct slice field, struct slice val
     uint64_t hash = hash_bytes(field.data, field.size);
     struct dict_place place;
     struct dict_item item = {.due = ENTRY_NO_EXPIRY};
-    bool found = dict_find(member_dict(ref->entry), hash, field, &item, &place);
+    bool timed = entry_encoding(ref->entry) == ENTRY_TIMED_DICT;
+    bool found = dict_find(member_dict(ref->entry), hash, field, timed ? &item : NULL, &place);
     if (found && only_new)
         return false;
     struct entry *e = keyref_own(ref);
