@@ -138,6 +138,48 @@ def listpack(items):
     return struct.pack("<IH", 7 + len(body), len(items)) + body + b"\xff"
 
 
+def stream_id(ms, seq):
+    return struct.pack(">QQ", ms, seq)
+
+
+def stream_node(master, fields, entries):
+    """Id and listpack of a node. `entries` are (ms, seq, pairs, deleted); those whose fields are the master's
+    are written without them."""
+    live = sum(not deleted for _, _, _, deleted in entries)
+    items = [live, len(entries) - live, len(fields), *fields, 0]
+    for ms, seq, pairs, deleted in entries:
+        same = [f for f, _ in pairs] == list(fields)
+        items += [2 * same | deleted, ms - master[0], seq - master[1]]
+        if same:
+            items += [v for _, v in pairs] + [len(pairs) + 3]
+        else:
+            items += [len(pairs), *(x for pair in pairs for x in pair), 2 * len(pairs) + 4]
+    return string(stream_id(*master)) + string(listpack(items))
+
+
+def stream(version, nodes, size, last, first=(0, 0), max_deleted=(0, 0), added=0, groups=()):
+    """A stream's value. `groups` are (name, last id, entries read, pending, consumers): pending are (id, time,
+    deliveries); consumers (name, seen, active, ids)."""
+    out = length(len(nodes)) + b"".join(nodes) + length(size) + length(last[0]) + length(last[1])
+    if version >= 2:
+        out += b"".join(length(n) for n in (*first, *max_deleted, added))
+    out += length(len(groups))
+    for name, last_id, read, pending, consumers in groups:
+        out += string(name) + length(last_id[0]) + length(last_id[1])
+        if version >= 2:
+            out += length(read)
+        out += length(len(pending))
+        for entry, ms, deliveries in pending:
+            out += stream_id(*entry) + struct.pack("<q", ms) + length(deliveries)
+        out += length(len(consumers))
+        for consumer, seen, active, ids in consumers:
+            out += string(consumer) + struct.pack("<q", seen)
+            if version >= 3:
+                out += struct.pack("<q", active)
+            out += length(len(ids)) + b"".join(stream_id(*i) for i in ids)
+    return out
+
+
 def text_double(text):
     return bytes([len(text)]) + text
 

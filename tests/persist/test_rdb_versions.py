@@ -8,8 +8,8 @@ import subprocess
 import pytest
 
 from harness import BUILD, Server, free_port
-from rdb_bytes import (File, integer, intset, length, listpack, lzf_literal, lzf_run, string, text_double,
-                       ziplist, zipmap)
+from rdb_bytes import (File, integer, intset, length, listpack, lzf_literal, lzf_run, stream, stream_node, string,
+                       text_double, ziplist, zipmap)
 
 LATER_MS = 2145916800000  # 2038-01-01, which old files hold as 32-bit seconds
 LONG = bytes(range(256)) * 20
@@ -141,6 +141,158 @@ def test_newer_versions(tmp_path, version):
         assert s.client().smembers("set") == {b"a", b"5", b"c"}
 
 
+NODE = stream_node((1000, 1), [b"f", b"g"], [(1000, 1, [(b"f", b"v"), (b"g", 7)], 0), (1000, 2, [(b"f", b"x"), (b"g", b"y")], 1),
+                                             (1005, 0, [(b"other", b"z")], 0)])
+GROUPS = [(b"group", (1000, 1), 1, [((1000, 1), 5000, 3)], [(b"idle", 4000, 4100, []), (b"reader", 6000, 5500, [(1000, 1)])])]
+
+
+def stream_value(version):
+    return stream(version, [NODE], 2, (1005, 0), first=(1000, 1), max_deleted=(1000, 2), added=3, groups=GROUPS)
+
+
+def check_stream(r, key, version):
+    assert r.xrange(key) == [(b"1000-1", {b"f": b"v", b"g": b"7"}), (b"1005-0", {b"other": b"z"})]
+    info = r.xinfo_stream(key)
+    assert info["length"] == 2 and info["last-generated-id"] == b"1005-0"
+    # Before version 2 nobody counted what was added, and deleted.
+    assert info["entries-added"] == (3 if version >= 2 else 2)
+    assert info["max-deleted-entry-id"] == (b"1000-2" if version >= 2 else b"0-0")
+    [group] = r.xinfo_groups(key)
+    assert group["name"] == b"group" and group["last-delivered-id"] == b"1000-1" and group["pending"] == 1
+    assert group["entries-read"] == 1
+    [pending] = r.xpending_range(key, "group", "-", "+", 10)
+    assert (pending["message_id"], pending["consumer"], pending["times_delivered"]) == (b"1000-1", b"reader", 3)
+    idle, reader = sorted(r.xinfo_consumers(key, "group"), key=lambda c: c["name"])
+    assert (idle["name"], idle["pending"], reader["name"], reader["pending"]) == (b"idle", 0, b"reader", 1)
+
+
+def is_list(*items):
+    return lambda r, key: r.lrange(key, 0, -1) == list(items)
+
+
+def is_set(*members):
+    return lambda r, key: r.smembers(key) == set(members)
+
+
+def is_zset(*pairs):
+    return lambda r, key: r.zrange(key, 0, -1, withscores=True) == list(pairs)
+
+
+def is_hash(pairs):
+    return lambda r, key: r.hgetall(key) == pairs
+
+
+def is_stream(version):
+    def check(r, key):
+        check_stream(r, key, version)
+        return True
+    return check
+
+
+def binary_double(d):
+    return struct.pack("<d", d)
+
+
+# Each encoding: its name, the version of the file in which it first occurs, type code, value, what is read.
+ENCODINGS = [
+    ("string", 1, 0, string(b"v"), lambda r, key: r.get(key) == b"v"),
+    ("integer", 1, 0, integer(-70000), lambda r, key: r.get(key) == b"-70000"),
+    ("lzf", 1, 0, lzf_run(b"r", 100), lambda r, key: r.get(key) == b"r" * 100),
+    ("list", 1, 1, length(2) + string(b"a") + integer(7), is_list(b"a", b"7")),
+    ("set", 1, 2, length(2) + string(b"a") + integer(7), is_set(b"a", b"7")),
+    ("zset", 1, 3, length(2) + string(b"a") + text_double(b"1.5") + string(b"b") + b"\xfe", is_zset((b"a", 1.5), (b"b", float("inf")))),
+    ("hash", 1, 4, length(1) + string(b"f") + string(b"v"), is_hash({b"f": b"v"})),
+    ("zipmap", 2, 9, string(zipmap([(b"f", b"v"), (b"g", b"w")], unused=1)), is_hash({b"f": b"v", b"g": b"w"})),
+    ("ziplist list", 2, 10, string(ziplist([b"a", 1, -3])), is_list(b"a", b"1", b"-3")),
+    ("intset", 2, 11, string(intset([-5, 3, 1 << 40], 8)), is_set(b"-5", b"3", b"1099511627776")),
+    ("ziplist zset", 2, 12, string(ziplist([b"a", 1, b"b", b"2.5"])), is_zset((b"a", 1.0), (b"b", 2.5))),
+    ("ziplist hash", 4, 13, string(ziplist([b"f", 5, b"g", b"x"])), is_hash({b"f": b"5", b"g": b"x"})),
+    ("quicklist", 7, 14, length(2) + string(ziplist([b"a"])) + lzf_literal(ziplist([b"b" * 80])), is_list(b"a", b"b" * 80)),
+    ("zset 2", 8, 5, length(2) + string(b"a") + binary_double(-1.25) + string(b"b") + binary_double(float("inf")),
+     is_zset((b"a", -1.25), (b"b", float("inf")))),
+    ("stream", 9, 15, stream_value(1), is_stream(1)),
+    ("listpack hash", 10, 16, string(listpack([b"f", 5])), is_hash({b"f": b"5"})),
+    ("listpack zset", 10, 17, string(listpack([b"a", b"0.5", b"b", 2])), is_zset((b"a", 0.5), (b"b", 2.0))),
+    ("quicklist 2", 10, 18, length(2) + length(1) + string(b"p" * 9000) + length(2) + string(listpack([b"end", 1])),
+     is_list(b"p" * 9000, b"end", b"1")),
+    ("stream 2", 10, 19, stream_value(2), is_stream(2)),
+    ("listpack set", 11, 20, string(listpack([b"a", 5])), is_set(b"a", b"5")),
+    ("stream 3", 11, 21, stream_value(3), is_stream(3)),
+    ("hash with times", 12, 24, struct.pack("<q", LATER_MS) + length(2) + length(1) + string(b"f") + string(b"v") + length(0) +
+     string(b"g") + string(b"w"), is_hash({b"f": b"v", b"g": b"w"})),
+    ("listpack hash with times", 12, 25, struct.pack("<q", LATER_MS) + string(listpack([b"f", b"v", LATER_MS, b"g", b"w", 0])),
+     is_hash({b"f": b"v", b"g": b"w"})),
+]
+LIBRARY = b"#!lua name=lib\nredis.register_function('answer', function() return 42 end)"
+
+
+def everything(version):
+    """All that a file of this version can hold."""
+    f = File(version)
+    if version >= 7:
+        f.aux(b"redis-ver", b"x").aux(b"redis-bits", b"64").aux(b"ctime", b"1500000000")
+    if version >= 10:
+        f.raw(b"\xf5" + string(LIBRARY))
+    f.select(0)
+    if version >= 7:
+        f.resize(100, 2)
+    if version >= 12:
+        f.raw(b"\xf4" + length(12) + length(1) + length(0))
+    for name, since, kind, value, _ in ENCODINGS:
+        if version >= since:
+            f.key(kind, name.encode(), value)
+    f.key(0, b"in seconds", string(b"e"), expire_s=LATER_MS // 1000).key(0, b"gone by seconds", string(b"e"), expire_s=1)
+    if version >= 3:
+        f.key(0, b"in ms", string(b"e"), expire_ms=LATER_MS + 7).key(0, b"gone by ms", string(b"e"), expire_ms=5)
+    if version >= 9:
+        f.raw(b"\xf8" + length(100)).key(0, b"by LRU", string(b"i"))
+        f.raw(b"\xf9\x63").key(0, b"by LFU", string(b"f"))
+        f.raw(b"\xf8" + length(50)).key(0, b"both", string(b"b"), expire_ms=LATER_MS)
+    return f.select(15).key(0, b"last", string(b"db"))
+
+
+@pytest.mark.parametrize("version", range(1, 13))
+def test_every_encoding(tmp_path, version):
+    """Each encoding in files of each version from the one on in which it appeared, with all that stands beside keys."""
+    (tmp_path / "dump.rdb").write_bytes(everything(version).end())
+    with Server("holdfast", {"maxmemory-policy": "allkeys-lfu"} if version >= 9 else {}, directory=tmp_path) as s:
+        r = s.client()
+        for name, since, _, _, check in ENCODINGS:
+            assert check(r, name) if version >= since else not r.exists(name), name
+        assert r.execute_command("PEXPIRETIME", "in seconds") == LATER_MS
+        assert not r.exists("gone by seconds", "gone by ms") and not r.exists("in ms") == (version < 3)
+        if version >= 3:
+            assert r.execute_command("PEXPIRETIME", "in ms") == LATER_MS + 7
+        if version >= 9:
+            # An access adds to the counter with a small chance only.
+            assert 99 <= r.object("freq", "by LFU") <= 102
+            assert r.get("by LRU") == b"i" and r.execute_command("PEXPIRETIME", "both") == LATER_MS
+        if version >= 10:
+            assert r.fcall("answer", 0) == 42
+        if version >= 12:
+            for key in ("hash with times", "listpack hash with times"):
+                assert r.execute_command("HPEXPIRETIME", key, "FIELDS", 2, "f", "g") == [LATER_MS, -1]
+        # What was read is written, read again and the same.
+        digest = r.execute_command("DEBUG", "DIGEST")
+        r.execute_command("DEBUG", "RELOAD")
+        assert r.execute_command("DEBUG", "DIGEST") == digest
+        r.select(15)
+        assert r.get("last") == b"db" and r.dbsize() == 1
+
+
+@pytest.mark.parametrize("version", [7, 8, 9, 10])
+def test_same_as_redis_server(tmp_path, version):
+    """redis-server 7.0 loads the same file to the same data, up to its own version."""
+    digests = []
+    for kind in ("holdfast", "redis"):
+        directory = tmp_path / kind
+        directory.mkdir()
+        (directory / "dump.rdb").write_bytes(everything(version).end())
+        with Server(kind, directory=directory) as s:
+            digests.append(s.client().execute_command("DEBUG", "DIGEST"))
+    assert digests[0] == digests[1]
+
+
 def test_checksum_may_be_absent(tmp_path):
     """rdbchecksum no writes a zero in its place."""
     with load(tmp_path, version_10().end(checksum=0)) as s:
@@ -154,6 +306,12 @@ REFUSED = {
     "a version from the future": lambda: File(99).end(),
     "an unknown type": lambda: File(10).key(77, b"k", string(b"v")).end(),
     "a module's value": lambda: File(10).key(7, b"k", string(b"v")).end(),
+    "a module's value of version 2": lambda: File(10).key(7, b"k", length(123456) + length(0)).end(),
+    "a module's value of version 1": lambda: File(8).key(6, b"k", length(123456)).end(),
+    "a module's data beside the keys": lambda: File(9).raw(b"\xf7" + length(123456) + length(2) + length(1) + length(0)).end(),
+    "a stream whose length is wrong": lambda: File(9).key(15, b"k", stream(1, [NODE], 3, (1005, 0))).end(),
+    "a stream whose pending entry is nobody's": lambda: File(9).key(15, b"k", stream(1, [NODE], 2, (1005, 0), groups=[
+        (b"g", (1000, 1), 0, [((1000, 1), 5, 1)], [])])).end(),
     "functions as a release candidate had them": lambda: File(10).raw(b"\xf6" + string(b"x")).end(),
     "a length beyond the file": lambda: File(10).key(0, b"k", length(1 << 40) + b"abc").end(),
     "a count beyond the file": lambda: File(10).key(4, b"k", length(1 << 50)).end(),

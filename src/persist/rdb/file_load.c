@@ -8,6 +8,14 @@
 /* How often the clock is looked at, and how long is loaded at most before progress is told. */
 #define PROGRESS_KEYS 64
 #define PROGRESS_INTERVAL_US 2000
+/* The counter of a key of which the file does not say how often it was used: that of a new one. */
+#define LFU_NEW 5
+
+uint32_t rdb_lfu_clock(int64_t now_ms, int frequency)
+{
+    uint32_t counter = frequency >= 0 ? (uint32_t)frequency : LFU_NEW;
+    return ((uint32_t)(now_ms / 60000) & 0xffff) << 8 | counter;
+}
 
 bool rdb_build_entry(struct rdb_reader *r, const struct rdb_record *record, struct rdb_loader *l,
                      const struct rdb_load_options *options, bool lfu, struct rdb_load_stats *stats,
@@ -25,11 +33,11 @@ bool rdb_build_entry(struct rdb_reader *r, const struct rdb_record *record, stru
         stats->expired++;
         return true;
     }
-    if (lfu && record->frequency >= 0)
-        entry_set_clock(*e, (uint32_t)record->frequency);
-    else if (!lfu && record->has_idle)
+    if (lfu)
+        entry_set_clock(*e, rdb_lfu_clock(options->now_ms, record->frequency));
+    else if (record->has_idle)
         entry_set_clock(*e, (options->lru_now - (uint32_t)record->idle) & 0xffffff);
-    else if (!lfu)
+    else
         entry_set_clock(*e, options->lru_now);
     stats->keys++;
     return true;

@@ -66,6 +66,10 @@ void rdb_records_end(struct rdb_records *it);
  * looked at. Needs no memory however large it is. */
 bool rdb_skip_value(struct rdb_reader *r, uint8_t type);
 
+/* The access clock (keyspace/access.c) under an LFU policy of a key that was read now; -1: the file has no
+ * frequency for it. */
+uint32_t rdb_lfu_clock(int64_t now_ms, int frequency);
+
 /* Build the entry of a key as a load wants it, with its clock. *e is NULL for what is not kept: an
  * empty collection, an expired key where they are dropped. Counts it in `stats`. */
 bool rdb_build_entry(struct rdb_reader *r, const struct rdb_record *record, struct rdb_loader *l,
