@@ -42,8 +42,9 @@ static void debug_help(struct call *c)
         "QUICKLIST-PACKED-THRESHOLD <size>",
         "    Accepted for tests that set it; lists have no nodes of that kind here.",
         "RELOAD [NOSAVE] [NOFLUSH] [MERGE]",
-        "    Save the data (or not), forget it (or not), and load it from the file. With MERGE a key",
-        "    that is in memory, too, is taken from the file; else it is refused.",
+        "    Save the data (or not), forget it (or not), and load the file and the incremental snapshots",
+        "    that follow it. With MERGE a key that is in memory, too, is taken from them; else it is",
+        "    refused.",
         "SEGFAULT",
         "    Crash by SIGSEGV: leaves a crash report.",
         "SET-ACTIVE-EXPIRE <0|1>",
@@ -206,10 +207,7 @@ static void debug_reload(struct call *c)
         }
     }
     struct error err = {0};
-    if (saver_running(c->server->persistence->saver)) {
-        saver_cancel(c->server->persistence->saver);
-        saver_wait(c->server->persistence->saver);
-    }
+    persistence_give_up(c->server);
     if (save && !persistence_save(c->server, &err)) {
         reply_errorf(c->reply, "ERR %s", err.message);
         return;

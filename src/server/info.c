@@ -188,8 +188,9 @@ static void loading_fields(const struct server *s, struct text *out)
 }
 
 /* What Redis does not tell: how the running save gets on, and what the last one came to. */
-static void snapshot_fields(const struct saver_status *st, const struct chain_keeper_status *chain,
-                            bool incremental, struct text *out)
+static void snapshot_fields(const struct persistence *p, const struct saver_status *st,
+                            const struct chain_keeper_status *chain, bool incremental,
+                            struct text *out)
 {
     bool running = st->running || incremental;
     const struct save_progress *sp = st->running ? &st->progress : &chain->progress;
@@ -207,7 +208,8 @@ static void snapshot_fields(const struct saver_status *st, const struct chain_ke
                  (unsigned long long)sp->bytes_done, (unsigned long long)bytes_left);
     text_appendf(out, "snapshot_current_eta_ms:%lld\r\nsnapshot_current_held_bytes:%zu\r\n",
                  (long long)sp->eta_ms, sp->held_bytes);
-    text_appendf(out, "snapshot_last_error:%s\r\n", st->last_error);
+    text_appendf(out, "snapshot_last_error:%s\r\n",
+                 p->incremental_error[0] != '\0' ? p->incremental_error : st->last_error);
     text_appendf(out, "snapshot_last_keys:%llu\r\nsnapshot_last_file_size:%llu\r\n",
                  (unsigned long long)last->keys, (unsigned long long)last->file_size);
     text_appendf(out, "snapshot_last_data_size:%llu\r\nsnapshot_last_overhead_size:%lld\r\n",
@@ -278,7 +280,7 @@ static void persistence_section(struct server *s, struct text *out)
                  (unsigned long long)s->ks->dirty,
                  st.running || incremental);
     text_appendf(out, "rdb_last_save_time:%lld\r\nrdb_last_bgsave_status:%s\r\n",
-                 (long long)st.last_save_s, st.last_ok ? "ok" : "err");
+                 (long long)st.last_save_s, st.last_ok && p->incremental_error[0] == '\0' ? "ok" : "err");
     text_appendf(out, "rdb_last_bgsave_time_sec:%lld\r\nrdb_current_bgsave_time_sec:%lld\r\n",
                  (long long)st.last_duration_s,
                  (long long)seconds_running(p, &st));
@@ -287,7 +289,7 @@ static void persistence_section(struct server *s, struct text *out)
     text_appendf(out, "rdb_last_load_keys_expired:%llu\r\nrdb_last_load_keys_loaded:%llu\r\n",
                  (unsigned long long)p->loaded_expired, (unsigned long long)p->loaded_keys);
     durability_info(s, out);
-    snapshot_fields(&st, &chain, incremental, out);
+    snapshot_fields(p, &st, &chain, incremental, out);
     chain_fields(p->chain, &chain, out);
     snapshots_info(s, out);
     if (s->loading)

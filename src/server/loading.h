@@ -43,7 +43,7 @@ void loading_options(struct server *s, struct rdb_load_options *options,
 bool loading_load_file(struct server *s, struct keyspace *ks, struct rdb_load_stats *stats,
                        struct error *err);
 
-/* DEBUG RELOAD: load the file again. With `flush` what is in memory goes before; else what is in the
+/* DEBUG RELOAD: load the file, and the incremental snapshots that follow it, again. With `flush` what is in memory goes before; else what is in the
  * file joins it, and a key that is in both is refused or, with `merge`, taken from the file. Called while a
  * command of `c` is executed; others are answered as during a start. */
 bool loading_reload(struct server *s, struct client *c, bool flush, bool merge, struct error *err);

@@ -69,7 +69,8 @@ void persistence_update(struct persistence *p)
     struct saver_status status;
     saver_get_status(p->saver, &status);
     const struct config *c = p->server->config;
-    p->refuse_writes = !status.last_ok && c->stop_writes_on_bgsave_error &&
+    bool failed = !status.last_ok || p->incremental_error[0] != '\0';
+    p->refuse_writes = failed && c->stop_writes_on_bgsave_error &&
                        snapshots_are_scheduled(p->server);
     server_update_attention(p->server);
 }
@@ -98,10 +99,20 @@ static void note_full(struct persistence *p)
     p->saving = false;
     bool ok = status.last_error[0] == '\0';
     chain_keeper_full_ended(p->chain, ok, &status.last);
+    if (ok)
+        p->incremental_error[0] = '\0';
+    persistence_update(p);
     struct snapshot_done done = {.keys = status.last.keys,
                                  .bytes = status.last.file_size,
                                  .sync_us = status.last.sync_us};
     snapshots_note_end(p->server, SNAPSHOT_FULL, &done, ok ? NULL : status.last_error);
+}
+
+/* A cancelled one says nothing against the disk. */
+static void incremental_failed(struct persistence *p, const char *error)
+{
+    snprintf(p->incremental_error, sizeof(p->incremental_error), "%s", error);
+    persistence_update(p);
 }
 
 /* The same of an incremental one. */
@@ -114,6 +125,8 @@ static void note_incremental(struct persistence *p, bool taken)
     struct snapshot_done done = {.keys = status.last.keys,
                                  .deleted = status.last.deleted,
                                  .bytes = status.last.size};
+    if (taken || !status.last_cancelled)
+        incremental_failed(p, taken ? "" : status.last_error);
     bool full_next = p->snapshots.full_next;
     snapshots_note_end(p->server, SNAPSHOT_INCREMENTAL, &done, taken ? NULL : status.last_error);
     /* The next can follow the same link. */
@@ -225,26 +238,25 @@ static bool goes_on(struct server *s, const struct chain_found *found, struct er
 }
 
 /* Apply the deltas that are whole. */
-static bool load_deltas(struct server *s, struct chain_found *found, bool whole,
+static bool load_deltas(struct server *s, struct keyspace *ks, struct chain_found *found, bool whole,
                         struct rdb_load_stats *stats, struct error *err)
 {
     struct persistence *p = s->persistence;
     struct rdb_load_options options = {
         .now_ms = s->ks->now_ms, .drop_expired = true, .lru_now = s->ks->lru_clock};
     int64_t begin_us = clock_monotonic_us();
-    if (!chain_apply(&found->chain, found->whole, s->config->dbfilename, s->ks, &options, stats,
-                     err)) {
-        keyspace_flush(s->ks);
+    if (!chain_apply(&found->chain, found->whole, s->config->dbfilename, ks, &options, stats, err)) {
+        keyspace_flush(ks);
         return false;
     }
     stats->keys = 0;
-    for (int i = 0; i < s->ks->db_count; i++)
-        stats->keys += s->ks->dbs[i].table.count;
+    for (int i = 0; i < ks->db_count; i++)
+        stats->keys += ks->dbs[i].table.count;
     if (found->whole > 1)
         log_notice("Applied %zu incremental snapshots in %.3f seconds", found->whole - 1,
                    (double)(clock_monotonic_us() - begin_us) / 1e6);
     chain_keeper_enable(p->chain, s->config->snapshot_chain_max > 0);
-    if (whole)
+    if (whole && ks == s->ks)
         chain_keeper_loaded(p->chain, &found->chain, s->config->dbfilename);
     return true;
 }
@@ -267,20 +279,21 @@ static void continue_full(struct server *s, const struct rdb_load_stats *stats)
     chain_keeper_loaded(p->chain, &chain, path);
 }
 
-bool persistence_load_snapshot(struct server *s, struct rdb_load_stats *stats, struct error *err)
+bool persistence_load_snapshot(struct server *s, struct keyspace *ks, struct rdb_load_stats *stats,
+                               struct error *err)
 {
     struct chain_found found;
     enum chain_state state = find_chain(s, &found, err);
     bool ok = state != CHAIN_BROKEN || goes_on(s, &found, err);
-    ok = ok && loading_load_file(s, s->ks, stats, err);
+    ok = ok && loading_load_file(s, ks, stats, err);
     if (!ok && err->code == ERROR_NOT_FOUND && state != CHAIN_NONE)
         err->code = ERROR_CORRUPT; /* a chain without its first link is no empty server */
     if (ok && (state == CHAIN_WHOLE || state == CHAIN_BROKEN)) {
         uint64_t lsn = found.whole > 1 ? found.chain.links[found.whole - 1].lsn : 0;
-        ok = load_deltas(s, &found, state == CHAIN_WHOLE, stats, err);
+        ok = load_deltas(s, ks, &found, state == CHAIN_WHOLE, stats, err);
         if (lsn > stats->log_lsn)
             stats->log_lsn = lsn;
-    } else if (ok) {
+    } else if (ok && ks == s->ks) {
         continue_full(s, stats);
     }
     chain_free(&found.chain);
@@ -291,7 +304,7 @@ static bool load_snapshot(struct server *s, struct error *err)
 {
     struct persistence *p = s->persistence;
     struct rdb_load_stats stats;
-    if (!persistence_load_snapshot(s, &stats, err)) {
+    if (!persistence_load_snapshot(s, s->ks, &stats, err)) {
         if (err->code != ERROR_NOT_FOUND)
             return false;
         log_notice("No data to load: there is no '%s'", s->config->dbfilename);
@@ -387,12 +400,14 @@ bool persistence_begin_incremental(struct server *s, struct error *err)
         return chain_keeper_begin(p->chain, &options, position(s), err);
     snapshots_note_begin(s, SNAPSHOT_INCREMENTAL, &options);
     bool ok = chain_keeper_begin(p->chain, &options, position(s), err);
-    if (!ok)
+    if (!ok) {
         snapshots_note_end(s, SNAPSHOT_INCREMENTAL, NULL, err->message);
+        incremental_failed(p, err->message);
+    }
     return ok;
 }
 
-bool persistence_shutdown(struct server *s, int bits)
+void persistence_give_up(struct server *s)
 {
     struct persistence *p = s->persistence;
     if (saver_running(p->saver)) {
@@ -405,6 +420,12 @@ bool persistence_shutdown(struct server *s, int bits)
         chain_keeper_cancel(p->chain);
         note_incremental(p, chain_keeper_wait(p->chain));
     }
+}
+
+bool persistence_shutdown(struct server *s, int bits)
+{
+    struct persistence *p = s->persistence;
+    persistence_give_up(s);
     bool wanted = bits & SHUTDOWN_BIT_SAVE || snapshots_are_scheduled(s);
     if (bits & SHUTDOWN_BIT_NOSAVE || !wanted || s->loading)
         return true;

@@ -24,6 +24,7 @@ struct persistence {
     bool saving;         /* the chain waits for the end of a full snapshot */
     bool scheduled;      /* begin a background save as soon as none runs */
     bool refuse_writes;  /* the last save failed and stop-writes-on-bgsave-error is set */
+    char incremental_error[256]; /* of the last incremental one; "": it, or a full one since, succeeded */
     uint64_t loaded_keys, loaded_expired; /* at the start */
     struct recovery_result recovered;     /* where the log goes on; zeros without appendonly */
     struct loading loading;
@@ -42,8 +43,12 @@ void persistence_update(struct persistence *p);
  * server was told to stop meanwhile (server.stopping): the keyspace is empty then. */
 bool persistence_load(struct server *s, struct error *err);
 
-/* Load the RDB file and the incremental snapshots that follow it. NOT_FOUND: there is no file. */
-bool persistence_load_snapshot(struct server *s, struct rdb_load_stats *stats, struct error *err);
+/* Load the RDB file and the incremental snapshots that follow it into `ks`, which is empty: the server's,
+ * whose next incremental one then follows them, or one beside it (load_beside). NOT_FOUND: there is no file. */
+bool persistence_load_snapshot(struct server *s, struct keyspace *ks, struct rdb_load_stats *stats,
+                               struct error *err);
+/* Saves that run in the background are given up; returns when they have ended. */
+void persistence_give_up(struct server *s);
 /* The options that a save has by the configuration. */
 void persistence_options(const struct server *s, struct save_options *options);
 /* SAVE. The executor waits. */

@@ -268,7 +268,7 @@ static bool load_snapshot(void *ctx, struct rdb_load_stats *stats, struct error 
 {
     struct replay *r = ctx;
     go_on_in_time(r);
-    bool ok = persistence_load_snapshot(r->server, stats, err);
+    bool ok = persistence_load_snapshot(r->server, r->server->ks, stats, err);
     stop_time(r);
     return ok;
 }

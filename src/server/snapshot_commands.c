@@ -127,7 +127,8 @@ static void snapshot_list(struct call *c)
 static void snapshot_verify(struct call *c)
 {
     struct error err = {0};
-    if (chain_keeper_begin_verify(c->server->persistence->chain, &err))
+    uint64_t rate = (uint64_t)c->server->config->snapshot_rate_limit;
+    if (chain_keeper_begin_verify(c->server->persistence->chain, rate, &err))
         reply_simple(c->reply, "Background verification started");
     else
         reply_errorf(c->reply, "ERR %s", err.message);

@@ -7,6 +7,7 @@
 
 #include "os/file.h"
 #include "tool/format.h"
+#include "tool/progress.h"
 #include "tool/tool.h"
 
 #define PATH_SIZE 600
@@ -71,6 +72,30 @@ static bool names(const struct chain *c, const char *name)
 
 /* check ------------------------------------------------------------------------------------------- */
 
+/* Of one file after another; care.ctx is the whole. */
+struct watched {
+    struct link_care care;
+    struct progress progress;
+    const char *label, *path;
+    bool begun;
+};
+
+static void on_progress(void *ctx, uint64_t done, uint64_t size)
+{
+    struct watched *w = ctx;
+    if (!w->begun)
+        progress_begin(&w->progress, w->label, w->path, size);
+    w->begun = true;
+    progress_update(&w->progress, done);
+}
+
+static void watch(struct watched *w, const char *label, const char *path)
+{
+    *w = (struct watched){.label = label, .path = path};
+    w->care.progress = on_progress;
+    w->care.ctx = w;
+}
+
 static void print_link(const char *path, const struct chain *c, size_t i)
 {
     char time[FORMAT_SIZE], keys[FORMAT_SIZE], deleted[FORMAT_SIZE];
@@ -88,7 +113,11 @@ static bool check_links(const char *path, const char *rdb, const struct chain *c
     struct error err = {0};
     for (size_t i = 0; i < c->count; i++) {
         struct chain upto = {c->links, i + 1};
-        if (chain_prove(&upto, i, rdb, NULL, &err) == i + 1) {
+        struct watched w;
+        watch(&w, "check", c->links[i].name);
+        size_t whole = chain_prove(&upto, i, rdb, &w.care, &err);
+        progress_end(&w.progress);
+        if (whole == i + 1) {
             print_link(path, c, i);
             continue;
         }
@@ -128,7 +157,10 @@ static bool check_manifest(const char *path, const char *rdb)
 static bool read_delta(const char *path, struct chain_link *found, struct error *err)
 {
     struct keyspace *ks = keyspace_new(1, false);
-    bool ok = link_read(path, LINK_DELTA, &ks->epoch, &ks->limits, NULL, NULL, found, err);
+    struct watched w;
+    watch(&w, "read", path);
+    bool ok = link_read(path, LINK_DELTA, &ks->epoch, &ks->limits, NULL, &w.care, found, err);
+    progress_end(&w.progress);
     keyspace_free(ks);
     return ok;
 }

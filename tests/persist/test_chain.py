@@ -3,16 +3,18 @@
 done about one that is damaged."""
 import os
 import pathlib
+import pty
 import random
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 
 import pytest
 import redis
 
-from harness import Error, Server
+from harness import BUILD, Error, Server
 
 SEED = int(os.environ.get("HF_SEED", time.time_ns() % 2**32))
 
@@ -177,8 +179,10 @@ def test_next_is_full():
             b"Background full snapshot started"
         wait_for(lambda: len(chain(client)) == 1 and chain(client)[0]["sha256"])
         incremental(client)
-        client.execute_command("DEBUG", "RELOAD", "NOSAVE")
-        assert "loaded" in persistence(client)["chain_next_is_full_as"]
+        client.execute_command("DEBUG", "POPULATE", 6000, "k")
+        incremental(client)
+        client.delete(*(f"k:{i}" for i in range(5000)))
+        assert "deleted" in persistence(client)["chain_next_is_full_as"]
         client.set("b", 1)
         before = chain(client)
         assert client.execute_command("HOLDFAST", "SNAPSHOT", "INCREMENTAL") == \
@@ -495,3 +499,145 @@ def test_delta_is_no_rdb_file(kind):
     if kind == "redis" and checker:
         assert subprocess.run([checker, directory + "/dump.rdb"], capture_output=True).returncode != 0
     shutil.rmtree(directory)
+
+
+def test_reload_takes_the_deltas():
+    """DEBUG RELOAD NOSAVE loads what a start would, and the chain goes on from there; NOFLUSH joins it, or
+    leaves everything as it is."""
+    with Server() as server:
+        client = server.client()
+        rng = random.Random(SEED)
+        print("seed", SEED)
+        write_randomly(client, rng, 500)
+        client.set("gone", 1)
+        full(client)
+        write_randomly(client, rng, 200)
+        client.delete("gone")
+        client.set("in the delta", "x")
+        incremental(client)
+        expected = digest(client)
+        client.set("in memory alone", 1)
+        assert client.execute_command("DEBUG", "RELOAD", "NOSAVE") in (True, b"OK")
+        assert digest(client) == expected and client.exists("gone", "in memory alone") == 0
+        client.set("after", 1)
+        link = incremental(client)
+        assert (link["keys"], link["deleted"]) == (1, 0) and len(chain(client)) == 3
+        expected = digest(client)
+        server.kill()
+        server.start()
+        client = server.client()
+        assert digest(client) == expected
+        # Joined to what there is: what is in both is refused, or taken from the files.
+        client.flushall()
+        client.set("in the delta", "of memory")
+        with pytest.raises(redis.exceptions.ResponseError):
+            client.execute_command("DEBUG", "RELOAD", "NOSAVE", "NOFLUSH")
+        assert client.dbsize() == 1 and client.get("in the delta") == b"of memory"
+        client.execute_command("DEBUG", "RELOAD", "NOSAVE", "NOFLUSH", "MERGE")
+        assert digest(client) == expected
+
+
+def test_failed_delta_stops_writes():
+    """A delta that fails is a failed save: writes are refused as stop-writes-on-bgsave-error says, INFO has the
+    reason, and a save that succeeds ends that."""
+    with Server(options={"save": "100000 1000000"}) as server:
+        client = server.client()
+        client.set("a", 1)
+        full(client)
+        server.terminate()
+        (server.directory / "dump.rdb.chain").unlink(missing_ok=True)
+        server.start()
+        client = server.client()
+        # What the delta is to follow is gone.
+        (server.directory / "dump.rdb").unlink()
+        assert persistence(client)["rdb_last_bgsave_status"] == "ok"
+        client.execute_command("HOLDFAST", "SNAPSHOT", "INCREMENTAL")
+        wait_for(lambda: persistence(client)["chain_last_incremental_status"] == "err")
+        state = persistence(client)
+        assert state["rdb_last_bgsave_status"] == "err"
+        assert state["snapshot_last_error"] == state["chain_last_incremental_error"] != ""
+        with pytest.raises(redis.exceptions.ResponseError, match="MISCONF"):
+            client.set("b", 1)
+        assert client.get("a") == b"1"
+        client.config_set("stop-writes-on-bgsave-error", "no")
+        assert client.set("b", 1)
+        client.config_set("stop-writes-on-bgsave-error", "yes")
+        with pytest.raises(redis.exceptions.ResponseError, match="MISCONF"):
+            client.set("b", 1)
+        full(client)
+        state = persistence(client)
+        assert state["rdb_last_bgsave_status"] == "ok" and not state["snapshot_last_error"]
+        assert client.set("c", 1)
+        assert incremental(client)["keys"] == 1
+
+
+def test_cancelled_delta_refuses_nothing():
+    """One that was cancelled says nothing against the disk."""
+    with Server(options={"save": "100000 1000000"}) as server:
+        client = server.client()
+        client.set("a", 1)
+        full(client)
+        client.execute_command("DEBUG", "POPULATE", 2000, "k", 1000)
+        client.config_set("snapshot-rate-limit", 100000)
+        client.execute_command("HOLDFAST", "SNAPSHOT", "INCREMENTAL")
+        client.execute_command("BGSAVE", "CANCEL")
+        wait_for(lambda: not persistence(client)["chain_incremental_in_progress"])
+        state = persistence(client)
+        assert "cancelled" in state["chain_last_incremental_error"]
+        assert state["rdb_last_bgsave_status"] == "ok" and client.set("b", 1)
+        client.config_set("snapshot-rate-limit", 0)
+
+
+def test_verify_keeps_to_the_rate():
+    """HOLDFAST SNAPSHOT VERIFY reads no faster than snapshot-rate-limit, and the server ends though it runs."""
+    with Server() as server:
+        client = server.client()
+        rng = random.Random(SEED)
+        fill(client, rng, 3000)
+        full(client)
+        size = chain(client)[0]["size"]
+        assert size > 300000
+        client.config_set("snapshot-rate-limit", size)
+        begun = time.monotonic()
+        client.execute_command("HOLDFAST", "SNAPSHOT", "VERIFY")
+        wait_for(lambda: persistence(client)["chain_last_verified_time"])
+        assert time.monotonic() - begun > 0.9
+        assert persistence(client)["chain_verified_links"] == 1
+        client.config_set("snapshot-rate-limit", 1000)
+        client.execute_command("HOLDFAST", "SNAPSHOT", "VERIFY")
+        wait_for(lambda: persistence(client)["chain_verify_in_progress"])
+        begun = time.monotonic()
+        assert server.terminate() == 0
+        assert time.monotonic() - begun < 60
+
+
+def test_check_shows_progress_on_a_chain():
+    """holdfast check of a chain draws on a terminal, for each link, and wipes it away."""
+    with Server() as server:
+        client = server.client()
+        client.set("big", os.urandom(18 << 20))
+        full(client)
+        client.set("big", os.urandom(18 << 20))
+        link = incremental(client)
+        server.terminate()
+        master, slave = pty.openpty()
+        drawn = []
+
+        def read():
+            try:
+                while piece := os.read(master, 65536):
+                    drawn.append(piece)
+            except OSError:
+                pass
+        reader = threading.Thread(target=read)
+        reader.start()
+        run = subprocess.run([BUILD / "holdfast", "check", server.directory / "dump.rdb.chain"], stdout=subprocess.PIPE,
+                             stderr=slave, timeout=120)
+        os.close(slave)
+        reader.join()
+        os.close(master)
+        text = b"".join(drawn)
+        assert run.returncode == 0 and b"sound, a chain of 2 links" in run.stdout
+        for name in (b"dump.rdb", link["file"].encode()):
+            assert b"check " + name + b"  [" in text, text[-500:]
+        assert text.endswith(b"\r\x1b[K")

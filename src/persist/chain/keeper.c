@@ -353,13 +353,14 @@ bool chain_keeper_begin(struct chain_keeper *k, const struct save_options *wante
     return false;
 }
 
-bool chain_keeper_begin_verify(struct chain_keeper *k, struct error *err)
+bool chain_keeper_begin_verify(struct chain_keeper *k, uint64_t rate, struct error *err)
 {
     if (k->job)
         return error_set(err, ERROR_INVALID, "another snapshot or verification is running");
     if (k->chain.count == 0)
         return error_set(err, ERROR_INVALID, "there is no chain of snapshots");
     struct job *j = job_new(k, JOB_VERIFY);
+    j->care.rate = rate;
     if (job_start(k, j, err))
         return true;
     job_free(j);

@@ -51,8 +51,9 @@ const char *chain_keeper_cannot(const struct chain_keeper *k);
  * link's version. False: there is one running, or it cannot. */
 bool chain_keeper_begin(struct chain_keeper *k, const struct save_options *options, uint64_t lsn,
                         struct error *err);
-/* Prove all links in the background; the outcome is in the status. */
-bool chain_keeper_begin_verify(struct chain_keeper *k, struct error *err);
+/* Prove all links in the background, at so many bytes a second (0: as fast as it goes); the outcome is in the
+ * status. */
+bool chain_keeper_begin_verify(struct chain_keeper *k, uint64_t rate, struct error *err);
 
 bool chain_keeper_busy(const struct chain_keeper *k);        /* any job */
 bool chain_keeper_incremental(const struct chain_keeper *k); /* an incremental snapshot */

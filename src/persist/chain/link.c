@@ -11,7 +11,11 @@
 #include "base/number.h"
 #include "keyspace/libraries.h"
 #include "os/file.h"
+#include "os/process.h"
 #include "os/thread.h"
+
+/* Somebody who wants it to stop does not wait for longer. */
+#define PACE_SLEEP_US 20000
 
 void link_new_id(char id[LINK_ID_SIZE])
 {
@@ -135,8 +139,23 @@ struct input {
     struct chain_link *found;
     const struct link_care *care;
     struct os_polite polite;
+    uint64_t done;
+    int64_t begun_us;
     struct error *err;
 };
+
+/* Until what has been read is due. */
+static void keep_pace(const struct input *in)
+{
+    const struct link_care *care = in->care;
+    while (care->rate > 0 && !__atomic_load_n(&care->stop, __ATOMIC_RELAXED)) {
+        double due_us = (double)in->done / (double)care->rate * 1e6;
+        double left = due_us - (double)(clock_monotonic_us() - in->begun_us);
+        if (left <= 0)
+            break;
+        os_sleep_us(left < PACE_SLEEP_US ? (int64_t)left + 1 : PACE_SLEEP_US);
+    }
+}
 
 static bool fill(void *ctx, void *data, size_t room, size_t *got, struct error *err)
 {
@@ -149,6 +168,11 @@ static bool fill(void *ctx, void *data, size_t room, size_t *got, struct error *
         return false;
     if (in->sha)
         EVP_DigestUpdate(in->sha, data, *got);
+    in->done += *got;
+    if (in->care && in->care->progress)
+        in->care->progress(in->care->ctx, in->done, in->size);
+    if (in->care)
+        keep_pace(in);
     return true;
 }
 
@@ -175,6 +199,7 @@ static bool read_magic(struct input *in, int *version)
 static bool input_open(struct input *in, const char *path, struct error *err)
 {
     in->err = err;
+    in->begun_us = clock_monotonic_us();
     if (!os_file_open(&in->file, path, OS_OPEN_READ, err))
         return false;
     struct error ignored;
@@ -430,9 +455,9 @@ static bool apply_put(void *ctx, const struct rdb_record *record, struct entry *
         rdb_loader_free(loader);
         return known;
     }
-    if (a->ks->lfu && record->frequency >= 0)
-        entry_set_clock(e, (uint32_t)record->frequency);
-    else if (!a->ks->lfu)
+    if (a->ks->lfu)
+        entry_set_clock(e, rdb_lfu_clock(a->options->now_ms, record->frequency));
+    else
         entry_set_clock(e, (a->options->lru_now - (record->has_idle ? (uint32_t)record->idle : 0)) &
                                0xffffff);
     db_insert(&a->ks->dbs[record->db], hash, e);

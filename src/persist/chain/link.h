@@ -84,6 +84,9 @@ struct link_visitor {
 struct link_care {
     bool stop;
     bool polite; /* it runs on a thread that makes room for the executor */
+    uint64_t rate; /* bytes a second of each file; 0: as fast as it goes */
+    void (*progress)(void *ctx, uint64_t done, uint64_t size); /* of each file; may be NULL */
+    void *ctx;
 };
 
 /* Read a file through, decoding everything; found (NULL: not wanted) gets ids, time, counts, size
