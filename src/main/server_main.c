@@ -161,6 +161,8 @@ static int serve(struct config *config)
         .chain = found->crc,
         .history = found->history,
         .db = config->replicaof_host[0] != '\0' ? found->stream_db : 0,
+        .cut = found->uncut[0] != '\0' ? found->uncut : NULL,
+        .cut_at = found->uncut_at,
     };
     /* Told to stop while it loaded, it has not got the data: the log stays as it is. */
     if (config->appendonly && !s->stopping && !durability_start(s, &at, &err)) {

@@ -704,14 +704,29 @@ bool durability_start(struct server *s, const struct durability_position *at, st
         snprintf(d->history, sizeof(d->history), "%s", at->history);
     if (!new_writer(d, err))
         return false;
-    struct generation_position position = {
-        .manifest = at->manifest, .lsn = at->lsn, .chain = at->chain, .history = d->history};
+    struct generation_position position = {.manifest = at->manifest,
+                                           .lsn = at->lsn,
+                                           .chain = at->chain,
+                                           .history = d->history,
+                                           .cut = at->cut,
+                                           .cut_at = at->cut_at};
     writer_set_db(d->writer, at->db);
-    if (!generation_open(&d->generation, d->writer, &position, err)) {
+    bool ok = generation_open(&d->generation, d->writer, &position, err);
+    if (!ok && writer_state(d->writer) == WRITER_FULL && strcmp(d->history, s->run_id) != 0) {
+        /* Keys may expire and replicas be told before anything on disk says that the history has gone
+         * on: where it was closed another one begins, as after a crash. */
+        memcpy(d->history, s->run_id, sizeof(d->history));
+        ok = generation_open(&d->generation, d->writer, &position, err);
+    }
+    if (!ok && writer_state(d->writer) != WRITER_FULL) {
         drop_writer(d);
         return false;
     }
+    if (!ok)
+        log_warning("The data is there, but there is no room to go on with the log: writes are refused "
+                    "until there is some");
     set_state(d, DURABILITY_ON);
+    watch_writer(d);
     return true;
 }
 

@@ -104,8 +104,11 @@ struct durability_position {
     uint32_t chain;       /* the crc of the last line of the last file; 0: none */
     const char *history;  /* "": make a new one */
     int db;               /* of a replica: which the effect at `lsn` is for */
+    const char *cut;      /* a file with a torn end, at cut_at, that there was no room to keep; NULL: none */
+    uint64_t cut_at;
 };
-/* Before anything is served: the executor waits. On return the log is ON. False: err says why. */
+/* Before anything is served: the executor waits. On return the log is ON, maybe without room, and then
+ * goes on by itself when there is some. False: err says why. */
 bool durability_start(struct server *s, const struct durability_position *at, struct error *err);
 
 /* Whether CONFIG SET appendonly yes can work: not beside a manifest that cannot be read. */

@@ -333,6 +333,7 @@ bool replay_log(struct server *s, struct recovery_result *result, struct error *
         .rdb_path = c->dbfilename,
         .cut_torn = c->aof_load_truncated,
         .fall_back = c->recovery_fallback == FALLBACK_SNAPSHOT,
+        .may_leave_torn = true,
         .now_ms = s->ks->now_ms,
         .new_history = s->run_id,
         .base_of_commands = !c->aof_use_rdb_preamble,

@@ -123,6 +123,61 @@ def test_full(small, policy):
         assert client.exists("half") == 0
 
 
+@pytest.mark.parametrize("end", ["closed", "killed", "torn"])
+def test_start_without_room(small, end):
+    """The disk is full when the server starts: it serves what it has, refuses writes, and leaves all files as they
+    were; when there is room it goes on by itself. A torn end is cut off and kept then. What expires meanwhile
+    is in the log."""
+    with Server(options=OPTIONS, directory=small, plain=True) as server:
+        raw = server.raw()
+        acknowledged = {f"k{i}": f"{i}:" + "x" * 900 for i in range(50)}
+        assert all(raw("SET", *pair) == "OK" for pair in acknowledged.items())
+        assert raw("SET", "short", 1, "PX", 500) == "OK"
+        if end == "closed":
+            server.terminate()
+        else:
+            server.kill()
+        log = small / "appendonlydir"
+        if end == "torn":
+            with open(max(log.glob("*.incr.aof")), "ab") as f:
+                f.write(b"#HF1 group 99999\r\n*3\r\n$3\r\nSET" + b"y" * 5000)
+        free = fill(small / "filler")
+        before = {p.name: p.read_bytes() for p in log.iterdir()}
+
+        def answers():
+            """PING is refused, as in redis-server, as long as writes are."""
+            assert server.process.poll() is None, server.text()
+            try:
+                return not isinstance(server.raw()("GET", "k7"), Error)
+            except OSError:
+                return False
+
+        for again in range(2):
+            server.start(wait=False)
+            wait_for(answers)
+            raw = server.raw()
+            assert raw("GET", "k7") == acknowledged["k7"].encode()
+            reply = raw("SET", "refused", 1)
+            assert reply.startswith("MISCONF Errors writing to the AOF file: ") and "No space left" in reply, reply
+            assert info(raw)["log_state"] == "full"
+            time.sleep(0.6)  # It expires; nobody can be told yet, as the reply would wait for the disk.
+            assert {p.name: p.read_bytes() for p in log.iterdir() if not p.name.startswith("temp")} == before
+            if again == 0:
+                server.kill()
+        free()
+        took, slowness = until_taken(lambda: raw("SET", "after", 1) == "OK")
+        print(f"{end}: writes go on {took:.3f} s after there was room, {slowness:.3f} s of slowness")
+        assert took < 1 + slowness
+        assert info(raw)["log_state"] == "on" and info(raw)["aof_last_write_status"] == "ok"
+        assert len(list(log.glob("*.torn-*"))) == (end == "torn")
+        server.kill()
+        server.check_log()
+        server.start()
+        client = server.client()
+        assert client.mget(acknowledged) == [value.encode() for value in acknowledged.values()]
+        assert client.get("after") == b"1" and client.exists("refused", "short") == 0
+
+
 @pytest.mark.parametrize("nth", [2, 7])
 def test_fsync_fails_once(tmp_path, nth):
     """The kernel says EIO to one fdatasync of the log, and would say yes to the next: the server never

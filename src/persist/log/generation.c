@@ -158,26 +158,32 @@ static uint64_t file_size(const struct generation *g, const char *name)
 bool generation_open(struct generation *g, struct writer *w, const struct generation_position *at,
                      struct error *err)
 {
+    size_t incrementals = 0;
     manifest_free(&g->manifest);
     manifest_copy(&g->manifest, at->manifest);
     remove_temporary(g);
     generation_pass_numbers(g);
-    const struct manifest_file *file = manifest_add_incremental(&g->manifest, g->filename);
-    struct writer_begin begin = {
-        .name = file->name, .lsn = at->lsn, .chain = at->chain, .manifest = &g->manifest};
-    snprintf(begin.history, sizeof(begin.history), "%s", at->history);
-    writer_begin(w, &begin);
-    if (!writer_wait(w, err))
-        return false;
     g->base_size = g->old_size = 0;
     for (size_t i = 0; i < g->manifest.count; i++) {
         const struct manifest_file *f = &g->manifest.files[i];
-        if (f->type == MANIFEST_BASE)
+        if (f->type == MANIFEST_BASE) {
             g->base_size = file_size(g, f->name);
-        else if (f->type == MANIFEST_INCREMENTAL && f != file)
+        } else if (f->type == MANIFEST_INCREMENTAL) {
             g->old_size += file_size(g, f->name);
+            incrementals++;
+        }
     }
-    return true;
+    const struct manifest_file *file = manifest_add_incremental(&g->manifest, g->filename);
+    struct writer_begin begin = {.name = file->name,
+                                 .lsn = at->lsn,
+                                 .chain = at->chain,
+                                 .manifest = &g->manifest,
+                                 .wait_for_room = incrementals > 0,
+                                 .cut = at->cut,
+                                 .cut_at = at->cut_at};
+    snprintf(begin.history, sizeof(begin.history), "%s", at->history);
+    writer_begin(w, &begin);
+    return writer_wait(w, err);
 }
 
 /* The writer has ended the file before, and the manifest on disk is `rotated`. */

@@ -81,10 +81,13 @@ struct generation_position {
     uint64_t lsn;
     uint32_t chain;      /* the last crc of the last file; 0: none */
     const char *history; /* 40 hex digits */
+    const char *cut;     /* a file whose end recovery had no room to cut off (at cut_at); NULL: none */
+    uint64_t cut_at;
 };
 /* Begin the first file behind those that recovery has left, and name it, before anything else is done.
  * What a process that was killed has left of a generation that it did not come to name is removed.
- * Waits for the disk. */
+ * Waits for the disk. False, the writer being FULL: there is no room yet, and it is begun when there is
+ * some, if the manifest has an incremental already; a second call may take the place of this one. */
 bool generation_open(struct generation *g, struct writer *w, const struct generation_position *at,
                      struct error *err);
 /* Go on in a new file, of another history. Waits for the disk. None may be running, nor the writer be

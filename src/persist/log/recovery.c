@@ -450,26 +450,44 @@ static bool load_log(struct run *run)
 
 /* --- afterwards --- */
 
-/* Cut off what is torn; make sure of the rest. */
-static bool settle_tail(struct run *run)
+/* False: err says why. A disk without room leaves the file as it is; see may_leave_torn. */
+static bool cut_tail(struct run *run)
 {
     char kept[PATH_SIZE], when[80];
     const struct log_status *s = &run->last;
-    if (run->last_path[0] == '\0')
-        return true;
-    if (run->torn) {
-        if (!recovery_cut(run->last_path, run->torn_at, run->options->now_ms, kept, run->err))
-            return error_prefix(run->err, "the torn end of the log could not be cut off");
-        run->result->cut_bytes = s->size - run->torn_at;
+    struct recovery_result *result = run->result;
+    unsigned long long bytes = s->size - run->torn_at;
+    if (recovery_cut(run->last_path, run->torn_at, run->options->now_ms, kept, run->err)) {
+        result->cut_bytes = bytes;
         log_warning("%s ended in the middle of an append (%s at offset %llu): %llu bytes were cut "
                     "off and are kept in %s. The data goes up to %s",
-                    run->last_path, s->reason, (unsigned long long)run->torn_at,
-                    (unsigned long long)run->result->cut_bytes, kept, moment(when, s->ms, s->lsn));
+                    run->last_path, s->reason, (unsigned long long)run->torn_at, bytes, kept,
+                    moment(when, s->ms, s->lsn));
+        return true;
     }
-    if (s->closed)
+    if (run->err->code != ERROR_NO_SPACE || !run->options->may_leave_torn)
+        return error_prefix(run->err, "the torn end of the log could not be cut off");
+    log_warning("%s ended in the middle of an append (%s at offset %llu): there is no room to keep these "
+                "%llu bytes, and they stay where they are until there is. The data goes up to %s",
+                run->last_path, s->reason, (unsigned long long)run->torn_at, bytes,
+                moment(when, s->ms, s->lsn));
+    *run->err = (struct error){0};
+    snprintf(result->uncut, sizeof(result->uncut), "%s", run->last_path);
+    result->uncut_at = run->torn_at;
+    return true;
+}
+
+/* Make sure of what is good; cut off what is torn. In this order, as the first needs no room. */
+static bool settle_tail(struct run *run)
+{
+    const struct log_status *s = &run->last;
+    if (run->last_path[0] == '\0')
         return true;
     uint64_t size = run->torn ? run->torn_at : s->size;
-    return recovery_sync_again(run->last_path, size > TAIL_SIZE ? size - TAIL_SIZE : 0, run->err);
+    if (!s->closed &&
+        !recovery_sync_again(run->last_path, size > TAIL_SIZE ? size - TAIL_SIZE : 0, run->err))
+        return false;
+    return !run->torn || cut_tail(run);
 }
 
 /* Into the directory, as Redis 7 does it: each step can be the last one. */

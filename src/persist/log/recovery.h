@@ -65,6 +65,9 @@ struct recovery_options {
     const char *rdb_path;
     bool cut_torn;  /* aof-load-truncated; else a torn tail is refused */
     bool fall_back; /* recovery-fallback snapshot */
+    /* A torn end that there is no room to keep is left as it is: result->uncut. The caller has it cut
+     * off before it goes on in another file. */
+    bool may_leave_torn;
     bool base_of_commands; /* a base that is made is named .base.aof, and save_base writes commands */
     struct recovery_until until;
     struct rdb_load_options rdb; /* progress and progress_ctx are recovery's own */
@@ -102,6 +105,8 @@ struct recovery_result {
     uint64_t rdb_keys, rdb_expired; /* of the base or the RDB file */
     uint64_t commands;              /* replayed */
     uint64_t cut_bytes;             /* of a torn tail */
+    char uncut[256];                /* the file whose torn tail is still there; "": none */
+    uint64_t uncut_at;              /* where it begins */
     bool fell_back;
 };
 

@@ -116,7 +116,10 @@ bool recovery_cut(const char *path, uint64_t size, int64_t now_ms, char kept[256
     bool ok = copy_tail(&f, size, &copy, err) && os_file_sync(&copy, err);
     if (!os_file_close(&copy, ok ? err : &ignored))
         ok = false;
-    ok = ok && os_dir_sync(dir, err) && os_file_truncate(&f, size, err) && os_file_sync(&f, err);
+    ok = ok && os_dir_sync(dir, err);
+    if (!ok)
+        os_unlink(kept, &ignored); /* It is where it was, too. */
+    ok = ok && os_file_truncate(&f, size, err) && os_file_sync(&f, err);
     if (!os_file_close(&f, ok ? err : &ignored))
         ok = false;
     return ok;

@@ -47,6 +47,8 @@ static int64_t sync_due(const struct writer *w, uint64_t flush_lsn)
 
 static void work(struct writer *w, uint64_t published, uint64_t flush_lsn)
 {
+    if (w->waiting.kind != JOB_NONE && !writer_begin_waiting(w))
+        return;
     if (!writer_file_is_open(w)) {
         writer_discard_up_to(w, published);
         return;
@@ -162,6 +164,7 @@ void writer_free(struct writer *w)
         pthread_join(w->thread, NULL);
     os_file_close(&w->file, &ignored);
     writer_forget_provisional(w);
+    writer_forget_waiting(w);
     stream_reader_free(w->stream, w->reader);
     if (w->job.has_manifest)
         manifest_free(&w->job.manifest);
@@ -192,8 +195,13 @@ static void give_job(struct writer *w, struct writer_job *job, const struct mani
 void writer_begin(struct writer *w, const struct writer_begin *begin)
 {
     assert(strlen(begin->history) == ANNOTATION_HISTORY);
-    struct writer_job job = {.kind = JOB_BEGIN, .lsn = begin->lsn, .chain = begin->chain};
+    struct writer_job job = {.kind = JOB_BEGIN,
+                             .lsn = begin->lsn,
+                             .chain = begin->chain,
+                             .wait_for_room = begin->wait_for_room,
+                             .cut_at = begin->cut_at};
     snprintf(job.name, sizeof(job.name), "%s", begin->name);
+    snprintf(job.cut, sizeof(job.cut), "%s", begin->cut != NULL ? begin->cut : "");
     memcpy(job.history, begin->history, sizeof(job.history));
     give_job(w, &job, begin->manifest);
 }

@@ -22,7 +22,8 @@
  * a temporary name, but durable does not move until writer_name has named it. Such requests are carried out by the thread,
  * one at a time, and wake the executor when they are done:
  *
- *     writer_begin   go on in a new file at an LSN; what was open before is left as it is
+ *     writer_begin   go on in a new file at an LSN; what was open before is left as it is; told so, it is
+ *                    begun later when there is no room yet (the state is FULL until then)
  *     writer_rotate  write and sync what is published now, `close` line, go on in a new file there
  *     writer_name    write a manifest; the files of its history stay
  *     writer_close   write and sync what is published now, `close` line, no file any more
@@ -83,6 +84,12 @@ struct writer_begin {
     uint32_t chain;   /* the last crc of the file before; 0: none */
     char history[ANNOTATION_HISTORY + 1];
     const struct manifest *manifest; /* to be written before anything; NULL: provisional */
+    /* Where there is no room the request fails, too, but the file is begun as soon as there is some, and
+     * then has what is published meanwhile; or until another request to begin, or to close. */
+    bool wait_for_room;
+    /* A file whose end is to be cut off and kept first (recovery_cut), at cut_at; NULL: none. */
+    const char *cut;
+    uint64_t cut_at;
 };
 /* Everything here is copied. */
 void writer_begin(struct writer *w, const struct writer_begin *begin);

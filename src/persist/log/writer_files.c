@@ -4,6 +4,8 @@
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "base/log.h"
+#include "persist/log/recovery.h"
 
 static bool make_path(const struct writer *w, const char *name, char path[WRITER_PATH_SIZE],
                       struct error *err)
@@ -20,21 +22,23 @@ static bool write_manifest(struct writer *w, const struct manifest *m, struct er
 }
 
 /* A new file with its header, on disk, its name too. On failure there is none. */
-static bool create_file(struct writer *w, const char *name, uint64_t lsn, uint32_t chain,
+static bool create_file(struct writer *w, const char *name, const struct writer_job *job,
                         struct os_file *f, uint64_t *offset, uint32_t *crc, struct error *err)
 {
     char path[WRITER_PATH_SIZE], line[ANNOTATION_MAX + ANNOTATION_SELECT_GROUP_MAX];
     struct error ignored;
+    /* What ends the file before, if there is one: the chain goes on from it. */
+    uint32_t chain = job->kind == JOB_BEGIN ? job->chain : w->chain;
     f->fd = -1;
     if (!make_path(w, name, path, err) || !os_file_open(f, path, OS_OPEN_CREATE_EXCLUSIVE, err))
         return false;
     struct annotation header = {
-        .kind = ANNOTATION_LOG, .lsn = lsn, .ms = clock_wall_ms(), .chain = chain};
+        .kind = ANNOTATION_LOG, .lsn = job->lsn, .ms = clock_wall_ms(), .chain = chain};
     memcpy(header.history, w->history, sizeof(header.history));
     *crc = chain;
     size_t size = writer_format_line(&header, crc, line);
-    if (w->job.db != 0)
-        size += annotation_put_select(lsn, header.ms, w->job.db, crc, line + size);
+    if (job->db != 0)
+        size += annotation_put_select(job->lsn, header.ms, job->db, crc, line + size);
     *offset = size;
     if (os_file_write_at(f, 0, line, size, err) && os_file_sync(f, err) &&
         os_dir_sync(w->directory, err))
@@ -82,7 +86,20 @@ void writer_forget_provisional(struct writer *w)
     w->temporary[0] = '\0';
 }
 
-static bool do_begin(struct writer *w, const struct writer_job *job, struct error *err)
+/* The torn end that recovery has found, and had no room to keep. */
+static bool cut_end(struct writer_job *job, struct error *err)
+{
+    char kept[256];
+    if (job->cut[0] == '\0')
+        return true;
+    if (!recovery_cut(job->cut, job->cut_at, clock_wall_ms(), kept, err))
+        return false;
+    log_warning("The torn end of %s was cut off, and is kept in %s", job->cut, kept);
+    job->cut[0] = '\0';
+    return true;
+}
+
+static bool do_begin(struct writer *w, struct writer_job *job, struct error *err)
 {
     struct error ignored;
     struct os_file f;
@@ -97,13 +114,17 @@ static bool do_begin(struct writer *w, const struct writer_job *job, struct erro
     int n = snprintf(name, sizeof(name), "%s%s", job->has_manifest ? "" : WRITER_TEMPORARY, job->name);
     if (n < 0 || (size_t)n >= sizeof(name) || !make_path(w, job->name, w->final, err))
         return error_set(err, ERROR_INVALID, "the name is too long: %.100s", job->name);
-    if (!os_dir_create_synced(w->directory, err) ||
-        !create_file(w, name, job->lsn, job->chain, &f, &offset, &crc, err))
+    if (!cut_end(job, err) || !os_dir_create_synced(w->directory, err) ||
+        !create_file(w, name, job, &f, &offset, &crc, err))
         return false;
     if (!job->has_manifest)
         memcpy(w->temporary, f.path, sizeof(w->temporary));
     if (job->has_manifest && !write_manifest(w, &job->manifest, err)) {
-        os_file_close(&f, &ignored);
+        /* Unless it is known that the manifest does not name it, the file stays. */
+        if (err->code == ERROR_NO_SPACE)
+            drop_file(&f);
+        else
+            os_file_close(&f, &ignored);
         return false;
     }
     take_file(w, &f, offset, crc);
@@ -165,7 +186,7 @@ static bool do_rotate(struct writer *w, const struct writer_job *job, struct err
     if (job->history[0] != '\0')
         memcpy(w->history, job->history, sizeof(w->history));
     /* Should it fail from here on the old file is gone on with, behind its `close` line. */
-    if (!create_file(w, job->name, job->lsn, w->chain, &f, &offset, &crc, err))
+    if (!create_file(w, job->name, job, &f, &offset, &crc, err))
         return false;
     if (!write_manifest(w, &job->manifest, err)) {
         manifest_failed(w, err);
@@ -227,6 +248,12 @@ static bool do_name(struct writer *w, const struct writer_job *job, struct error
 
 static bool do_close(struct writer *w, const struct writer_job *job, struct error *err)
 {
+    /* What has not begun, and has got nothing, need not be ended. */
+    if (w->waiting.kind != JOB_NONE && w->waiting.lsn == job->lsn) {
+        writer_forget_waiting(w);
+        writer_set_state(w, WRITER_IDLE);
+        return true;
+    }
     bool ok = finish_file(w, job->lsn, err);
     if (writer_state(w) == WRITER_FAILED)
         return false;
@@ -240,6 +267,45 @@ static bool do_close(struct writer *w, const struct writer_job *job, struct erro
     return true;
 }
 
+void writer_forget_waiting(struct writer *w)
+{
+    if (w->waiting.has_manifest)
+        manifest_free(&w->waiting.manifest);
+    w->waiting = (struct writer_job){0};
+}
+
+bool writer_begin_waiting(struct writer *w)
+{
+    struct error err = {0};
+    if (!do_begin(w, &w->waiting, &err)) {
+        if (err.code == ERROR_NO_SPACE) {
+            writer_no_room(w, &err);
+            return false;
+        }
+        writer_give_up(w, &err);
+    } else {
+        log_notice("There is room for the log: it goes on");
+    }
+    writer_forget_waiting(w);
+    return writer_file_is_open(w);
+}
+
+/* Without room it is tried again, if it may be: see writer_begin_waiting. */
+static bool begin_or_wait(struct writer *w, struct writer_job *job, struct error *err)
+{
+    writer_forget_waiting(w);
+    if (do_begin(w, job, err))
+        return true;
+    if (!job->wait_for_room || err->code != ERROR_NO_SPACE) {
+        writer_give_up(w, err);
+        return false;
+    }
+    w->waiting = *job;
+    job->has_manifest = false;
+    writer_no_room(w, err);
+    return false;
+}
+
 void writer_run_job(struct writer *w)
 {
     struct error err = {0};
@@ -247,9 +313,7 @@ void writer_run_job(struct writer *w)
     bool ok = false;
     switch (job->kind) {
     case JOB_BEGIN:
-        ok = do_begin(w, job, &err);
-        if (!ok)
-            writer_give_up(w, &err);
+        ok = begin_or_wait(w, job, &err);
         break;
     case JOB_ROTATE:
         ok = do_rotate(w, job, &err);

@@ -40,6 +40,9 @@ struct writer_job {
     char history[ANNOTATION_HISTORY + 1];
     bool has_manifest;
     struct manifest manifest;
+    bool wait_for_room;
+    char cut[WRITER_PATH_SIZE]; /* "": nothing, or done */
+    uint64_t cut_at;
 };
 
 struct writer {
@@ -59,6 +62,7 @@ struct writer {
     bool named;            /* in the manifest: what is synced is durable */
     char temporary[WRITER_PATH_SIZE]; /* of a file that is not: its path, and the one it will have */
     char final[WRITER_PATH_SIZE];
+    struct writer_job waiting; /* JOB_BEGIN: there has been no room for it; else JOB_NONE */
     bool unsynced;         /* something was written since the last sync */
     int64_t unsynced_since_us;
     int64_t last_work_us;  /* when it has written last, or has found nothing to write */
@@ -133,6 +137,10 @@ void writer_move_durable(struct writer *w, uint64_t lsn);
 
 /* Carries out w->job, and says so. */
 void writer_run_job(struct writer *w);
+/* Begin the file that there was no room for, if there is some now. False: no file is open. */
+bool writer_begin_waiting(struct writer *w);
+/* That file is not wanted any more. */
+void writer_forget_waiting(struct writer *w);
 /* What a file that was never named has got is of no use. */
 void writer_forget_provisional(struct writer *w);
 
