@@ -9,54 +9,22 @@
 
 /* ---- BLPOP, BRPOP ---- */
 
-static void reply_pop(struct call *c, struct keyref *ref, enum list_end end)
+static void take_element(struct call *c, struct keyref *ref, int end)
 {
     reply_array(c->reply, 2);
     reply_bulk(c->reply, ref->key);
-    list_reply_pop(c, ref, end, 1);
+    list_reply_pop(c, ref, (enum list_end)end, 1);
     CALL_EFFECT(c, c->db, end == LIST_HEAD ? SLICE("LPOP") : SLICE("RPOP"), ref->key);
-}
-
-static bool serve_pop(struct call *c, struct slice key, struct entry *e, void *state)
-{
-    (void)e;
-    struct keyref ref;
-    call_find_write_any(c, key, &ref);
-    reply_pop(c, &ref, *(const enum list_end *)state);
-    return true;
-}
-
-static void pop_or_wait(struct call *c, enum list_end end)
-{
-    int64_t timeout_ms;
-    if (!call_timeout_seconds(c, c->argv[c->argc - 1], &timeout_ms))
-        return;
-    for (int i = 1; i < c->argc - 1; i++) {
-        struct keyref ref;
-        if (!call_find_write(c, c->argv[i], ENTRY_LIST, &ref))
-            return;
-        if (ref.entry) {
-            reply_pop(c, &ref, end);
-            return;
-        }
-    }
-    call_wait(c, &(struct call_wait){.type = ENTRY_LIST,
-                                     .keys = c->argv + 1,
-                                     .key_count = c->argc - 2,
-                                     .timeout_ms = timeout_ms,
-                                     .serve = serve_pop,
-                                     .state = &end,
-                                     .state_size = sizeof(end)});
 }
 
 void cmd_blpop(struct call *c)
 {
-    pop_or_wait(c, LIST_HEAD);
+    call_take_or_wait(c, ENTRY_LIST, take_element, LIST_HEAD);
 }
 
 void cmd_brpop(struct call *c)
 {
-    pop_or_wait(c, LIST_TAIL);
+    call_take_or_wait(c, ENTRY_LIST, take_element, LIST_TAIL);
 }
 
 /* ---- BLMPOP ---- */

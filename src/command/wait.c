@@ -26,6 +26,45 @@ void call_wait(struct call *c, const struct call_wait *w)
         mem_free(state);
 }
 
+struct taking {
+    wait_take_fn *take;
+    int how;
+};
+
+static bool serve_take(struct call *c, struct slice key, struct entry *e, void *state)
+{
+    (void)e;
+    const struct taking *t = state;
+    struct keyref ref;
+    call_find_write_any(c, key, &ref);
+    t->take(c, &ref, t->how);
+    return true;
+}
+
+void call_take_or_wait(struct call *c, enum entry_type type, wait_take_fn *take, int how)
+{
+    const struct taking t = {.take = take, .how = how};
+    int64_t timeout_ms;
+    if (!call_timeout_seconds(c, c->argv[c->argc - 1], &timeout_ms))
+        return;
+    for (int i = 1; i < c->argc - 1; i++) {
+        struct keyref ref;
+        if (!call_find_write(c, c->argv[i], type, &ref))
+            return;
+        if (ref.entry) {
+            take(c, &ref, how);
+            return;
+        }
+    }
+    call_wait(c, &(struct call_wait){.type = type,
+                                     .keys = c->argv + 1,
+                                     .key_count = c->argc - 2,
+                                     .timeout_ms = timeout_ms,
+                                     .serve = serve_take,
+                                     .state = &t,
+                                     .state_size = sizeof(t)});
+}
+
 static bool check_timeout(struct call *c, int64_t timeout_ms)
 {
     if (timeout_ms < 0) {

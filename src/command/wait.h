@@ -61,6 +61,11 @@ struct call_wait {
 
 void call_wait(struct call *c, const struct call_wait *w);
 
+/* BLPOP, BZPOPMIN and their like, whose arguments are keys and, as the last one, the time-out: `take` replies
+ * with, and takes from, the first key that is there, now or when there is one; `how` is for it. */
+typedef void wait_take_fn(struct call *c, struct keyref *ref, int how);
+void call_take_or_wait(struct call *c, enum entry_type type, wait_take_fn *take, int how);
+
 /* The time-out argument of most blocking commands: seconds, which may have a fraction (of less than a
  * millisecond: is rounded up). In milliseconds; 0: for ever. False: an error was replied. */
 bool call_timeout_seconds(struct call *c, struct slice s, int64_t *timeout_ms);

@@ -7,46 +7,19 @@
 #include "command/zset_common.h"
 #include "handlers.h"
 
-static bool serve_pop(struct call *c, struct slice key, struct entry *e, void *state)
+static void take_member(struct call *c, struct keyref *ref, int highest)
 {
-    (void)e;
-    struct keyref ref;
-    call_find_write_any(c, key, &ref);
-    zset_reply_pop(c, &ref, *(const bool *)state);
-    return true;
-}
-
-static void pop_or_wait(struct call *c, bool highest)
-{
-    int64_t timeout_ms;
-    if (!call_timeout_seconds(c, c->argv[c->argc - 1], &timeout_ms))
-        return;
-    for (int i = 1; i < c->argc - 1; i++) {
-        struct keyref ref;
-        if (!call_find_write(c, c->argv[i], ENTRY_ZSET, &ref))
-            return;
-        if (ref.entry) {
-            zset_reply_pop(c, &ref, highest);
-            return;
-        }
-    }
-    call_wait(c, &(struct call_wait){.type = ENTRY_ZSET,
-                                     .keys = c->argv + 1,
-                                     .key_count = c->argc - 2,
-                                     .timeout_ms = timeout_ms,
-                                     .serve = serve_pop,
-                                     .state = &highest,
-                                     .state_size = sizeof(highest)});
+    zset_reply_pop(c, ref, highest != 0);
 }
 
 void cmd_bzpopmin(struct call *c)
 {
-    pop_or_wait(c, false);
+    call_take_or_wait(c, ENTRY_ZSET, take_member, false);
 }
 
 void cmd_bzpopmax(struct call *c)
 {
-    pop_or_wait(c, true);
+    call_take_or_wait(c, ENTRY_ZSET, take_member, true);
 }
 
 static bool serve_mpop(struct call *c, struct slice key, struct entry *e, void *state)
