@@ -561,7 +561,8 @@ bool hold_dispatch(struct client *c, struct call *call, const struct command *co
     h->noted = false;
     bool executed = dispatch(c, call, command);
     /* What was refused tells of no data. */
-    if (!executed || s->stats.commands_processed == processed || c->flags & CLIENT_CLOSING || output_end(c) == start || s->stream == NULL)
+    if (!executed || s->stats.commands_processed == processed || c->flags & CLIENT_CLOSING ||
+        output_end(c) == start || s->stream == NULL)
         return executed;
     uint64_t end = stream_end(s->stream);
     command = c->last_command;

@@ -475,8 +475,9 @@ static bool belongs_in_stream(const struct command *command)
 {
     command_handler *h = command->handler;
     /* redis-server sends PFCOUNT when it has changed the cached cardinality. */
-    return command->flags & COMMAND_WRITE || h == cmd_pfcount || h == cmd_spublish || h == cmd_select || h == cmd_ping || h == cmd_multi ||
-           h == cmd_exec || h == cmd_discard || h == cmd_replconf || h == cmd_publish;
+    return command->flags & COMMAND_WRITE || h == cmd_pfcount || h == cmd_spublish ||
+           h == cmd_select || h == cmd_ping || h == cmd_multi || h == cmd_exec ||
+           h == cmd_discard || h == cmd_replconf || h == cmd_publish;
 }
 
 static void break_off(struct server *s, const char *what, const struct call *call)
