@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A full resynchronisation as the replica's clients see it, and the user that a replica is."""
+import contextlib
+import os
+
+import pytest
+
+from net import Cable, assert_same, follow, holdfast, info, redis_server, wait_for, wait_up
+
+KINDS = {"holdfast": holdfast, "redis": redis_server}
+SMALL = {"repl-backlog-size": "16kb"}
+
+
+@contextlib.contextmanager
+def raws(*servers):
+    found = [s.raw() for s in servers]
+    yield found
+    for raw in found:
+        raw.close()
+
+
+def leave_behind(x, y, cable, keys=300):
+    """The primary x goes on without its replica y, for longer than its backlog lasts."""
+    cable.open = False
+    cable.cut()
+    wait_for(lambda: info(y)["master_link_status"] == "down", "the link is down")
+    x.pipeline([["SET", f"new{i}", os.urandom(500)] for i in range(keys)])
+    x("SET", "k", "new")
+
+
+def test_swapdb_of_another_history():
+    """Data of another history are not mixed up with what clients have read before: they are told to wait."""
+    with holdfast() as one, redis_server() as other, holdfast(**{"repl-diskless-load": "swapdb"}) as replica, \
+            raws(one, other, replica) as (x, z, y):
+        x("SET", "k", "old")
+        follow(y, one.port)
+        wait_up(y)
+        z.pipeline([["SET", f"k{i}", i] for i in range(300)])
+        y("CONFIG", "SET", "key-load-delay", "10000")
+        follow(y, other.port)
+        wait_for(lambda: info(y, "persistence")["loading"] == "1", "it loads")
+        assert info(y, "persistence")["async_loading"] == "0"
+        assert y("GET", "k").startswith("LOADING")
+        y("CONFIG", "SET", "key-load-delay", "0")
+        wait_up(y)
+        assert_same(z, y)
+
+
+@pytest.mark.parametrize("load", ["swapdb", "on-empty-db", "disabled"])
+def test_torn_transfer(load):
+    """A transfer that is cut costs nothing: the old data are there, and read, until a whole one has come."""
+    with holdfast(**SMALL) as primary, holdfast(**{"repl-diskless-load": load}) as replica, \
+            raws(primary, replica) as (x, y):
+        x("SET", "k", "old")
+        cable = Cable(primary.port)
+        follow(y, cable.port)
+        wait_up(y)
+        leave_behind(x, y, cable, 2000)
+        for _ in range(2):
+            cable.cut_after = 500_000
+            cable.open = True
+            wait_for(lambda: cable.cut_after is None, "it was cut")
+            assert y("GET", "k") == b"old"
+        wait_up(y)
+        assert_same(x, y)
+        cable.close()
+
+
+@pytest.mark.parametrize("kind", ["holdfast", "redis"])
+def test_user_of_a_replica(kind):
+    """masteruser and masterauth are of a user who may do no more than replicate; a wrong password, or a user who may
+    not, is no way in, and what is wrong is said; they can be set while it runs. requirepass alone takes masterauth alone."""
+    with KINDS[kind]() as primary, holdfast(masteruser="repl", masterauth="wrong") as replica, \
+            raws(primary, replica) as (x, y):
+        assert x("ACL", "SETUSER", "repl", "on", ">secret", "+psync", "+replconf", "+ping") == "OK"
+        assert x("ACL", "SETUSER", "default", "resetpass", ">main") == "OK"
+        assert x("AUTH", "main") == "OK"
+        x("SET", "k", "v")
+        follow(y, primary.port)
+        wait_for(lambda: "WRONGPASS" in replica.text(), "the password is wrong")
+        assert info(y)["master_link_status"] == "down" and y("DBSIZE") == 0
+        y("CONFIG", "SET", "masterauth", "secret")
+        wait_up(y)
+        assert_same(x, y)
+        x("SET", "k", "w")
+        assert_same(x, y)
+        assert "user=repl" in x("CLIENT", "LIST", "TYPE", "replica").decode()
+        # He loses the right to.
+        x("ACL", "SETUSER", "repl", "-psync")
+        x("CLIENT", "KILL", "TYPE", "replica")
+        wait_for(lambda: "NOPERM" in replica.text(), "it is not permitted")
+        y("CONFIG", "SET", "masteruser", "", "masterauth", "main")
+        wait_up(y)
+        x("SET", "k", "z")
+        assert_same(x, y)
+
+
+def test_user_of_redis_at_holdfast():
+    """The same with redis-server as the replica."""
+    with holdfast() as primary, redis_server(masteruser="repl", masterauth="secret") as replica, \
+            raws(primary, replica) as (x, y):
+        assert x("ACL", "SETUSER", "repl", "on", ">secret", "+psync", "+replconf", "+ping") == "OK"
+        assert x("ACL", "SETUSER", "default", "resetpass", ">main") == "OK"
+        assert x("AUTH", "main") == "OK"
+        x("SET", "k", "v")
+        follow(y, primary.port)
+        wait_up(y)
+        assert_same(x, y)
+        x("SET", "k", "w")
+        assert_same(x, y)
