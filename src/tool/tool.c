@@ -23,7 +23,7 @@ static const struct command commands[] = {
     {"repair", tool_repair, "DIR [--yes]",
      "say how a damaged log could be made to start again, and what\n"
      "is lost by it; with --yes do it. What is cut off is kept"},
-    {"log", tool_log, "DIR [--key PATTERN] [--from LSN|TIME] [--to LSN|TIME]",
+    {"log", tool_log, "DIR|FILE [--key PATTERN] [--from LSN|TIME] [--to LSN|TIME]",
      "the commands of a log, each with its LSN and time"},
     {"info", tool_info, "FILE [--json]", "what an RDB file holds: header, fields, databases, counts, sizes;\n"
      "the links of a chain, by its manifest"},
