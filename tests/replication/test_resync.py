@@ -55,7 +55,7 @@ def test_torn_transfer(load):
         cable = Cable(primary.port)
         follow(y, cable.port)
         wait_up(y)
-        leave_behind(x, y, cable, 2000)
+        leave_behind(x, y, cable, 8000)
         for _ in range(2):
             cable.cut_after = 500_000
             cable.open = True
@@ -63,6 +63,7 @@ def test_torn_transfer(load):
             assert y("GET", "k") == b"old"
         wait_up(y)
         assert_same(x, y)
+        assert int(info(x, "stats")["sync_full"]) == 4
         cable.close()
 
 
