@@ -11,6 +11,7 @@
 #include "base/number.h"
 #include "handlers.h"
 #include "keyspace/evict.h"
+#include "keyspace/libraries.h"
 #include "os/file.h"
 #include "os/process.h"
 #include "os/socket.h"
@@ -420,6 +421,7 @@ static bool load_data(struct server *s, const char *path, struct error *err)
     if (beside && ok) {
         keyspace_flush(s->ks);
         keyspace_exchange(s->ks, ks);
+        libraries_replace(&s->ks->libraries, libraries_ref(ks->libraries));
     }
     if (beside)
         keyspace_free(ks);

@@ -8,6 +8,8 @@ import pytest
 from net import Cable, assert_same, follow, holdfast, info, redis_server, wait_for, wait_up
 
 KINDS = {"holdfast": holdfast, "redis": redis_server}
+LIBRARY = "#!lua name=mylib\nredis.register_function{function_name='f', callback=function() return 7 end, " \
+          "flags={'no-writes'}}"
 SMALL = {"repl-backlog-size": "16kb"}
 
 
@@ -26,6 +28,30 @@ def leave_behind(x, y, cable, keys=300):
     wait_for(lambda: info(y)["master_link_status"] == "down", "the link is down")
     x.pipeline([["SET", f"new{i}", os.urandom(500)] for i in range(keys)])
     x("SET", "k", "new")
+
+
+@pytest.mark.parametrize("load", ["swapdb", "disabled"])
+def test_functions_come_with_the_data(load):
+    """The libraries of a full resynchronisation are the primary's: those that came are there, those that the replica
+    had before are not, and can be called at once; none are when the primary has none."""
+    with holdfast() as primary, redis_server() as without, holdfast(**{"repl-diskless-load": load}) as replica, \
+            raws(primary, without, replica) as (x, z, y):
+        y("FUNCTION", "LOAD", LIBRARY.replace("mylib", "own").replace("'f'", "'g'"))
+        assert y("FCALL", "g", 0) == 7
+        x("FUNCTION", "LOAD", LIBRARY)
+        x("SET", "k", "v")
+        follow(y, primary.port)
+        wait_up(y)
+        assert y("FCALL", "f", 0) == 7
+        assert y("FCALL", "g", 0).startswith("ERR Function not found")
+        assert y("FUNCTION", "DUMP") == x("FUNCTION", "DUMP")
+        assert_same(x, y)
+        z("SET", "other", "v")
+        follow(y, without.port)
+        wait_for(lambda: y("EXISTS", "other") == 1, "the other's data are there")
+        wait_up(y)
+        assert y("FUNCTION", "LIST") == []
+        assert y("FCALL", "f", 0).startswith("ERR Function not found")
 
 
 def test_swapdb_of_another_history():
@@ -55,14 +81,18 @@ def test_torn_transfer(load):
         cable = Cable(primary.port)
         follow(y, cable.port)
         wait_up(y)
+        x("FUNCTION", "LOAD", LIBRARY)
+        assert_same(x, y)
         leave_behind(x, y, cable, 8000)
         for _ in range(2):
             cable.cut_after = 500_000
             cable.open = True
             wait_for(lambda: cable.cut_after is None, "it was cut")
             assert y("GET", "k") == b"old"
+            assert y("FCALL", "f", 0) == 7
         wait_up(y)
         assert_same(x, y)
+        assert y("FCALL", "f", 0) == 7
         assert int(info(x, "stats")["sync_full"]) == 4
         cable.close()
 
