@@ -49,6 +49,7 @@ struct call {
     int key_count, key_next;
     const struct call_hooks *hooks;
     bool in_exec;          /* one of a transaction's commands */
+    bool in_script;        /* called by a script */
     bool no_touch;         /* CLIENT NO-TOUCH: reads leave the access clock alone */
     bool replays;          /* the request is an effect: of the log, or of the primary */
     bool effect_given;     /* the handler has said what its effect is: see call_effect */

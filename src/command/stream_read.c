@@ -39,6 +39,11 @@ static bool parse(struct call *c, bool by_group, struct read *r)
                 return false;
             r->count = count < 0 ? 0 : (uint64_t)count;
         } else if (slice_is(c->argv[i], "block") && more) {
+            if (c->in_script) {
+                reply_errorf(c->reply, "ERR %.*s command is not allowed with BLOCK option from scripts",
+                             (int)c->argv[0].size, c->argv[0].data);
+                return false;
+            }
             if (!call_timeout_ms(c, c->argv[++i], &r->timeout_ms))
                 return false;
             r->blocks = true;

@@ -228,15 +228,28 @@ int engine_error(lua_State *L, const char *message)
     return lua_error(L);
 }
 
+/* What is not a message is told as tostring tells it. */
+static void push_message(lua_State *L, int index)
+{
+    const char *message = lua_tostring(L, index);
+    if (message == NULL && lua_isboolean(L, index))
+        message = lua_toboolean(L, index) ? "true" : "false";
+    if (message == NULL && lua_isnil(L, index))
+        message = "nil";
+    if (message != NULL)
+        lua_pushfstring(L, "ERR %s", message);
+    else
+        lua_pushfstring(L, "ERR %s: %p", luaL_typename(L, index), lua_topointer(L, index));
+}
+
 /* Where the error came from is put beside the message while the stack is still there. */
 static int on_error(lua_State *L)
 {
     lua_Debug ar;
     if (!lua_istable(L, 1) || sandbox_real(L, 1)) {
         lua_settop(L, 1);
-        const char *message = lua_tostring(L, 1);
         lua_newtable(L);
-        lua_pushfstring(L, "ERR %s", message ? message : lua_typename(L, lua_type(L, 1)));
+        push_message(L, 1);
         lua_setfield(L, 2, "err");
     }
     lua_settop(L, lua_istable(L, 2) ? 2 : 1);

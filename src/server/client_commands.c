@@ -3,6 +3,7 @@
  * CLIENT and its subcommands.
  */
 #include "base/number.h"
+#include "command/help.h"
 #include "handlers.h"
 #include "server/client.h"
 
@@ -332,7 +333,6 @@ void cmd_client_reply(struct call *c)
 void cmd_client_help(struct call *c)
 {
     static const char *const lines[] = {
-        "CLIENT <subcommand> [<argument> ...]. The subcommands are:",
         "CAPA <capability> [...]",
         "    What the client can do. redirect: go to the primary when a replica says -REDIRECT.",
         "GETNAME",
@@ -372,11 +372,6 @@ void cmd_client_help(struct call *c)
         "    How it is told of them.",
         "UNPAUSE",
         "    End a pause.",
-        "HELP",
-        "    These lines.",
     };
-    size_t count = sizeof(lines) / sizeof(lines[0]);
-    reply_array(c->reply, count);
-    for (size_t i = 0; i < count; i++)
-        reply_simple(c->reply, lines[i]);
+    reply_help(c, "CLIENT", lines, sizeof(lines) / sizeof(lines[0]));
 }

@@ -363,7 +363,7 @@ static __attribute__((noinline)) void note_large(struct client *c, const struct 
  * (their size is 0, less 1 a large number). */
 #define LARGE_REQUEST (16 * 1024)
 
-/* What MONITOR does not show. */
+/* What MONITOR does not show when it has been executed. */
 #define HIDDEN_FLAGS (COMMAND_SKIP_MONITOR | COMMAND_ADMIN)
 
 /* Of a request whose bytes are not known in one piece: those of its arguments. */
@@ -393,6 +393,9 @@ void dispatch_call(struct client *c, struct call *call, const struct command *co
     struct stream *stream = s->is_replica ? NULL : s->stream;
     call->command = command;
     call->stream = stream;
+    /* What a script calls is shown after the script. */
+    if (__builtin_expect(s->clients.monitors != NULL, 0) && command->flags & COMMAND_SKIP_MONITOR)
+        monitor_feed(c, command, call->argv, call->argc, NULL);
     command->handler(call);
     /* Only commands that are flagged so count changes of their own: EXEC's are its commands', SAVE's
      * the counter's return to zero. */
@@ -408,7 +411,7 @@ void dispatch_call(struct client *c, struct call *call, const struct command *co
     if (__builtin_expect(c->tracking != NULL, 0))
         tracking_note_read(c, command, call->argv, call->argc, call->in_exec);
     if (__builtin_expect(s->clients.monitors != NULL, 0) && !(command->flags & HIDDEN_FLAGS))
-        monitor_feed(c, command, call->argv, call->argc, NULL);
+        monitor_feed(c, command, call->argv, call->argc, call->in_script ? "lua" : NULL);
     uint64_t took = server_cycles() - begin;
     if (__builtin_expect(took >= s->slow_cycles, 0))
         note_slow(c, call, command, took);

@@ -167,7 +167,8 @@ static void changed(struct call *c, struct library_set *set)
     c->ks->dirty++;
 }
 
-void library_set_update(struct server *s)
+/* `failure` gets why the first one that does not load does not; NULL: that is logged. */
+static void update(struct server *s, struct text *failure)
 {
     struct library_set *set = scripting_library_set(s->scripting);
     struct libraries *codes = s->ks->libraries;
@@ -178,14 +179,33 @@ void library_set_update(struct server *s)
     for (size_t i = 0; codes != NULL && i < codes->count; i++) {
         struct text error = {0};
         struct library *l = library_new(s->scripting, codes->codes[i], &error);
-        if (l == NULL)
-            log_warning("A library of functions cannot be used, and is kept: %s", text_cstr(&error));
-        else
+        if (l != NULL)
             append(&set->first, l);
+        else if (failure == NULL)
+            log_warning("A library of functions cannot be used, and is kept: %s", text_cstr(&error));
+        else if (failure->size == 0)
+            text_append_cstr(failure, text_cstr(&error));
         text_free(&error);
     }
     libraries_replace(&set->source, libraries_ref(codes));
     count_all(set);
+}
+
+void library_set_update(struct server *s)
+{
+    update(s, NULL);
+}
+
+bool library_set_load(struct server *s, struct error *err)
+{
+    struct text failure = {0};
+    update(s, &failure);
+    bool ok = failure.size == 0;
+    if (!ok)
+        error_set(err, ERROR_INVALID, "failed loading a library of functions: %s",
+                  text_cstr(&failure) + strlen("ERR "));
+    text_free(&failure);
+    return ok;
 }
 
 static struct library_set *current(struct call *c)
@@ -275,7 +295,13 @@ void cmd_function_delete(struct call *c)
 
 void cmd_function_flush(struct call *c)
 {
-    if (c->argc > 3 || (c->argc == 3 && !slice_is(c->argv[2], "sync") && !slice_is(c->argv[2], "async"))) {
+    if (c->argc > 3) {
+        reply_errorf(c->reply,
+                     "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try FUNCTION HELP.",
+                     (int)(c->argv[1].size < 128 ? c->argv[1].size : 128), c->argv[1].data);
+        return;
+    }
+    if (c->argc == 3 && !slice_is(c->argv[2], "sync") && !slice_is(c->argv[2], "async")) {
         reply_error(c->reply, "ERR FUNCTION FLUSH only supports SYNC|ASYNC option");
         return;
     }

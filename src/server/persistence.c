@@ -13,6 +13,7 @@
 #include "server/replication.h"
 #include "server/durability.h"
 #include "server/replay.h"
+#include "server/scripting.h"
 
 #define SCHEDULE_INTERVAL_MS 100
 
@@ -350,6 +351,7 @@ bool persistence_load(struct server *s, struct error *err)
     loading_begin(s);
     bool ok = c->appendonly ? load_log(s, err) : load_snapshot(s, err);
     loading_end(s);
+    ok = ok && library_set_load(s, err);
     if (!ok && err->code == ERROR_CANCELLED && s->stopping) {
         log_notice("The data was not loaded: the server is to stop");
         return true;

@@ -77,13 +77,21 @@ static const char *check_acl(struct client *c, const struct command *command,
     return "ERR The user executing the script can't run this command or subcommand";
 }
 
+/* Those that only read are not to cause anything elsewhere either, nor note anything in a value. */
+static bool may_replicate(const struct command *command)
+{
+    return command->handler == cmd_pfcount || command->handler == cmd_publish ||
+           command->handler == cmd_spublish;
+}
+
 static const char *check_write(struct scripting *sc, const struct command *command)
 {
     struct server *s = sc->server;
     const struct scripting_call *now = sc->running;
+    if ((now->read_only || now->flags & SCRIPT_NO_WRITES) &&
+        (command->flags & COMMAND_WRITE || may_replicate(command)))
+        return "ERR Write commands are not allowed from read-only scripts.";
     if (command->flags & COMMAND_WRITE) {
-        if (now->read_only || now->flags & SCRIPT_NO_WRITES)
-            return "ERR Write commands are not allowed from read-only scripts.";
         const char *refusal = dispatch_write_refusal(s);
         if (refusal == NULL)
             refusal = replication_refusal(s, now->call->client, command->flags);
@@ -123,7 +131,7 @@ static void host_call(void *ctx, const struct slice *argv, int argc, struct repl
     call.argc = argc;
     call.keys = NULL;
     call.key_count = call.key_next = 0;
-    call.in_exec = true;
+    call.in_exec = call.in_script = true;
     call.request = slice_of(NULL, 0);
     call.pieces = NULL;
     call.effect_given = call.effect_group = false;

@@ -89,5 +89,8 @@ struct library_set *scripting_library_set(struct scripting *sc);
 void library_set_memory(const struct library_set *set, struct scripting_memory *m);
 /* Compile the keyspace's libraries if they are not those that were compiled. */
 void library_set_update(struct server *s);
+/* The same for data that was loaded: false when a library does not compile, or not run. Whoever starts
+ * without it would miss what clients call, and find out late. */
+bool library_set_load(struct server *s, struct error *err);
 
 #endif

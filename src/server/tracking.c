@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/tracking.h"
 
+#include <stdlib.h>
+
 #include "base/hash.h"
 #include "base/mem.h"
 #include "command/docs.h"
@@ -314,21 +316,36 @@ static void put_changed(struct reply *r, const void *client)
     }
 }
 
-/* Of a key that was changed several times in the turn once is enough. */
+static int compare_changed(const void *a, const void *b)
+{
+    const struct changed_key *x = *(struct changed_key *const *)a, *y = *(struct changed_key *const *)b;
+    return slice_compare(slice_of(x->name, x->size), slice_of(y->name, y->size));
+}
+
+/* Of a key that was changed several times in the turn once is enough: by the client that did it, or
+ * by nobody (0) when there were several, so that each is told. The keys are in order afterwards. */
 static void drop_repeated(struct tracking_table *t)
 {
-    for (struct changed_key *k = t->changed; k != NULL; k = k->next) {
-        struct changed_key *after = k->next;
-        if (after == NULL || after->size != k->size || memcmp(after->name, k->name, k->size) != 0 ||
-            after->by != k->by)
-            continue;
-        k->next = after->next;
-        if (t->changed_last == &after->next)
-            t->changed_last = &k->next;
-        mem_free(after);
-        if (k->next == NULL)
-            break;
+    size_t count = 0, n = 0;
+    for (struct changed_key *k = t->changed; k != NULL; k = k->next)
+        count++;
+    struct changed_key **keys = mem_alloc(count * sizeof(struct changed_key *));
+    for (struct changed_key *k = t->changed; k != NULL; k = k->next)
+        keys[n++] = k;
+    qsort(keys, count, sizeof(*keys), compare_changed);
+    t->changed_last = &t->changed;
+    for (size_t i = 0; i < count;) {
+        struct changed_key *k = keys[i++];
+        for (; i < count && compare_changed(&k, &keys[i]) == 0; i++) {
+            if (keys[i]->by != k->by)
+                k->by = 0;
+            mem_free(keys[i]);
+        }
+        *t->changed_last = k;
+        t->changed_last = &k->next;
     }
+    *t->changed_last = NULL;
+    mem_free(keys);
 }
 
 void tracking_end_turn(struct server *s)

@@ -42,6 +42,7 @@ class Arguments:
         self.big = big
         self.large = large
         self.oddness = oddness
+        self.inner = None  # the names that scripts call, see script_calls
         self.exact = False  # set by a generator whose arguments must stay as they are
         # Few names and values a sequence, so that commands meet what others have left.
         self.pool = [b"%s%d" % (p, i) for p in (b"m", b"") for i in range(rng.choice((3, 8, 30)))]

@@ -5,6 +5,7 @@ import pathlib
 
 from arguments import FAR_SECONDS
 from arguments import KEYS as KEYS_OF
+from script_calls import SCRIPTS, SCRIPT_WEIGHTS
 from streams import STREAMS, STREAM_WEIGHTS
 
 TABLE = pathlib.Path(__file__).resolve().parents[2] / "src/command/table"
@@ -42,9 +43,7 @@ LEFT_OUT = {
     "HOLDFAST DURABILITY": "test_quorum", "HOLDFAST VOTE": "test_quorum",
     "CLIENT TRACKING": "test_tracking", "CLIENT CACHING": "test_tracking", "CLIENT GETREDIR": "test_tracking",
     "CLIENT TRACKINGINFO": "test_tracking",
-    **{name: "test_scripts" for name in ("EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL", "FCALL_RO", "SCRIPT LOAD", "SCRIPT EXISTS",
-                                         "SCRIPT FLUSH", "SCRIPT KILL", "SCRIPT DEBUG", "SCRIPT HELP")},
-    **{f"FUNCTION {name}": "test_scripts" for name in ("DELETE", "DUMP", "FLUSH", "HELP", "KILL", "LIST", "LOAD", "RESTORE", "STATS")},
+    "SCRIPT DEBUG": "test_scripts", "SCRIPT HELP": "test_scripts", "FUNCTION HELP": "test_scripts", "FUNCTION RESTORE": "test_scripts",
     **{name: "tests/replication" for name in ("FAILOVER", "PSYNC", "REPLCONF", "REPLICAOF", "ROLE", "SLAVEOF", "SYNC")},
     "SLOWLOG GET": "test_slowlog", "SLOWLOG LEN": "test_slowlog", "SLOWLOG RESET": "test_slowlog", "SLOWLOG HELP": "test_server",
     "LATENCY LATEST": "test_slowlog", "LATENCY HISTORY": "test_slowlog", "LATENCY RESET": "test_slowlog",
@@ -720,14 +719,14 @@ SERVER = {
 }
 
 ALL = {**STRINGS, **BITMAPS, **HLLS, **LISTS, **HASHES, **SETS, **ZSETS, **PLACES, **STREAMS, **KEYS, **CONNECTION, **TRANSACTIONS,
-       **SERVER}
+       **SERVER, **SCRIPTS}
 
 GROUPS = {"s": {**STRINGS, **BITMAPS}, "p": HLLS, "l": LISTS, "h": HASHES, "S": SETS, "z": ZSETS, "g": PLACES, "x": STREAMS}
 
 # How often a command is taken where it is not once: those that make data more often, those that take
 # it all away seldom.
 WEIGHTS = {
-    **STREAM_WEIGHTS,
+    **STREAM_WEIGHTS, **SCRIPT_WEIGHTS,
     "SET": 3, "APPEND": 2, "SETBIT": 2, "BITFIELD": 2, "PFADD": 4, "PFDEBUG": 0.5, "RPUSH": 4, "LPUSH": 3, "HSET": 4, "SADD": 4, "ZADD": 5, "GEOADD": 4, "GEOSEARCH": 3, "FLUSHDB": 0.3, "FLUSHALL": 0.1,
     "SWAPDB": 0.3, "MOVE": 0.5, "DEBUG": 0.4, "DEL": 0.7, "UNLINK": 0.5, "OBJECT ENCODING": 4, "HELLO": 0.5,
     "RESET": 0.2, "SELECT": 0.5, "KEYS": 0.5, "TIME": 0.2, "CONFIG RESETSTAT": 0.1, "MEMORY USAGE": 0.3,

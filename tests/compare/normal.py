@@ -50,6 +50,13 @@ def near(tolerance):
     return lambda reply: Near(reply, tolerance) if type(reply) is int else reply
 
 
+def unordered_deep(reply):
+    """FUNCTION LIST: libraries, their functions and these' flags have no order."""
+    if isinstance(reply, list):
+        return sorted((unordered_deep(x) for x in reply), key=repr)
+    return tuple(unordered_deep(x) for x in reply) if isinstance(reply, tuple) else reply
+
+
 def shape(reply):
     """Only what kind of thing it is; errors stay whole."""
     from harness import Error, Simple
@@ -122,10 +129,10 @@ BY_NAME = {
     "RANDOMKEY": shape, "SRANDMEMBER": shape, "HRANDFIELD": shape, "ZRANDMEMBER": shape,
     "SCAN": scanned, "HSCAN": scanned, "SSCAN": scanned, "ZSCAN": scanned,
     "TIME": shape, "SPOP": shape, "CONFIG GET": unordered_pairs, "MEMORY USAGE": shape, "DUMP": shape, "CLIENT ID": shape, "HELLO": hello,
-    "XINFO STREAM": times_near, "XINFO CONSUMERS": consumers, "XPENDING": pending,
+    "FUNCTION LIST": unordered_deep, "FUNCTION DUMP": shape, "XINFO STREAM": times_near, "XINFO CONSUMERS": consumers, "XPENDING": pending,
 }
 
-CONTAINERS = {"OBJECT", "CONFIG", "COMMAND", "CLIENT", "MEMORY", "XGROUP", "XINFO"}
+CONTAINERS = {"OBJECT", "CONFIG", "COMMAND", "CLIENT", "MEMORY", "XGROUP", "XINFO", "SCRIPT", "FUNCTION"}
 
 
 def name_of(args):

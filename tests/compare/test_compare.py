@@ -24,7 +24,7 @@ def known_commands(pair):
     names = set()
     for i in (0, 1):
         found = {n.decode().upper().replace("|", " ") for n in pair.connection(i, 0)("COMMAND", "LIST")}
-        for container in ("CLIENT", "CONFIG", "OBJECT", "MEMORY", "COMMAND", "XGROUP", "XINFO"):
+        for container in ("CLIENT", "CONFIG", "OBJECT", "MEMORY", "COMMAND", "XGROUP", "XINFO", "SCRIPT", "FUNCTION"):
             reply = pair.connection(i, 0)("COMMAND", "INFO", container)
             if reply and isinstance(reply[0], list):
                 found |= {row[0].decode().upper().replace("|", " ") for row in reply[0][9]}

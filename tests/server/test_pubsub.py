@@ -158,16 +158,20 @@ def test_monitor(pair):
         assert a("MONITOR") == "OK"
         for args in (["SET", "k", 'a\x01"\n\\\xe9\t'], ["MULTI"], ["INCR", "n"], ["EXEC"], ["AUTH", "x", "secret"],
                      ["HELLO", "2", "AUTH", "default", "secret"], ["CONFIG", "GET", "port"], ["SELECT", "3"], ["GET", "k"],
-                     ["nosuch"], ["GET"], ["ECHO", "end"]):
+                     ["nosuch"], ["GET"],
+                     ["EVAL", "redis.call('set', KEYS[1], 1) redis.call('select', 5) redis.pcall('get') return redis.call('incr', 'm')", "1", "l"],
+                     ["FUNCTION", "LOAD", "#!lua name=a\nredis.register_function('f', function(k, a) return redis.call('get', k[1]) end)"],
+                     ["FCALL", "f", "1", "k"], ["ECHO", "end"]):
             b(*args)
         lines = []
         while not lines or '"end"' not in lines[-1]:
             lines.append(a.read())
-        got = [re.sub(r"^[\d.]+ \[(\d+) [^\]]*\]", r"[\1]", line) for line in lines]
+        got = [re.sub(r"^[\d.]+ \[(\d+) (lua|)[^\]]*\]", r"[\1 \2]", line) for line in lines]
         a.close(), b.close()
         return got
     got = both(pair, talk)
     assert not any("secret" in line for line in got)
+    assert sum(" lua] " in line for line in got) == 4
 
 
 # redis-py's own pub/sub works, with its thread.

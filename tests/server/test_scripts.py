@@ -588,3 +588,18 @@ def test_script_show():
         assert r("SCRIPT", "SHOW", sha) == code
         assert r("SCRIPT", "SHOW", "0" * 40).startswith("NOSCRIPT")
         r.close()
+
+
+# A library that does not compile is not left out: the server does not start, and says why; the files stay as they are.
+@pytest.mark.parametrize("kind", ["redis", "holdfast"])
+def test_start_with_a_broken_library(tmp_path, kind):
+    with Server(kind, {"rdbcompression": "no", "rdbchecksum": "no"}, directory=tmp_path) as server:
+        raw = server.raw()
+        raw("FUNCTION", "LOAD", "#!lua name=one\nredis.register_function('f', function(k, a) return k end)")
+        assert raw("SAVE") == "OK"
+    path = tmp_path / "dump.rdb"
+    broken = path.read_bytes().replace(b"return k end", b"return k fnd")
+    path.write_bytes(broken)
+    with pytest.raises(RuntimeError, match="'end' expected near 'fnd'"):
+        Server("holdfast", {"rdbchecksum": "no"}, directory=tmp_path)
+    assert path.read_bytes() == broken

@@ -83,6 +83,15 @@ def test_default_mode(pair):
     both(pair, script, ("3", "2"))
 
 
+# Of several changes of a key in one turn a BCAST client hears once, of all keys in order.
+def test_broadcast_repeated(pair):
+    def script(t):
+        t(0, "CLIENT", "TRACKING", "ON", "BCAST")
+        t(1, "MULTI", [["SET", "b", 1], ["SET", "a", 1], ["INCR", "b"], ["DEL", "a"], ["INCR", "c"], ["INCR", "b"], ["SET", "a", 2]])
+        t(0, "PING")
+    both(pair, script, ("3", "2"))
+
+
 # BCAST: every change under a prefix is told, read or not; NOLOOP leaves out one's own.
 def test_broadcast(pair):
     def script(t):
