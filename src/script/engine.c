@@ -149,6 +149,13 @@ static const char *chunk_name(const struct script_engine *e)
     return e->kind == SCRIPT_EVAL ? "@user_script" : "@user_function";
 }
 
+/* What is garbage must not count against the limit. */
+static void make_room(struct script_engine *e)
+{
+    if (e->memory_limit != 0 && e->memory > e->memory_limit / 2)
+        lua_gc(e->lua, LUA_GCCOLLECT, 0);
+}
+
 /* Compile text, and nothing but text: what begins like byte code is refused as the parser refuses
  * the character. The chunk is at the top of the stack, or the message. */
 static bool load_text(struct script_engine *e, struct slice code)
@@ -173,6 +180,7 @@ bool script_compile(struct script_engine *e, struct slice name, struct slice cod
                     struct text *error)
 {
     lua_State *L = e->lua;
+    make_room(e);
     bool ok = load_text(e, code);
     if (ok) {
         lua_rawgeti(L, LUA_REGISTRYINDEX, e->scripts_ref);
@@ -309,9 +317,7 @@ static void describe_error(struct script_engine *e, struct slice name, struct te
 
 static void begin(struct script_engine *e)
 {
-    /* What is garbage must not count against the limit. */
-    if (e->memory_limit != 0 && e->memory > e->memory_limit / 2)
-        lua_gc(e->lua, LUA_GCCOLLECT, 0);
+    make_room(e);
     e->killed = false;
     e->why = NULL;
     e->protocol = 2;

@@ -16,6 +16,7 @@
 #ifndef HF_SERVER_SCRIPTING_H
 #define HF_SERVER_SCRIPTING_H
 
+#include "base/error.h"
 #include "script/script.h"
 #include "server/client.h"
 
