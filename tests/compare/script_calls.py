@@ -171,3 +171,9 @@ def called(args):
         else:
             lines[-1].append(arg)
     return [line for line in lines if line], True
+
+
+def in_resp3(args):
+    """Whether its commands' replies have sets and maps."""
+    first = words(args[1])
+    return first == b"reads" or RESP3 in SHA_OF.get(first.lower(), first)
