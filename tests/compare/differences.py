@@ -32,6 +32,12 @@ def lenient_numkeys(redis, ours, args):
         isinstance(numkeys, int) or re.fullmatch(rb"[1-9]\d*", numkeys))
 
 
+def lenient_numkeys_of_script(redis, ours, args):
+    """Of a script that would be refused for it there are no keys, or that is an error."""
+    return len(args) > 4 and isinstance(args[2], bytes) and args[2].upper().startswith((b"EVAL", b"FCALL")) and not (
+        isinstance(args[4], int) or re.fullmatch(rb"\d+", args[4]))
+
+
 def nul_inside(redis, ours, args):
     both_lists = isinstance(redis, list) and isinstance(ours, list) and len(redis) == len(ours)
     return both_lists and b"ALPHA" in [a.upper() for a in args if isinstance(a, bytes)] and any(
@@ -82,6 +88,8 @@ DIFFERENCES = [
                "a small integer counts as shared however it came about"),
     Difference("COMMAND GETKEYS", lenient_numkeys, "a number of keys like `1x` is not a number, nor for the command itself"),
     Difference("COMMAND GETKEYSANDFLAGS", lenient_numkeys, "the same"),
+    Difference("COMMAND GETKEYS", lenient_numkeys_of_script, "the same"),
+    Difference("COMMAND GETKEYSANDFLAGS", lenient_numkeys_of_script, "the same"),
     Difference("COMMAND GETKEYS", no_source, "the key of a PFMERGE without sources is a key"),
     Difference("COMMAND GETKEYSANDFLAGS", no_source, "the same"),
     Difference("GEO*", cut_off, "which of several places at one distance come first, or are cut off, is left to chance by Redis"),
