@@ -30,12 +30,18 @@ struct watch {
 
 #define CHAINS_FIRST 64
 
+/* No two arguments begin at the same place, empty ones neither: call_hash knows keys by it. */
+static size_t room_of(struct slice arg)
+{
+    return arg.size != 0 ? arg.size : 1;
+}
+
 struct queued_command *queued_command_new(const struct command *command, const struct slice *argv,
                                           int argc)
 {
     size_t bytes = 0;
     for (int i = 0; i < argc; i++)
-        bytes += argv[i].size;
+        bytes += room_of(argv[i]);
     size_t head = sizeof(struct queued_command) + (size_t)argc * sizeof(struct slice);
     struct queued_command *q = mem_alloc(head + bytes);
     *q = (struct queued_command){.command = command, .argc = argc, .size = head + bytes};
@@ -44,7 +50,7 @@ struct queued_command *queued_command_new(const struct command *command, const s
         if (argv[i].size != 0)
             memcpy(to, argv[i].data, argv[i].size);
         q->argv[i] = slice_of(to, argv[i].size);
-        to += argv[i].size;
+        to += room_of(argv[i]);
     }
     return q;
 }

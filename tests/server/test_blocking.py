@@ -964,3 +964,11 @@ def test_waitaof(logged, alone, player):
     assert player.step("a", "WAITAOF", "0", "0", "0") == {"a": [[0, 0]]}
     raw.close()
     other.close()
+
+
+# A request that waits behind one that blocks is executed as it came, an empty key and the one behind it too.
+def test_empty_key_behind_a_blocked_command(server):
+    raw = server.raw()
+    raw("SET", "k", "v")
+    replies = raw.pipeline([("BLPOP", "nothing", "0.01"), ("MGET", "", "k"), ("EXISTS", "", "k"), ("DEL", "", "k")])
+    assert replies[1:] == [[None, b"v"], 1, 1]
