@@ -224,10 +224,7 @@ static void take_map(struct input *in, size_t pairs)
     for (size_t i = 0; i < pairs; i++) {
         take_value(in);
         take_value(in);
-        /* Keys that a table cannot have are bad data. */
-        if (lua_isnil(L, -2) || (lua_type(L, -2) == LUA_TNUMBER && isnan(lua_tonumber(L, -2))))
-            luaL_error(L, "Bad data format in input.");
-        lua_rawset(L, -3);
+        lua_rawset(L, -3); /* an error for a key that no table can have: nil, NaN */
     }
 }
 
