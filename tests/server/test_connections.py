@@ -319,6 +319,7 @@ def test_an_administrator_gets_in():
     asked to make room before the refusal of anybody."""
     with Server("holdfast", {"maxclients": 20}) as server:
         first = server.raw()
+        wait_for(lambda: info(first, "clients")["connected_clients"] == "1")
         held = [Raw(port=server.port) for _ in range(19)]
         assert [h("PING") for h in held] == ["PONG"] * 19
         assert Raw(port=server.port).read() == "ERR max number of clients reached"
