@@ -142,8 +142,9 @@ def test_who_has_less_is_not_elected(nodes):
         assert x("SET", f"key{i}", i) == "OK"
     x.close()
     nodes.nodes["a"].process.send_signal(signal.SIGSTOP)
-    nodes.isolate("c", False)
+    # In this order: what is still under way to c must not reach it as a replica.
     nodes.promote("c")
+    nodes.isolate("c", False)
     c = nodes.nodes["c"].raw()
     wait_for(lambda: "node b has more" in nodes.info("c").get("quorum_problem", ""), "it is told")
     assert c("SET", "k", "c") == Error("NOREPLICAS This primary has not been elected by a majority of quorum-nodes")
