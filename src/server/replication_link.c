@@ -28,6 +28,7 @@
 #include "server/persistence.h"
 #include "server/quorum.h"
 #include "server/replication.h"
+#include "server/tracking.h"
 #include "server/transaction.h"
 
 #define RETRY_US 1000000
@@ -426,6 +427,12 @@ static bool load_data(struct server *s, const char *path, struct error *err)
     if (beside)
         keyspace_free(ks);
     loading_end(s);
+    /* Whatever clients keep, or wait for, may be something else now. */
+    tracking_flushed(s);
+    for (int i = 0; i < s->ks->db_count; i++)
+        blocked_signal_db(s, &s->ks->dbs[i]);
+    if (s->keys_ready)
+        blocked_serve(s);
     if (ok)
         log_notice("Loaded %llu keys from the primary", (unsigned long long)stats.keys);
     return ok;

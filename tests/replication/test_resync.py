@@ -54,6 +54,23 @@ def test_functions_come_with_the_data(load):
         assert y("FCALL", "f", 0).startswith("ERR Function not found")
 
 
+@pytest.mark.parametrize("load", ["swapdb", "disabled"])
+def test_clients_hear_of_the_new_data(load):
+    """Who keeps what he has read is told to forget it."""
+    with holdfast() as primary, holdfast(**{"repl-diskless-load": load}) as replica, raws(primary, replica) as (x, y):
+        x("SET", "k", "new")
+        y("SET", "k", "old")
+        keeper = replica.raw()
+        keeper("HELLO", 3)
+        keeper("CLIENT", "TRACKING", "ON")
+        assert keeper("GET", "k") == b"old"
+        follow(y, primary.port)
+        assert keeper.read() == ("push", [b"invalidate", ("null",)])
+        wait_up(y)
+        assert keeper("GET", "k") == b"new"
+        keeper.close()
+
+
 def test_swapdb_of_another_history():
     """Data of another history are not mixed up with what clients have read before: they are told to wait."""
     with holdfast() as one, redis_server() as other, holdfast(**{"repl-diskless-load": "swapdb"}) as replica, \
