@@ -62,7 +62,7 @@ struct life {
     struct writer *writer;
     struct generation generation;
     char history[ANNOTATION_HISTORY + 1];
-    bool provisional; /* the file that is open is not named yet */
+    bool provisional; /* nothing may be promised of the file that is open: the log begins anew */
     struct error err;
 };
 
@@ -242,7 +242,9 @@ static bool change_files(struct life *l)
         stream_select_again(l->stream);
         rotations++;
         new_history(l->history);
-        return generation_rotate_history(&l->generation, l->writer, l->history, &err);
+        /* A writer that could not go on under the new history is abandoned: see server/durability.c. */
+        l->provisional = !generation_rotate_history(&l->generation, l->writer, l->history, &err);
+        return !l->provisional;
     default:
         generation_drop_history(&l->generation);
         return true;
