@@ -2,23 +2,15 @@
 #include "server/acl.h"
 
 #include <ctype.h>
-#include <openssl/crypto.h>
 #include <openssl/sha.h>
 #include <stdio.h>
 
-#include "base/glob.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "command/docs.h"
 #include "command/table.h"
-#include "handlers.h"
-#include "os/file.h"
 #include "server/acl_private.h"
-#include "server/config.h"
 #include "server/hold.h"
-#include "server/dispatch.h"
 
-#define FILE_MAX (16U << 20)
 /* Commands in no category at all are meant, too. */
 #define EVERY_CATEGORY UINT64_MAX
 
@@ -324,7 +316,7 @@ static bool apply_permissions(struct acl_selector *s, struct slice rule, const c
     return add_key_pattern(s, slice_of(rule.data + at + 1, rule.size - at - 1), permissions, reason);
 }
 
-static bool has_blank(struct slice s)
+bool acl_has_blank(struct slice s)
 {
     for (size_t i = 0; i < s.size; i++) {
         if (isspace((unsigned char)s.data[i]) || s.data[i] == '\0')
@@ -362,11 +354,11 @@ static bool selector_apply(struct acl_selector *s, struct slice rule, const char
         return false;
     switch (rule.data[0]) {
     case '~':
-        return !has_blank(rest) && add_key_pattern(s, rest, ACL_READ_KEY | ACL_WRITE_KEY, reason);
+        return !acl_has_blank(rest) && add_key_pattern(s, rest, ACL_READ_KEY | ACL_WRITE_KEY, reason);
     case '%':
-        return !has_blank(rest) && apply_permissions(s, rule, reason);
+        return !acl_has_blank(rest) && apply_permissions(s, rule, reason);
     case '&':
-        if (has_blank(rest))
+        if (acl_has_blank(rest))
             return false;
         if (s->all_channels) {
             *reason = "Adding a pattern after the * pattern (or the 'allchannels' flag) is not valid and "
@@ -677,350 +669,4 @@ void acl_describe(const struct acl *a, struct text *out)
         acl_describe_user(u, out);
         text_append(out, "\n", 1);
     }
-}
-
-/* Checking ---------------------------------------------------------------------------------------- */
-
-static bool command_allowed(const struct acl_selector *s, const struct command *command,
-                            const struct slice *argv, int argc)
-{
-    if (s->all_commands || command->flags & COMMAND_NO_AUTH ||
-        s->bits[command->id / 64] >> (command->id % 64) & 1)
-        return true;
-    for (const struct acl_pattern *p = s->first_arguments; p != NULL && argc > 1; p = p->next) {
-        if (p->command == command->id && p->size == argv[1].size &&
-            strncasecmp(p->text, argv[1].data, p->size) == 0)
-            return true;
-    }
-    return false;
-}
-
-static bool key_allowed(const struct acl_selector *s, struct slice key, unsigned wanted)
-{
-    for (const struct acl_pattern *p = s->keys; p != NULL; p = p->next) {
-        if ((p->permissions & wanted) == wanted &&
-            glob_match(slice_of(p->text, p->size), key, false))
-            return true;
-    }
-    return s->all_keys;
-}
-
-static bool channel_allowed(const struct acl_selector *s, struct slice channel, bool literally)
-{
-    for (const struct acl_pattern *p = s->channels; p != NULL; p = p->next) {
-        struct slice pattern = slice_of(p->text, p->size);
-        if (literally ? slice_equal(pattern, channel) : glob_match(pattern, channel, false))
-            return true;
-    }
-    return s->all_channels;
-}
-
-static enum acl_denial check_keys(const struct acl_selector *s, const struct command *command,
-                                  const struct slice *argv, int argc, int *at)
-{
-    if (s->all_keys || !command_has_keys(command))
-        return ACL_ALLOWED;
-    struct command_key few[64], *keys = few;
-    int room = argc < 64 ? 64 : argc;
-    if (room > 64)
-        keys = mem_alloc((size_t)room * sizeof(*keys));
-    int count = command_keys_flags(command, argv, argc, keys, room);
-    enum acl_denial denial = ACL_ALLOWED;
-    for (int i = 0; i < count && denial == ACL_ALLOWED; i++) {
-        unsigned flags = keys[i].flags, wanted = 0;
-        if (flags & KEY_SPEC_NOT_KEY)
-            continue;
-        if (flags & KEY_SPEC_ACCESS)
-            wanted |= ACL_READ_KEY;
-        if (flags & (KEY_SPEC_INSERT | KEY_SPEC_DELETE | KEY_SPEC_UPDATE))
-            wanted |= ACL_WRITE_KEY;
-        if (!key_allowed(s, argv[keys[i].position], wanted)) {
-            *at = keys[i].position;
-            denial = ACL_DENIED_KEY;
-        }
-    }
-    if (keys != few)
-        mem_free(keys);
-    return denial;
-}
-
-static enum acl_denial check_channels(const struct acl_selector *s, const struct command *command,
-                                      const struct slice *argv, int argc, int *at)
-{
-    command_handler *h = command->handler;
-    int last = 0;
-    if (h == cmd_publish || h == cmd_spublish)
-        last = 1;
-    else if (h == cmd_subscribe || h == cmd_ssubscribe || h == cmd_psubscribe)
-        last = argc - 1;
-    for (int i = 1; i <= last; i++) {
-        if (!channel_allowed(s, argv[i], h == cmd_psubscribe)) {
-            *at = i;
-            return ACL_DENIED_CHANNEL;
-        }
-    }
-    return ACL_ALLOWED;
-}
-
-static bool may_read_all(const struct acl_selector *s)
-{
-    bool all = s->all_keys;
-    for (const struct acl_pattern *p = s->keys; p != NULL && !all; p = p->next)
-        all = p->size == 1 && p->text[0] == '*' && p->permissions & ACL_READ_KEY;
-    return all;
-}
-
-const char *acl_check_sort(const struct acl_user *u, const struct command *command,
-                           const struct slice *argv, int argc)
-{
-    int at;
-    if (command->handler != cmd_sort && command->handler != cmd_sort_ro)
-        return NULL;
-    for (const struct acl_selector *s = u->selectors; s != NULL; s = s->next) {
-        if (may_read_all(s) && command_allowed(s, command, argv, argc) &&
-            check_keys(s, command, argv, argc, &at) == ACL_ALLOWED)
-            return NULL;
-    }
-    for (int i = 2; i + 1 < argc; i++) {
-        if (slice_is(argv[i], "by") && memchr(argv[i + 1].data, '*', argv[i + 1].size) != NULL)
-            return "ERR BY option of SORT denied due to insufficient ACL permissions.";
-        if (slice_is(argv[i], "get") && !slice_equal(argv[i + 1], SLICE("#")))
-            return "ERR GET option of SORT denied due to insufficient ACL permissions.";
-    }
-    return NULL;
-}
-
-enum acl_denial acl_check(const struct acl_user *u, const struct command *command,
-                          const struct slice *argv, int argc, int *at)
-{
-    enum acl_denial worst = ACL_DENIED_COMMAND;
-    int worst_at = 0;
-    for (const struct acl_selector *s = u->selectors; s != NULL; s = s->next) {
-        int where = 0;
-        enum acl_denial denial = ACL_ALLOWED;
-        if (!command_allowed(s, command, argv, argc))
-            denial = ACL_DENIED_COMMAND;
-        if (denial == ACL_ALLOWED)
-            denial = check_keys(s, command, argv, argc, &where);
-        if (denial == ACL_ALLOWED && !s->all_channels)
-            denial = check_channels(s, command, argv, argc, &where);
-        if (denial == ACL_ALLOWED)
-            return ACL_ALLOWED;
-        if (denial > worst || (denial == worst && where > worst_at)) {
-            worst = denial;
-            worst_at = where;
-        }
-    }
-    *at = worst_at;
-    return worst;
-}
-
-void acl_denial_text(enum acl_denial denial, const struct command *command, struct text *out)
-{
-    if (denial == ACL_DENIED_COMMAND)
-        text_appendf(out, "NOPERM this user has no permissions to run the '%s' command", command->full_name);
-    else
-        text_appendf(out, "NOPERM this user has no permissions to access one of the %s used as arguments",
-                     denial == ACL_DENIED_CHANNEL ? "channels" : "keys");
-}
-
-/* Clients ----------------------------------------------------------------------------------------- */
-
-void acl_become(struct client *c, struct acl_user *u)
-{
-    c->user = u;
-    c->flags &= ~(uint32_t)(CLIENT_UNAUTHENTICATED | CLIENT_RESTRICTED);
-    if (u == NULL)
-        c->flags |= CLIENT_UNAUTHENTICATED;
-    else if (!acl_user_may_all(u))
-        c->flags |= CLIENT_RESTRICTED;
-}
-
-void acl_become_default(struct client *c)
-{
-    struct acl_user *u = acl_default_user(c->server->acl);
-    acl_become(c, u);
-    if (!acl_user_is_open(u))
-        c->flags |= CLIENT_UNAUTHENTICATED;
-}
-
-bool acl_authenticate(struct client *c, struct slice command, struct slice name,
-                      struct slice password)
-{
-    struct acl_user *u = acl_find(c->server->acl, name);
-    bool ok = u != NULL && u->on && u->no_password;
-    if (!ok && u != NULL && u->on) {
-        char hex[ACL_HASH_HEX + 1];
-        acl_hash(password, hex);
-        for (size_t i = 0; i < u->password_count; i++)
-            ok |= CRYPTO_memcmp(hex, u->passwords[i].hex, ACL_HASH_HEX) == 0;
-    }
-    if (ok)
-        acl_become(c, u);
-    else
-        acl_log(c, ACL_DENIED_AUTH, "toplevel", command, name);
-    return ok;
-}
-
-void acl_refresh_clients(struct server *s)
-{
-    for (struct client *c = s->clients.first; c != NULL; c = c->next) {
-        if (c->user != NULL && !(c->flags & CLIENT_UNAUTHENTICATED))
-            acl_become(c, c->user);
-    }
-    server_apply_config(s);
-    /* For CONFIG REWRITE. */
-    struct text *lines = &s->config->users;
-    lines->size = 0;
-    if (s->config->aclfile[0] == '\0')
-        acl_describe(s->acl, lines);
-}
-
-bool acl_start(struct server *s, struct error *err)
-{
-    struct config *c = s->config;
-    bool all_channels = c->acl_pubsub_default == 0;
-    if (c->aclfile[0] != '\0' && c->users.size != 0)
-        return error_set(err, ERROR_INVALID,
-                         "users stand in the configuration file, and aclfile names another file: only "
-                         "one of the two can say who may do what");
-    if (c->aclfile[0] != '\0') {
-        if (!acl_load_file(s, c->aclfile, err))
-            return false;
-    } else if (c->users.size != 0) {
-        if (!acl_load_text(s->acl, "configuration", text_slice(&c->users), all_channels, err))
-            return false;
-        acl_refresh_clients(s);
-    }
-    if (c->requirepass[0] != '\0')
-        acl_set_password(s->acl, slice_cstr(c->requirepass));
-    server_apply_config(s);
-    return true;
-}
-
-/* Files ------------------------------------------------------------------------------------------- */
-
-bool acl_load_user(struct acl *a, const struct slice *words, int count, bool all_channels,
-                   struct error *err)
-{
-    struct slice name = words[0];
-    const char *reason;
-    bool is_default = slice_equal(name, SLICE("default"));
-    if (has_blank(name) || name.size == 0)
-        return error_set(err, ERROR_INVALID, "the name of a user has no blanks");
-    if (acl_find(a, name) != NULL && !(is_default && !a->default_loaded))
-        return error_set(err, ERROR_INVALID, "the user '%.*s' is there twice", (int)name.size, name.data);
-    struct acl_user *u = acl_user_new(name, all_channels);
-    struct text joined = {0};
-    bool ok = true;
-    for (int i = 1; i < count && ok; i++) {
-        struct slice rule = words[i];
-        /* A selector may have been cut at its blanks. */
-        if (rule.size > 0 && rule.data[0] == '(' && rule.data[rule.size - 1] != ')') {
-            joined.size = 0;
-            text_append(&joined, rule.data, rule.size);
-            while (i + 1 < count && joined.data[joined.size - 1] != ')') {
-                i++;
-                text_append(&joined, " ", 1);
-                text_append(&joined, words[i].data, words[i].size);
-            }
-            rule = text_slice(&joined);
-        }
-        ok = acl_user_apply(u, rule, all_channels, &reason);
-        if (!ok)
-            error_set(err, ERROR_INVALID, "user '%.*s', modifier '%.*s': %s", (int)name.size, name.data,
-                      (int)rule.size, rule.data, reason);
-    }
-    text_free(&joined);
-    if (ok && is_default) {
-        acl_user_swap(acl_default_user(a), u);
-        a->default_loaded = true;
-        acl_user_free(u);
-    } else if (ok) {
-        acl_add(a, u);
-    } else {
-        acl_user_free(u);
-    }
-    return ok;
-}
-
-bool acl_load_text(struct acl *a, const char *path, struct slice text, bool all_channels,
-                       struct error *err)
-{
-    const char *p = text.data, *end = text.data + text.size;
-    struct text all = {0};
-    for (int line = 1; p < end; line++) {
-        const char *stop = memchr(p, '\n', (size_t)(end - p));
-        struct slice this = slice_of(p, (size_t)((stop ? stop : end) - p));
-        p = stop ? stop + 1 : end;
-        struct words w;
-        struct error reason = {0};
-        if (!text_split(&w, this)) {
-            text_appendf(&all, "%s:%d: unbalanced quotes. ", path, line);
-            continue;
-        }
-        if (w.count > 0 && w.items[0].data[0] != '#') {
-            if (!slice_is(w.items[0], "user") || w.count < 2)
-                text_appendf(&all, "%s:%d: line should start with user keyword. ", path, line);
-            else if (!acl_load_user(a, w.items + 1, w.count - 1, all_channels, &reason))
-                text_appendf(&all, "%s:%d: %s. ", path, line, reason.message);
-        }
-        words_free(&w);
-    }
-    bool ok = all.size == 0;
-    if (!ok)
-        error_set(err, ERROR_INVALID, "%.200s", text_cstr(&all));
-    text_free(&all);
-    return ok;
-}
-
-/* Clients of users that are no more, or are other ones now, have to connect anew. */
-static void replace_users(struct server *s, struct acl *fresh)
-{
-    struct acl *a = s->acl;
-    for (struct client *c = s->clients.first; c != NULL; c = c->next) {
-        if (c->user == NULL)
-            continue;
-        struct acl_user *now = acl_find(fresh, slice_cstr(c->user->name));
-        struct text before = {0}, after = {0};
-        acl_describe_user(c->user, &before);
-        if (now != NULL)
-            acl_describe_user(now, &after);
-        bool same = slice_equal(text_slice(&before), text_slice(&after));
-        text_free(&before);
-        text_free(&after);
-        bool authenticated = !(c->flags & CLIENT_UNAUTHENTICATED);
-        c->user = now;
-        if (!same && authenticated)
-            client_close_after_reply(c);
-    }
-    struct acl_user *users = a->users;
-    a->users = fresh->users;
-    fresh->users = users;
-}
-
-bool acl_load_file(struct server *s, const char *path, struct error *err)
-{
-    char *data;
-    size_t size;
-    if (!os_file_read_whole(path, FILE_MAX, &data, &size, err))
-        return false;
-    struct acl *fresh = acl_new();
-    bool ok = acl_load_text(fresh, path, slice_of(data, size), s->config->acl_pubsub_default == 0, err);
-    if (ok) {
-        replace_users(s, fresh);
-        acl_refresh_clients(s);
-    }
-    acl_free(fresh);
-    mem_free(data);
-    return ok;
-}
-
-bool acl_save_file(const struct acl *a, const char *path, struct error *err)
-{
-    struct text out = {0};
-    acl_describe(a, &out);
-    bool ok = os_file_replace(path, out.data, out.size, err);
-    text_free(&out);
-    return ok;
 }

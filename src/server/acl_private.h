@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * What acl.c (users and checks) and acl_commands.c (ACL, the log) share.
+ * What acl.c (users and rules), acl_check.c (what they may do), acl_clients.c (who clients are, files) and
+ * acl_commands.c (ACL, the log) share.
  */
 #ifndef HF_SERVER_ACL_PRIVATE_H
 #define HF_SERVER_ACL_PRIVATE_H
@@ -58,6 +59,8 @@ void acl_user_swap(struct acl_user *a, struct acl_user *b); /* but for their pla
 void acl_user_free(struct acl_user *u);
 void acl_add(struct acl *a, struct acl_user *u);
 bool acl_user_may_all(const struct acl_user *u);
+/* Also of zero bytes: no name and no pattern has any. */
+bool acl_has_blank(struct slice s);
 void acl_hash(struct slice password, char out[ACL_HASH_HEX + 1]);
 void acl_describe_keys(const struct acl_selector *s, struct text *out);
 void acl_describe_channels(const struct acl_selector *s, struct text *out);
