@@ -175,6 +175,26 @@ bool peer_write_argument(struct peer *p, struct slice argument)
            write_some(p, "\r\n", 2);
 }
 
+bool peer_send(struct peer *p, const struct slice *argv, int argc)
+{
+    bool ok = peer_write_request(p, argc);
+    for (int i = 0; ok && i < argc; i++)
+        ok = peer_write_argument(p, argv[i]);
+    return ok && peer_flush(p);
+}
+
+int peer_auth_arguments(const char *user, const char *password, struct slice argv[3])
+{
+    int argc = 0;
+    if (password[0] == '\0')
+        return 0;
+    argv[argc++] = SLICE("AUTH");
+    if (user[0] != '\0')
+        argv[argc++] = slice_cstr(user);
+    argv[argc++] = slice_cstr(password);
+    return argc;
+}
+
 bool peer_read_line(struct peer *p, struct slice *line)
 {
     int64_t end = end_of_wait(p);

@@ -35,6 +35,10 @@ void peer_set_timeout(struct peer *p, int timeout_ms);
 bool peer_write_request(struct peer *p, int argument_count);
 bool peer_write_argument(struct peer *p, struct slice argument);
 bool peer_flush(struct peer *p);
+/* A whole request, sent. */
+bool peer_send(struct peer *p, const struct slice *argv, int argc);
+/* Of AUTH: puts them to argv and returns how many there are; 0 when no password is set. */
+int peer_auth_arguments(const char *user, const char *password, struct slice argv[3]);
 
 /* The next line without its end: valid until the next call. */
 bool peer_read_line(struct peer *p, struct slice *line);

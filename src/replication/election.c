@@ -27,22 +27,16 @@ static bool failed(struct election_vote *v, const char *what)
 static bool ask(struct peer *p, struct election_vote *v, const struct slice *argv, int argc,
                 struct slice *line)
 {
-    bool ok = peer_write_request(p, argc);
-    for (int i = 0; ok && i < argc; i++)
-        ok = peer_write_argument(p, argv[i]);
-    return (ok && peer_flush(p) && peer_read_line(p, line)) || failed(v, "asking");
+    return (peer_send(p, argv, argc) && peer_read_line(p, line)) || failed(v, "asking");
 }
 
 static bool say_auth(struct election *e, struct peer *p, struct election_vote *v)
 {
     const struct election_options *o = &e->options;
-    struct slice line, argv[3] = {SLICE("AUTH")};
-    int argc = 1;
-    if (o->password[0] == '\0')
+    struct slice line, argv[3];
+    int argc = peer_auth_arguments(o->user, o->password, argv);
+    if (argc == 0)
         return true;
-    if (o->user[0] != '\0')
-        argv[argc++] = slice_cstr(o->user);
-    argv[argc++] = slice_cstr(o->password);
     if (!ask(p, v, argv, argc, &line))
         return false;
     return (line.size > 0 && line.data[0] == '+') ||

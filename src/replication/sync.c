@@ -120,10 +120,7 @@ static bool read_line(struct sync *y, const char *what, struct slice *line)
 static bool ask(struct sync *y, const char *what, const struct slice *argv, int argc,
                 struct slice *line)
 {
-    bool ok = peer_write_request(y->peer, argc);
-    for (int i = 0; ok && i < argc; i++)
-        ok = peer_write_argument(y->peer, argv[i]);
-    if (!ok || !peer_flush(y->peer))
+    if (!peer_send(y->peer, argv, argc))
         return failed(y, what);
     return read_line(y, what, line);
 }
@@ -148,13 +145,10 @@ static bool say_ping(struct sync *y)
 static bool say_auth(struct sync *y)
 {
     const struct sync_options *o = &y->options;
-    struct slice line, argv[3] = {SLICE("AUTH")};
-    int argc = 1;
-    if (o->password[0] == '\0')
+    struct slice line, argv[3];
+    int argc = peer_auth_arguments(o->user, o->password, argv);
+    if (argc == 0)
         return true;
-    if (o->user[0] != '\0')
-        argv[argc++] = slice_cstr(o->user);
-    argv[argc++] = slice_cstr(o->password);
     if (!ask(y, "AUTH", argv, argc, &line))
         return false;
     return begins_with(line, "+") || unexpected(y, "AUTH (masterauth)", line);
