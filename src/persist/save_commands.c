@@ -15,20 +15,13 @@ static bool put_line(struct save_commands *c, enum annotation_kind kind)
     return c->write(c->ctx, line, annotation_put(&a, &c->crc, line));
 }
 
-static bool put_group(struct save_commands *c)
-{
-    char line[ANNOTATION_MAX];
-    const struct annotation a = {.kind = ANNOTATION_GROUP, .lsn = c->lsn};
-    size_t size = annotation_format(&a, line);
-    c->crc = crc32c(c->crc, line, size);
-    c->in_group = true;
-    return c->write(c->ctx, line, size);
-}
-
 bool save_commands_put(struct save_commands *c, const void *data, size_t size, bool ends)
 {
-    if (size > 0 && !c->in_group && !put_group(c))
-        return false;
+    if (size > 0 && !c->in_group) {
+        if (!put_line(c, ANNOTATION_GROUP))
+            return false;
+        c->in_group = true;
+    }
     c->crc = crc32c(c->crc, data, size);
     c->lsn += size;
     if (size > 0 && !c->write(c->ctx, data, size))

@@ -161,7 +161,8 @@ size_t annotation_put(const struct annotation *a, uint32_t *crc, char out[ANNOTA
 {
     size_t size = annotation_format(a, out);
     *crc = crc32c(*crc, out, size);
-    return size + annotation_finish(*crc, out + size);
+    bool whole = a->kind == ANNOTATION_GROUP || a->kind == ANNOTATION_SELECT;
+    return whole ? size : size + annotation_finish(*crc, out + size);
 }
 
 size_t annotation_put_select(uint64_t lsn, int64_t ms, int db, uint32_t *crc,

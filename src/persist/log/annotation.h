@@ -92,7 +92,7 @@ size_t annotation_finish(uint32_t crc, char *out);
  * in which annotation_format writes it. The crc is not verified. */
 bool annotation_parse(struct slice line, struct annotation *a);
 
-/* A line that has a crc, with it: it goes on from *crc, and becomes *crc. */
+/* A whole line, with its crc if it has one; *crc goes on over it. */
 size_t annotation_put(const struct annotation *a, uint32_t *crc, char out[ANNOTATION_MAX]);
 /* A group with nothing but the file's own SELECT of a database, at an LSN. */
 #define ANNOTATION_SELECT_GROUP_MAX (3 * ANNOTATION_MAX)

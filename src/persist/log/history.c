@@ -203,16 +203,10 @@ static bool put(struct history_journal *j, const void *data, size_t size, struct
     return os_file_write(&j->file, data, size, err);
 }
 
-/* A line with a checksum, which the next one goes on from. */
 static bool put_line(struct history_journal *j, const struct annotation *a, struct error *err)
 {
-    char line[ANNOTATION_MAX * 2];
-    size_t size = annotation_format(a, line);
-    if (a->kind == ANNOTATION_GROUP)
-        return put(j, line, size, err);
-    j->crc = crc32c(j->crc, line, size);
-    size += annotation_finish(j->crc, line + size);
-    return os_file_write(&j->file, line, size, err);
+    char line[ANNOTATION_MAX];
+    return os_file_write(&j->file, line, annotation_put(a, &j->crc, line), err);
 }
 
 struct history_journal *history_journal_begin(const char *path, const char *history, uint64_t lsn,

@@ -36,7 +36,7 @@ static bool create_file(struct writer *w, const char *name, const struct writer_
         .kind = ANNOTATION_LOG, .lsn = job->lsn, .ms = clock_wall_ms(), .chain = chain};
     memcpy(header.history, w->history, sizeof(header.history));
     *crc = chain;
-    size_t size = writer_format_line(&header, crc, line);
+    size_t size = annotation_put(&header, crc, line);
     if (job->db != 0)
         size += annotation_put_select(job->lsn, header.ms, job->db, crc, line + size);
     *offset = size;

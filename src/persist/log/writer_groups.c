@@ -125,13 +125,6 @@ static bool put(struct writer *w, uint64_t *at, const char *data, size_t size, s
     return true;
 }
 
-size_t writer_format_line(const struct annotation *a, uint32_t *crc, char *line)
-{
-    size_t size = annotation_format(a, line);
-    *crc = crc32c(*crc, line, size);
-    return size + annotation_finish(*crc, line + size);
-}
-
 bool writer_reserve(struct writer *w, uint64_t end)
 {
     if (w->reserved_end == UINT64_MAX)
@@ -236,7 +229,7 @@ static bool write_group(struct writer *w, uint64_t from, uint64_t to)
                                 .ms = ms,
                                 .has_durable = true,
                                 .durable = __atomic_load_n(&w->durable, __ATOMIC_RELAXED)};
-    size = writer_format_line(&commit, &crc, line);
+    size = annotation_put(&commit, &crc, line);
     ok = ok && put(w, &at, line, size, &err) && flush_buffer(w, &at, &err);
     if (!ok)
         return write_failed(w, &err);
@@ -316,7 +309,7 @@ bool writer_put_line(struct writer *w, enum annotation_kind kind, uint64_t lsn, 
                            .ms = clock_wall_ms(),
                            .has_durable = true,
                            .durable = __atomic_load_n(&w->durable, __ATOMIC_RELAXED)};
-    size_t size = writer_format_line(&a, &crc, line);
+    size_t size = annotation_put(&a, &crc, line);
     if (!os_file_write_at(&w->file, w->offset, line, size, err))
         return false;
     w->offset += size;

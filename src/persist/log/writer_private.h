@@ -118,8 +118,6 @@ void writer_give_up(struct writer *w, const struct error *err);
 void writer_no_room(struct writer *w, const struct error *err);
 void writer_room_again(struct writer *w);
 bool writer_file_is_open(const struct writer *w);
-/* A line that ends in a crc, which becomes the chain's next. Returns its size. */
-size_t writer_format_line(const struct annotation *a, uint32_t *crc, char *line);
 /* See to it that there is room in the file up to `end`, and some more. */
 bool writer_reserve(struct writer *w, uint64_t end);
 /* Everything below `limit`, group by group; with ALWAYS each is synced. */
