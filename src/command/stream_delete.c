@@ -78,55 +78,53 @@ static void reply_none(struct call *c, const struct delete_args *a)
         reply_int(c->reply, DELETE_NONE);
 }
 
+/* All of them; with a group, those that are pending there, which are acknowledged first. */
+static void delete_all(struct call *c, struct keyref *ref, const struct delete_args *a,
+                       const struct stream_group *g)
+{
+    struct stream_root *s = stream_own(ref);
+    struct deleted d = {0};
+    call_effect_group(c);
+    reply_array(c->reply, (size_t)(c->argc - a->first));
+    for (int i = a->first; i < c->argc; i++) {
+        struct stream_id id;
+        stream_id_parse(c->argv[i], 0, &id);
+        if (g != NULL && !stream_pending_remove(s, &c->ks->epoch, g, id)) {
+            reply_int(c->reply, DELETE_NONE);
+            continue;
+        }
+        if (g != NULL) {
+            d.references++;
+            stream_effect_ack(c, ref->key, c->argv[2], id);
+        }
+        enum delete_reply reply = delete_entry(c, ref->key, s, a->refs, id, &d);
+        /* It was acknowledged; that the entry had gone before is no matter. */
+        reply_int(c->reply, g != NULL && reply == DELETE_NONE ? DELETE_DONE : reply);
+    }
+    tell(c, ref->key, &d);
+}
+
 void cmd_xdelex(struct call *c)
 {
     struct keyref ref;
     struct delete_args a;
-    struct deleted d = {0};
     if (!call_stream_write(c, c->argv[1], &ref) || !parse_args(c, 2, &a))
         return;
-    if (!ref.entry) {
+    if (!ref.entry)
         reply_none(c, &a);
-        return;
-    }
-    struct stream_root *s = stream_own(&ref);
-    call_effect_group(c);
-    reply_array(c->reply, (size_t)(c->argc - a.first));
-    for (int i = a.first; i < c->argc; i++) {
-        struct stream_id id;
-        stream_id_parse(c->argv[i], 0, &id);
-        reply_int(c->reply, delete_entry(c, ref.key, s, a.refs, id, &d));
-    }
-    tell(c, ref.key, &d);
+    else
+        delete_all(c, &ref, &a, NULL);
 }
 
 void cmd_xackdel(struct call *c)
 {
     struct keyref ref;
     struct delete_args a;
-    struct deleted d = {0};
     struct stream_group g;
     if (!call_stream_write(c, c->argv[1], &ref) || !parse_args(c, 3, &a))
         return;
-    if (!ref.entry || !stream_group_find(stream_root_of(ref.entry), c->argv[2], &g)) {
+    if (!ref.entry || !stream_group_find(stream_root_of(ref.entry), c->argv[2], &g))
         reply_none(c, &a);
-        return;
-    }
-    struct stream_root *s = stream_own(&ref);
-    call_effect_group(c);
-    reply_array(c->reply, (size_t)(c->argc - a.first));
-    for (int i = a.first; i < c->argc; i++) {
-        struct stream_id id;
-        stream_id_parse(c->argv[i], 0, &id);
-        if (!stream_pending_remove(s, &c->ks->epoch, &g, id)) {
-            reply_int(c->reply, DELETE_NONE);
-            continue;
-        }
-        d.references++;
-        stream_effect_ack(c, ref.key, c->argv[2], id);
-        enum delete_reply reply = delete_entry(c, ref.key, s, a.refs, id, &d);
-        /* It was acknowledged; that the entry had gone before is no matter. */
-        reply_int(c->reply, reply == DELETE_NONE ? DELETE_DONE : reply);
-    }
-    tell(c, ref.key, &d);
+    else
+        delete_all(c, &ref, &a, &g);
 }
