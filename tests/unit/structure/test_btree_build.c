@@ -6,28 +6,15 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "../random.h"
 #include "base/mem.h"
 #include "structure/btree_build.h"
-
-static uint64_t random_state;
-
-static uint64_t below(uint64_t n)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (random_state * 0x2545f4914f6cdd1dULL >> 8) % n;
-}
 
 static int setup(void **state)
 {
     (void)state;
-    const char *s = getenv("HF_SEED");
-    uint64_t seed = s ? strtoull(s, NULL, 0) : (uint64_t)time(NULL);
-    print_message("HF_SEED=%llu\n", (unsigned long long)seed);
-    random_state = seed * 2 + 1;
+    random_begin();
     btree_register();
     return 0;
 }
@@ -46,15 +33,15 @@ static struct slice item_of(uint64_t id, uint32_t alike, char buf[1000])
 
 static uint64_t some_count(void)
 {
-    switch (below(4)) {
+    switch (random_below(4)) {
     case 0:
-        return below(4);
+        return random_below(4);
     case 1:
-        return below(200);
+        return random_below(200);
     case 2:
-        return below(3000);
+        return random_below(3000);
     default:
-        return below(40000);
+        return random_below(40000);
     }
 }
 
@@ -72,7 +59,7 @@ static void test_model(void **state)
         struct btree_pos pos;
         epoch_init(&e, false);
         uint64_t count = some_count();
-        uint32_t alike = (uint32_t)below(20);
+        uint32_t alike = (uint32_t)random_below(20);
         btree_builder_begin(&b, &e);
         for (uint64_t i = 0; i < count; i++)
             assert_true(btree_builder_add(
@@ -88,7 +75,7 @@ static void test_model(void **state)
         struct epoch_snapshot *frozen = epoch_snapshot_begin(&e);
         struct btree then = t;
         for (int k = 0; k < 300; k++) {
-            uint64_t id = below(2 * count + 1);
+            uint64_t id = random_below(2 * count + 1);
             struct slice item = item_of(id, alike, buf);
             bool there = btree_seek(&t, item, &pos);
             if (there)
@@ -119,7 +106,7 @@ static void test_order(void **state)
         struct btree_builder b;
         struct btree t;
         epoch_init(&e, false);
-        uint64_t count = 2 + below(500), first = 1000000;
+        uint64_t count = 2 + random_below(500), first = 1000000;
         bool up = round % 2;
         btree_builder_begin(&b, &e);
         for (uint64_t i = 0; i < count; i++)

@@ -6,30 +6,17 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "../random.h"
 #include "base/hash.h"
 #include "base/mem.h"
 #include "structure/dict_build.h"
 
-static uint64_t random_state;
-
-static uint64_t below(uint64_t n)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (random_state * 0x2545f4914f6cdd1dULL >> 8) % n;
-}
-
 static int setup(void **state)
 {
     (void)state;
-    const char *s = getenv("HF_SEED");
-    uint64_t seed = s ? strtoull(s, NULL, 0) : (uint64_t)time(NULL);
-    print_message("HF_SEED=%llu\n", (unsigned long long)seed);
-    random_state = seed * 2 + 1;
-    struct hash_key key = {below(UINT32_MAX), below(UINT32_MAX)};
+    random_begin();
+    struct hash_key key = {random_below(UINT32_MAX), random_below(UINT32_MAX)};
     hash_key_init(&key);
     dict_register();
     return 0;
@@ -91,17 +78,17 @@ static bool has_item(const struct dict *d, uint64_t id, struct dict_place *place
 
 static uint64_t some_count(void)
 {
-    switch (below(5)) {
+    switch (random_below(5)) {
     case 0:
-        return below(4);
+        return random_below(4);
     case 1:
-        return below(100);
+        return random_below(100);
     case 2:
-        return below(3000);
+        return random_below(3000);
     case 3:
-        return 4000 + below(200); /* around where items are kept in parts */
+        return 4000 + random_below(200); /* around where items are kept in parts */
     default:
-        return below(30000);
+        return random_below(30000);
     }
 }
 
@@ -117,11 +104,11 @@ static void test_model(void **state)
         struct dict_builder b;
         struct dict d;
         epoch_init(&e, false);
-        uint64_t count = some_count(), step = 1 + 2 * below(1000);
-        dict_builder_begin(&b, &e, kinds[round % 3], below(3) ? count : some_count());
+        uint64_t count = some_count(), step = 1 + 2 * random_below(1000);
+        dict_builder_begin(&b, &e, kinds[round % 3], random_below(3) ? count : some_count());
         for (uint64_t i = 0; i < count; i++)
             add_item(&b, i * step);
-        if (below(8) == 0) {
+        if (random_below(8) == 0) {
             dict_builder_drop(&b);
             dict_init(&d, kinds[round % 3]);
             count = 0;
@@ -169,9 +156,9 @@ static void test_twice(void **state)
         struct dict_builder b;
         struct dict d;
         epoch_init(&e, false);
-        uint64_t count = some_count() + 2, first = below(count), second = first;
+        uint64_t count = some_count() + 2, first = random_below(count), second = first;
         while (second == first)
-            second = below(count);
+            second = random_below(count);
         dict_builder_begin(&b, &e, round % 2 ? DICT_SET : DICT_MAP, count);
         for (uint64_t i = 0; i < count; i++)
             add_item(&b, i == second ? first : i);
@@ -234,7 +221,7 @@ static void test_index_twice(void **state)
         struct dict_builder b;
         struct dict d;
         uint64_t count = some_count();
-        struct asked asked = {.key = below(UINT64_MAX), .answer = round % 2};
+        struct asked asked = {.key = random_below(UINT64_MAX), .answer = round % 2};
         epoch_init(&e, false);
         dict_builder_begin(&b, &e, DICT_INDEX, count);
         for (uint64_t v = 1; v <= 2; v++)
