@@ -122,8 +122,9 @@ RESULTS = []
 
 
 def report(part, name, unit, redis, holdfast, goal, at_least=True, more_is_better=False):
-    """One line: both figures, the ratio (in our favour when goal is `at least`), and the goal."""
-    ratio = (redis / holdfast if at_least != more_is_better else holdfast / redis) if redis and holdfast else float("nan")
+    """One line: both figures, the goal, and the ratio: how many times better we are, or, unless goal is `at least`, our share of theirs."""
+    share = holdfast / redis if redis and holdfast else float("nan")
+    ratio = 1 / share if at_least and not more_is_better else share
     reached = ratio >= goal if at_least else ratio <= goal
     sign = ">=" if at_least else "<="
     RESULTS.append({"part": part, "name": name, "unit": unit, "redis": redis, "holdfast": holdfast,
