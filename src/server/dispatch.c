@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "handlers.h"
+#include "server/config.h"
 #include "server/durability.h"
 #include "server/acl.h"
 #include "server/persistence.h"
@@ -144,6 +145,19 @@ static bool may_write(const struct command *command)
     return h == cmd_eval || h == cmd_evalsha || h == cmd_fcall;
 }
 
+/* While other data are loaded beside those that are there, these are read. What was written to them
+ * would be lost: a replica that takes writes says that it is loading, one that does not READONLY. An
+ * EXEC counts as a write there, as it can have a script in it. */
+static bool must_not_load(const struct client *c, const struct command *command)
+{
+    const struct server *s = c->server;
+    uint32_t flags = all_flags(c, command);
+    bool writes = flags & COMMAND_WRITE || may_write(command) || command->handler == cmd_exec;
+    if (!s->loading_beside || (writes && !s->config->replica_read_only))
+        return lacks(c, command, COMMAND_LOADING);
+    return (flags & COMMAND_NO_ASYNC_LOADING) != 0;
+}
+
 /* CLIENT PAUSE, and a log that cannot keep up: whether this command has to wait. */
 static bool must_wait(const struct client *c, const struct command *command)
 {
@@ -254,7 +268,7 @@ static bool dispatch_slowly(struct client *c, struct call *call, const struct co
         text_free(&refusal);
         return true;
     }
-    if (s->loading && lacks(c, command, COMMAND_LOADING)) {
+    if (s->loading && must_not_load(c, command)) {
         reject(c, call, command, "LOADING Redis is loading the dataset in memory");
         return true;
     }

@@ -28,9 +28,15 @@ void loading_begin(struct server *s)
     server_set_loading(s, true);
 }
 
+void loading_serve(struct server *s)
+{
+    s->loading_beside = true;
+}
+
 void loading_end(struct server *s)
 {
     struct loading *l = loading_of(s);
+    s->loading_beside = false;
     server_set_loading(s, false);
     server_update_clock(s);
     l->stats = NULL;

@@ -25,6 +25,9 @@ struct loading {
 
 /* From begin to end commands get -LOADING. */
 void loading_begin(struct server *s);
+/* After begin: what is loaded will take the place of the data that are there, which are read until
+ * then. */
+void loading_serve(struct server *s);
 void loading_end(struct server *s);
 
 /* Note how far it is, for INFO and every few seconds for the log; clients are served once. keys: 0

@@ -403,19 +403,24 @@ static void take_result(struct server *s)
 
 /* ---- loading what has come ---- */
 
-/* Into a keyspace beside, which then takes the old one's place; or, as memory is short for that,
- * instead of it: what has come was decoded whole before. */
-static bool load_data(struct server *s, const char *path, struct error *err)
+/* Into a keyspace beside, which then takes the old one's place, and that one is read meanwhile if it is
+ * of the same history; or, as memory is short for that, instead of it: what has come was decoded whole
+ * before. */
+static bool load_data(struct server *s, const char *path, bool same_history, struct error *err)
 {
     struct rdb_load_options options;
     struct rdb_load_stats stats = {0};
     bool beside = s->config->repl_diskless_load == DISKLESS_LOAD_SWAPDB;
     struct keyspace *ks = s->ks;
     loading_begin(s);
-    if (beside)
+    if (beside) {
         ks = load_beside(s->ks);
-    else
+        /* Who reads sees the past of what comes, not another primary's data. */
+        if (same_history)
+            loading_serve(s);
+    } else {
         keyspace_flush(ks);
+    }
     loading_options(s, &options, &stats);
     options.drop_expired = false;
     bool ok = load_rdb_file(ks, path, &options, &stats, err);
@@ -448,7 +453,8 @@ void replication_link_load(struct server *s)
     /* The old data's last effects are in the log before it is given up. */
     replication_close_replicas(s, "all data comes anew from the primary");
     clients_free_closing(s);
-    bool ok = load_data(s, path, &err);
+    bool same_history = l->continuable && strcmp(r->history, s->durability->history) == 0;
+    bool ok = load_data(s, path, same_history, &err);
     os_unlink(path, &ignored);
     /* Clients were served meanwhile: one of them may have changed its mind about the primary. */
     bool wanted = l->loading == r;

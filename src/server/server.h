@@ -182,6 +182,7 @@ struct server {
     /* Not zero: something concerns all commands (loading, a pause), so that dispatch looks closer. */
     bool attention;
     bool loading;
+    bool loading_beside; /* the old data are there meanwhile, and are read */
     const char *busy; /* the error that others get while a script is interrupted; NULL: none is */
     struct client *interrupted; /* who called it */
     struct shutdown shutdown; /* server/shutdown.h */

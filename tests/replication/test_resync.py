@@ -21,12 +21,12 @@ def raws(*servers):
         raw.close()
 
 
-def leave_behind(x, y, cable, keys=300):
+def leave_behind(x, y, cable, keys, size=500):
     """The primary x goes on without its replica y, for longer than its backlog lasts."""
     cable.open = False
     cable.cut()
     wait_for(lambda: info(y)["master_link_status"] == "down", "the link is down")
-    x.pipeline([["SET", f"new{i}", os.urandom(500)] for i in range(keys)])
+    x.pipeline([["SET", f"new{i}", os.urandom(size)] for i in range(keys)])
     x("SET", "k", "new")
 
 
@@ -69,6 +69,68 @@ def test_clients_hear_of_the_new_data(load):
         wait_up(y)
         assert keeper("GET", "k") == b"new"
         keeper.close()
+
+
+@pytest.mark.parametrize("kind,options", [
+    ("holdfast", {"appendonly": "yes", "appendfsync": "always"}), ("redis", {})])
+def test_swapdb_serves_the_old_data(kind, options):
+    """With swapdb a replica is read while newer data of the same history are loaded, and says so; what would write, or
+    save what is there, is refused; then all of the new data are there at once, functions too."""
+    options = {"repl-diskless-load": "swapdb", "load-threads": "2", **options}
+    with KINDS[kind](**SMALL) as primary, holdfast(**options) as replica, \
+            raws(primary, replica) as (x, y):
+        x("SET", "k", "old")
+        x("SET", "gone", "old")
+        cable = Cable(primary.port)
+        follow(y, cable.port)
+        wait_up(y)
+        assert_same(x, y)
+        cable.open = False
+        cable.cut()
+        x("FUNCTION", "LOAD", LIBRARY)
+        x("DEL", "gone")
+        leave_behind(x, y, cable, 400, 10_000)
+        y("CONFIG", "SET", "key-load-delay", "20000")
+        y("WATCH", "k")
+        cable.open = True
+        wait_for(lambda: info(y, "persistence")["async_loading"] == "1", "it loads")
+        found = info(y, "persistence")
+        assert found["loading"] == "0" and "loading_start_time" in found
+        assert y("GET", "k") == y("GET", "gone") == b"old"
+        assert y("DBSIZE") == 2
+        assert y("EVAL_RO", "return redis.call('GET', 'k')", 0) == b"old"
+        assert y("EVAL", "return redis.call('GET', 'k')", 0) == b"old"
+        assert "READONLY" in y("EVAL", "return redis.call('SET', 'k', 'mine')", 0)
+        assert y("FCALL", "f", 0).startswith("ERR Function not found")
+        assert y("SET", "k", "mine").startswith("READONLY")
+        for command in (["BGSAVE"], ["REPLICAOF", "NO", "ONE"], ["PSYNC", "?", "-1"]):
+            assert y(*command).startswith("LOADING"), command
+        y("MULTI")
+        y("EVAL", "return redis.call('SET', 'k', 'mine')", 0)
+        z = replica.raw()
+        z("CONFIG", "SET", "replica-read-only", "no")
+        assert "LOADING" in y("EXEC")
+        y("WATCH", "k")
+        for command in (["SET", "k", "mine"], ["EVAL", "return redis.call('SET', 'k', 'mine')", 0]):
+            assert z(*command).startswith("LOADING"), command
+        assert z("GET", "k") == b"old"
+        z("CONFIG", "SET", "replica-read-only", "yes", "replica-serve-stale-data", "no")
+        assert z("GET", "k").startswith("MASTERDOWN")
+        z("CONFIG", "SET", "replica-serve-stale-data", "yes")
+        assert info(z, "persistence")["async_loading"] == "1"
+        z("CONFIG", "SET", "key-load-delay", "0")
+        wait_up(z)
+        assert info(z, "persistence")["async_loading"] == "0"
+        # What was watched is not there any more.
+        y("MULTI")
+        y("GET", "k")
+        assert y("EXEC") == ("null array",)
+        assert_same(x, z)
+        assert z("GET", "k") == b"new" and z("EXISTS", "gone") == 0
+        assert z("FCALL", "f", 0) == 7
+        assert info(x, "stats")["sync_full"] == "2"
+        z.close()
+        cable.close()
 
 
 def test_swapdb_of_another_history():
