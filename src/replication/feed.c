@@ -38,6 +38,7 @@ struct feed {
     struct keyspace *ks;
     struct snapshot *snapshot; /* NULL: a file is sent */
     struct save_options save;
+    bool without_keys, without_functions;
     char path[sizeof(((struct os_file *)0)->path)];
     uint32_t lru_now;
     size_t used_memory;
@@ -134,7 +135,7 @@ static bool send_header(struct feed *f)
     rdb_save_header(&w, f->snapshot->taken_ms, f->used_memory);
     for (int i = 0; i < f->save.aux_count; i++)
         rdb_save_aux(&w, f->save.aux[i].name, slice_cstr(f->save.aux[i].value));
-    const struct libraries *functions = f->snapshot->libraries;
+    const struct libraries *functions = f->without_functions ? NULL : f->snapshot->libraries;
     for (size_t i = 0; functions && i < functions->count; i++)
         rdb_save_function(&w, functions->codes[i]);
     return end_meta(f, &w, true);
@@ -183,7 +184,8 @@ static bool send_snapshot(struct feed *f)
     char mark[MARK_SIZE + 1], line[64];
     make_mark(mark);
     int n = snprintf(line, sizeof(line), "$EOF:%s\r\n", mark);
-    return send_all(f, line, (size_t)n) && send_header(f) && send_records(f) && send_end(f) &&
+    return send_all(f, line, (size_t)n) && send_header(f) &&
+           (f->without_keys || send_records(f)) && send_end(f) &&
            send_all(f, mark, MARK_SIZE);
 }
 
@@ -249,6 +251,8 @@ struct feed *feed_start(struct keyspace *ks, struct snapshot *snapshot,
     f->ks = ks;
     f->snapshot = snapshot;
     f->save = options->save;
+    f->without_keys = options->without_keys;
+    f->without_functions = options->without_functions;
     if (f->save.threads < 1)
         f->save.threads = 1;
     /* What the chosen version has no form for is sent all the same: to a replica of our own, which

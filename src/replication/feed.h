@@ -33,6 +33,7 @@ struct feed_options {
     int timeout_ms;
     /* The options of the RDB: version, compression, AUX fields, rate_limit, threads. */
     struct save_options save;
+    bool without_keys, without_functions; /* of the snapshot: not sent */
     /* A file that is sent as it is; NULL: the snapshot is. Removed at the end. */
     const char *path;
     void (*wake)(void *ctx);

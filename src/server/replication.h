@@ -58,6 +58,7 @@ struct replica {
     enum replica_state state;
     bool eof, psync2, regression, diverged; /* capabilities */
     bool rdb_only;
+    bool without_keys, without_functions; /* REPLCONF rdb-filter-only: not wanted */
     bool plain_sync; /* SYNC: it acknowledges nothing, and gets no +FULLRESYNC */
     int listening_port;
     char ip[64]; /* as it announces itself; "": as its connection shows */

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/number.h"
+#include "base/text.h"
 #include "handlers.h"
 #include "persist/log/stream.h"
 #include "server/config.h"
@@ -65,6 +66,30 @@ static void take_capability(struct replica *r, struct slice name)
     r->psync2 |= slice_is(name, "psync2");
     r->regression |= slice_is(name, "regression");
     r->diverged |= slice_is(name, "diverged");
+}
+
+/* Words of what is wanted of the data: "functions", or nothing. False: an error was replied. */
+static bool take_filter(struct call *c, struct slice value)
+{
+    struct replica *r = replication_replica_of(c->client);
+    struct words words;
+    if (!text_split(&words, value)) {
+        reply_error(c->reply, "ERR Missing rdb-filter-only values");
+        return false;
+    }
+    r->without_keys = r->without_functions = true;
+    bool ok = true;
+    for (int i = 0; ok && i < words.count; i++) {
+        ok = slice_is(words.items[i], "functions");
+        if (ok)
+            r->without_functions = false;
+        else
+            reply_errorf(c->reply, "ERR Unsupported rdb-filter-only option: %.*s",
+                         (int)(words.items[i].size < 128 ? words.items[i].size : 128),
+                         words.items[i].data);
+    }
+    words_free(&words);
+    return ok;
 }
 
 struct said {
@@ -129,6 +154,8 @@ static bool take_option(struct call *c, struct slice name, struct slice value, s
         if (!call_int64(c, value, &number, NULL))
             return false;
         r->rdb_only = number == 1;
+    } else if (slice_is(name, "rdb-filter-only")) {
+        return take_filter(c, value);
     } else if (!slice_is(name, "version")) {
         reply_errorf(c->reply, "ERR Unrecognized REPLCONF option: %.*s",
                      (int)(name.size < 128 ? name.size : 128), name.data);
@@ -172,6 +199,12 @@ static bool may_sync(struct call *c)
     }
     if (!outbuf_is_empty(&c->client->io.out)) {
         reply_error(c->reply, "ERR SYNC and PSYNC are invalid with pending output");
+        return false;
+    }
+    /* A part of the data is not kept in a file, and so has no size that could be told before. */
+    const struct replica *r = replication_replica_of(c->client);
+    if ((r->without_keys || r->without_functions) && !r->eof) {
+        reply_error(c->reply, "ERR Filtered replica requires EOF capability");
         return false;
     }
     return true;

@@ -400,7 +400,15 @@ void replication_begin_replica(struct client *c, bool full, const char *reason)
 
 static bool wants_file(const struct server *s, const struct replica *r)
 {
+    /* What is left out is left out by the one who sends. */
+    if (r->without_keys || r->without_functions)
+        return false;
     return !r->eof || !s->config->repl_diskless_sync;
+}
+
+static bool wants_the_same(const struct replica *a, const struct replica *b)
+{
+    return a->without_keys == b->without_keys && a->without_functions == b->without_functions;
 }
 
 static bool is_waiting(const struct server *s, const struct replica *r, bool file)
@@ -464,6 +472,8 @@ static void start_feed(struct server *s, struct snapshot *snapshot, uint64_t lsn
         all->fed[count] = r;
         r->target = count;
         set_state(r, REPLICA_FEEDING);
+        options.without_keys = r->without_keys;
+        options.without_functions = r->without_functions;
         targets[count].fd = fd;
         if (r->client->io.tls != NULL)
             targets[count].tls = tls_share(r->client->io.tls);
@@ -488,19 +498,25 @@ static void start_feed(struct server *s, struct snapshot *snapshot, uint64_t lsn
         feed_failed(s, &err);
 }
 
-/* Those that wait, from now on served together; each holds the stream from `lsn` on. */
+/* Those that wait, and want the same, from now on served together; each holds the stream from `lsn` on. */
 static size_t gather(struct server *s, bool file, enum replica_state state, uint64_t lsn)
 {
     struct replication *all = s->replication;
+    const struct replica *first = NULL;
     size_t count = 0;
-    for (struct replica *r = all->replicas; r != NULL; r = r->next)
-        count += is_waiting(s, r, file);
+    for (struct replica *r = all->replicas; r != NULL; r = r->next) {
+        if (!is_waiting(s, r, file) || (first != NULL && !wants_the_same(first, r)))
+            continue;
+        if (first == NULL)
+            first = r;
+        count++;
+    }
     if (count == 0)
         return 0;
     all->fed = mem_alloc(count * sizeof(struct replica *));
     all->fed_count = 0;
     for (struct replica *r = all->replicas; r != NULL; r = r->next) {
-        if (!is_waiting(s, r, file))
+        if (!is_waiting(s, r, file) || !wants_the_same(first, r))
             continue;
         all->fed[all->fed_count++] = r;
         r->reader = stream_reader_new(s->stream, lsn);

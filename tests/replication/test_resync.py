@@ -2,6 +2,7 @@
 """A full resynchronisation as the replica's clients see it, and the user that a replica is."""
 import contextlib
 import os
+import time
 
 import pytest
 
@@ -218,3 +219,49 @@ def test_user_of_redis_at_holdfast():
         assert_same(x, y)
         x("SET", "k", "w")
         assert_same(x, y)
+
+
+def data_of(server, *replconf):
+    """What a replica would be sent that has said this before, as a file of RDB."""
+    raw = server.raw()
+    for words in replconf:
+        assert raw("REPLCONF", *words) == "OK"
+    raw.send(raw.encode(["PSYNC", "?", "-1"]))
+    data = b""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        begin = data.find(b"$EOF:")
+        if begin >= 0 and len(data) > begin + 45 and data.find(data[begin + 5:begin + 45], begin + 46) > 0:
+            break
+        data += raw.socket.recv(65536)
+    mark = data[begin + 5:begin + 45]
+    raw.close()
+    return data[begin + 47:data.find(mark, begin + 46)]
+
+
+@pytest.mark.parametrize("kind", ["holdfast", "redis"])
+def test_rdb_filter(kind, tmp_path):
+    """REPLCONF rdb-filter-only: functions alone, or nothing at all, come; others that wait at the same time get
+    everything; what is unknown is an error. Of redis-server the same."""
+    with KINDS[kind](**{"repl-diskless-sync-delay": "1"}) as primary, raws(primary) as (x,):
+        x("FUNCTION", "LOAD", LIBRARY)
+        x.pipeline([["SET", f"key{i}", i] for i in range(100)])
+        raw = primary.raw()
+        assert raw("REPLCONF", "rdb-filter-only", "functions keys") == "ERR Unsupported rdb-filter-only option: keys"
+        assert raw("REPLCONF", "rdb-filter-only", "'") == "ERR Missing rdb-filter-only values"
+        # Without a mark for its end it is not sent.
+        assert raw("REPLCONF", "rdb-filter-only", "functions") == "OK"
+        for command in (["PSYNC", "?", "-1"], ["PSYNC", "?", "x"], ["PSYNC", "0" * 40, "1"], ["SYNC"]):
+            assert raw(*command) == "ERR Filtered replica requires EOF capability", command
+        raw.close()
+        capa = ("capa", "eof")
+        found = {filter: data_of(primary, capa, ("rdb-only", "1"), ("rdb-filter-only", filter))
+                 for filter in ("functions", "")}
+        found["all"] = data_of(primary, capa)
+        for filter, functions, keys in (("functions", 1, 0), ("", 0, 0), ("all", 1, 100)):
+            directory = tmp_path / (filter or "none")
+            directory.mkdir()
+            (directory / "dump.rdb").write_bytes(found[filter])
+            with redis_server(dir=directory) as reader, raws(reader) as (y,):
+                assert len(y("FUNCTION", "LIST")) == functions, filter
+                assert y("DBSIZE") == keys, filter
