@@ -260,7 +260,7 @@ static bool continues(struct sync *y, struct slice line)
             return unexpected(y, "PSYNC", line);
     }
     r->lsn = y->options.lsn;
-    r->outcome = SYNC_CONTINUES;
+    r->outcome = y->options.end > r->lsn ? SYNC_DIVERGED : SYNC_CONTINUES;
     return true;
 }
 
@@ -514,7 +514,7 @@ static void sync_main(void *arg)
         if (!ok)
             os_unlink(y->options.path, &ignored);
     }
-    if (ok)
+    if (ok && (y->result.outcome == SYNC_CONTINUES || y->result.outcome == SYNC_FULL))
         give_connection(y);
     else if (y->peer != NULL)
         peer_close(y->peer);

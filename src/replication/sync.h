@@ -36,6 +36,7 @@ struct sync_options {
     bool has_history;
     char history[SYNC_ID_SIZE + 1];
     uint64_t lsn;
+    uint64_t end;  /* at least lsn: what is behind has been done here, in no history that others know */
     bool has_data; /* some keys: a primary without any is refused unless accept_regression */
     bool accept_regression;
     bool failover; /* ask the other side, a replica so far, to become the primary */

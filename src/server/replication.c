@@ -211,6 +211,7 @@ void replication_start(struct server *s, const struct recovery_result *found)
     if (old[0] != '\0' && strcmp(old, d->history) != 0) {
         snprintf(r->second_id, sizeof(r->second_id), "%s", old);
         r->second_lsn = found->lsn;
+        r->second_db = found->stream_db;
         r->second_promoted = false;
         r->lonely_since_us = s->now_us;
     }

@@ -87,6 +87,10 @@ struct primary_link {
     int db;                     /* of the next effect */
     struct text open_group;     /* bytes since a MULTI whose EXEC has not come */
     bool continuable;           /* history and LSN are a position that PSYNC may name */
+    /* As a primary this server went on from here under an id that nobody has been told of: this is the
+     * last position that others can know. "": there is none but the history and the LSN. */
+    char fork_id[SYNC_ID_SIZE + 1];
+    uint64_t fork_lsn;
     bool acknowledge;           /* as soon as what is executed is in the stream */
     uint64_t acked_lsn, acked_durable, acked_epoch; /* as last said */
     uint64_t asked_lsn; /* the primary wants to know when this is on the disk */
@@ -112,7 +116,9 @@ struct replication {
     /* The history before this one, whose first `second_lsn` bytes this one goes on from; "": none. */
     char second_id[SYNC_ID_SIZE + 1];
     uint64_t second_lsn;
+    int second_db; /* of the next effect there */
     bool second_promoted; /* by a promotion, not by a start after a crash */
+    bool id_told; /* a replica has been told of this history */
     struct replica *replicas;
     size_t replica_count, good_count; /* good: ONLINE, and heard of within min-replicas-max-lag */
     size_t present_count; /* the same within durability-timeout */

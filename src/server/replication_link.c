@@ -151,6 +151,13 @@ static void wake(void *ctx)
     loop_post(s->loop, on_sync_ended, s);
 }
 
+/* The history that the primary is asked for. */
+static const char *asked_history(const struct server *s)
+{
+    const struct primary_link *l = link_of(s);
+    return l->fork_id[0] != '\0' ? l->fork_id : s->durability->history;
+}
+
 /* What there is behind the place where the primary's history went another way: from the log, which is on the
  * disk, or from memory. */
 static void give_journal(struct server *s, struct sync_journal *j)
@@ -179,7 +186,7 @@ static void give_journal(struct server *s, struct sync_journal *j)
     localtime_r(&now, &t);
     strftime(date, sizeof(date), "%Y%m%d-%H%M%S", &t);
     snprintf(j->path, sizeof(j->path), "divergence-%s-%llu.aof", date, (unsigned long long)j->from);
-    snprintf(j->history, sizeof(j->history), "%s", s->durability->history);
+    snprintf(j->history, sizeof(j->history), "%s", asked_history(s));
     snprintf(l->journal_try, sizeof(l->journal_try), "%s", j->path);
     l->journal_try_until = end;
 }
@@ -205,6 +212,8 @@ static void connect_to_primary(struct server *s)
     const struct config *c = s->config;
     struct error err = {0};
     struct sync_options *o = mem_zalloc(sizeof(*o));
+    uint64_t end = replication_lsn(s), lsn = l->fork_id[0] != '\0' ? l->fork_lsn : end;
+    bool given_up = l->given_up || l->diverged;
     *o = (struct sync_options){.port = (int)c->replicaof_port,
                                .listening_port = (int)(c->replica_announce_port != 0
                                                            ? c->replica_announce_port
@@ -212,8 +221,10 @@ static void connect_to_primary(struct server *s)
                                                                ? c->tls_port
                                                                : c->port),
                                .tls = tls_context_share(c->tls_replication ? s->tls_client : NULL),
-                               .has_history = l->continuable,
-                               .lsn = replication_lsn(s),
+                               .has_history = l->continuable && !(given_up && end > lsn),
+                               .lsn = lsn,
+                               .end = end,
+                               .given_up = given_up,
                                .has_data = has_data(s->ks),
                                .accept_regression = c->replica_accept_regression ||
                                                     s->replication->failover.force,
@@ -225,11 +236,10 @@ static void connect_to_primary(struct server *s)
     snprintf(o->user, sizeof(o->user), "%s", c->masteruser);
     snprintf(o->password, sizeof(o->password), "%s", c->masterauth);
     snprintf(o->announce_ip, sizeof(o->announce_ip), "%s", c->replica_announce_ip);
-    snprintf(o->history, sizeof(o->history), "%s", s->durability->history);
+    snprintf(o->history, sizeof(o->history), "%s", asked_history(s));
     file_path(o->path);
     if (l->diverged)
         give_journal(s, &o->journal);
-    o->given_up = l->given_up || l->diverged;
     if (quorum_is_on(s->quorum)) {
         snprintf(o->node, sizeof(o->node), "%s", c->quorum_node);
         o->promised = s->quorum->promised;
@@ -320,6 +330,7 @@ static void link_up(struct server *s, struct sync_result *r)
                (long long)s->config->replicaof_port, (unsigned long long)replication_lsn(s));
     l->asked_lsn = 0;
     l->diverged = l->given_up = false;
+    l->fork_id[0] = '\0';
     quorum_link_up(s, r->epoch, r->epoch_lsn);
     send_ack(s);
 }
@@ -330,7 +341,7 @@ static void continue_stream(struct server *s, struct sync_result *r)
     struct replication *all = s->replication;
     struct durability *d = s->durability;
     if (strcmp(r->history, d->history) != 0) {
-        snprintf(all->second_id, sizeof(all->second_id), "%s", d->history);
+        snprintf(all->second_id, sizeof(all->second_id), "%s", asked_history(s));
         all->second_lsn = r->lsn;
         all->second_promoted = true;
         durability_set_history(s, r->history);
@@ -651,6 +662,25 @@ void replication_link_cron(struct server *s)
 
 /* ---- roles ---- */
 
+/* As a primary this server has gone on under an id of its own. If nobody has been told of that one, nobody can
+ * go on from it: what others know is the history before, up to where it was left. */
+static void name_position(struct server *s)
+{
+    struct replication *all = s->replication;
+    struct primary_link *l = link_of(s);
+    l->db = 0;
+    l->fork_id[0] = '\0';
+    if (all->second_id[0] == '\0' || all->id_told)
+        return;
+    l->db = all->second_db < s->ks->db_count ? all->second_db : 0;
+    if (replication_lsn(s) == all->second_lsn) {
+        durability_set_history(s, all->second_id);
+        return;
+    }
+    memcpy(l->fork_id, all->second_id, sizeof(l->fork_id));
+    l->fork_lsn = all->second_lsn;
+}
+
 void replication_follow(struct server *s, const char *host, int port)
 {
     struct replication *all = s->replication;
@@ -664,9 +694,10 @@ void replication_follow(struct server *s, const char *host, int port)
     mem_free(s->config->replicaof_host);
     s->config->replicaof_host = name;
     s->config->replicaof_port = port;
-    if (!s->is_replica)
-        l->db = 0;
+    bool was_replica = s->is_replica;
     s->is_replica = true;
+    if (!was_replica)
+        name_position(s);
     all->second_id[0] = '\0';
     durability_make_stream(s);
     replication_close_replicas(s, "this server is a replica of another one now");
@@ -708,6 +739,7 @@ void replication_promote(struct server *s)
     replication_close_replicas(s, "this server is a primary now");
     replication_new_id(id);
     all->second_lsn = replication_lsn(s);
+    all->second_db = l->db;
     all->second_promoted = true;
     if (l->data_lost) {
         /* What is in memory has nothing to do with any history. */
@@ -719,6 +751,8 @@ void replication_promote(struct server *s)
         snprintf(all->second_id, sizeof(all->second_id), "%s", s->durability->history);
         durability_set_history(s, id);
     }
+    l->fork_id[0] = '\0';
+    all->id_told = false;
     stream_select_again(s->stream);
     s->ks->lazy_expire_paused = false;
     log_set_role('M');

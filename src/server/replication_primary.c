@@ -59,6 +59,7 @@ static void list(struct client *c)
     all->replicas = r;
     all->replica_count++;
     all->lonely_since_us = 0;
+    all->id_told = true;
     /* It asks, it is sent the stream, and it is not answered any more. */
     c->flags |= CLIENT_REPLICA | CLIENT_REPLY_OFF | CLIENT_NO_EVICT;
     if (s->config->repl_disable_tcp_nodelay)
@@ -714,6 +715,7 @@ static void give_up_backlog(struct server *s)
         /* From here on nobody counts: what is at this LSN later is another history. */
         all->second_id[0] = '\0';
         replication_new_id(s->durability->history);
+        all->id_told = false;
         durability_drop_stream(s);
     }
     replication_apply_config(s);

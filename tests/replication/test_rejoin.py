@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A primary that was killed comes back after another one has been promoted, and follows it."""
+import contextlib
+import glob
+import os
+import signal
+import subprocess
+
+import pytest
+
+from harness import PLAIN_BUILD
+from net import assert_same, follow, holdfast, info, redis_server, wait_for, wait_up
+from nodes import Cluster
+from sentinel import Node
+
+KINDS = {"holdfast": holdfast, "redis": redis_server}
+
+
+@contextlib.contextmanager
+def pair(kind="holdfast", **options):
+    """A primary that can be killed, and its replica."""
+    old = Node(**options)
+    try:
+        with KINDS[kind](**options) as new:
+            x, y = old.raw(), new.raw()
+            follow(y, old.port)
+            wait_up(y)
+            yield old, new, x, y
+            y.close()
+    finally:
+        old.remove()
+
+
+def kill(node, raw):
+    node.kill()
+    raw.close()
+
+
+def journal_of(node, found):
+    tool = subprocess.run([PLAIN_BUILD / "holdfast", "log", node.directory / found["divergence_journal"]],
+                          capture_output=True, text=True, check=True)
+    return tool.stdout
+
+
+def last_file(node):
+    return max(glob.glob(f"{node.directory}/appendonlydir/*.incr.aof"), key=lambda p: int(p.split(".")[-3]))
+
+
+@pytest.mark.parametrize("kind,torn", [("holdfast", 0), ("holdfast", 300), ("redis", 300)])
+def test_with_nothing_more(kind, torn):
+    """What it has is the beginning of the new primary's history, all of it or (its disk has lost some bytes at the
+    end) not: it goes on from there, in the right database."""
+    with pair(kind) as (old, new, x, y):
+        x("SELECT", 3)
+        for i in range(50):
+            x("RPUSH", "l", i)
+        assert x("WAITAOF", 1, 0, 60000)[0] == 1
+        wait_for(lambda: info(y)["slave_repl_offset"] == info(x)["master_repl_offset"], "in step")
+        kill(old, x)
+        if torn:
+            os.truncate(last_file(old), os.path.getsize(last_file(old)) - torn)
+        y("REPLICAOF", "NO", "ONE")
+        y("SELECT", 3)
+        y("RPUSH", "l", "new")
+        old.start()
+        x = old.raw()
+        x("SELECT", 3)
+        assert info(x)["role"] == "master"
+        assert x("LLEN", "l") == 50 if not torn else x("LLEN", "l") < 50
+        follow(x, new.port)
+        wait_up(x)
+        assert_same(y, x)
+        x("SELECT", 3)
+        assert x("LLEN", "l") == 51 and x("DBSIZE") == 1
+        found = info(y, "stats")
+        assert (found["sync_full"], found["sync_partial_ok"]) == ("0", "1")
+        assert info(x)["divergence_journals"] == "0"
+        x.close()
+
+
+@pytest.mark.parametrize("when", ["before", "after", "both"])
+def test_with_more(when):
+    """What it has done that the new primary has not, before it was killed or since it is back, is in a journal before
+    it is given up."""
+    with pair() as (old, new, x, y):
+        x("SET", "both", 1)
+        wait_for(lambda: y("GET", "both") == b"1", "in step")
+        if when != "after":
+            y("REPLICAOF", "NO", "ONE")
+            for i in range(20):
+                x("SET", "before", f"it was killed {i}")
+            assert x("WAITAOF", 1, 0, 60000)[0] == 1
+        kill(old, x)
+        y("REPLICAOF", "NO", "ONE")
+        y("SET", "new", 1)
+        fork = int(info(y)["second_repl_offset"]) - 1
+        old.start()
+        x = old.raw()
+        if when != "before":
+            x("SET", "after", "it was back")
+        end = int(info(x)["master_repl_offset"])
+        assert end > fork
+        follow(x, new.port)
+        wait_up(x)
+        assert_same(y, x)
+        assert x("DBSIZE") == 2
+        found = info(x)
+        assert found["divergence_journals"] == "1"
+        assert int(found["divergence_from_lsn"]) == fork
+        assert int(found["divergence_bytes"]) == end - fork
+        shown = journal_of(old, found)
+        assert ("it was killed 19" in shown) == (when != "after")
+        assert ("it was back" in shown) == (when != "before")
+        assert info(y, "stats")["sync_full"] == "1"
+        x.close()
+
+
+def test_under_load_with_a_quorum():
+    """The primary of a quorum is killed under load, and comes back: nothing that was acknowledged is
+    lost, and what it has more is in its journal."""
+    with Cluster() as nodes:
+        nodes.wait_elected("a")
+        for n in "bc":
+            nodes.wait_acknowledging(n)
+        a = nodes.nodes["a"]
+        x = a.raw()
+        acknowledged = 0
+        with contextlib.suppress(ConnectionError, OSError):
+            while acknowledged < 100000:
+                if acknowledged == 300:
+                    a.process.send_signal(signal.SIGKILL)
+                assert x("RPUSH", "l", acknowledged) == acknowledged + 1
+                acknowledged += 1
+        assert acknowledged >= 300
+        a.kill()
+        x.close()
+        best = max("bc", key=lambda n: int(nodes.info(n)["slave_repl_offset"]))
+        other = "cb"["bc".index(best)]
+        nodes.promote(best)
+        nodes.follow(other, best)
+        nodes.wait_elected(best)
+        a.start()
+        nodes.follow("a", best)
+        nodes.wait_acknowledging("a")
+        x, y = a.raw(), nodes.nodes[best].raw()
+        assert_same(y, x)
+        assert acknowledged <= y("LLEN", "l") <= acknowledged + 1
+        found = info(x)
+        if found["divergence_journals"] == "0":
+            assert info(y, "stats")["sync_full"] == "0"
+        else:
+            assert "RPUSH" in journal_of(a, found) or int(found["divergence_bytes"]) < 40
+        x.close()
+        y.close()
