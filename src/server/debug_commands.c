@@ -15,6 +15,7 @@
 #include "persist/rdb/format.h"
 #include "server/access.h"
 #include "server/config_table.h"
+#include "server/durability.h"
 #include "server/persistence.h"
 #include "server/server.h"
 #include "type/digest.h"
@@ -179,6 +180,7 @@ static void debug_populate(struct call *c)
         string_set(&ref, slice_of(value, size >= 0 ? (size_t)size : (size_t)n), ENTRY_NO_EXPIRY);
         call_changed(c, c->db, k, EVENT_STRING, "set", 1);
     }
+    durability_note_unlogged(c->server);
     mem_free(key);
     mem_free(value);
     reply_ok(c->reply);
@@ -208,6 +210,7 @@ static void debug_reload(struct call *c)
     }
     struct error err = {0};
     persistence_give_up(c->server);
+    durability_note_unlogged(c->server);
     if (save && !persistence_save(c->server, &err)) {
         reply_errorf(c->reply, "ERR %s", err.message);
         return;

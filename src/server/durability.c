@@ -495,6 +495,13 @@ void durability_mark_snapshot(struct server *s, struct save_options *options)
     add_aux(options, "hf-log-id", log ? d->history : d->covered.id);
     add_aux(options, "hf-log-lsn", lsn);
     add_aux(options, "hf-log-beyond", !log && d->covered.beyond ? "1" : "0");
+    if (d->state == DURABILITY_ON && !d->unlogged && !stream_in_group(s->stream))
+        add_aux(options, "hf-log-exact", "1");
+}
+
+void durability_note_unlogged(struct server *s)
+{
+    s->durability->unlogged = true;
 }
 
 void durability_note_loaded(struct server *s, const struct rdb_load_stats *stats)

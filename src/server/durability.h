@@ -67,6 +67,9 @@ struct durability {
         uint64_t lsn;
         bool beyond;
     } covered;
+    /* Something was changed without an effect since the log was loaded or begun: no snapshot is what a
+     * replay would make. */
+    bool unlogged;
     bool no_snapshot;         /* when it goes OFF no snapshot need be made */
     struct error manifest_error; /* it is there, but cannot be read */
     struct generation generation; /* and the files that there are */
@@ -125,6 +128,8 @@ void durability_publish(struct server *s);
  * the two goes on where the other ends. */
 struct save_options;
 void durability_mark_snapshot(struct server *s, struct save_options *options);
+/* Data was changed of which the log has nothing. */
+void durability_note_unlogged(struct server *s);
 /* The same as one number, for the chain's links. */
 uint64_t durability_position(struct server *s);
 /* What an RDB file says of itself that was loaded with appendonly no. */

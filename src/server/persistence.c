@@ -290,10 +290,7 @@ bool persistence_load_snapshot(struct server *s, struct keyspace *ks, struct rdb
     if (!ok && err->code == ERROR_NOT_FOUND && state != CHAIN_NONE)
         err->code = ERROR_CORRUPT; /* a chain without its first link is no empty server */
     if (ok && (state == CHAIN_WHOLE || state == CHAIN_BROKEN)) {
-        uint64_t lsn = found.whole > 1 ? found.chain.links[found.whole - 1].lsn : 0;
         ok = load_deltas(s, ks, &found, state == CHAIN_WHOLE, stats, err);
-        if (lsn > stats->log_lsn)
-            stats->log_lsn = lsn;
     } else if (ok && ks == s->ks) {
         continue_full(s, stats);
     }
@@ -400,6 +397,7 @@ bool persistence_begin_incremental(struct server *s, struct error *err)
     /* What the chain has to say against it is said before a number is given out. */
     if (chain_keeper_busy(p->chain) || chain_keeper_cannot(p->chain) != NULL)
         return chain_keeper_begin(p->chain, &options, position(s), err);
+    durability_mark_snapshot(s, &options);
     snapshots_note_begin(s, SNAPSHOT_INCREMENTAL, &options);
     bool ok = chain_keeper_begin(p->chain, &options, position(s), err);
     if (!ok) {

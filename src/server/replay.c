@@ -8,7 +8,7 @@
 #include "base/number.h"
 #include "command/table.h"
 #include "handlers.h"
-#include "persist/chain/chain.h"
+#include "server/chain_follow.h"
 #include "server/client.h"
 #include "server/config.h"
 #include "server/persistence.h"
@@ -22,6 +22,7 @@ struct replay {
     struct server *server;
     struct recovery_result *result;
     bool begun;           /* something has been executed */
+    struct chain_follow follow;
     struct client client; /* nobody's: what handlers look at, and where replies go to be dropped */
     int64_t now_ms;       /* by the wall, when the load began */
     int64_t begun_us;
@@ -206,14 +207,11 @@ static void note_first(struct replay *r)
     r->base_bytes = r->server->persistence->loading.done;
 }
 
-static bool execute(void *ctx, const struct log_batch *b, size_t count, struct error *err)
+static bool execute_range(struct replay *r, const struct log_batch *b, size_t at, size_t count,
+                          struct error *err)
 {
-    struct replay *r = ctx;
-    if (r->first_us == 0)
-        note_first(r);
     struct item items[STAGE];
-    r->begun = true;
-    for (size_t at = 0; at < count;) {
+    while (at < count) {
         int n;
         size_t done = prepare(r, b, at, count, items, &n, err);
         if (done == 0)
@@ -225,6 +223,26 @@ static bool execute(void *ctx, const struct log_batch *b, size_t count, struct e
         at += done;
     }
     return true;
+}
+
+static bool execute(void *ctx, const struct log_batch *b, size_t count, struct error *err)
+{
+    struct replay *r = ctx;
+    if (r->first_us == 0)
+        note_first(r);
+    r->begun = true;
+    bool ok = true;
+    for (size_t at = 0, end; ok && at < count; at = end) {
+        end = chain_follow_step(&r->follow, b, at, count);
+        ok = execute_range(r, b, at, end, err);
+    }
+    return ok;
+}
+
+static void on_file(void *ctx, const char *history, uint64_t lsn)
+{
+    struct replay *r = ctx;
+    chain_follow_file(&r->follow, history, lsn);
 }
 
 /* A replica's log goes on in the middle of its primary's stream; a base of commands leaves off in
@@ -274,28 +292,12 @@ static bool load_snapshot(void *ctx, struct rdb_load_stats *stats, struct error 
 }
 
 /* Of the RDB file and the chain behind it. */
-static void find_snapshot(const struct config *c, struct recovery_snapshot *found)
+static void find_snapshot(const struct chain_tip *tip, struct recovery_snapshot *found)
 {
-    struct rdb_load_stats stats;
-    struct chain chain;
-    struct error ignored;
-    char id[LINK_ID_SIZE];
-    if (!recovery_read_fields(c->dbfilename, &stats, &ignored))
-        return;
-    memcpy(found->log_id, stats.log_id, sizeof(found->log_id));
-    found->log_lsn = stats.log_lsn;
-    found->log_beyond = stats.log_beyond;
-    found->ms = stats.created_ms;
-    if (!chain_read(&chain, c->dbfilename, &ignored))
-        return;
-    const struct chain_link *last = chain.count > 1 ? &chain.links[chain.count - 1] : NULL;
-    if (last != NULL && link_read_id(c->dbfilename, id, &ignored) &&
-        strcmp(id, chain.links[0].id) == 0) {
-        if (last->lsn > found->log_lsn)
-            found->log_lsn = last->lsn;
-        found->ms = last->time_ms;
-    }
-    chain_free(&chain);
+    memcpy(found->log_id, tip->stats.log_id, sizeof(found->log_id));
+    found->log_lsn = tip->stats.log_lsn;
+    found->log_beyond = tip->stats.log_beyond;
+    found->ms = tip->stats.created_ms;
 }
 
 static void make_client(struct replay *r)
@@ -339,12 +341,12 @@ bool replay_log(struct server *s, struct recovery_result *result, struct error *
         .base_of_commands = !c->aof_use_rdb_preamble,
         .execute = execute,
         .select = on_select,
+        .file = on_file,
         .progress = on_progress,
         .save_base = save_base,
         .load_snapshot = load_snapshot,
     };
     loading_options(s, &options.rdb, NULL);
-    find_snapshot(c, &options.snapshot);
     if (c->recover_until[0] != '\0' &&
         !recovery_parse_until(slice_cstr(c->recover_until), &options.until))
         return error_set(err, ERROR_INVALID,
@@ -357,10 +359,16 @@ bool replay_log(struct server *s, struct recovery_result *result, struct error *
     r->now_ms = s->ks->now_ms;
     r->begun_us = clock_monotonic_us();
     make_client(r);
+    chain_follow_init(&r->follow, s->ks, c->dbfilename, c->snapshot_chain_max > 0);
+    find_snapshot(&r->follow.tip, &options.snapshot);
     uint64_t hits = s->ks->hit_count, misses = s->ks->miss_count;
     stop_time(r);
     bool ok = recovery_run(s->ks, &options, result, err);
     go_on_in_time(r);
+    if (ok && result->source == RECOVERY_LOG)
+        chain_follow_end(&r->follow, s->persistence->chain, c->dbfilename,
+                         r->errors > 0 ? "commands of the log were answered by errors" : NULL);
+    chain_follow_deinit(&r->follow);
     if (ok)
         note_speed(r, result);
     s->ks->hit_count = hits;

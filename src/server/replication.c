@@ -126,6 +126,7 @@ static void ask_for_waiting(struct server *s)
 
 void replication_note_local_write(struct server *s)
 {
+    durability_note_unlogged(s);
     if (s->replication->local_writes++ > 0)
         return;
     log_warning("A client has written to this replica (replica-read-only is no): such changes have no "

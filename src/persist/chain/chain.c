@@ -263,6 +263,53 @@ enum chain_state chain_find(struct chain_found *f, const char *rdb_path, struct 
     return f->whole == f->chain.count ? CHAIN_WHOLE : CHAIN_BROKEN;
 }
 
+/* The deltas' files are there, and as long as the manifest says; the last one's fields are the tip's. */
+static bool read_deltas(struct chain_tip *tip, const char *rdb_path, struct error *err)
+{
+    const struct chain *c = &tip->chain;
+    struct rdb_load_stats full = tip->stats;
+    for (size_t i = 1; i < c->count; i++) {
+        char path[256];
+        struct chain_link found;
+        const struct chain_link *link = &c->links[i];
+        bool ok = chain_link_path(rdb_path, link, path, sizeof(path))
+                      ? link_read_head(path, LINK_DELTA, &found, &tip->stats, err)
+                      : error_set(err, ERROR_INVALID, "the path is too long");
+        if (ok && (strcmp(found.id, link->id) != 0 || found.size != link->size))
+            ok = error_set(err, ERROR_CORRUPT, "it is another snapshot than the manifest says");
+        link_pass_place(&tip->stats, &full, link->lsn);
+        tip->stats.created_ms = link->time_ms;
+        if (!ok)
+            return error_prefix(err, "link %zu of %zu of the chain, %s", i + 1, c->count, link->name);
+    }
+    return true;
+}
+
+void chain_read_tip(struct chain_tip *tip, const char *rdb_path)
+{
+    struct chain_link found;
+    *tip = (struct chain_tip){0};
+    if (!link_read_head(rdb_path, LINK_FULL, &found, &tip->stats, &tip->broken)) {
+        tip->stats = (struct rdb_load_stats){0};
+        return;
+    }
+    if (chain_read(&tip->chain, rdb_path, &tip->broken)) {
+        if (strcmp(tip->chain.links[0].id, found.id) == 0) {
+            read_deltas(tip, rdb_path, &tip->broken);
+            return;
+        }
+        chain_free(&tip->chain);
+    } else if (tip->broken.code != ERROR_NOT_FOUND) {
+        return;
+    }
+    tip->broken = (struct error){0};
+    if (found.id[0] == '\0')
+        return;
+    const char *slash = strrchr(rdb_path, '/');
+    snprintf(found.name, sizeof(found.name), "%s", slash ? slash + 1 : rdb_path);
+    chain_add(&tip->chain, &found);
+}
+
 bool chain_apply(const struct chain *c, size_t count, const char *rdb_path, struct keyspace *ks,
                  const struct rdb_load_options *options, struct rdb_load_stats *stats,
                  struct error *err)

@@ -64,6 +64,15 @@ struct chain_found {
 };
 enum chain_state chain_find(struct chain_found *f, const char *rdb_path, struct error *err);
 
+/* What a start would restore, and how it stands to the log: of the files only the beginnings are read. */
+struct chain_tip {
+    struct chain chain;          /* to be freed; of one link, without SHA-256, where there is no manifest;
+                                    empty where the RDB file is no link */
+    struct rdb_load_stats stats; /* what the last link says of itself; zeros without an RDB file */
+    struct error broken;         /* why the chain cannot be continued, if there is one; else code 0 */
+};
+void chain_read_tip(struct chain_tip *tip, const char *rdb_path);
+
 /* Apply deltas 1 .. count - 1 to what the full one has; `stats` are those of its load, as with
  * link_apply_delta. */
 bool chain_apply(const struct chain *c, size_t count, const char *rdb_path, struct keyspace *ks,

@@ -31,7 +31,8 @@ struct job {
     uint64_t dirty;
     int64_t begun_us;
     size_t whole;
-    bool base_lost; /* there is no full snapshot that the delta could follow */
+    bool proven;    /* the links before a delta are */
+    bool base_lost; /* there is no chain that the delta could follow */
     bool ok;
     struct error err;
     struct link_care care;
@@ -47,6 +48,7 @@ struct chain_keeper {
     bool enabled;
     char rdb_path[256];
     struct chain chain;
+    bool proven;     /* its links were written, loaded or verified by this process */
     int tip_mark;    /* -1: none */
     const char *why; /* there is no tip to continue */
     struct job *job;
@@ -97,9 +99,16 @@ static void run_note(struct job *j)
 /* The delta is there, proven and durable. It stays whatever happens: the manifest on disk may name it. */
 static void run_delta(struct job *j)
 {
+    bool summed = j->chain.links[0].sha256[0] != '\0';
     j->base_lost = !complete_full(j);
+    if (!j->base_lost && !j->proven) {
+        size_t first = summed ? 0 : 1;
+        j->base_lost =
+            chain_prove(&j->chain, first, j->rdb_path, &j->care, &j->err) < j->chain.count;
+    }
     if (j->base_lost)
         return;
+    j->proven = true;
     chain_add(&j->chain, &j->link);
     j->ok = chain_write(&j->chain, j->rdb_path, &j->err);
 }
@@ -134,6 +143,7 @@ static struct job *job_new(struct chain_keeper *k, enum job_kind kind)
     j->wake_ctx = k->wake_ctx;
     j->begun_us = clock_monotonic_us();
     j->care.polite = true;
+    j->proven = k->proven;
     memcpy(j->rdb_path, k->rdb_path, sizeof(j->rdb_path));
     chain_copy(&j->chain, &k->chain);
     return j;
@@ -265,6 +275,7 @@ void chain_keeper_full_ended(struct chain_keeper *k, bool ok, const struct save_
     memcpy(k->rdb_path, k->full_path, sizeof(k->rdb_path));
     chain_add(&k->chain, &k->full);
     k->tip_mark = mark;
+    k->proven = true;
     begin_note(k);
 }
 
@@ -276,8 +287,30 @@ void chain_keeper_loaded(struct chain_keeper *k, struct chain *chain, const char
         *chain = (struct chain){0};
         snprintf(k->rdb_path, sizeof(k->rdb_path), "%s", rdb_path);
         k->tip_mark = changes_begin(k->ks);
+        k->proven = true;
     }
     chain_free(chain);
+}
+
+void chain_keeper_continued(struct chain_keeper *k, struct chain *chain, const char *rdb_path, int mark)
+{
+    if (!k->job && k->enabled) {
+        drop_chain(k, no_full);
+        k->chain = *chain;
+        *chain = (struct chain){0};
+        snprintf(k->rdb_path, sizeof(k->rdb_path), "%s", rdb_path);
+        k->tip_mark = mark;
+        k->proven = false;
+    } else {
+        changes_end(k->ks, mark);
+    }
+    chain_free(chain);
+}
+
+void chain_keeper_not_continued(struct chain_keeper *k, const char *why)
+{
+    if (k->tip_mark < 0)
+        k->why = why;
 }
 
 /* --- taking ------------------------------------------------------------------------------------- */
@@ -330,6 +363,7 @@ bool chain_keeper_begin(struct chain_keeper *k, const struct save_options *wante
         return error_set(err, ERROR_INVALID, "%s", cannot);
     struct job *j = job_new(k, JOB_DELTA);
     struct save_options options = *wanted;
+    j->care.rate = wanted->rate_limit;
     j->link = (struct chain_link){.kind = LINK_DELTA, .lsn = lsn, .time_ms = clock_wall_ms()};
     if (!make_link(j, &options)) {
         job_free(j);
@@ -412,6 +446,7 @@ static bool delta_ended(struct chain_keeper *k, struct job *j)
     if (j->ok) {
         changes_end(k->ks, k->tip_mark);
         k->tip_mark = j->next_mark;
+        k->proven = j->proven;
         k->chain.links[0] = j->chain.links[0];
         chain_add(&k->chain, &j->link);
         k->ks->dirty -= j->dirty < k->ks->dirty ? j->dirty : k->ks->dirty;
@@ -433,7 +468,7 @@ static bool delta_ended(struct chain_keeper *k, struct job *j)
         k->drop_chain = false;
         drop_chain(k, "the last full snapshot was begun while an incremental one was being taken");
     } else if (j->base_lost && !st->last_cancelled) {
-        drop_chain(k, "the file of the full snapshot is not the one that it was");
+        drop_chain(k, "a file of the chain is damaged, or not the one that it was");
     } else if (!k->enabled) {
         drop_tip(k, "snapshot-chain-max was 0");
     }
@@ -455,6 +490,7 @@ static void verify_ended(struct chain_keeper *k, struct job *j)
     st->verified_links = j->whole;
     st->verify_error[0] = '\0';
     if (whole) {
+        k->proven |= current && k->chain.count == j->whole;
         log_notice("The chain of snapshots is whole: %zu links verified", j->whole);
         return;
     }

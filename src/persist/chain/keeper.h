@@ -45,6 +45,12 @@ void chain_keeper_full_ended(struct chain_keeper *k, bool ok, const struct save_
 /* What was loaded just now is the whole of this chain: it is continued. Takes it. */
 void chain_keeper_loaded(struct chain_keeper *k, struct chain *chain, const char *rdb_path);
 
+/* What was loaded just now is what the chain restores and what was changed since, which this mark knows. Takes
+ * both. The links have not been proven: the next incremental snapshot does so before it is named. */
+void chain_keeper_continued(struct chain_keeper *k, struct chain *chain, const char *rdb_path, int mark);
+/* There is a chain that what was loaded does not continue, for this reason, a string that stays. */
+void chain_keeper_not_continued(struct chain_keeper *k, const char *why);
+
 /* Why an incremental snapshot cannot be taken, as the end of a sentence; NULL: it can. */
 const char *chain_keeper_cannot(const struct chain_keeper *k);
 /* Take one, with these options of a save of the RDB file; LINK_AUX_VERSION among the AUX fields is the

@@ -331,20 +331,23 @@ bool link_read(const char *path, enum link_kind kind, struct epoch *epoch,
     return ok;
 }
 
-/* What stands before the first key. */
-static bool read_head(const char *path, enum link_kind kind, struct chain_link *found,
-                      struct error *err)
+bool link_read_head(const char *path, enum link_kind kind, struct chain_link *found,
+                    struct rdb_load_stats *stats, struct error *err)
 {
-    *found = (struct chain_link){0};
+    *found = (struct chain_link){.kind = kind};
+    *stats = (struct rdb_load_stats){0};
     struct input in = {.file = OS_FILE_CLOSED, .kind = kind, .found = found};
     struct rdb_record record;
     bool ok = input_open(&in, path, err), more = ok;
     while (more) {
         ok = rdb_records_next(&in.records, &record);
         more = ok && record.kind == RDB_RECORD_AUX;
-        if (more)
+        if (more) {
             note_aux(&in, &record);
+            rdb_note_aux(&record, stats);
+        }
     }
+    found->size = in.size;
     input_close(&in);
     return ok;
 }
@@ -352,7 +355,8 @@ static bool read_head(const char *path, enum link_kind kind, struct chain_link *
 bool link_read_id(const char *path, char id[LINK_ID_SIZE], struct error *err)
 {
     struct chain_link found;
-    bool ok = read_head(path, LINK_FULL, &found, err);
+    struct rdb_load_stats stats;
+    bool ok = link_read_head(path, LINK_FULL, &found, &stats, err);
     memcpy(id, found.id, LINK_ID_SIZE);
     return ok;
 }
@@ -360,7 +364,8 @@ bool link_read_id(const char *path, char id[LINK_ID_SIZE], struct error *err)
 bool link_read_version(const char *path, enum link_kind kind, uint64_t *version, struct error *err)
 {
     struct chain_link found;
-    bool ok = read_head(path, kind, &found, err);
+    struct rdb_load_stats stats;
+    bool ok = link_read_head(path, kind, &found, &stats, err);
     *version = found.version;
     return ok;
 }
@@ -476,6 +481,16 @@ static void apply_aux(void *ctx, const struct rdb_record *record)
     rdb_note_aux(record, a->stats);
 }
 
+void link_pass_place(struct rdb_load_stats *of, const struct rdb_load_stats *parent, uint64_t lsn)
+{
+    if (of->log_id[0] != '\0')
+        return;
+    memcpy(of->log_id, parent->log_id, sizeof(of->log_id));
+    of->log_lsn = lsn > parent->log_lsn ? lsn : parent->log_lsn;
+    of->log_beyond = parent->log_beyond;
+    of->log_exact = false;
+}
+
 bool link_apply_delta(const char *path, struct keyspace *ks, const struct rdb_load_options *options,
                       struct rdb_load_stats *stats, struct error *err)
 {
@@ -491,5 +506,11 @@ bool link_apply_delta(const char *path, struct keyspace *ks, const struct rdb_lo
     stats->repl_id[0] = '\0'; /* one that was taken in a transaction has none */
     stats->repl_offset = 0;
     stats->stream_db = 0;
-    return link_read(path, LINK_DELTA, &ks->epoch, &ks->limits, &visitor, NULL, NULL, err);
+    struct rdb_load_stats before = *stats;
+    struct chain_link found;
+    stats->log_id[0] = '\0';
+    if (!link_read(path, LINK_DELTA, &ks->epoch, &ks->limits, &visitor, NULL, &found, err))
+        return false;
+    link_pass_place(stats, &before, found.lsn);
+    return true;
 }

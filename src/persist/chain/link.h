@@ -96,6 +96,12 @@ bool link_read(const char *path, enum link_kind kind, struct epoch *epoch,
                const struct encoding_limits *limits, const struct link_visitor *visitor,
                const struct link_care *care, struct chain_link *found, struct error *err);
 
+/* What a file of either kind says of itself before its first key; sizes and ids among it, counts not. */
+bool link_read_head(const char *path, enum link_kind kind, struct chain_link *found,
+                    struct rdb_load_stats *stats, struct error *err);
+/* A delta that does not say how it stands to the log (as none did at first) is of its parent's log, at `lsn`. */
+void link_pass_place(struct rdb_load_stats *of, const struct rdb_load_stats *parent, uint64_t lsn);
+
 /* The id of the RDB file: "" when it has none. Reads only what stands before its first key. */
 bool link_read_id(const char *path, char id[LINK_ID_SIZE], struct error *err);
 /* Likewise the version of a file of either kind: 0 when it has none. */

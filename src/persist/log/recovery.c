@@ -414,6 +414,20 @@ static bool check_base(struct run *run, const char *path)
                      run->result->history);
 }
 
+static bool tell_file(struct run *run, const char *path)
+{
+    const struct recovery_options *o = run->options;
+    struct annotation a;
+    bool found;
+    if (o->file == NULL)
+        return true;
+    if (!read_first_line(path, &found, &a, run->err))
+        return false;
+    found = found && a.kind == ANNOTATION_LOG;
+    o->file(o->ctx, found ? a.history : "", found ? a.lsn : 0);
+    return true;
+}
+
 static bool load_log(struct run *run)
 {
     const struct manifest *m = &run->manifest;
@@ -438,6 +452,8 @@ static bool load_log(struct run *run)
             return false;
         first = false;
         log_notice("Replaying %s", path);
+        if (!tell_file(run, path))
+            return false;
         if (!replay(run, path, 0, last))
             return false;
         /* In a manifest of ours the last file is always one of ours, which has a first line. */

@@ -78,6 +78,9 @@ struct recovery_options {
     const char *new_history;     /* 40 hex digits, for when the old one does not go on */
     /* Execute the first `count` commands of a batch but those marked `control`. */
     bool (*execute)(void *ctx, const struct log_batch *b, size_t count, struct error *err);
+    /* A file of commands behind the base begins, at this LSN of this history; "" and 0 when it does not say. May
+     * be NULL. */
+    void (*file)(void *ctx, const char *history, uint64_t lsn);
     /* The base has been loaded: the next commands are for this database until they select one. */
     void (*select)(void *ctx, int db);
     /* Bytes read of all files together; called several times a second. */

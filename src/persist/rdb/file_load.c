@@ -68,6 +68,8 @@ void rdb_note_aux(const struct rdb_record *record, struct rdb_load_stats *stats)
         stats->log_lsn = (uint64_t)number;
     else if (slice_equal(record->key, SLICE("hf-log-beyond")))
         stats->log_beyond = slice_equal(record->value.bytes, SLICE("1"));
+    else if (slice_equal(record->key, SLICE("hf-log-exact")))
+        stats->log_exact = slice_equal(record->value.bytes, SLICE("1"));
 }
 
 bool rdb_check_db(struct rdb_reader *r, int db, int db_count)

@@ -142,6 +142,9 @@ struct rdb_load_stats {
     char log_id[41];
     uint64_t log_lsn;
     bool log_beyond;
+    /* Of "hf-log-exact": it holds just what a replay of that log up to log_lsn makes, so that what
+     * the log has behind it is all that has changed since. */
+    bool log_exact;
 };
 
 struct rdb_load_options {
