@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/glob.h"
 #include "base/log.h"
@@ -12,6 +13,7 @@
 #include "command/help.h"
 #include "handlers.h"
 #include "os/process.h"
+#include "persist/log/stream.h"
 #include "persist/rdb/format.h"
 #include "server/access.h"
 #include "server/config_table.h"
@@ -34,6 +36,8 @@ static void debug_help(struct call *c)
         "    A digest of the value of each key.",
         "LISTPACK <key>",
         "    Print the elements of a value that is kept as a listpack on standard output.",
+        "LOADAOF",
+        "    Forget the data, and load what the log has. The server ends if that fails.",
         "OBJECT <key>",
         "    How a value is kept.",
         "PANIC",
@@ -224,6 +228,36 @@ static void debug_reload(struct call *c)
     reply_ok(c->reply);
 }
 
+static void debug_loadaof(struct call *c)
+{
+    struct server *s = c->server;
+    const struct config *config = s->config;
+    struct error err = {0};
+    struct manifest manifest;
+    if (s->stream != NULL && stream_in_group(s->stream)) {
+        reply_error(c->reply, "ERR DEBUG LOADAOF is not possible in a transaction, of which the log has "
+                              "nothing yet");
+        return;
+    }
+    persistence_give_up(s);
+    bool ok = durability_settle(s, &err) &&
+              manifest_read(&manifest, config->appenddirname, config->appendfilename, &err);
+    if (!ok) {
+        log_warning("DEBUG LOADAOF: %s", err.message);
+        reply_error(c->reply, "ERR Error trying to load the AOF files, check server logs.");
+        return;
+    }
+    manifest_free(&manifest);
+    if (!loading_reload_log(s, c->client, &err)) {
+        /* What is in memory now must not be served, nor saved, nor go on in the log. */
+        log_warning("DEBUG LOADAOF: %s. The server ends; the files are as they were", err.message);
+        _exit(1);
+    }
+    durability_note_replayed(s);
+    log_warning("Append Only File loaded by DEBUG LOADAOF");
+    reply_ok(c->reply);
+}
+
 static void debug_segfault(struct call *c)
 {
     (void)c;
@@ -315,6 +349,7 @@ static const struct {
     {"segfault", 2, 2, debug_segfault},
     {"panic", 2, INT32_MAX, debug_panic},
     {"reload", 2, INT32_MAX, debug_reload},
+    {"loadaof", 2, INT32_MAX, debug_loadaof},
     {"listpack", 3, 3, debug_listpack},
     {"quicklist-packed-threshold", 3, 3, debug_packed_threshold},
     {"stringmatch-len", 4, 4, debug_stringmatch},

@@ -675,6 +675,36 @@ void durability_apply_config(struct server *s)
     update_holding(d);
 }
 
+bool durability_settle(struct server *s, struct error *err)
+{
+    struct durability *d = s->durability;
+    struct error ignored;
+    if (d->writer == NULL)
+        return true;
+    durability_publish(s);
+    for (;;) {
+        if (d->generation.kind == GENERATION_REWRITE)
+            generation_cancel(&d->generation);
+        writer_wait(d->writer, &ignored);
+        note_outcome(d, generation_step(&d->generation, d->writer));
+        if (!d->generation.running && !writer_busy(d->writer))
+            break;
+        os_sleep_us(1000);
+    }
+    while (writer_state(d->writer) == WRITER_OPEN &&
+           writer_written_lsn(d->writer) < stream_published(s->stream))
+        os_sleep_us(1000);
+    if (d->state == DURABILITY_ON && writer_state(d->writer) == WRITER_OPEN)
+        return true;
+    return error_set(err, ERROR_INVALID, "the log does not have all that is in memory: it is %s",
+                     d->state == DURABILITY_CLOSING ? "being closed" : "not on, or its disk does not work");
+}
+
+void durability_note_replayed(struct server *s)
+{
+    s->durability->unlogged = false;
+}
+
 /* ---- start and end ---- */
 
 void durability_init(struct server *s)

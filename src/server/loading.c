@@ -10,6 +10,8 @@
 #include "server/batch.h"
 #include "server/config.h"
 #include "server/persistence.h"
+#include "server/replay.h"
+#include "server/scripting.h"
 
 #define LOG_INTERVAL_US 2000000
 /* Threads are not worth their start for less. */
@@ -155,6 +157,20 @@ bool loading_reload(struct server *s, struct client *c, bool flush, bool merge, 
     batch_step_back(s);
     loading_end(s);
     if (ok && flush)
+        saver_note_loaded(s->persistence->saver);
+    return ok;
+}
+
+bool loading_reload_log(struct server *s, struct client *c, struct error *err)
+{
+    keyspace_flush(s->ks);
+    loading_begin(s);
+    batch_step_aside(s, c);
+    bool ok = replay_log_again(s, err);
+    batch_step_back(s);
+    loading_end(s);
+    ok = ok && library_set_load(s, err);
+    if (ok)
         saver_note_loaded(s->persistence->saver);
     return ok;
 }

@@ -51,4 +51,8 @@ bool loading_load_file(struct server *s, struct keyspace *ks, struct rdb_load_st
  * command of `c` is executed; others are answered as during a start. */
 bool loading_reload(struct server *s, struct client *c, bool flush, bool merge, struct error *err);
 
+/* DEBUG LOADAOF: what is in memory goes, and what the log has is loaded. The log holds all that there was (durability_settle). Called
+ * as loading_reload. False: the data is not there, or not all of it. */
+bool loading_reload_log(struct server *s, struct client *c, struct error *err);
+
 #endif

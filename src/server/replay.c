@@ -326,7 +326,8 @@ static void note_speed(struct replay *r, const struct recovery_result *result)
         snapshots_note_replay(s, size - r->base_bytes, now_us - r->first_us);
 }
 
-bool replay_log(struct server *s, struct recovery_result *result, struct error *err)
+static bool replay_files(struct server *s, struct recovery_result *result, bool again,
+                         struct error *err)
 {
     const struct config *c = s->config;
     struct recovery_options options = {
@@ -335,6 +336,7 @@ bool replay_log(struct server *s, struct recovery_result *result, struct error *
         .rdb_path = c->dbfilename,
         .cut_torn = c->aof_load_truncated,
         .fall_back = c->recovery_fallback == FALLBACK_SNAPSHOT,
+        .only_load = again,
         .may_leave_torn = true,
         .now_ms = s->ks->now_ms,
         .new_history = s->run_id,
@@ -359,13 +361,13 @@ bool replay_log(struct server *s, struct recovery_result *result, struct error *
     r->now_ms = s->ks->now_ms;
     r->begun_us = clock_monotonic_us();
     make_client(r);
-    chain_follow_init(&r->follow, s->ks, c->dbfilename, c->snapshot_chain_max > 0);
+    chain_follow_init(&r->follow, s->ks, c->dbfilename, c->snapshot_chain_max > 0 && !again);
     find_snapshot(&r->follow.tip, &options.snapshot);
     uint64_t hits = s->ks->hit_count, misses = s->ks->miss_count;
     stop_time(r);
     bool ok = recovery_run(s->ks, &options, result, err);
     go_on_in_time(r);
-    if (ok && result->source == RECOVERY_LOG)
+    if (ok && !again && result->source == RECOVERY_LOG)
         chain_follow_end(&r->follow, s->persistence->chain, c->dbfilename,
                          r->errors > 0 ? "commands of the log were answered by errors" : NULL);
     chain_follow_deinit(&r->follow);
@@ -384,5 +386,18 @@ bool replay_log(struct server *s, struct recovery_result *result, struct error *
                    (double)(clock_monotonic_us() - r->begun_us) / 1e6);
     outbuf_clear(&r->client.discarded);
     mem_free(r);
+    return ok;
+}
+
+bool replay_log(struct server *s, struct recovery_result *result, struct error *err)
+{
+    return replay_files(s, result, false, err);
+}
+
+bool replay_log_again(struct server *s, struct error *err)
+{
+    struct recovery_result result;
+    bool ok = replay_files(s, &result, true, err);
+    manifest_free(&result.manifest);
     return ok;
 }

@@ -13,7 +13,7 @@ from harness import Server
 from test_chain import chain, digest, full, incremental, persistence, wait_for, write_randomly
 
 SEED = int(os.environ.get("HF_SEED", time.time_ns() % 2**32))
-ROUNDS = int(os.environ.get("HF_CHAIN_ROUNDS", 14))
+ROUNDS = int(os.environ.get("HF_CHAIN_ROUNDS", 10))
 LOG = {"appendonly": "yes", "appendfsync": "always", "snapshot-chain-max": 100,
        "auto-aof-rewrite-percentage": 0}
 

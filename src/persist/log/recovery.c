@@ -687,6 +687,12 @@ static bool supersede(struct run *run)
 static bool load(struct run *run)
 {
     bool ok = find_log(run);
+    if (run->options->only_load) {
+        if (ok && run->kind == KIND_NONE)
+            return error_set(run->err, ERROR_NOT_FOUND, "there is no log in %s",
+                             run->options->directory);
+        return ok && check_files(run) && load_log(run);
+    }
     if (ok && run->kind == KIND_NONE) {
         if (run->options->until.kind != UNTIL_END)
             return error_set(run->err, ERROR_NOT_FOUND,
@@ -746,7 +752,7 @@ bool recovery_run(struct keyspace *ks, const struct recovery_options *options,
         if (!result->closed || result->history[0] == '\0')
             snprintf(result->history, sizeof(result->history), "%s", options->new_history);
     }
-    ok = ok && settle(&run);
+    ok = ok && (options->only_load || settle(&run));
     result->lsn = run.at.lsn;
     result->ms = run.at.ms;
     result->crc = run.at.known && result->source == RECOVERY_LOG &&

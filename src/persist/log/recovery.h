@@ -65,6 +65,9 @@ struct recovery_options {
     const char *rdb_path;
     bool cut_torn;  /* aof-load-truncated; else a torn tail is refused */
     bool fall_back; /* recovery-fallback snapshot */
+    /* Only load what the log has, whatever an RDB file has: nothing is done to the files, which are in use. No log
+     * is NOT_FOUND. */
+    bool only_load;
     /* A torn end that there is no room to keep is left as it is: result->uncut. The caller has it cut
      * off before it goes on in another file. */
     bool may_leave_torn;
