@@ -301,6 +301,19 @@ static void append_all(struct outbuf *to, const struct outbuf *from)
         outbuf_append(to, b->data, b == last ? (size_t)(from->pos - b->data) : b->size);
 }
 
+/* Written behind the replies of the turn: while many are told, those who were answered send what they
+ * want next, and it is told together. */
+static void want_push(struct client *c)
+{
+    struct server_clients *all = &c->server->clients;
+    if (c->flags & CLIENT_IN_WRITE)
+        return;
+    c->flags |= CLIENT_IN_WRITE;
+    c->next_write = NULL;
+    *all->push_last = c;
+    all->push_last = &c->next_write;
+}
+
 void client_push(struct client *c, const struct outbuf *message)
 {
     if (c->flags & (CLIENT_CLOSING | CLIENT_CLOSE_AFTER_REPLY))
@@ -311,7 +324,7 @@ void client_push(struct client *c, const struct outbuf *message)
         return;
     }
     append_all(&c->io.out, message);
-    client_want_write(c);
+    want_push(c);
     client_check_output(c);
 }
 
@@ -368,16 +381,31 @@ void client_write(struct client *c)
         replication_writable(c);
 }
 
+/* Put the clients with messages behind those with replies; the first of all. */
+static struct client *join_write_lists(struct server_clients *all)
+{
+    if (all->push_first != NULL) {
+        *all->write_last = all->push_first;
+        all->write_last = all->push_last;
+        all->push_first = NULL;
+        all->push_last = &all->push_first;
+    }
+    return all->write_first;
+}
+
 void clients_write(struct server *s)
 {
     struct server_clients *all = &s->clients;
-    for (struct client *c = all->write_first; c != NULL; c = c->next_write) {
-        c->flags &= ~(uint32_t)CLIENT_IN_WRITE;
-        if (!(c->flags & CLIENT_CLOSING) && !c->io.write_blocked)
-            client_write(c);
+    struct client *c;
+    while ((c = join_write_lists(all)) != NULL) {
+        for (; c != NULL; c = c->next_write) {
+            c->flags &= ~(uint32_t)CLIENT_IN_WRITE;
+            if (!(c->flags & CLIENT_CLOSING) && !c->io.write_blocked)
+                client_write(c);
+        }
+        all->write_first = NULL;
+        all->write_last = &all->write_first;
     }
-    all->write_first = NULL;
-    all->write_last = &all->write_first;
 }
 
 enum client_class client_class(const struct client *c)

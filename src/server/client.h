@@ -115,10 +115,10 @@ void clients_free_closing(struct server *s);
 void client_want_write(struct client *c);
 /* Write out what this client has got. */
 void client_write(struct client *c);
-/* Write out what all clients in the list have got. */
+/* Write out what all clients in the lists have got. */
 void clients_write(struct server *s);
 /* Append a message that is no reply (a copy of all of it) to the client's output; behind the reply, if
- * its own command is being executed. */
+ * its own command is being executed. It is written when all who have replies got theirs. */
 void client_push(struct client *c, const struct outbuf *message);
 /* Move those that came meanwhile behind the reply. */
 void client_send_pushes(struct client *c);

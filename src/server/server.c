@@ -480,6 +480,7 @@ struct server *server_new(struct config *config)
     clients_init(s);
     quorum_init(s);
     s->clients.write_last = &s->clients.write_first;
+    s->clients.push_last = &s->clients.push_first;
     s->stats.commands = mem_zalloc((size_t)command_count * sizeof(*s->stats.commands));
     server_update_clock(s);
     s->stats.start_ms = s->ks->now_ms;

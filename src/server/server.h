@@ -82,6 +82,7 @@ struct server_clients {
     uint64_t next_id;
     struct client *closing;    /* to be freed at the end of the turn */
     struct client *write_first, **write_last; /* have output to be written at the end of the turn */
+    struct client *push_first, **push_last;   /* the same, but messages alone */
     struct client *monitors;   /* MONITOR */
     struct client *tls_pending; /* to be read from without an event: server/secure.h */
     size_t blocked_count;      /* that wait, or whose next command was put off */
