@@ -104,6 +104,11 @@ static void hook(lua_State *L, lua_Debug *ar)
     lua_error(L);
 }
 
+void engine_look(lua_State *L)
+{
+    hook(L, NULL);
+}
+
 struct script_engine *script_engine_new(enum script_kind kind, const struct script_host *host)
 {
     struct script_engine *e = mem_zalloc(sizeof(*e));
@@ -261,10 +266,13 @@ static int on_error(lua_State *L)
         lua_setfield(L, 2, "err");
     }
     lua_settop(L, lua_istable(L, 2) ? 2 : 1);
-    int level = 1;
-    bool found = lua_getstack(L, level, &ar) && lua_getinfo(L, "Sl", &ar);
+    int top = lua_gettop(L), level = 1;
+    bool found = lua_getstack(L, level, &ar) && lua_getinfo(L, "Slf", &ar);
+    if (found && lua_tocfunction(L, -1) == sandbox_compare)
+        level++; /* as if sort had compared by itself */
     if (found && strcmp(ar.what, "C") == 0)
         found = lua_getstack(L, level + 1, &ar) && lua_getinfo(L, "Sl", &ar);
+    lua_settop(L, top);
     if (found) {
         lua_pushliteral(L, "source");
         lua_pushstring(L, ar.source);

@@ -18,6 +18,7 @@ struct script_engine {
     enum script_kind kind;
     size_t memory, memory_limit;
     uint64_t random;    /* the state of math.random, 48 bits */
+    size_t compared;    /* by table.sort since the last look at the clock */
     unsigned runs;      /* how many scripts have been run */
     int protocol;       /* redis.setresp */
     bool running;
@@ -38,10 +39,16 @@ struct script_engine *engine_of(lua_State *L);
 int engine_error(lua_State *L, const char *message);
 void engine_push_error(lua_State *L, const char *message);
 
+/* For what runs long without instructions of Lua: as after so many of those, the host looks at the
+ * clock; does not return when the script is to be ended. */
+void engine_look(lua_State *L);
+
 /* Put an empty table in the place of the table at the top of the stack, which stands for it. */
 void sandbox_protect(lua_State *L);
 /* Everything that scripts may call but redis.*: leaves the globals behind. */
 void sandbox_open(struct script_engine *e);
+/* The order of table.sort, which is not interrupted where it compares by itself. */
+int sandbox_compare(lua_State *L);
 /* Whether the value is a stand-in; then the table it stands for is pushed. */
 bool sandbox_real(lua_State *L, int index);
 
@@ -57,5 +64,11 @@ int open_cjson(lua_State *L);
 int open_cmsgpack(lua_State *L);
 int open_struct(lua_State *L);
 int open_bit(lua_State *L);
+
+/* Functions of `string` (lib_pattern.c) in the place of the library's. */
+int pattern_find(lua_State *L);
+int pattern_match(lua_State *L);
+int pattern_gmatch(lua_State *L);
+int pattern_gsub(lua_State *L);
 
 #endif

@@ -108,6 +108,49 @@ def test_libraries_of_random_values(pair):
     compare(pair, [("EVAL", s, 0) for s in scripts])
 
 
+def quoted(text):
+    return '"' + "".join("\\%d" % b for b in text.encode("latin-1")) + '"'
+
+
+def pattern(r):
+    """A random pattern of Lua, mostly one that is well formed; short, so that the reference is done with it, too."""
+    single = ["a", "b", "c", ".", "%a", "%A", "%d", "%s", "%w", "%W", "%x", "%p", "%c", "%z", "%u", "%l", "%%", "%.", "[ab]", "[^a]", "[a-c]",
+              "[%d%s]", "[]]", "[^]a]", "[a-]", "[%a-z]", "[^%w_]", "\xff", "[\x80-\xff]", "$", "^", "-"]
+    items = [r.choice(single) + r.choice(["", "", "", "*", "+", "-", "?"]) for _ in range(r.randrange(5))]
+    for _ in range(r.randrange(3)):
+        at = r.randrange(len(items) + 1)
+        items[at:at] = r.choice([["()"], ["("], [")"], ["(", r.choice(single), ")"], ["(", r.choice(single) + "*", ")"], ["%1"], ["%2"],
+                                 ["%bab"], ["%b()"], ["%f[a]"], ["%f[%W]"], ["%f"], ["%b"], ["["], ["%"], ["\0"]])
+    return r.choice(["", "", "", "^"]) + "".join(items) + r.choice(["", "", "", "$"])
+
+
+# find, match, gmatch and gsub with patterns at random, right ones and wrong ones, as the library of redis-server has them.
+def test_random_patterns(pair):
+    seed = int(os.environ.get("HF_SEED", time.time_ns() % 10**9))
+    print("HF_SEED", seed)
+    r = random.Random(seed)
+    scripts = []
+    for _ in range(400):
+        p = quoted(pattern(r))
+        s = quoted("".join(r.choice("aaabbbc 1_.()A\0\xff") for _ in range(r.randrange(12))))
+        start = r.choice(["", "", f",{r.randrange(-14, 15)}"])
+        text = quoted("".join(r.choice(["x", "%0", "%1", "%2", "%%", "%a", "%"]) for _ in range(r.randrange(4))))
+        by = r.choice([text, "{a='A',b=false,ab=1,['']=2,c={}}", "function(...) return select('#',...)..tostring((...)) end",
+                       "function(x) if x=='a' then return false end return x end", "7", "nil", "function() return {} end"])
+        scripts += [f"return {{string.find({s},{p}{start})}}", f"return {{string.match({s},{p}{start})}}",
+                    f"return {{string.find({s},{p},{r.randrange(-3, 9)},{r.choice(['true', 'false'])})}}",
+                    f"return {{string.gsub({s},{p},{by}{r.choice(['', '', ',1', ',0', ',3'])})}}",
+                    f"local t={{}} for a,b in string.gmatch({s},{p}) do t[#t+1]=tostring(a)..tostring(b) if #t>20 then break end end return t"]
+    scripts += ["return string.find({},'a')", "return string.find('a')", "return string.match('a',nil)", "return string.gsub('a','a')",
+                "return string.gsub('a','a','b','x')", "return ('a'):find('a','x')", "return string.gmatch('a')", "return {string.find(123,2)}",
+                "return {string.gfind('ab','.')()}", "return {string.gsub('abc','',\"-\")}", "return string.find('a',('('):rep(33))",
+                "return #{string.find(('a'):rep(32),('(a)'):rep(32))}", "return string.gsub('x','x',('%1'):rep(3))",
+                "local t={} for i=1,2000 do t[i]=(i*7919)%2003 end table.sort(t) return t",
+                "local t={} for i=1,2000 do t[i]=i%2==0 and i or tostring(i) end table.sort(t) return t",
+                "local t={} for i=1,2000 do t[i]={} end table.sort(t) return t"]
+    compare(pair, [("EVAL", s.encode("latin-1"), 0) for s in scripts])
+
+
 ESCAPES = [
     # What is not there.
     *[f"return {name}" for name in ("io", "debug", "package", "require", "module", "dofile", "loadfile", "print",
@@ -235,7 +278,12 @@ ENDLESS = ["while true do end", "while true do pcall(function() while true do en
            "while true do coroutine.resume(coroutine.create(function() while true do end end)) end",
            "coroutine.wrap(function() while true do pcall(coroutine.wrap(function() while true do end end)) end end)()",
            "table.sort({1,2,3},function() while true do end end)", "('x'):gsub('x',function() while true do end end)",
-           "while true do redis.call('get','k') end", "while true do pcall(redis.call,'get') end"]
+           "while true do redis.call('get','k') end", "while true do pcall(redis.call,'get') end",
+           # What the library would do in one call.
+           "('a'):rep(200):find(('a*'):rep(20)..'b')", "pcall(string.match,('a'):rep(200),('.-'):rep(30)..'b')",
+           "while true do pcall(string.gsub,('a'):rep(200),('a?a+'):rep(20)..'b','') end",
+           "for x in ('a'):rep(100):gmatch(('(a*)'):rep(20)..'b') do end",
+           "local a,b,t=('x'):rep(2^20)..'a',('x'):rep(2^20)..'b',{} for i=1,2^17 do t[i]=i%2==0 and a or b end table.sort(t)"]
 
 
 def wait_for(condition):
