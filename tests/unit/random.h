@@ -9,22 +9,27 @@
 #include <stdlib.h>
 #include <time.h>
 
-static uint64_t random_state;
+static uint64_t random_seed, random_state;
 
-static inline uint64_t random_below(uint64_t n)
+static inline uint64_t random_bits(void)
 {
     random_state ^= random_state << 13;
     random_state ^= random_state >> 7;
     random_state ^= random_state << 17;
-    return (random_state * 0x2545f4914f6cdd1dULL >> 8) % n;
+    return random_state * 0x2545f4914f6cdd1dULL;
+}
+
+static inline uint64_t random_below(uint64_t n)
+{
+    return (random_bits() >> 8) % n;
 }
 
 static inline void random_begin(void)
 {
     const char *s = getenv("HF_SEED");
-    uint64_t seed = s ? strtoull(s, NULL, 0) : (uint64_t)time(NULL);
-    print_message("HF_SEED=%llu\n", (unsigned long long)seed);
-    random_state = seed * 2 + 1;
+    random_seed = s ? strtoull(s, NULL, 0) : (uint64_t)time(NULL);
+    print_message("HF_SEED=%llu\n", (unsigned long long)random_seed);
+    random_state = random_seed * 2 + 1;
 }
 
 #endif

@@ -6,30 +6,20 @@
 #include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/bits.h"
 #include "base/murmur.h"
+#include "unit/random.h"
 
 #define SIZE 700
 
-static uint64_t random_state;
-
-static uint64_t rnd(uint64_t bound)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (random_state >> 11) % bound;
-}
-
 static void fill(unsigned char *p, size_t n)
 {
-    unsigned sparse = (unsigned)rnd(3);
+    unsigned sparse = (unsigned)random_below(3);
     for (size_t i = 0; i < n; i++)
-        p[i] = sparse == 0 ? (unsigned char)rnd(256) : sparse == 1 ? 0 : 0xff;
-    if (n && rnd(2))
-        p[rnd(n)] ^= (unsigned char)(1 + rnd(255));
+        p[i] = sparse == 0 ? (unsigned char)random_below(256) : sparse == 1 ? 0 : 0xff;
+    if (n && random_below(2))
+        p[random_below(n)] ^= (unsigned char)(1 + random_below(255));
 }
 
 /* Every form that this processor has counts, finds and combines as a loop over bytes does, at any
@@ -40,12 +30,12 @@ static void test_forms(void **state)
     static unsigned char a[SIZE], b[SIZE], to[SIZE], expected[SIZE];
     for (int round = 0; round < 6000; round++) {
         bits_use((enum bits_form)(round % 3));
-        size_t from = rnd(40), n = rnd(3) ? rnd(SIZE - 40) : rnd(40);
+        size_t from = random_below(40), n = random_below(3) ? random_below(SIZE - 40) : random_below(40);
         fill(a, SIZE);
         fill(b, SIZE);
         uint64_t count = 0;
         size_t other = 0;
-        unsigned char byte = rnd(2) ? 0 : 0xff;
+        unsigned char byte = random_below(2) ? 0 : 0xff;
         for (size_t i = 0; i < n; i++)
             for (int k = 0; k < 8; k++)
                 count += a[from + i] >> k & 1;
@@ -98,10 +88,7 @@ static void test_murmur(void **state)
 
 int main(void)
 {
-    const char *s = getenv("HF_SEED");
-    uint64_t seed = s ? strtoull(s, NULL, 0) : (uint64_t)time(NULL);
-    print_message("HF_SEED=%llu\n", (unsigned long long)seed);
-    random_state = seed * 2 + 1;
+    random_begin();
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_forms), cmocka_unit_test(test_murmur)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

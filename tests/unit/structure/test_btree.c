@@ -8,10 +8,10 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/mem.h"
 #include "structure/btree.h"
+#include "unit/random.h"
 
 /* The C library keeps the bookkeeping of threads that have ended for later ones: some hundred bytes
  * for each that ran at once. */
@@ -21,27 +21,10 @@
 #define THREADS_KEEP 0
 #endif
 
-static uint64_t seed, random_state;
-
-static uint64_t rnd(void)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state * 0x2545f4914f6cdd1dULL >> 8;
-}
-
-static uint64_t below(uint64_t n)
-{
-    return rnd() % n;
-}
-
 static int setup(void **state)
 {
     (void)state;
-    const char *s = getenv("HF_SEED");
-    seed = s ? strtoull(s, NULL, 0) : (uint64_t)time(NULL);
-    random_state = seed * 2 + 1;
+    random_begin();
     btree_register();
     /* The C library keeps something of each thread for the next one: not to be taken for a leak. */
     struct epoch a, b;
@@ -49,13 +32,6 @@ static int setup(void **state)
     epoch_init(&b, true);
     epoch_deinit(&a);
     epoch_deinit(&b);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    print_message("HF_SEED=%llu\n", (unsigned long long)seed);
     return 0;
 }
 
@@ -176,19 +152,19 @@ static struct slice random_item(enum shape shape)
     size_t size = 0;
     switch (shape) {
     case SHAPE_MIXED: {
-        uint64_t kind = below(100);
-        size = kind < 70 ? below(40) : kind < 97 ? below(260) : below(6000);
+        uint64_t kind = random_below(100);
+        size = kind < 70 ? random_below(40) : kind < 97 ? random_below(260) : random_below(6000);
         break;
     }
-    case SHAPE_SCORED: size = 8 + below(24); break;
-    case SHAPE_LONG: size = 170 + below(40); break;
-    case SHAPE_SHORT: size = below(7); break;
+    case SHAPE_SCORED: size = 8 + random_below(24); break;
+    case SHAPE_LONG: size = 170 + random_below(40); break;
+    case SHAPE_SHORT: size = random_below(7); break;
     }
     /* Letters from a small alphabet make long common beginnings, and equal items. */
     for (size_t i = 0; i < size; i++)
-        buf[i] = (char)(below(4) ? 'a' : below(3) ? 0 : -1);
+        buf[i] = (char)(random_below(4) ? 'a' : random_below(3) ? 0 : -1);
     if (shape == SHAPE_SCORED)
-        btree_put_double(buf, (double)below(8) - 4);
+        btree_put_double(buf, (double)random_below(8) - 4);
     return keep(buf, size);
 }
 
@@ -219,13 +195,13 @@ static void insert_one(struct world *w)
         bool equal = at < w->model.count && slice_equal(w->model.items[at], item);
         assert_int_equal(btree_seek(&w->tree, item, &pos), equal);
     } else {
-        uint64_t where = below(4);
-        at = where == 0 ? 0 : where == 1 ? w->model.count : below(w->model.count + 1);
+        uint64_t where = random_below(4);
+        at = where == 0 ? 0 : where == 1 ? w->model.count : random_below(w->model.count + 1);
         btree_seek_rank(&w->tree, at, &pos);
     }
     assert_place(&pos, &w->model, at);
     /* Several in one place, as RPUSH and LINSERT do it: no search between them. */
-    for (uint64_t n = below(8) ? 1 : 1 + below(30); n > 0; n--) {
+    for (uint64_t n = random_below(8) ? 1 : 1 + random_below(30); n > 0; n--) {
         btree_insert(&w->tree, &w->epoch, &pos, item);
         model_insert(&w->model, at, item);
         assert_place(&pos, &w->model, at);
@@ -237,9 +213,9 @@ static void remove_some(struct world *w)
     if (w->model.count == 0)
         return;
     struct btree_pos pos;
-    size_t at = below(w->model.count);
+    size_t at = random_below(w->model.count);
     btree_seek_rank(&w->tree, at, &pos);
-    for (uint64_t n = below(8) ? 1 : 1 + below(30); n > 0 && at < w->model.count; n--) {
+    for (uint64_t n = random_below(8) ? 1 : 1 + random_below(30); n > 0 && at < w->model.count; n--) {
         btree_remove(&w->tree, &w->epoch, &pos);
         model_remove(&w->model, at, 1);
         assert_place(&pos, &w->model, at);
@@ -248,8 +224,8 @@ static void remove_some(struct world *w)
 
 static void remove_range(struct world *w, size_t most)
 {
-    size_t at = below(w->model.count + 1);
-    size_t n = below(most + 1);
+    size_t at = random_below(w->model.count + 1);
+    size_t n = random_below(most + 1);
     btree_remove_range(&w->tree, &w->epoch, at, n);
     if (n > w->model.count - at)
         n = w->model.count - at;
@@ -260,7 +236,7 @@ static void replace_one(struct world *w)
 {
     if (w->ordered || w->model.count == 0)
         return;
-    size_t at = below(w->model.count);
+    size_t at = random_below(w->model.count);
     struct slice item = random_item(w->shape);
     struct btree_pos pos;
     btree_seek_rank(&w->tree, at, &pos);
@@ -272,7 +248,7 @@ static void replace_one(struct world *w)
 static void seek_one(struct world *w)
 {
     struct btree_pos pos;
-    size_t rank = below(w->model.count + 2);
+    size_t rank = random_below(w->model.count + 2);
     btree_seek_rank(&w->tree, rank, &pos);
     if (rank > w->model.count)
         rank = w->model.count;
@@ -289,7 +265,7 @@ static void seek_one(struct world *w)
 
 static void toggle_snapshot(struct world *w)
 {
-    size_t i = below(SNAPSHOTS);
+    size_t i = random_below(SNAPSHOTS);
     if (!w->frozen[i].snapshot) {
         w->frozen[i].snapshot = epoch_snapshot_begin(&w->epoch);
         w->frozen[i].tree = w->tree;
@@ -318,7 +294,7 @@ static void run_world(bool ordered, enum shape shape, size_t size, size_t steps,
         btree_init_unordered(&w.tree);
     for (size_t i = 0; i < steps; i++) {
         size_t goal = i < steps / 2 ? size : i < steps * 3 / 4 ? size / 4 : 0;
-        uint64_t dice = below(100);
+        uint64_t dice = random_below(100);
         if (dice < 3)
             toggle_snapshot(&w);
         else if (dice < 12)
@@ -326,13 +302,13 @@ static void run_world(bool ordered, enum shape shape, size_t size, size_t steps,
         else if (dice < 16)
             replace_one(&w);
         else if (dice < 18)
-            remove_range(&w, below(20) ? 60 : w.model.count / 2);
+            remove_range(&w, random_below(20) ? 60 : w.model.count / 2);
         else if (dice < (w.model.count < goal ? 80 : 45))
             insert_one(&w);
         else
             remove_some(&w);
-        if (below(10) == 0)
-            epoch_reclaim_step(&w.epoch, below(50));
+        if (random_below(10) == 0)
+            epoch_reclaim_step(&w.epoch, random_below(50));
         if (i % 64 == 0)
             btree_check(&w.tree, &w.epoch, ordered);
     }
@@ -440,8 +416,8 @@ static void put_random_scores(struct btree *t, struct epoch *e, size_t n)
     for (size_t i = 0; i < n; i++) {
         char item[28];
         for (size_t k = 0; k < sizeof(item); k++)
-            item[k] = (char)rnd();
-        btree_put_double(item, (double)rnd());
+            item[k] = (char)random_bits();
+        btree_put_double(item, (double)random_bits());
         struct btree_pos pos;
         btree_seek(t, slice_of(item, sizeof(item)), &pos);
         btree_insert(t, e, &pos, slice_of(item, sizeof(item)));
@@ -637,5 +613,5 @@ int main(void)
         cmocka_unit_test(test_free_with_the_entry), cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_reader_thread),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, NULL);
 }

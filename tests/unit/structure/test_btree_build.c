@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../random.h"
 #include "base/mem.h"
 #include "structure/btree_build.h"
+#include "unit/random.h"
 
 static int setup(void **state)
 {

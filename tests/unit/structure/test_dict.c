@@ -7,11 +7,11 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/hash.h"
 #include "base/mem.h"
 #include "structure/dict.h"
+#include "unit/random.h"
 
 /* The C library keeps the bookkeeping of threads that have ended for later ones: some hundred bytes
  * for each that ran at once. */
@@ -21,25 +21,10 @@
 #define THREADS_KEEP 0
 #endif
 
-static uint64_t seed, random_state;
-
-static uint64_t rnd(void)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state * 0x2545f4914f6cdd1dULL;
-}
-
 static uint64_t rnd_for(void *ctx)
 {
     (void)ctx;
-    return rnd();
-}
-
-static uint64_t below(uint64_t n)
-{
-    return rnd() % n;
+    return random_bits();
 }
 
 static void *wait_at(void *barrier)
@@ -66,19 +51,10 @@ static int setup(void **state)
 {
     (void)state;
     warm_threads();
-    const char *s = getenv("HF_SEED");
-    seed = s ? strtoull(s, NULL, 0) : (uint64_t)time(NULL);
-    random_state = seed * 2 + 1;
-    struct hash_key key = {rnd(), rnd()};
+    random_begin();
+    struct hash_key key = {random_bits(), random_bits()};
     hash_key_init(&key);
     dict_register();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    print_message("HF_SEED=%llu\n", (unsigned long long)seed);
     return 0;
 }
 
@@ -186,7 +162,7 @@ static struct model model_copy(const struct model *m)
     do {                                                                                           \
         if (!(condition)) {                                                                        \
             fprintf(stderr, "line %d: not so: %s (HF_SEED=%llu)\n", __LINE__, #condition,          \
-                    (unsigned long long)seed);                                                     \
+                    (unsigned long long)random_seed);                                                     \
             abort();                                                                               \
         }                                                                                          \
     } while (0)
@@ -245,9 +221,9 @@ static int64_t pick_due(struct model *m, uint32_t id)
 {
     if (!m->due)
         return INT64_MAX;
-    m->due[id] = below(3) == 0   ? INT64_MAX
-                 : below(10) == 0 ? INT64_MAX - 1 - (int64_t)below(5)
-                                  : m->now + (int64_t)below(500);
+    m->due[id] = random_below(3) == 0   ? INT64_MAX
+                 : random_below(10) == 0 ? INT64_MAX - 1 - (int64_t)random_below(5)
+                                  : m->now + (int64_t)random_below(500);
     return m->due[id];
 }
 
@@ -268,14 +244,14 @@ static void note_expired(void *ctx, const struct slice *keys, size_t count)
 /* Time goes on, and what is due is removed, some at a time. */
 static void expire(struct dict *d, struct epoch *e, struct model *m)
 {
-    m->now += (int64_t)below(100);
-    size_t want = 1 + below(60), done;
+    m->now += (int64_t)random_below(100);
+    size_t want = 1 + random_below(60), done;
     uint64_t before = m->count;
     do {
         done = dict_expire(d, e, m->now, want, note_expired, m);
         REQUIRE(d->count == m->count && done <= want && before - m->count == done);
         before = m->count;
-    } while (done == want && below(4) != 0);
+    } while (done == want && random_below(4) != 0);
     if (done == want)
         return;
     for (uint32_t id = 0; id < m->universe; id++)
@@ -287,7 +263,7 @@ static void expire(struct dict *d, struct epoch *e, struct model *m)
 static void change(struct dict *d, struct epoch *e, struct model *m, unsigned add_percent)
 {
     char key_buf[KEY_MAX], value_buf[KEY_MAX];
-    uint32_t id = (uint32_t)below(m->universe);
+    uint32_t id = (uint32_t)random_below(m->universe);
     struct slice key = key_of(m, id, key_buf);
     uint64_t hash = dict_hash(d, key);
     struct dict_place place;
@@ -296,15 +272,15 @@ static void change(struct dict *d, struct epoch *e, struct model *m, unsigned ad
     REQUIRE(there == (m->version[id] != 0));
     REQUIRE(!there || item_is(m, id, m->version[id], &item));
     if (!there) {
-        if (below(100) < add_percent) {
+        if (random_below(100) < add_percent) {
             m->version[id] = next_version++;
             m->count++;
             struct slice value = value_of(m, id, m->version[id], value_buf);
             dict_add_due(d, e, hash, key, value, pick_due(m, id));
         }
-    } else if (m->due && below(3) == 0) {
+    } else if (m->due && random_below(3) == 0) {
         dict_set_due(d, e, &place, pick_due(m, id));
-    } else if (below(100) < 100 - add_percent) {
+    } else if (random_below(100) < 100 - add_percent) {
         m->version[id] = 0;
         m->count--;
         dict_remove(d, e, &place);
@@ -314,7 +290,7 @@ static void change(struct dict *d, struct epoch *e, struct model *m, unsigned ad
         dict_set_value_due(d, e, &place, value, pick_due(m, id));
     }
     compare_one(d, m, id);
-    if (m->due && below(100) == 0)
+    if (m->due && random_below(100) == 0)
         expire(d, e, m);
 }
 
@@ -355,25 +331,25 @@ static void run_model_of(struct model (*make)(void *ctx), void *ctx, unsigned st
     for (unsigned step = 0; step < steps; step++) {
         change(&d, &e, &m, add_percent);
         if (step % (steps / 12 + 1) == 0)
-            add_percent = (unsigned)below(3) * 35 + 15; /* shrinking, even, growing */
-        if (below(300) == 0 && live_count < LIVE_MAX)
+            add_percent = (unsigned)random_below(3) * 35 + 15; /* shrinking, even, growing */
+        if (random_below(300) == 0 && live_count < LIVE_MAX)
             live[live_count++] = freeze(&e, &d, &m);
-        if (below(400) == 0 && live_count) {
-            size_t i = below(live_count);
+        if (random_below(400) == 0 && live_count) {
+            size_t i = random_below(live_count);
             release(&e, &live[i]);
             live[i] = live[--live_count];
         }
-        if (below(1000) == 0 && live_count) {
-            size_t i = below(live_count);
+        if (random_below(1000) == 0 && live_count) {
+            size_t i = random_below(live_count);
             compare(&live[i].dict, &live[i].model);
         }
-        if (below(20) == 0)
+        if (random_below(20) == 0)
             epoch_reclaim_step(&e, 8);
-        if (below(2000) == 0) {
+        if (random_below(2000) == 0) {
             dict_check(&d, &e);
             compare(&d, &m);
         }
-        if (below(6000) == 0) {
+        if (random_below(6000) == 0) {
             dict_clear(&d, &e);
             memset(m.version, 0, universe * sizeof(uint32_t));
             m.count = 0;
@@ -426,7 +402,7 @@ static void test_model_timed(void **state)
     run_model_of(make_timed, &(struct plain){DICT_MAP, {188, 192, 4}, 300}, 15000, false);
     run_model_of(make_timed, &(struct plain){DICT_MAP, {4, 4, 0}, 20000}, 60000, true);
     for (unsigned i = 0; i < 20; i++)
-        run_model_of(make_timed, &(struct plain){DICT_MAP, {100, 100, 3}, 2 + (uint32_t)below(8)}, 2000,
+        run_model_of(make_timed, &(struct plain){DICT_MAP, {100, 100, 3}, 2 + (uint32_t)random_below(8)}, 2000,
                      i & 1);
 }
 
@@ -457,8 +433,8 @@ static void test_model_tiny(void **state)
 {
     (void)state;
     for (int i = 0; i < 5; i++) {
-        run_model(DICT_MAP, (struct sizes){100, 100, 3}, 1 + (uint32_t)below(8), 2000, i & 1);
-        run_model(DICT_INDEX, (struct sizes){0, 0, 0}, 1 + (uint32_t)below(8), 1000, i & 1);
+        run_model(DICT_MAP, (struct sizes){100, 100, 3}, 1 + (uint32_t)random_below(8), 2000, i & 1);
+        run_model(DICT_INDEX, (struct sizes){0, 0, 0}, 1 + (uint32_t)random_below(8), 1000, i & 1);
     }
 }
 
@@ -587,7 +563,7 @@ static void test_equal_keys(void **state)
             memcpy(&v, item.value.data, 8);
             sum += v;
             found++;
-            if (found == 1 || below(left) == 0)
+            if (found == 1 || random_below(left) == 0)
                 last = place;
         }
         assert_int_equal(found, left);
@@ -641,7 +617,7 @@ static void test_scan_still(void **state)
         for (uint32_t id = 0; id < m.universe; id++)
             assert_int_equal(scan_counts[id], m.version[id] != 0);
         for (int i = 0; i < 100; i++)
-            dict_scan(&d, rnd() >> below(64), below(30), scan_one, NULL);
+            dict_scan(&d, random_bits() >> random_below(64), random_below(30), scan_one, NULL);
         dict_clear(&d, &e);
         mem_free(m.version);
     }
@@ -674,8 +650,8 @@ static void test_scan_changing(void **state)
             cursor = dict_scan(&d, cursor, 5, scan_one, NULL);
             calls++;
             growing = d.count < 400 ? true : d.count > 9000 ? false : growing;
-            for (uint64_t n = below(round < 6 ? 3000 : 60); n > 0; n--) {
-                uint32_t id = 300 + (uint32_t)below(m.universe - 300);
+            for (uint64_t n = random_below(round < 6 ? 3000 : 60); n > 0; n--) {
+                uint32_t id = 300 + (uint32_t)random_below(m.universe - 300);
                 struct slice key = key_of(&m, id, key_buf);
                 struct dict_place place;
                 bool there = dict_find(&d, dict_hash(&d, key), key, NULL, &place);
@@ -756,5 +732,5 @@ int main(void)
         cmocka_unit_test(test_equal_keys),    cmocka_unit_test(test_scan_still),
         cmocka_unit_test(test_scan_changing), cmocka_unit_test(test_random),
         cmocka_unit_test(test_bytes)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -7,10 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../random.h"
 #include "base/hash.h"
 #include "base/mem.h"
 #include "structure/dict_build.h"
+#include "unit/random.h"
 
 static int setup(void **state)
 {

@@ -6,39 +6,15 @@
 #include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/mem.h"
 #include "structure/intset.h"
-
-static uint64_t seed, random_state;
-
-static uint64_t rnd(void)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state * 0x2545f4914f6cdd1dULL;
-}
-
-static uint64_t below(uint64_t n)
-{
-    return rnd() % n;
-}
+#include "unit/random.h"
 
 static int setup(void **state)
 {
     (void)state;
-    const char *s = getenv("HF_SEED");
-    seed = s ? strtoull(s, NULL, 0) : (uint64_t)time(NULL);
-    random_state = seed * 2 + 1;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    print_message("HF_SEED=%llu\n", (unsigned long long)seed);
+    random_begin();
     return 0;
 }
 
@@ -90,13 +66,13 @@ static void test_model(void **state)
         size_t count = 0;
         unsigned least_shift = round % 3 == 0 ? 52 : round % 3 == 1 ? 36 : 0;
         for (int step = 0; step < 400; step++) {
-            int64_t v = (int64_t)(rnd() >> (least_shift + below(64 - least_shift)));
-            if (below(2))
+            int64_t v = (int64_t)(random_bits() >> (least_shift + random_below(64 - least_shift)));
+            if (random_below(2))
                 v = (int64_t)(0 - (uint64_t)v);
-            if (below(20) == 0)
-                v = below(2) ? INT64_MAX : INT64_MIN;
-            if (below(3) == 0 && count)
-                v = model[below(count)];
+            if (random_below(20) == 0)
+                v = random_below(2) ? INT64_MAX : INT64_MIN;
+            if (random_below(3) == 0 && count)
+                v = model[random_below(count)];
             size_t i = 0;
             while (i < count && model[i] < v)
                 i++;
@@ -109,7 +85,7 @@ static void test_model(void **state)
                 memmove(model + i + 1, model + i, (count - i) * sizeof(model[0]));
                 model[i] = v;
                 count++;
-            } else if (there && below(3) == 0) {
+            } else if (there && random_below(3) == 0) {
                 intset_remove(is, index);
                 is = mem_realloc(is, intset_size(is));
                 count--;
@@ -140,17 +116,17 @@ static void test_damaged(void **state)
     uint64_t sum = 0;
     for (int round = 0; round < 2000; round++) {
         char *is = new_set();
-        for (uint64_t n = below(20); n > 0; n--) {
-            int64_t v = (int64_t)(rnd() >> below(64));
+        for (uint64_t n = random_below(20); n > 0; n--) {
+            int64_t v = (int64_t)(random_bits() >> random_below(64));
             uint32_t index;
             if (!intset_find(is, v, &index))
                 is = add(is, v);
         }
         size_t size = intset_size(is);
-        for (uint64_t n = 1 + below(3); n > 0; n--)
-            is[below(size)] = (char)(below(2) ? rnd() : below(9));
-        if (below(4) == 0) {
-            size = below(size + 1);
+        for (uint64_t n = 1 + random_below(3); n > 0; n--)
+            is[random_below(size)] = (char)(random_below(2) ? random_bits() : random_below(9));
+        if (random_below(4) == 0) {
+            size = random_below(size + 1);
             is = mem_realloc(is, size);
         }
         if (intset_check(is, size)) {
@@ -173,5 +149,5 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_layout), cmocka_unit_test(test_model),
                                        cmocka_unit_test(test_damaged)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -6,40 +6,16 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/mem.h"
 #include "base/number.h"
 #include "structure/listpack.h"
-
-static uint64_t seed, random_state;
-
-static uint64_t rnd(void)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state * 0x2545f4914f6cdd1dULL;
-}
-
-static uint64_t below(uint64_t n)
-{
-    return rnd() % n;
-}
+#include "unit/random.h"
 
 static int setup(void **state)
 {
     (void)state;
-    const char *s = getenv("HF_SEED");
-    seed = s ? strtoull(s, NULL, 0) : (uint64_t)time(NULL);
-    random_state = seed * 2 + 1;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    print_message("HF_SEED=%llu\n", (unsigned long long)seed);
+    random_begin();
     return 0;
 }
 
@@ -199,42 +175,42 @@ struct model {
 static struct slice make_element(char *buf, size_t room)
 {
     size_t n;
-    switch (below(12)) {
+    switch (random_below(12)) {
     case 0:
         return slice_of(buf, 0);
     case 1:
     case 2:
     case 3:
     case 4: { /* a number of a random width, either sign */
-        int64_t v = (int64_t)(rnd() >> below(64));
-        return slice_of(buf, number_format_int64(buf, below(2) ? v : -v));
+        int64_t v = (int64_t)(random_bits() >> random_below(64));
+        return slice_of(buf, number_format_int64(buf, random_below(2) ? v : -v));
     }
     case 5: /* a number at the border of a width */
     {
         static const int shifts[] = {7, 12, 15, 23, 31, 63};
-        uint64_t v = 1ULL << shifts[below(6)];
-        v += below(3) - 1;
-        return slice_of(buf, number_format_int64(buf, (int64_t)(below(2) ? v : 0 - v)));
+        uint64_t v = 1ULL << shifts[random_below(6)];
+        v += random_below(3) - 1;
+        return slice_of(buf, number_format_int64(buf, (int64_t)(random_below(2) ? v : 0 - v)));
     }
     case 6: /* looks like a number and is none */
-        n = (size_t)snprintf(buf, room, "%s%llu", below(2) ? "0" : "-0",
-                             (unsigned long long)below(200));
+        n = (size_t)snprintf(buf, room, "%s%llu", random_below(2) ? "0" : "-0",
+                             (unsigned long long)random_below(200));
         return slice_of(buf, n);
     case 7:
-        n = 50 + below(30);
+        n = 50 + random_below(30);
         break;
     case 8:
-        n = 100 + below(60);
+        n = 100 + random_below(60);
         break;
     case 9:
-        n = below(20) == 0 ? 4090 + below(12) : 10;
+        n = random_below(20) == 0 ? 4090 + random_below(12) : 10;
         break;
     default:
-        n = below(8);
+        n = random_below(8);
         break;
     }
     for (size_t i = 0; i < n; i++)
-        buf[i] = (char)('a' + below(n < 4 ? 2 : 26));
+        buf[i] = (char)('a' + random_below(n < 4 ? 2 : 26));
     return slice_of(buf, n);
 }
 
@@ -291,15 +267,15 @@ static void test_model(void **state)
     for (int round = 0; round < 40; round++) {
         struct pack p;
         pack_init(&p);
-        size_t target = 1 + below(MODEL_MAX - 10);
+        size_t target = 1 + random_below(MODEL_MAX - 10);
         for (int step = 0; step < 600; step++) {
-            uint64_t op = below(10);
-            size_t index = m.count ? below(m.count) : 0;
+            uint64_t op = random_below(10);
+            size_t index = m.count ? random_below(m.count) : 0;
             uint32_t at = listpack_seek(p.lp, (int64_t)index);
             assert_int_equal(listpack_seek(p.lp, (int64_t)index - (int64_t)m.count), at);
             if (op < 5 && m.count < target) {
                 struct slice s = make_element(buf, sizeof(buf));
-                if (below(3) == 0) {
+                if (random_below(3) == 0) {
                     index = m.count;
                     at = 0;
                 }
@@ -312,13 +288,13 @@ static void test_model(void **state)
                 drop(m.items[index]);
                 m.items[index] = keep(s);
             } else if (op < 8 && m.count > 0) {
-                size_t n = below(4) ? 1 : below(m.count - index + 1);
+                size_t n = random_below(4) ? 1 : random_below(m.count - index + 1);
                 uint32_t next = pack_remove(&p, at, (uint32_t)n + (n == m.count - index ? 3 : 0));
                 model_remove(&m, index, n);
                 assert_int_equal(next, listpack_seek(p.lp, (int64_t)index));
             } else if (m.count > 0) {
-                struct slice s = below(2) ? m.items[below(m.count)] : make_element(buf, sizeof(buf));
-                uint32_t skip = (uint32_t)below(3);
+                struct slice s = random_below(2) ? m.items[random_below(m.count)] : make_element(buf, sizeof(buf));
+                uint32_t skip = (uint32_t)random_below(3);
                 uint32_t found = listpack_find(p.lp, at, s, skip);
                 size_t i = index;
                 while (i < m.count && !slice_equal(m.items[i], s))
@@ -403,16 +379,16 @@ static void test_damaged(void **state)
     for (int round = 0; round < 300; round++) {
         struct pack p;
         pack_init(&p);
-        for (uint64_t n = below(20); n > 0; n--)
+        for (uint64_t n = random_below(20); n > 0; n--)
             pack_insert(&p, 0, make_element(buf, sizeof(buf)));
         uint32_t size = listpack_size(p.lp);
         assert_true(listpack_check(p.lp, size));
         for (int i = 0; i < 100; i++) {
             char *copy = mem_alloc(size);
             memcpy(copy, p.lp, size);
-            for (uint64_t n = 1 + below(3); n > 0; n--)
-                copy[below(3) ? below(size) : below(size < 12 ? size : 12)] =
-                    (char)(below(2) ? rnd() : 0xf0 + below(16));
+            for (uint64_t n = 1 + random_below(3); n > 0; n--)
+                copy[random_below(3) ? random_below(size) : random_below(size < 12 ? size : 12)] =
+                    (char)(random_below(2) ? random_bits() : 0xf0 + random_below(16));
             if (listpack_check(copy, size)) {
                 sum += read_all(copy);
                 read++;
@@ -420,7 +396,7 @@ static void test_damaged(void **state)
                 refused++;
             }
             mem_free(copy);
-            size_t cut = below(size);
+            size_t cut = random_below(size);
             copy = mem_alloc(cut);
             memcpy(copy, p.lp, cut);
             assert_false(listpack_check(copy, cut));
@@ -461,12 +437,12 @@ static void test_distinct(void **state)
     for (int round = 0; round < 300; round++) {
         struct pack p;
         pack_init(&p);
-        size_t count = below(below(4) ? 40 : 1000), skip = below(3);
-        uint64_t range = count * (1 + below(200));
+        size_t count = random_below(random_below(4) ? 40 : 1000), skip = random_below(3);
+        uint64_t range = count * (1 + random_below(200));
         for (size_t i = 0; i < count; i++) {
             char text[64];
-            uint64_t v = below(range);
-            int n = below(2) ? snprintf(text, sizeof(text), "%lld", (long long)v - 50)
+            uint64_t v = random_below(range);
+            int n = random_below(2) ? snprintf(text, sizeof(text), "%lld", (long long)v - 50)
                              : snprintf(text, sizeof(text), "%*s%llu", (int)(v % 30), "m",
                                         (unsigned long long)v);
             elements[i] = mem_dup(text, (size_t)n + 1);
@@ -519,5 +495,5 @@ int main(void)
         cmocka_unit_test(test_unknown_count), cmocka_unit_test(test_number_as_string),
         cmocka_unit_test(test_damaged),       cmocka_unit_test(test_distinct),
         cmocka_unit_test(test_colliding),     cmocka_unit_test(test_distinct_foreign)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -7,10 +7,10 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/mem.h"
 #include "structure/rope.h"
+#include "unit/random.h"
 
 /* The C library keeps the bookkeeping of threads that have ended for later ones: some hundred bytes
  * for each that ran at once. */
@@ -20,32 +20,15 @@
 #define THREADS_KEEP 0
 #endif
 
-static uint64_t seed, random_state;
-
-static uint64_t rnd(void)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state * 0x2545f4914f6cdd1dULL >> 8;
-}
-
-static uint64_t below(uint64_t n)
-{
-    return rnd() % n;
-}
-
 #define NOISE_SIZE (1 << 17)
 static char noise[NOISE_SIZE];
 
 static int setup(void **state)
 {
     (void)state;
-    const char *s = getenv("HF_SEED");
-    seed = s ? strtoull(s, NULL, 0) : (uint64_t)time(NULL);
-    random_state = seed * 2 + 1;
+    random_begin();
     for (size_t i = 0; i < NOISE_SIZE; i++)
-        noise[i] = (char)rnd();
+        noise[i] = (char)random_bits();
     rope_register();
     /* The C library keeps something of each thread for the next one: not to be taken for a leak. */
     struct epoch a, b;
@@ -56,18 +39,11 @@ static int setup(void **state)
     return 0;
 }
 
-static int teardown(void **state)
-{
-    (void)state;
-    print_message("HF_SEED=%llu\n", (unsigned long long)seed);
-    return 0;
-}
-
 /* Random bytes, at most most / 2 and NOISE_SIZE / 2 of them. */
 static struct slice random_bytes(size_t most)
 {
-    size_t size = below(most < NOISE_SIZE ? most / 2 : NOISE_SIZE / 2);
-    return slice_of(noise + below(NOISE_SIZE / 2), size);
+    size_t size = random_below(most < NOISE_SIZE ? most / 2 : NOISE_SIZE / 2);
+    return slice_of(noise + random_below(NOISE_SIZE / 2), size);
 }
 
 /* --- the model: the bytes in one block; those behind the size are zeros ------------------------- */
@@ -101,9 +77,9 @@ static void assert_reads_as(const struct rope *r, const char *bytes, size_t size
 
 static void write_some(struct world *w)
 {
-    uint64_t kind = below(4);
-    size_t at = kind == 0 ? w->size : kind == 1 ? below(w->limit) : below(w->size + 1);
-    struct slice bytes = below(2) ? random_bytes(100) : random_bytes(w->limit);
+    uint64_t kind = random_below(4);
+    size_t at = kind == 0 ? w->size : kind == 1 ? random_below(w->limit) : random_below(w->size + 1);
+    struct slice bytes = random_below(2) ? random_bytes(100) : random_bytes(w->limit);
     if (at + bytes.size > w->limit)
         return;
     rope_write(&w->rope, &w->epoch, at, bytes);
@@ -117,12 +93,12 @@ static void write_some(struct world *w)
 /* Reads of several sizes as from a socket, some giving less than there was room for. */
 static void fill_tail(struct world *w)
 {
-    size_t want = 1 + below(below(2) ? 300 : 40000);
+    size_t want = 1 + random_below(random_below(2) ? 300 : 40000);
     if (w->size + want > w->limit)
         return;
     struct rope_room rooms[3];
     size_t count, room = 0;
-    if (below(2)) {
+    if (random_below(2)) {
         count = 1;
         rooms[0].data = rope_tail_room(&w->rope, &w->epoch, want, &rooms[0].size);
     } else {
@@ -131,8 +107,8 @@ static void fill_tail(struct world *w)
     for (size_t i = 0; i < count; i++)
         room += rooms[i].size;
     assert_in_range(room, 1, want);
-    size_t got = below(4) ? room : below(room + 1), left = got;
-    const char *from = noise + below(NOISE_SIZE / 2);
+    size_t got = random_below(4) ? room : random_below(room + 1), left = got;
+    const char *from = noise + random_below(NOISE_SIZE / 2);
     memcpy(w->bytes + w->size, from, got);
     for (size_t i = 0; i < count && left; i++) {
         size_t n = left < rooms[i].size ? left : rooms[i].size;
@@ -146,8 +122,8 @@ static void fill_tail(struct world *w)
 
 static void truncate_some(struct world *w)
 {
-    size_t size = below(5) ? w->size - below(w->size / 8 + 1) : below(w->size + 10);
-    if (below(4) == 0)
+    size_t size = random_below(5) ? w->size - random_below(w->size / 8 + 1) : random_below(w->size + 10);
+    if (random_below(4) == 0)
         size -= size % ROPE_CHUNK;
     rope_truncate(&w->rope, &w->epoch, size);
     if (size >= w->size)
@@ -158,7 +134,7 @@ static void truncate_some(struct world *w)
 
 static void read_some(struct world *w)
 {
-    size_t at = below(w->size + 1), size = below(w->size - at + 1);
+    size_t at = random_below(w->size + 1), size = random_below(w->size - at + 1);
     char *copy = mem_alloc(size + 1);
     rope_read(&w->rope, at, copy, size);
     if (size)
@@ -168,7 +144,7 @@ static void read_some(struct world *w)
 
 static void toggle_snapshot(struct world *w)
 {
-    size_t i = below(SNAPSHOTS);
+    size_t i = random_below(SNAPSHOTS);
     if (!w->frozen[i].snapshot) {
         w->frozen[i].snapshot = epoch_snapshot_begin(&w->epoch);
         w->frozen[i].rope = w->rope;
@@ -185,7 +161,7 @@ static void toggle_snapshot(struct world *w)
 
 static void change(struct world *w)
 {
-    uint64_t dice = below(100);
+    uint64_t dice = random_below(100);
     if (dice < 70)
         write_some(w);
     else if (dice < 90)
@@ -202,15 +178,15 @@ static void run_world(size_t limit, size_t steps, bool with_thread)
     rope_init(&w.rope);
     w.bytes = mem_zalloc(limit);
     for (size_t i = 0; i < steps; i++) {
-        uint64_t dice = below(100);
+        uint64_t dice = random_below(100);
         if (dice < 5)
             toggle_snapshot(&w);
         else if (dice < 10)
             read_some(&w);
         else
             change(&w);
-        if (below(10) == 0)
-            epoch_reclaim_step(&w.epoch, below(50));
+        if (random_below(10) == 0)
+            epoch_reclaim_step(&w.epoch, random_below(50));
         if (i % 16 == 0)
             rope_check(&w.rope, &w.epoch);
         if (i % 256 == 0)
@@ -478,5 +454,5 @@ int main(void)
         cmocka_unit_test(test_adopted_blocks),
         cmocka_unit_test(test_reader_thread),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, NULL);
 }

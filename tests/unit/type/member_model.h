@@ -15,22 +15,12 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/number.h"
 #include "type/member.h"
-
-static uint64_t seed, random_state;
-
-static inline uint64_t below(uint64_t n)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (random_state * 0x2545f4914f6cdd1dULL >> 16) % n;
-}
+#include "unit/random.h"
 
 /* ---- the universe ---- */
 
@@ -215,7 +205,7 @@ static inline void view_begin(struct world *w, struct view *v)
 {
     v->snapshot = snapshot_begin(w->ks);
     memcpy(v->models, w->models, sizeof(v->models));
-    v->has_reader = below(2) == 0;
+    v->has_reader = random_below(2) == 0;
     if (v->has_reader)
         assert_int_equal(pthread_create(&v->reader, NULL, view_read, v), 0);
 }
@@ -234,9 +224,9 @@ static inline void view_end(struct world *w, struct view *v)
 /* Now and then a snapshot is taken or released, in any order. */
 static inline void maybe_snapshot(struct world *w, unsigned one_in)
 {
-    if (below(one_in) != 0)
+    if (random_below(one_in) != 0)
         return;
-    struct view *v = &w->views[below(SNAPSHOTS)];
+    struct view *v = &w->views[random_below(SNAPSHOTS)];
     if (v->snapshot)
         view_end(w, v);
     else
@@ -260,7 +250,7 @@ static inline void world_init(struct world *w)
     for (int k = 0; k < KEYS; k++)
         w->models[k].due = ENTRY_NO_EXPIRY;
     for (int i = 0; i < 4; i++)
-        w->ks->random_state[i] = below(UINT64_MAX);
+        w->ks->random_state[i] = random_below(UINT64_MAX);
 }
 
 static inline void world_deinit(struct world *w)
@@ -277,10 +267,8 @@ static inline void world_deinit(struct world *w)
 static inline int model_setup(void **state)
 {
     (void)state;
-    const char *s = getenv("HF_SEED");
-    seed = s ? strtoull(s, NULL, 0) : (uint64_t)time(NULL);
-    random_state = seed * 2 + 1;
-    struct hash_key key = {below(UINT64_MAX), below(UINT64_MAX)};
+    random_begin();
+    struct hash_key key = {random_below(UINT64_MAX), random_below(UINT64_MAX)};
     hash_key_init(&key);
     for (int id = 0; id < UNIVERSE; id++) {
         make_member(id);
@@ -296,7 +284,6 @@ static inline int model_setup(void **state)
 static inline int model_teardown(void **state)
 {
     (void)state;
-    print_message("HF_SEED=%llu\n", (unsigned long long)seed);
     for (int id = 0; id < UNIVERSE; id++)
         mem_free((void *)(uintptr_t)universe[id].data);
     return 0;

@@ -6,28 +6,15 @@
 #include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/mem.h"
 #include "type/bitmap.h"
-
-static uint64_t seed, random_state;
-
-static uint64_t rnd(uint64_t bound)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (random_state >> 11) % bound;
-}
+#include "unit/random.h"
 
 static int setup(void **state)
 {
     (void)state;
-    const char *s = getenv("HF_SEED");
-    seed = s ? strtoull(s, NULL, 0) : (uint64_t)time(NULL);
-    print_message("HF_SEED=%llu\n", (unsigned long long)seed);
-    random_state = seed * 2 + 1;
+    random_begin();
     return 0;
 }
 
@@ -89,9 +76,9 @@ static void write_step(struct world *w, int key)
 {
     struct model *m = &w->now[key];
     struct keyref ref = find(w->ks, key);
-    uint64_t at = rnd(rnd(3) ? LIMIT : 100), bit = at * 8 + rnd(8);
-    if (rnd(2)) {
-        bool old, value = rnd(2), grows = !ref.entry || at >= m->size;
+    uint64_t at = random_below(random_below(3) ? LIMIT : 100), bit = at * 8 + random_below(8);
+    if (random_below(2)) {
+        bool old, value = random_below(2), grows = !ref.entry || at >= m->size;
         bool changed = bitmap_set(&ref, bit, value, &old);
         assert_int_equal(old, model_get(m, bit));
         assert_int_equal(changed, grows || old != value);
@@ -100,8 +87,8 @@ static void write_step(struct world *w, int key)
         m->size = at + 1 > m->size ? at + 1 : m->size;
         return;
     }
-    unsigned width = 1 + (unsigned)rnd(64);
-    uint64_t value = random_state ^ rnd(1000), end = (bit + width + 7) / 8;
+    unsigned width = 1 + (unsigned)random_below(64);
+    uint64_t value = random_state ^ random_below(1000), end = (bit + width + 7) / 8;
     if (end > LIMIT)
         return;
     bitmap_grow(&ref, end);
@@ -119,13 +106,13 @@ static void write_step(struct world *w, int key)
 static void set_step(struct world *w, int key)
 {
     struct model *m = &w->now[key];
-    size_t size = 1 + rnd(rnd(2) ? 40 : LIMIT);
+    size_t size = 1 + random_below(random_below(2) ? 40 : LIMIT);
     memset(m->bytes, 0, sizeof(m->bytes));
     for (size_t i = 0; i < size;) {
-        size_t run = 1 + rnd(20000);
-        uint64_t kind = rnd(3);
+        size_t run = 1 + random_below(20000);
+        uint64_t kind = random_below(3);
         for (; run > 0 && i < size; run--, i++)
-            m->bytes[i] = kind == 0 ? 0 : kind == 1 ? 0xff : (unsigned char)rnd(256);
+            m->bytes[i] = kind == 0 ? 0 : kind == 1 ? 0xff : (unsigned char)random_below(256);
     }
     m->size = size;
     struct keyref ref = find(w->ks, key);
@@ -167,10 +154,10 @@ static void combine_step(struct world *w, int key)
 {
     const struct entry *sources[4];
     const struct model *models[4];
-    enum bitmap_operation op = (enum bitmap_operation)rnd(BITMAP_ONE + 1);
-    size_t count = op == BITMAP_NOT ? 1 : 2 + rnd(3), size = 0;
+    enum bitmap_operation op = (enum bitmap_operation)random_below(BITMAP_ONE + 1);
+    size_t count = op == BITMAP_NOT ? 1 : 2 + random_below(3), size = 0;
     for (size_t i = 0; i < count; i++) {
-        int from = (int)rnd(KEYS);
+        int from = (int)random_below(KEYS);
         sources[i] = find(w->ks, from).entry;
         models[i] = &w->now[from];
         size = models[i]->size > size ? models[i]->size : size;
@@ -202,8 +189,8 @@ static void read_step(struct world *w, int key)
 {
     const struct model *m = &w->now[key];
     const struct entry *e = find(w->ks, key).entry;
-    uint64_t all = m->size * 8, first = rnd(all + 1), end = first + rnd(all - first + 1);
-    if (rnd(3) == 0)
+    uint64_t all = m->size * 8, first = random_below(all + 1), end = first + random_below(all - first + 1);
+    if (random_below(3) == 0)
         first = 0, end = all;
     uint64_t count = 0, zero = end, one = end;
     for (uint64_t i = end; i-- > first;) {
@@ -217,8 +204,8 @@ static void read_step(struct world *w, int key)
         assert_int_equal(bitmap_find(e, false, first, end), zero);
         assert_int_equal(bitmap_find(e, true, first, end), one);
     }
-    uint64_t bit = rnd(all + 100);
-    unsigned width = 1 + (unsigned)rnd(64);
+    uint64_t bit = random_below(all + 100);
+    unsigned width = 1 + (unsigned)random_below(64);
     assert_int_equal(bitmap_get(e, bit), model_get(m, bit));
     uint64_t field = 0;
     for (unsigned i = 0; i < width; i++)
@@ -228,7 +215,7 @@ static void read_step(struct world *w, int key)
 
 static void snapshot_step(struct world *w)
 {
-    int i = (int)rnd(SNAPSHOTS);
+    int i = (int)random_below(SNAPSHOTS);
     if (!w->frozen[i].snapshot) {
         w->frozen[i].snapshot = snapshot_begin(w->ks);
         memcpy(w->frozen[i].then, w->now, sizeof(w->now));
@@ -249,8 +236,8 @@ static void test_against_model(void **state)
     struct world *w = calloc(1, sizeof(*w));
     w->ks = keyspace_new(1, false);
     for (int step = 0; step < 2500; step++) {
-        int key = (int)rnd(KEYS);
-        uint64_t kind = rnd(20);
+        int key = (int)random_below(KEYS);
+        uint64_t kind = random_below(20);
         if (kind == 0)
             set_step(w, key);
         else if (kind < 4)

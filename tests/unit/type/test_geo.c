@@ -7,33 +7,20 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/mem.h"
 #include "type/geo.h"
-
-static uint64_t random_state;
-
-static uint64_t rnd(uint64_t bound)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (random_state >> 11) % bound;
-}
+#include "unit/random.h"
 
 static double between(double low, double high)
 {
-    return low + (high - low) * (double)rnd(1U << 30) / (double)(1U << 30);
+    return low + (high - low) * (double)random_below(1U << 30) / (double)(1U << 30);
 }
 
 static int setup(void **state)
 {
     (void)state;
-    const char *s = getenv("HF_SEED");
-    uint64_t seed = s ? strtoull(s, NULL, 0) : (uint64_t)time(NULL);
-    print_message("HF_SEED=%llu\n", (unsigned long long)seed);
-    random_state = seed * 2 + 1;
+    random_begin();
     return 0;
 }
 

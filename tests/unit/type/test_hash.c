@@ -94,9 +94,9 @@ static const struct profile profiles[] = {
 
 static unsigned random_value(const struct profile *p)
 {
-    if (p->long_value_in && below(p->long_value_in) == 0)
-        return 60000 + (unsigned)below(below(4) ? 300 : 4900);
-    return (unsigned)below(40000);
+    if (p->long_value_in && random_below(p->long_value_in) == 0)
+        return 60000 + (unsigned)random_below(random_below(4) ? 300 : 4900);
+    return (unsigned)random_below(40000);
 }
 
 static void check_field(const struct entry *e, const struct model *m, int id)
@@ -132,8 +132,8 @@ static void note_pick(void *ctx, const struct dict_item *item)
 
 static void pick_some(struct world *w, const struct entry *e, const struct model *m)
 {
-    struct picks picks = {.model = m, .distinct = below(2)};
-    uint64_t all = hash_count(e), count = below(2) ? below(10) : below(all + 10);
+    struct picks picks = {.model = m, .distinct = random_below(2)};
+    uint64_t all = hash_count(e), count = random_below(2) ? random_below(10) : random_below(all + 10);
     if (picks.distinct) {
         member_random_distinct(e, w->ks, count, note_pick, &picks);
         assert_int_equal(picks.count, count < all ? count : all);
@@ -146,7 +146,7 @@ static void pick_some(struct world *w, const struct entry *e, const struct model
 static void scan_all(const struct entry *e, const struct model *m)
 {
     struct picks picks = {.model = m, .distinct = true};
-    uint64_t cursor = 0, want = 1 + below(50);
+    uint64_t cursor = 0, want = 1 + random_below(50);
     do {
         cursor = member_scan(e, cursor, want, note_pick, &picks);
         assert_true(cursor == 0 || !member_scans_at_once(e));
@@ -175,8 +175,8 @@ static void check_key(struct world *w, int k, bool deep)
 static void step_once(struct world *w, const struct profile *p, int k, unsigned adding)
 {
     struct model *m = &w->models[k];
-    int id = p->first + (int)below((uint64_t)(p->last - p->first + 1));
-    unsigned dice = (unsigned)below(1000);
+    int id = p->first + (int)random_below((uint64_t)(p->last - p->first + 1));
+    unsigned dice = (unsigned)random_below(1000);
     struct keyref ref = find_key(w, k);
     char buf[VALUE_BUF];
     if (dice < 50) {
@@ -186,7 +186,7 @@ static void step_once(struct world *w, const struct profile *p, int k, unsigned 
     } else if (dice < 63 && ref.entry) {
         scan_all(ref.entry, m);
     } else if (dice < 66 && ref.entry) {
-        m->due = below(2) ? ENTRY_NO_EXPIRY : 2000000 + (int64_t)below(1000);
+        m->due = random_below(2) ? ENTRY_NO_EXPIRY : 2000000 + (int64_t)random_below(1000);
         keyref_set_due(&ref, m->due);
     } else if (dice < 70 && ref.entry && adding < 50) {
         keyref_delete(&ref);
@@ -198,7 +198,7 @@ static void step_once(struct world *w, const struct profile *p, int k, unsigned 
         assert_int_equal(fresh, !m->has[id]);
         if (fresh)
             model_set(&w->ks->limits, m, id, value);
-    } else if (below(100) < adding) {
+    } else if (random_below(100) < adding) {
         unsigned value = random_value(p);
         assert_int_equal(hash_set(&ref, universe[id], value_of_id(value, buf)), !m->has[id]);
         model_set(&w->ks->limits, m, id, value);
@@ -219,10 +219,10 @@ static void run_profile(const struct profile *p, unsigned snapshot_one_in, int s
     unsigned adding = 97;
     for (int step = 0; step < steps; step++) {
         if (step % 2000 == 1999 && step > 6000)
-            adding = (unsigned)(20 + below(75));
+            adding = (unsigned)(20 + random_below(75));
         if (snapshot_one_in)
             maybe_snapshot(w, snapshot_one_in);
-        int k = (int)below(KEYS);
+        int k = (int)random_below(KEYS);
         step_once(w, p, k, adding);
         check_key(w, k, step % 64 == 0);
         const struct entry *e = find_key(w, k).entry;
@@ -329,12 +329,12 @@ static void test_put(void **state)
     for (int round = 0; round < 200; round++) {
         struct model *m = &w->models[0];
         memset(m, 0, sizeof(*m));
-        m->due = below(2) ? ENTRY_NO_EXPIRY : 5000000;
+        m->due = random_below(2) ? ENTRY_NO_EXPIRY : 5000000;
         listpack_init(lp);
-        int n = 1 + (int)below(below(2) ? 20 : 600), first = (int)below(MIDDLE_STRINGS - 600);
+        int n = 1 + (int)random_below(random_below(2) ? 20 : 600), first = (int)random_below(MIDDLE_STRINGS - 600);
         char buf[VALUE_BUF];
         for (int i = 0; i < n; i++) {
-            m->value[first + i] = (uint16_t)below(40000);
+            m->value[first + i] = (uint16_t)random_below(40000);
             listpack_insert(lp, 0, universe[first + i]);
             listpack_insert(lp, 0, value_of_id(m->value[first + i], buf));
             m->has[first + i] = true;
@@ -346,7 +346,7 @@ static void test_put(void **state)
         assert_string_equal(hash_encoding_name(ref.entry), n <= 512 ? "listpack" : "hashtable");
         check_entry(ref.entry, &w->ks->epoch);
 
-        listpack_insert(lp, 0, universe[first + (int)below((uint64_t)n)]);
+        listpack_insert(lp, 0, universe[first + (int)random_below((uint64_t)n)]);
         ref = find_key(w, 0);
         assert_false(hash_put_listpack(&ref, 7000000, lp));
         listpack_insert(lp, 0, SLICE("a value"));

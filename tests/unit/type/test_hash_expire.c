@@ -6,38 +6,19 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/hash.h"
 #include "base/mem.h"
 #include "type/digest.h"
 #include "type/hash.h"
-
-static uint64_t seed, random_state;
-
-static uint64_t below(uint64_t n)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (random_state * 0x2545f4914f6cdd1dULL >> 16) % n;
-}
+#include "unit/random.h"
 
 static int setup(void **state)
 {
     (void)state;
-    const char *s = getenv("HF_SEED");
-    seed = s ? strtoull(s, NULL, 0) : (uint64_t)time(NULL);
-    random_state = seed * 2 + 1;
-    struct hash_key key = {below(UINT64_MAX), below(UINT64_MAX)};
+    random_begin();
+    struct hash_key key = {random_below(UINT64_MAX), random_below(UINT64_MAX)};
     hash_key_init(&key);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    print_message("HF_SEED=%llu\n", (unsigned long long)seed);
     return 0;
 }
 
@@ -166,14 +147,14 @@ static void on_fields_expire(void *ctx, struct db *db, struct slice key, const s
 
 static int64_t pick_due(const struct keyspace *ks)
 {
-    return below(4) == 0 ? ENTRY_NO_EXPIRY : ks->now_ms + (int64_t)below(below(5) ? 300 : 100000);
+    return random_below(4) == 0 ? ENTRY_NO_EXPIRY : ks->now_ms + (int64_t)random_below(random_below(5) ? 300 : 100000);
 }
 
 static void change(struct keyspace *ks, struct model *m)
 {
     static int64_t version;
     char field_buf[300], digits[NUMBER_INT64_SIZE];
-    int k = (int)below(KEYS), i = (int)below((uint64_t)fields_of[k]);
+    int k = (int)random_below(KEYS), i = (int)random_below((uint64_t)fields_of[k]);
     struct model_field *f = &m->fields[k][i];
     struct slice field = field_of(i, field_buf);
     int64_t value = ++version * FIELDS + i;
@@ -182,7 +163,7 @@ static void change(struct keyspace *ks, struct model *m)
     keyref_find(&ref, &ks->dbs[0], key_of(k), key_hash(key_of(k)));
     if (ref.entry)
         keyref_expire_field(&ref, field);
-    switch (below(9)) {
+    switch (random_below(9)) {
     case 0:
     case 1:
         assert_int_equal(hash_set(&ref, field, text), f->value == 0);
@@ -235,7 +216,7 @@ static void change(struct keyspace *ks, struct model *m)
 /* Move a key away and back, or make it the copy of a copy: the times go with it. */
 static void move(struct keyspace *ks)
 {
-    int k = (int)below(KEYS);
+    int k = (int)random_below(KEYS);
     struct db *db = &ks->dbs[0];
     struct keyref from, to;
     struct slice other = SLICE("other");
@@ -243,7 +224,7 @@ static void move(struct keyspace *ks)
     if (!from.entry)
         return;
     keyref_find(&to, &ks->dbs[1], other, key_hash(other));
-    if (below(2)) {
+    if (random_below(2)) {
         keyref_give(&to, keyref_take(&from));
         assert_int_equal(ks->dbs[1].timed, entry_timed(to.entry) > 0);
         keyref_give(&from, keyref_take(&to));
@@ -307,16 +288,16 @@ static void test_model(void **state)
     ks->on_fields_expire_ctx = &told;
     for (int step = 0; step < 40000; step++) {
         change(ks, m);
-        if (below(10) == 0)
-            ks->now_ms += (int64_t)below(20);
-        if (below(200) == 0)
+        if (random_below(10) == 0)
+            ks->now_ms += (int64_t)random_below(20);
+        if (random_below(200) == 0)
             expire_all(ks, m);
-        if (below(100) == 0)
+        if (random_below(100) == 0)
             move(ks);
-        struct frozen *f = &frozen[below(SNAPSHOTS)];
-        if (below(500) == 0 && f->snapshot)
+        struct frozen *f = &frozen[random_below(SNAPSHOTS)];
+        if (random_below(500) == 0 && f->snapshot)
             release(ks, f);
-        else if (below(500) == 0 && !f->snapshot) {
+        else if (random_below(500) == 0 && !f->snapshot) {
             count_model(m);
             *f = (struct frozen){snapshot_begin(ks), *m};
         }
@@ -411,5 +392,5 @@ int main(void)
         cmocka_unit_test(test_model),
         cmocka_unit_test(test_hidden),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -6,28 +6,15 @@
 #include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/mem.h"
 #include "type/hyperloglog.h"
-
-static uint64_t random_state;
-
-static uint64_t rnd(uint64_t bound)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (random_state >> 11) % bound;
-}
+#include "unit/random.h"
 
 static int setup(void **state)
 {
     (void)state;
-    const char *s = getenv("HF_SEED");
-    uint64_t seed = s ? strtoull(s, NULL, 0) : (uint64_t)time(NULL);
-    print_message("HF_SEED=%llu\n", (unsigned long long)seed);
-    random_state = seed * 2 + 1;
+    random_begin();
     return 0;
 }
 
@@ -63,7 +50,7 @@ static void test_against_model(void **state)
         uint8_t model[HLL_REGISTERS] = {0}, then[HLL_REGISTERS];
         struct snapshot *snapshot = NULL;
         for (int step = 0; step < 3000; step++) {
-            uint64_t element = rnd(2000 + (uint64_t)step * 3);
+            uint64_t element = random_below(2000 + (uint64_t)step * 3);
             struct slice s = slice_of(&element, sizeof(element));
             uint8_t value;
             unsigned at = hll_register_of(s, &value);
@@ -92,7 +79,7 @@ static void test_against_model(void **state)
         /* Raised by another one's registers, and made dense, it has the greater ones. */
         uint8_t other[HLL_REGISTERS] = {0};
         for (int i = 0; i < 300; i++)
-            other[rnd(HLL_REGISTERS)] = (uint8_t)rnd(52);
+            other[random_below(HLL_REGISTERS)] = (uint8_t)random_below(52);
         for (unsigned i = 0; i < HLL_REGISTERS; i++)
             model[i] = model[i] > other[i] ? model[i] : other[i];
         assert_int_equal(hll_raise(&ref, other, false), HLL_CHANGED);
@@ -109,7 +96,7 @@ static void test_error(void **state)
 {
     (void)state;
     uint8_t registers[HLL_REGISTERS] = {0}, value;
-    uint64_t start = rnd(1ULL << 40), next = 100;
+    uint64_t start = random_below(1ULL << 40), next = 100;
     for (uint64_t i = 1; i <= 1000000; i++) {
         uint64_t element = start + i;
         unsigned at = hll_register_of(slice_of(&element, sizeof(element)), &value);
@@ -139,25 +126,25 @@ static void test_damage(void **state)
     for (int round = 0; round < 3000; round++) {
         struct keyref ref = find(ks, "key");
         hll_create(&ref);
-        for (uint64_t i = rnd(50); i > 0; i--) {
-            uint64_t element = rnd(UINT64_MAX);
+        for (uint64_t i = random_below(50); i > 0; i--) {
+            uint64_t element = random_below(UINT64_MAX);
             struct slice s = slice_of(&element, sizeof(element));
             bool changed;
             hll_add(&ref, &s, 1, &changed);
         }
         size_t size = string_size(ref.entry);
         string_read(ref.entry, 0, bytes, size);
-        for (uint64_t i = rnd(4); i > 0; i--)
-            bytes[rnd(size)] = (unsigned char)rnd(256);
-        if (rnd(4) == 0)
-            size = rnd(size + 1);
-        if (rnd(8) == 0)
-            for (size_t end = rnd(sizeof(bytes)); size < end;)
-                bytes[size++] = (unsigned char)rnd(256);
+        for (uint64_t i = random_below(4); i > 0; i--)
+            bytes[random_below(size)] = (unsigned char)random_below(256);
+        if (random_below(4) == 0)
+            size = random_below(size + 1);
+        if (random_below(8) == 0)
+            for (size_t end = random_below(sizeof(bytes)); size < end;)
+                bytes[size++] = (unsigned char)random_below(256);
         string_set_bytes(&ref, slice_of(bytes, size), ENTRY_NO_EXPIRY);
         if (!hll_check(ref.entry))
             continue;
-        uint64_t element = rnd(UINT64_MAX), count;
+        uint64_t element = random_below(UINT64_MAX), count;
         struct slice s = slice_of(&element, sizeof(element));
         bool changed, good = hll_count(ref.entry, &count);
         uint8_t registers[HLL_REGISTERS] = {0};

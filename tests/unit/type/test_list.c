@@ -10,28 +10,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/mem.h"
 #include "type/list.h"
-
-static uint64_t random_state;
-
-static uint64_t rnd(uint64_t bound)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (random_state * 0x2545f4914f6cdd1dULL >> 16) % bound;
-}
+#include "unit/random.h"
 
 static int setup(void **state)
 {
     (void)state;
-    const char *given = getenv("HF_SEED");
-    uint64_t seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
-    fprintf(stderr, "HF_SEED=%" PRIu64 "\n", seed);
-    random_state = seed * 2 + 1;
+    random_begin();
     return 0;
 }
 
@@ -74,7 +61,7 @@ static struct slice item_bytes(uint32_t id, char buf[ITEM_MAX])
 
 static uint32_t random_item(uint32_t universe)
 {
-    return (uint32_t)rnd(universe);
+    return (uint32_t)random_below(universe);
 }
 
 static void model_insert(struct model *m, size_t at, uint32_t id)
@@ -165,8 +152,8 @@ static void do_push(struct run *r)
     struct slice items[8];
     struct keyref ref;
     struct model *m = &r->model;
-    enum list_end end = rnd(2) ? LIST_HEAD : LIST_TAIL;
-    size_t n = 1 + rnd(8);
+    enum list_end end = random_below(2) ? LIST_HEAD : LIST_TAIL;
+    size_t n = 1 + random_below(8);
     if (m->count + n > MODEL_MAX)
         return;
     for (size_t i = 0; i < n; i++) {
@@ -196,8 +183,8 @@ static void check_popped(void *ctx, struct slice item)
 static void do_pop(struct run *r, struct keyref *ref)
 {
     struct model *m = &r->model;
-    struct popped p = {m, rnd(2) ? LIST_HEAD : LIST_TAIL, 0};
-    uint64_t count = rnd(300) ? 1 + rnd(8) : rnd(m->count + 3);
+    struct popped p = {m, random_below(2) ? LIST_HEAD : LIST_TAIL, 0};
+    uint64_t count = random_below(300) ? 1 + random_below(8) : random_below(m->count + 3);
     uint64_t expected = count < m->count ? count : m->count;
     assert_int_equal(list_pop(ref, p.end, count, check_popped, &p), expected);
     assert_int_equal(p.count, expected);
@@ -208,7 +195,7 @@ static void do_set(struct run *r, struct keyref *ref)
 {
     char bytes[ITEM_MAX];
     uint32_t id = random_item(r->universe);
-    size_t at = rnd(r->model.count);
+    size_t at = random_below(r->model.count);
     list_set(ref, at, item_bytes(id, bytes));
     r->model.items[at] = id;
 }
@@ -220,7 +207,7 @@ static void do_insert(struct run *r, struct keyref *ref)
     if (m->count == MODEL_MAX)
         return;
     uint32_t id = random_item(r->universe), pivot = random_item(r->universe);
-    bool before = rnd(2);
+    bool before = random_below(2);
     size_t at = 0;
     while (at < m->count && m->items[at] != pivot)
         at++;
@@ -234,8 +221,8 @@ static void do_trim(struct run *r, struct keyref *ref)
 {
     struct model *m = &r->model;
     /* Mostly little off both ends, now and then nearly all. */
-    size_t most = rnd(20) ? m->count / 50 + 2 : m->count;
-    size_t first = rnd(most), behind = rnd(most);
+    size_t most = random_below(20) ? m->count / 50 + 2 : m->count;
+    size_t first = random_below(most), behind = random_below(most);
     if (first + behind > m->count)
         return;
     list_trim(ref, first, m->count - first - behind);
@@ -247,9 +234,9 @@ static void do_remove(struct run *r, struct keyref *ref)
 {
     char bytes[ITEM_MAX];
     struct model *m = &r->model;
-    uint32_t id = rnd(3) ? m->items[rnd(m->count)] : random_item(r->universe);
-    bool reverse = rnd(2);
-    uint64_t limit = rnd(3), removed = 0;
+    uint32_t id = random_below(3) ? m->items[random_below(m->count)] : random_item(r->universe);
+    bool reverse = random_below(2);
+    uint64_t limit = random_below(3), removed = 0;
     size_t at = reverse ? m->count : 0;
     while ((limit == 0 || removed < limit) && (reverse ? at > 0 : at < m->count)) {
         size_t here = reverse ? at - 1 : at;
@@ -272,10 +259,10 @@ static void step(struct run *r)
         do_push(r);
         return;
     }
-    uint64_t what = rnd(100);
+    uint64_t what = random_below(100);
     bool full = r->model.count > r->usual_max;
     if (what < 55) {
-        if (rnd(100) < (full ? 35 : 85))
+        if (random_below(100) < (full ? 35 : 85))
             do_push(r);
         else
             do_pop(r, &ref);
@@ -329,8 +316,8 @@ static void random_run(uint32_t universe, size_t usual_max, int steps, bool snap
             if (e)
                 assert_encoding(e, &r->model);
         }
-        if (snapshots && rnd(40) == 0) {
-            struct held *h = &held[rnd(SNAPSHOTS)];
+        if (snapshots && random_below(40) == 0) {
+            struct held *h = &held[random_below(SNAPSHOTS)];
             if (h->snapshot) {
                 release(r, h);
             } else {
@@ -453,10 +440,10 @@ static void builders_make_lists(void **state)
     assert_null(list_builder_finish(b, SLICE("none"), ENTRY_NO_EXPIRY));
     for (int round = 0; round < 60; round++) {
         m->count = 0;
-        size_t count = 1 + rnd(round % 3 == 0 ? 20 : 1500);
+        size_t count = 1 + random_below(round % 3 == 0 ? 20 : 1500);
         while (m->count < count) {
             uint32_t id = random_item(5000);
-            if (rnd(50) == 0 && m->count + 20 < count) {
+            if (random_below(50) == 0 && m->count + 20 < count) {
                 listpack_init(lp);
                 for (uint32_t i = 0; i < 20; i++) {
                     struct slice item = item_bytes(i, bytes);
@@ -470,13 +457,13 @@ static void builders_make_lists(void **state)
             }
         }
         assert_int_equal(list_builder_count(b), count);
-        if (rnd(4) == 0) {
+        if (random_below(4) == 0) {
             list_builder_reset(b);
             continue;
         }
         char name[20];
         struct slice key = slice_of(name, (size_t)snprintf(name, sizeof(name), "k%d", round));
-        struct entry *e = list_builder_finish(b, key, rnd(2) ? ENTRY_NO_EXPIRY : 1000);
+        struct entry *e = list_builder_finish(b, key, random_below(2) ? ENTRY_NO_EXPIRY : 1000);
         db_insert(&ks->dbs[0], key_hash(key), e);
         assert_list(db_find(&ks->dbs[0], key, key_hash(key)), m);
     }

@@ -8,12 +8,12 @@
 /* A part of the universe, in a random order; the first is no integer unless `any_first`. */
 static int pick(int ids[UNIVERSE], bool any_first)
 {
-    int first = (int)below(UNIVERSE), last = first + 1 + (int)below(below(2) ? 20 : UNIVERSE);
+    int first = (int)random_below(UNIVERSE), last = first + 1 + (int)random_below(random_below(2) ? 20 : UNIVERSE);
     int n = 0;
     for (int id = first; id < last && id < UNIVERSE; id++)
         ids[n++] = id;
     for (int i = n - 1; i > 0; i--) {
-        int k = (int)below((uint64_t)i + 1), id = ids[i];
+        int k = (int)random_below((uint64_t)i + 1), id = ids[i];
         ids[i] = ids[k];
         ids[k] = id;
     }
@@ -28,7 +28,7 @@ static int pick(int ids[UNIVERSE], bool any_first)
 static struct encoding_limits random_limits(void)
 {
     static const int entries[] = {0, 10, 128, 512, 2000}, lengths[] = {10, 64, 5000};
-    int most = entries[below(5)], longest = lengths[below(3)];
+    int most = entries[random_below(5)], longest = lengths[random_below(3)];
     return (struct encoding_limits){.set_max_intset_entries = 512,
                                     .set_max_listpack_entries = most,
                                     .set_max_listpack_value = longest,
@@ -98,7 +98,7 @@ static void test_same(void **state)
         member_builder_begin(b, hash ? ENTRY_HASH : ENTRY_SET, (uint64_t)n);
         for (int i = 0; i < n; i++)
             add(b, m, ids[i]);
-        if (below(10) == 0) {
+        if (random_below(10) == 0) {
             member_builder_reset(b);
             continue;
         }
@@ -138,7 +138,7 @@ static void test_twice(void **state)
     world_init(w);
     for (int round = 0; round < 200; round++) {
         bool hash = round % 2;
-        int n = pick(ids, true), again = (int)below((uint64_t)n), at = (int)below((uint64_t)n);
+        int n = pick(ids, true), again = (int)random_below((uint64_t)n), at = (int)random_below((uint64_t)n);
         w->ks->limits = random_limits();
         model_of(m, ids, n, hash);
         member_builder_init(b, &w->ks->epoch, &w->ks->limits);

@@ -144,11 +144,11 @@ static void pop_some(struct world *w, int k)
     struct model *m = &w->models[k];
     if (ref.entry == NULL)
         return;
-    uint64_t all = set_count(ref.entry), count = 1 + below(3);
-    if (below(4) == 0)
-        count = below(all + 2);
-    if (below(4) == 0)
-        count = all - all / (6 + below(20));
+    uint64_t all = set_count(ref.entry), count = 1 + random_below(3);
+    if (random_below(4) == 0)
+        count = random_below(all + 2);
+    if (random_below(4) == 0)
+        count = all - all / (6 + random_below(20));
     bool rewritten =
         entry_encoding(ref.entry) == ENTRY_DICT && count < all && count >= 4 * (all - count);
     int64_t due = m->due;
@@ -184,8 +184,8 @@ static void pick_some(struct world *w, int k)
     const struct entry *e = find_key(w, k).entry;
     if (e == NULL)
         return;
-    struct picks picks = {.model = &w->models[k], .distinct = below(2)};
-    uint64_t count = below(2) ? below(10) : below(set_count(e) + 10);
+    struct picks picks = {.model = &w->models[k], .distinct = random_below(2)};
+    uint64_t count = random_below(2) ? random_below(10) : random_below(set_count(e) + 10);
     if (picks.distinct) {
         member_random_distinct(e, w->ks, count, note_pick, &picks);
         assert_int_equal(picks.count, count < set_count(e) ? count : set_count(e));
@@ -201,7 +201,7 @@ static void scan_all(struct world *w, int k)
     if (e == NULL)
         return;
     struct picks picks = {.model = &w->models[k], .distinct = true};
-    uint64_t cursor = 0, want = 1 + below(50);
+    uint64_t cursor = 0, want = 1 + random_below(50);
     do {
         cursor = member_scan(e, cursor, want, note_pick, &picks);
         assert_true(cursor == 0 || !member_scans_at_once(e));
@@ -262,10 +262,10 @@ static void add_one(struct world *w, int k, int id)
 static void step_once(struct world *w, const struct profile *p, int k, unsigned adding)
 {
     struct model *m = &w->models[k];
-    int id = p->first + (int)below((uint64_t)(p->last - p->first + 1));
-    if (p->odd_one_in && below(p->odd_one_in) == 0)
-        id = SHORT_STRINGS + (int)below(UNIVERSE - SHORT_STRINGS);
-    unsigned dice = (unsigned)below(1000);
+    int id = p->first + (int)random_below((uint64_t)(p->last - p->first + 1));
+    if (p->odd_one_in && random_below(p->odd_one_in) == 0)
+        id = SHORT_STRINGS + (int)random_below(UNIVERSE - SHORT_STRINGS);
+    unsigned dice = (unsigned)random_below(1000);
     struct keyref ref = find_key(w, k);
     if (dice < 20) {
         assert_int_equal(ref.entry && set_has(ref.entry, universe[id]), m->has[id]);
@@ -277,9 +277,9 @@ static void step_once(struct world *w, const struct profile *p, int k, unsigned 
         if (adding < 80)
             pop_some(w, k);
     } else if (dice < 36 && ref.entry) {
-        m->due = below(2) ? ENTRY_NO_EXPIRY : 2000000 + (int64_t)below(1000);
+        m->due = random_below(2) ? ENTRY_NO_EXPIRY : 2000000 + (int64_t)random_below(1000);
         keyref_set_due(&ref, m->due);
-    } else if (below(100) < adding) {
+    } else if (random_below(100) < adding) {
         add_one(w, k, id);
     } else if (ref.entry) {
         assert_int_equal(set_remove(&ref, universe[id]), m->has[id]);
@@ -317,10 +317,10 @@ static void run_profile(const struct profile *p, unsigned snapshot_one_in, int s
     unsigned adding = 97;
     for (int step = 0; step < steps; step++) {
         if (step % 2000 == 1999 && step > steps / 2)
-            adding = (unsigned)(20 + below(75));
+            adding = (unsigned)(20 + random_below(75));
         if (snapshot_one_in)
             maybe_snapshot(w, snapshot_one_in);
-        int k = (int)below(KEYS);
+        int k = (int)random_below(KEYS);
         step_once(w, p, k, adding);
         check_key(w, k, step % 64 == 0);
         const struct entry *e = find_key(w, k).entry;
@@ -371,7 +371,7 @@ static void fill(struct world *w, int k, int first, int last, unsigned percent)
     memset(m, 0, sizeof(*m));
     m->due = ENTRY_NO_EXPIRY;
     for (int id = first; id <= last; id++) {
-        if (below(100) < percent) {
+        if (random_below(100) < percent) {
             set_add(&ref, universe[id]);
             m->has[id] = true;
             m->count++;
@@ -388,15 +388,15 @@ static void test_algebra(void **state)
     world_init(w);
     for (int round = 0; round < 150; round++) {
         for (int k = 0; k < KEYS; k++) {
-            int first = (int)below(UNIVERSE), last = first + (int)below(below(2) ? 20 : 800);
-            fill(w, k, first, last < UNIVERSE ? last : UNIVERSE - 1, below(2) ? 95 : 40);
+            int first = (int)random_below(UNIVERSE), last = first + (int)random_below(random_below(2) ? 20 : 800);
+            fill(w, k, first, last < UNIVERSE ? last : UNIVERSE - 1, random_below(2) ? 95 : 40);
         }
         if (round % 3 == 0)
             maybe_snapshot(w, 1);
         const struct entry *sets[5];
-        int order[5], count = 1 + (int)below(5);
+        int order[5], count = 1 + (int)random_below(5);
         for (int i = 0; i < count; i++) {
-            order[i] = (int)below(KEYS);
+            order[i] = (int)random_below(KEYS);
             sets[i] = find_key(w, order[i]).entry;
         }
         static struct model expected[3];
@@ -421,12 +421,12 @@ static void test_algebra(void **state)
         struct picks picks = {.model = &expected[SET_INTERSECTION], .distinct = true};
         assert_int_equal(set_intersect(sets, count, 0, note_pick, &picks),
                          expected[SET_INTERSECTION].count);
-        uint64_t limit = 1 + below(10);
+        uint64_t limit = 1 + random_below(10);
         uint64_t limited = (uint64_t)expected[SET_INTERSECTION].count;
         assert_int_equal(set_intersect(sets, count, limit, NULL, NULL),
                          limited < limit ? limited : limit);
 
-        enum set_operation op = (enum set_operation)below(3);
+        enum set_operation op = (enum set_operation)random_below(3);
         struct set_scratch scratch;
         set_scratch_init(&scratch, w->ks, keys[0]);
         set_combine(&scratch, op, sets, count);
@@ -434,7 +434,7 @@ static void test_algebra(void **state)
             assert_string_equal(set_encoding_name(scratch.ref.entry),
                                 fresh_encoding(&w->ks->limits, &expected[op]));
         assert_true(same_as_model(scratch.ref.entry, &expected[op]));
-        if (below(2)) {
+        if (random_below(2)) {
             struct keyref to = find_key(w, 0);
             set_scratch_move(&scratch, &to);
             w->models[0] = expected[op];
@@ -503,9 +503,9 @@ static void test_put(void **state)
     for (int round = 0; round < 200; round++) {
         struct model *m = &w->models[0];
         memset(m, 0, sizeof(*m));
-        m->due = below(2) ? ENTRY_NO_EXPIRY : 5000000;
+        m->due = random_below(2) ? ENTRY_NO_EXPIRY : 5000000;
         listpack_init(lp);
-        int n = 1 + (int)below(200), first = (int)below(ODD_STRINGS - 200);
+        int n = 1 + (int)random_below(200), first = (int)random_below(ODD_STRINGS - 200);
         for (int i = 0; i < n; i++) {
             listpack_insert(lp, 0, universe[first + i]);
             m->has[first + i] = true;
@@ -516,7 +516,7 @@ static void test_put(void **state)
         assert_true(same_as_model(find_key(w, 0).entry, m));
         assert_string_equal(set_encoding_name(ref.entry), n <= 128 ? "listpack" : "hashtable");
         check_entry(ref.entry, &w->ks->epoch);
-        listpack_insert(lp, 0, universe[first + (int)below((uint64_t)n)]);
+        listpack_insert(lp, 0, universe[first + (int)random_below((uint64_t)n)]);
         ref = find_key(w, 0);
         assert_false(set_put_listpack(&ref, 7000000, lp));
         assert_true(same_as_model(find_key(w, 0).entry, m));
@@ -528,7 +528,7 @@ static void test_put(void **state)
         memset(m, 0, sizeof(*m));
         m->due = ENTRY_NO_EXPIRY;
         intset_init(is);
-        int n = 1 + (int)below(600), first = (int)below((uint64_t)(1200 - n));
+        int n = 1 + (int)random_below(600), first = (int)random_below((uint64_t)(1200 - n));
         for (int i = 0; i < n; i++) {
             int64_t v;
             assert_true(number_parse_int64(universe[first + i], &v));

@@ -9,29 +9,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/mem.h"
 #include "base/text.h"
 #include "type/stream.h"
-
-static uint64_t random_state;
-
-static uint64_t rnd(uint64_t bound)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (random_state * 0x2545f4914f6cdd1dULL >> 16) % bound;
-}
+#include "unit/random.h"
 
 static int setup(void **state)
 {
     (void)state;
-    const char *given = getenv("HF_SEED");
-    uint64_t seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
-    fprintf(stderr, "HF_SEED=%" PRIu64 "\n", seed);
-    random_state = seed * 2 + 1;
+    random_begin();
     return 0;
 }
 
@@ -181,7 +168,7 @@ static struct run *run_new(bool with_reclaimer)
 {
     struct run *r = mem_zalloc(sizeof(*r));
     r->ks = keyspace_new(1, with_reclaimer);
-    r->ks->limits.stream_node_max_entries = (int64_t[]){0, 3, 100}[rnd(3)];
+    r->ks->limits.stream_node_max_entries = (int64_t[]){0, 3, 100}[random_below(3)];
     keyref_find(&r->ref, &r->ks->dbs[0], SLICE("x"), key_hash(SLICE("x")));
     stream_create(&r->ref);
     return r;
@@ -201,7 +188,7 @@ static void add(struct run *r, struct stream_root *s)
     if (m->count == ENTRIES)
         return;
     struct stream_id id = s->last;
-    id = rnd(2) ? (struct stream_id){id.ms + 1 + rnd(3), rnd(2)} : (struct stream_id){id.ms, id.seq + 1};
+    id = random_below(2) ? (struct stream_id){id.ms + 1 + random_below(3), random_below(2)} : (struct stream_id){id.ms, id.seq + 1};
     size_t n = m->count++, count = fields_of(n, pairs, buf);
     m->ids[n] = id;
     m->there[n] = true;
@@ -213,11 +200,11 @@ static void add(struct run *r, struct stream_root *s)
 static void trim(struct run *r, struct stream_root *s)
 {
     struct model *m = &r->m;
-    uint64_t left = s->length, wanted = left - rnd(left / 3 + 1);
+    uint64_t left = s->length, wanted = left - random_below(left / 3 + 1);
     struct stream_trim t = {.max_length = wanted};
-    if (rnd(2) && m->count > 0) {
+    if (random_below(2) && m->count > 0) {
         t.by_id = true;
-        t.min_id = m->ids[m->count - 1 - rnd(m->count / 2 + 1)];
+        t.min_id = m->ids[m->count - 1 - random_below(m->count / 2 + 1)];
     }
     uint64_t removed = stream_trim_front(s, &r->ks->epoch, &t), gone = 0;
     for (size_t i = 0; i < m->count; i++) {
@@ -236,14 +223,14 @@ static void change_group(struct run *r, struct stream_root *s)
     struct epoch *e = &r->ks->epoch;
     struct stream_group group;
     struct stream_consumer consumer;
-    int g = (int)rnd(GROUPS), c = (int)rnd(CONSUMERS);
+    int g = (int)random_below(GROUPS), c = (int)random_below(CONSUMERS);
     assert_int_equal(stream_group_find(s, group_name(g), &group), m->groups[g]);
     if (!m->groups[g]) {
         stream_group_create(s, e, group_name(g), s->last, 0, &group);
         m->groups[g] = true;
         return;
     }
-    if (rnd(300) == 0) {
+    if (random_below(300) == 0) {
         stream_group_destroy(s, e, group_name(g), &group);
         m->groups[g] = false;
         memset(m->consumers[g], 0, sizeof(m->consumers[g]));
@@ -255,7 +242,7 @@ static void change_group(struct run *r, struct stream_root *s)
     if (!there) {
         stream_consumer_create(s, e, group_name(g), &group, consumer_name(c), 5, &consumer);
         m->consumers[g][c] = true;
-    } else if (rnd(100) == 0) {
+    } else if (random_below(100) == 0) {
         uint64_t lost = 0;
         for (size_t i = 0; i < m->count; i++) {
             lost += m->owner[g][i] == c;
@@ -265,12 +252,12 @@ static void change_group(struct run *r, struct stream_root *s)
         m->consumers[g][c] = false;
         return;
     }
-    for (size_t k = rnd(8); k > 0 && m->count > 0; k--) {
-        size_t i = m->count - 1 - rnd(m->count < 300 ? m->count : 300);
+    for (size_t k = random_below(8); k > 0 && m->count > 0; k--) {
+        size_t i = m->count - 1 - random_below(m->count < 300 ? m->count : 300);
         struct stream_pending p;
         bool pending = stream_pending_find(s, &group, m->ids[i], &p);
         assert_int_equal(pending, m->owner[g][i] >= 0);
-        if (rnd(3) == 0) {
+        if (random_below(3) == 0) {
             assert_int_equal(stream_pending_remove(s, e, &group, m->ids[i]), pending);
             m->owner[g][i] = -1;
             continue;
@@ -286,11 +273,11 @@ static void step(struct run *r)
 {
     struct model *m = &r->m;
     struct stream_root *s = stream_root_of(keyref_own(&r->ref));
-    uint64_t kind = rnd(100);
+    uint64_t kind = random_below(100);
     if (kind < 60) {
         add(r, s);
     } else if (kind < 75 && m->count > 0) {
-        size_t i = rnd(4) ? m->count - 1 - rnd(m->count / 4 + 1) : rnd(m->count);
+        size_t i = random_below(4) ? m->count - 1 - random_below(m->count / 4 + 1) : random_below(m->count);
         assert_int_equal(stream_delete(s, &r->ks->epoch, m->ids[i]), m->there[i]);
         m->there[i] = false;
     } else if (kind == 75) {
@@ -309,7 +296,7 @@ static void streams_are_like_arrays(void **state)
         struct run *r = run_new(false);
         for (int i = 0; i < 1500; i++) {
             step(r);
-            if (rnd(150) != 0)
+            if (random_below(150) != 0)
                 continue;
             struct text wanted = {0};
             picture_of_model(&wanted, &r->m);
@@ -355,8 +342,8 @@ static void snapshots_keep_their_streams(void **state)
     struct text pictures[LIVE] = {0};
     for (int i = 0; i < 3000; i++) {
         step(r);
-        size_t n = rnd(LIVE);
-        if (rnd(60) != 0)
+        size_t n = random_below(LIVE);
+        if (random_below(60) != 0)
             continue;
         if (snapshots[n]) {
             assert_picture(frozen_stream(snapshots[n]), &pictures[n]);

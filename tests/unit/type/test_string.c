@@ -8,20 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/mem.h"
 #include "type/string.h"
-
-static uint64_t random_state;
-
-static uint64_t rnd(uint64_t bound)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state % bound;
-}
+#include "unit/random.h"
 
 static struct keyref find(struct keyspace *ks)
 {
@@ -39,7 +29,7 @@ static void assert_value(const struct entry *e, struct slice expected)
     assert_true(slice_equal(flat, expected));
     mem_free(heap);
     char out[64];
-    size_t at = expected.size ? rnd(expected.size) : 0;
+    size_t at = expected.size ? random_below(expected.size) : 0;
     size_t size = expected.size - at < sizeof(out) ? expected.size - at : sizeof(out);
     string_read(e, at, out, size);
     assert_memory_equal(out, expected.data + at, size);
@@ -144,22 +134,22 @@ static void test_incr(void **state)
 /* Sizes around what fits in an entry, and a few chunks. */
 static size_t random_size(void)
 {
-    switch (rnd(4)) {
+    switch (random_below(4)) {
     case 0:
-        return rnd(60);
+        return random_below(60);
     case 1:
-        return rnd(500);
+        return random_below(500);
     case 2:
-        return ENTRY_EMBED_MAX - 20 + rnd(40);
+        return ENTRY_EMBED_MAX - 20 + random_below(40);
     default:
-        return rnd(30000);
+        return random_below(30000);
     }
 }
 
 static void fill(char *p, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        p[i] = (char)('!' + rnd(90));
+        p[i] = (char)('!' + random_below(90));
 }
 
 /* Random sets, appends and writes at random offsets do to a string what they do to a plain array,
@@ -168,10 +158,7 @@ static void test_model(void **state)
 {
     (void)state;
     enum { MAX = 200000 };
-    const char *given = getenv("HF_SEED");
-    random_state = (given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL) * 2654435761U) | 1;
-    fprintf(stderr, "HF_SEED=%" PRIu64 "\n", random_state);
-
+    random_begin();
     size_t before = mem_used();
     struct keyspace *ks = keyspace_new(1, false);
     static char model[MAX], bytes[40000], frozen[MAX];
@@ -182,10 +169,10 @@ static void test_model(void **state)
     string_set(&ref, text(""), ENTRY_NO_EXPIRY);
 
     for (int i = 0; i < 3000; i++) {
-        size_t n = random_size(), at = rnd(size + 1 + rnd(100));
+        size_t n = random_size(), at = random_below(size + 1 + random_below(100));
         fill(bytes, n);
         ref = find(ks);
-        uint64_t what = rnd(size > MAX / 2 ? 1 : 8);
+        uint64_t what = random_below(size > MAX / 2 ? 1 : 8);
         if (what == 0) {
             string_set(&ref, slice_of(bytes, n), ENTRY_NO_EXPIRY);
             memcpy(model, bytes, n);
@@ -197,7 +184,7 @@ static void test_model(void **state)
         } else {
             if (n == 0)
                 continue;
-            n = rnd(2) ? n : 1 + rnd(10);
+            n = random_below(2) ? n : 1 + random_below(10);
             if (at > size)
                 memset(model + size, 0, at - size);
             memcpy(model + at, bytes, n);
@@ -205,13 +192,13 @@ static void test_model(void **state)
             assert_int_equal(string_write(&ref, at, slice_of(bytes, n)), size);
         }
         assert_value(ref.entry, slice_of(model, size));
-        if (s && rnd(20) == 0) {
+        if (s && random_below(20) == 0) {
             const struct entry *old =
                 table_find(&s->dbs[0].table, key_hash(key), key.data, key.size);
             assert_value(old, slice_of(frozen, frozen_size));
             snapshot_end(ks, s);
             s = NULL;
-        } else if (!s && rnd(10) == 0) {
+        } else if (!s && random_below(10) == 0) {
             memcpy(frozen, model, size);
             frozen_size = size;
             s = snapshot_begin(ks);

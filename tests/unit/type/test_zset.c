@@ -11,29 +11,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/mem.h"
 #include "base/number.h"
 #include "type/zset.h"
-
-static uint64_t random_state;
-
-static uint64_t rnd(uint64_t bound)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (random_state * 0x2545f4914f6cdd1dULL >> 16) % bound;
-}
+#include "unit/random.h"
 
 static int setup(void **state)
 {
     (void)state;
-    const char *given = getenv("HF_SEED");
-    uint64_t seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
-    fprintf(stderr, "HF_SEED=%" PRIu64 "\n", seed);
-    random_state = seed * 2 + 1;
+    random_begin();
     return 0;
 }
 
@@ -81,13 +68,13 @@ static double random_score(enum scores kind)
 {
     switch (kind) {
     case SAME_SCORES:
-        return rnd(200) ? 1 : 2;
+        return random_below(200) ? 1 : 2;
     case FEW_SCORES:
-        return (double)rnd(40) / 4 - 5;
+        return (double)random_below(40) / 4 - 5;
     case MANY_SCORES:
         break;
     }
-    switch (rnd(20)) {
+    switch (random_below(20)) {
     case 0:
         return INFINITY;
     case 1:
@@ -95,11 +82,11 @@ static double random_score(enum scores kind)
     case 2:
         return -0.0;
     case 3:
-        return (double)rnd(1000000) * 1e300;
+        return (double)random_below(1000000) * 1e300;
     case 4:
-        return 1.0 / (double)(1 + rnd(1000000));
+        return 1.0 / (double)(1 + random_below(1000000));
     default:
-        return (double)rnd(100000) - 50000;
+        return (double)random_below(100000) - 50000;
     }
 }
 
@@ -205,7 +192,7 @@ static void assert_scan(const struct entry *e, const struct model *m, size_t lon
     seen->longest = longest;
     uint64_t cursor = 0;
     do
-        cursor = zset_scan(e, cursor, 1 + rnd(40), note_scanned, seen);
+        cursor = zset_scan(e, cursor, 1 + random_below(40), note_scanned, seen);
     while (cursor != 0);
     assert_int_equal(seen->count, m->count);
     mem_free(seen);
@@ -219,7 +206,7 @@ static bool in_score_range(double s, const struct zset_score_range *r)
 static void assert_score_range(const struct entry *e, const struct model *m,
                                const struct ordered *o, enum scores kind)
 {
-    struct zset_score_range r = {random_score(kind), random_score(kind), rnd(2), rnd(2)};
+    struct zset_score_range r = {random_score(kind), random_score(kind), random_below(2), random_below(2)};
     struct zset_ranks got = zset_ranks_by_score(e, &r);
     size_t count = 0, first = 0;
     for (size_t i = 0; i < o->count; i++) {
@@ -249,9 +236,9 @@ static void assert_lex_range(const struct entry *e, const struct ordered *o, siz
 {
     char min[MEMBER_MAX], max[MEMBER_MAX], buf[MEMBER_MAX];
     struct zset_lex_range r = {
-        {(enum zset_lex_kind)rnd(4), member_bytes((uint32_t)rnd(universe), longest, min)},
-        {(enum zset_lex_kind)rnd(4), member_bytes((uint32_t)rnd(universe), longest, max)}};
-    struct zset_ranks got = zset_ranks_by_lex(e, &r, rnd(2));
+        {(enum zset_lex_kind)random_below(4), member_bytes((uint32_t)random_below(universe), longest, min)},
+        {(enum zset_lex_kind)random_below(4), member_bytes((uint32_t)random_below(universe), longest, max)}};
+    struct zset_ranks got = zset_ranks_by_lex(e, &r, random_below(2));
     size_t count = 0, first = 0;
     for (size_t i = 0; i < o->count; i++) {
         if (in_lex_range(member_bytes(o->ids[i], longest, buf), &r) && count++ == 0)
@@ -287,13 +274,13 @@ static void note_limits(struct run *r, size_t member_size)
 static void do_add(struct run *r, struct keyref *ref)
 {
     char buf[MEMBER_MAX];
-    uint32_t id = (uint32_t)rnd(r->universe);
+    uint32_t id = (uint32_t)random_below(r->universe);
     struct slice member = member_bytes(id, r->longest, buf);
     double *current = &r->model.scores[id], score = random_score(r->scores), result = NAN;
     bool there = !isnan(*current);
     unsigned flags = 0;
-    if (rnd(3) == 0)
-        flags = (unsigned)rnd(32);
+    if (random_below(3) == 0)
+        flags = (unsigned)random_below(32);
     double wanted = flags & ZSET_INCR && there ? *current + score : score;
     enum zset_add_result expected = ZSET_ADDED;
     if (there) {
@@ -322,7 +309,7 @@ static void do_add(struct run *r, struct keyref *ref)
 static void do_remove(struct run *r, struct keyref *ref)
 {
     char buf[MEMBER_MAX];
-    uint32_t id = (uint32_t)rnd(r->universe);
+    uint32_t id = (uint32_t)random_below(r->universe);
     bool there = !isnan(r->model.scores[id]);
     assert_int_equal(zset_remove(ref, member_bytes(id, r->longest, buf)), there);
     r->model.scores[id] = NAN;
@@ -333,8 +320,8 @@ static void do_remove_ranks(struct run *r, struct keyref *ref)
 {
     static struct ordered o;
     put_in_order(&r->model, r->longest, &o);
-    size_t most = rnd(20) ? 1 + o.count / 10 : o.count, count = 1 + rnd(most);
-    size_t first = rnd(o.count - count + 1);
+    size_t most = random_below(20) ? 1 + o.count / 10 : o.count, count = 1 + random_below(most);
+    size_t first = random_below(o.count - count + 1);
     zset_remove_ranks(ref, first, count);
     for (size_t i = first; i < first + count; i++)
         r->model.scores[o.ids[i]] = NAN;
@@ -346,7 +333,7 @@ static void do_look(struct run *r, const struct entry *e)
     static struct ordered o;
     char buf[MEMBER_MAX];
     put_in_order(&r->model, r->longest, &o);
-    uint32_t id = rnd(4) ? o.ids[rnd(o.count)] : (uint32_t)rnd(r->universe);
+    uint32_t id = random_below(4) ? o.ids[random_below(o.count)] : (uint32_t)random_below(r->universe);
     struct slice member = member_bytes(id, r->longest, buf);
     bool there = !isnan(r->model.scores[id]);
     double score = NAN, score_too = NAN;
@@ -369,13 +356,13 @@ static void step(struct run *r)
     assert_int_equal(ref.entry != NULL, r->model.count > 0);
     if (!ref.entry)
         r->grown = false;
-    uint64_t what = rnd(100);
+    uint64_t what = random_below(100);
     bool full = r->model.count > r->usual_max;
     if (!ref.entry || what < (full ? 40 : 78))
         do_add(r, &ref);
     else if (what < 90)
         do_remove(r, &ref);
-    else if (what < 92 && (full || rnd(20) == 0))
+    else if (what < 92 && (full || random_below(20) == 0))
         do_remove_ranks(r, &ref);
     else
         do_look(r, ref.entry);
@@ -452,8 +439,8 @@ static void random_run(const struct shape *shape, int steps, bool snapshots)
         step(r);
         if (i % (64 + (int)shape->usual_max / 4) == 0)
             assert_run(r);
-        if (snapshots && rnd(60) == 0) {
-            struct held *h = &held[rnd(SNAPSHOTS)];
+        if (snapshots && random_below(60) == 0) {
+            struct held *h = &held[random_below(SNAPSHOTS)];
             if (h->snapshot) {
                 release(r, h);
             } else {
@@ -561,7 +548,7 @@ static void build(struct zset_builder *b, struct model *m, const struct shape *s
     static struct ordered o;
     char buf[MEMBER_MAX];
     for (size_t i = 0; i < shape->usual_max; i++) {
-        uint32_t id = (uint32_t)rnd(shape->universe);
+        uint32_t id = (uint32_t)random_below(shape->universe);
         double score = random_score(shape->scores);
         bool there = !isnan(m->scores[id]);
         if (!in_order) {
@@ -593,9 +580,9 @@ static void builders_make_zsets(void **state)
         struct run *r = run_new(shape);
         zset_builder_init(b, &r->ks->epoch, &r->ks->limits);
         assert_null(zset_builder_finish(b, r->key, ENTRY_NO_EXPIRY));
-        build(b, &r->model, shape, rnd(2));
+        build(b, &r->model, shape, random_below(2));
         assert_int_equal(zset_builder_count(b), r->model.count);
-        if (rnd(4) == 0) {
+        if (random_below(4) == 0) {
             zset_builder_reset(b);
             assert_int_equal(zset_builder_count(b), 0);
         } else {
@@ -648,25 +635,25 @@ static void zsets_are_built_in_bulk(void **state)
         struct model *m = &r->model;
         zset_builder_init(b, &r->ks->epoch, &r->ks->limits);
         for (size_t i = 0; i < shape->usual_max; i++) {
-            uint32_t id = (uint32_t)rnd(shape->universe);
+            uint32_t id = (uint32_t)random_below(shape->universe);
             if (isnan(m->scores[id]))
                 m->count++;
             m->scores[id] = random_score(shape->scores);
         }
         put_in_order(m, shape->longest, &o);
-        bool bulk = zset_builder_begin_bulk(b, o.count), twice = rnd(3) == 0 && o.count > 1;
+        bool bulk = zset_builder_begin_bulk(b, o.count), twice = random_below(3) == 0 && o.count > 1;
         any_bulk |= bulk;
-        bool ok = add_in_bulk(b, m, shape, &o, rnd(2), rnd(3) == 0);
+        bool ok = add_in_bulk(b, m, shape, &o, random_below(2), random_below(3) == 0);
         assert_true(ok);
         assert_int_equal(zset_builder_count(b), o.count);
         if (twice) {
             char buf[MEMBER_MAX];
             zset_builder_reset(b);
             zset_builder_begin_bulk(b, o.count + 1);
-            uint32_t id = o.ids[rnd(o.count)];
-            bool last = rnd(2);
+            uint32_t id = o.ids[random_below(o.count)];
+            bool last = random_below(2);
             struct slice member = member_bytes(id, shape->longest, buf);
-            double score = last && rnd(2) ? INFINITY : -INFINITY;
+            double score = last && random_below(2) ? INFINITY : -INFINITY;
             ok = last || zset_builder_add(b, member, score);
             ok = ok && add_in_bulk(b, m, shape, &o, false, false);
             ok = ok && (!last || zset_builder_add(b, member, score));
