@@ -314,14 +314,15 @@ static void link_info(struct server *s, struct text *out)
                  (unsigned long long)s->replication->local_writes);
 }
 
-/* What the replica that has most has not acknowledged: all of the stream, if there is none. */
+/* What the replica that has most has not acknowledged, be it there or gone: all of the stream, if there has
+ * been none. */
 uint64_t replication_would_lose(const struct server *s)
 {
-    uint64_t end = replication_lsn(s), most = 0;
+    uint64_t end = replication_lsn(s), most = s->replication->gone_acked;
     if (s->is_replica)
         return 0;
     for (const struct replica *p = s->replication->replicas; p != NULL; p = p->next) {
-        if (p->acked > most)
+        if (replication_holds_acked(p) && p->acked > most)
             most = p->acked;
     }
     return end - most;

@@ -136,6 +136,7 @@ struct replication {
     int64_t distrust_disk_until_us;
     char full_reason[160];   /* why the last full resynchronisation was made */
     size_t waiting_clients;  /* in WAIT */
+    uint64_t gone_acked;     /* what a replica that has gone had acknowledged: the most of any */
     uint64_t local_writes;   /* by clients of this server while it was a replica */
     uint64_t asked_lsn;      /* for acknowledgements, as somebody's reply waits for them */
     struct primary_link link;
@@ -197,7 +198,9 @@ void replication_writable(struct client *c);      /* its socket takes more, and 
 void replication_close_replicas(struct server *s, const char *why);
 void replication_primary_cron(struct server *s);
 void replication_primary_deinit(struct server *s);
-/* What the replica that has most has not acknowledged. */
+/* It has what counts as acknowledged: not one that is sent all of the data just now, or says nothing. */
+bool replication_holds_acked(const struct replica *r);
+/* What no replica has acknowledged, of those that are there and those that have gone. */
 uint64_t replication_would_lose(const struct server *s);
 uint64_t replication_lag(const struct server *s, const struct replica *r); /* bytes */
 /* As it announces itself, or as its connection shows. */

@@ -699,6 +699,7 @@ void replication_follow(struct server *s, const char *host, int port)
     if (!was_replica)
         name_position(s);
     all->second_id[0] = '\0';
+    all->gone_acked = 0;
     durability_make_stream(s);
     replication_close_replicas(s, "this server is a replica of another one now");
     s->ks->lazy_expire_paused = true;

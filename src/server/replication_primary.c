@@ -85,6 +85,9 @@ void replication_forget_client(struct client *c)
         replication_disk_cancel(r);
     }
     if (r->listed) {
+        /* It goes on having it, and may be promoted: a link that breaks loses nothing more. */
+        if (!s->is_replica && replication_holds_acked(r) && r->acked > all->gone_acked)
+            all->gone_acked = r->acked;
         if (r->prev != NULL)
             r->prev->next = r->next;
         else
@@ -262,6 +265,11 @@ void replication_writable(struct client *c)
 }
 
 /* ---- acknowledgements ---- */
+
+bool replication_holds_acked(const struct replica *r)
+{
+    return (r->state == REPLICA_ONLINE || r->state == REPLICA_CATCHING_UP) && !r->plain_sync;
+}
 
 size_t replication_count_acked(const struct server *s, uint64_t lsn)
 {
@@ -716,6 +724,7 @@ static void give_up_backlog(struct server *s)
         all->second_id[0] = '\0';
         replication_new_id(s->durability->history);
         all->id_told = false;
+        all->gone_acked = 0;
         durability_drop_stream(s);
     }
     replication_apply_config(s);
