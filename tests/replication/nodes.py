@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Several nodes of one quorum on this machine, and the wires between them: each node reaches each other one
-through a wire of its own, which can be pulled out (nothing arrives any more, and nobody is told) or slow."""
+through a wire of its own, which can be pulled out (nothing arrives any more, and nobody is told) or slow. The wires
+are proxies on loopback ports here; namespaces.py has real ones."""
 import selectors
 import signal
 import socket
@@ -11,6 +12,30 @@ from harness import Error, Server, free_port
 from net import QUICK, wait_for
 
 PIECE = 65536
+
+
+class Direct:
+    """No wires: all nodes are on loopback ports, and each reaches each. What a network is to a cluster."""
+
+    kind = "direct"
+
+    def __init__(self, names):
+        self.ports = {n: free_port() for n in names}
+
+    def options(self, x):
+        """Directives of node x, which say where it listens."""
+        return {"port": self.ports[x]}
+
+    def prefix(self, x):
+        """What its program is started by."""
+        return ()
+
+    def reach(self, x, y):
+        """Where x finds y."""
+        return "127.0.0.1", self.ports[y]
+
+    def close(self):
+        pass
 
 
 class Wire:
@@ -37,13 +62,42 @@ class Pipe:
 class Wires(threading.Thread):
     """All wires, served by one thread."""
 
-    def __init__(self):
+    kind = "proxies"
+    DELAY = 0.05  # of a slow one
+
+    def __init__(self, names):
         super().__init__(daemon=True)
+        self.direct = Direct(names)
         self.selector = selectors.DefaultSelector()
         self.lock = threading.Lock()
         self.pipes = {}
         self.wires = []
         self.ended = False
+        self.done = False  # something was
+        self.links = {(x, y): self.add(self.direct.ports[y]) for x in names for y in names if x != y}
+        self.start()
+
+    def options(self, x):
+        return self.direct.options(x)
+
+    def prefix(self, x):
+        return ()
+
+    def reach(self, x, y):
+        return ("127.0.0.1", self.links[x, y].port) if x != y else self.direct.reach(x, y)
+
+    def pull(self, pairs, pulled=True):
+        """What x sends to y does not arrive, for each pair (x, y), nor what y answers on the same connection."""
+        for pair in pairs:
+            self.links[pair].pulled = pulled
+
+    def slow(self, pairs, slow=True):
+        for pair in pairs:
+            self.links[pair].delay = self.DELAY if slow else 0.0
+
+    def break_connections(self, pairs):
+        for pair in pairs:
+            self.cut(self.links[pair])
 
     def add(self, to):
         wire = Wire(to)
@@ -72,6 +126,7 @@ class Wires(threading.Thread):
             ours, _ = wire.listener.accept()
         except OSError:
             return
+        self.done = True
         try:
             theirs = socket.create_connection(("127.0.0.1", wire.to), timeout=1)
         except OSError:
@@ -100,6 +155,7 @@ class Wires(threading.Thread):
         if not data:
             self.drop(pipe)
             return
+        self.done = True
         pipe.waiting.append((time.monotonic() + pipe.wire.delay, data))
         self.send(pipe)
 
@@ -121,7 +177,7 @@ class Wires(threading.Thread):
 
     def run(self):
         while not self.ended:
-            busy = False
+            busy = self.done = False
             with self.lock:
                 for pipe in list(self.pipes.values()):
                     if pipe.waiting:
@@ -137,8 +193,8 @@ class Wires(threading.Thread):
                             self.connect(key.data)
                     elif key.data.source in self.pipes:
                         self.read(key.data)
-            if not events:
-                # Whoever wants the lock gets it.
+            if not self.done:
+                # Whoever wants the lock gets it. A connection that waits at a wire that is out is no reason to hurry.
                 time.sleep(0.0005 if busy else 0.001)
 
     def close(self):
@@ -151,47 +207,43 @@ class Wires(threading.Thread):
 
 
 class Node(Server):
-    """A server with a port that stays."""
+    """A server with an address that stays."""
 
-    def __init__(self, name, port, options, plain=False):
+    def __init__(self, name, network, options, plain=False):
         self.name = name
-        self.fixed_port = port
-        super().__init__("holdfast", {**options, "port": port}, plain=plain)
+        self.where = network.options(name)
+        super().__init__("holdfast", {**options, **self.where}, plain=plain, prefix=network.prefix(name))
 
     def start(self, wait=True):
         super().start(wait)
-        self.port = self.fixed_port
+        self.port = self.where["port"]
 
 
 class Cluster:
-    """Nodes a, b, c: a is the primary at first. Each has the others' addresses as its wires' ends."""
+    """Nodes a, b, c: a is the primary at first. Each has the others' addresses as its wires' ends. The network is
+    one of the classes above, or namespaces.Namespaces."""
 
-    def __init__(self, count=3, wires=True, plain=False, **options):
+    def __init__(self, count=3, network=Wires, plain=False, **options):
         names = "abcdefghi"[:count]
         self.names = names
-        self.wires = Wires()
-        ports = {n: free_port() for n in names}
-        self.links = {(x, y): self.wires.add(ports[y]) if wires else None
-                      for x in names for y in names if x != y}
-        self.wires.start()
+        self.network = network(names)
         self.nodes = {}
-        self.ports = ports
         for n in names:
-            listed = [f"{m}=127.0.0.1:{self.reach(n, m)}" for m in names]
-            self.nodes[n] = Node(n, ports[n], {
+            listed = [f"{m}={host}:{port}" for m in names for host, port in [self.network.reach(n, m)]]
+            self.nodes[n] = Node(n, self.network, {
                 **QUICK, "appendonly": "yes", "appendfsync": "always", "durability": "quorum",
                 "quorum-node": n, "quorum-nodes": listed, "durability-timeout": "4000",
                 "repl-timeout": "10", **options}, plain=plain)
         for n in names[1:]:
             self.follow(n, names[0])
 
-    def reach(self, x, y):
-        link = self.links.get((x, y))
-        return link.port if link is not None else self.ports[y]
+    def pairs(self, *nodes):
+        """All pairs (from, to) that one of these is in."""
+        return [(x, y) for x in self.names for y in self.names if x != y and (x in nodes or y in nodes)]
 
     def follow(self, x, y):
         raw = self.nodes[x].raw()
-        answer = raw("REPLICAOF", "127.0.0.1", self.reach(x, y))
+        answer = raw("REPLICAOF", *self.network.reach(x, y))
         raw.close()
         return answer
 
@@ -209,9 +261,7 @@ class Cluster:
         return dict(line.split(":", 1) for line in lines.decode().splitlines() if ":" in line)
 
     def isolate(self, x, pulled=True):
-        for (a, b), link in self.links.items():
-            if x in (a, b):
-                link.pulled = pulled
+        self.network.pull(self.pairs(x), pulled)
 
     def wait_elected(self, x, seconds=30):
         return wait_for(lambda: self.info(x).get("quorum_state") == "elected", f"{x} is elected", seconds)
@@ -230,4 +280,4 @@ class Cluster:
             for node in self.nodes.values():
                 node.__exit__(kind, value, traceback)
         finally:
-            self.wires.close()
+            self.network.close()

@@ -1,14 +1,16 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Three nodes, and everything that can happen between them in random order: wires pulled out (of one node, of one
-direction), slow wires, SIGSTOP, kill -9, restarts; in the midst of it one of the nodes, any, is promoted, as
-Sentinel would. Writers and readers go on at whatever node takes them, cut off or not.
+"""Three nodes, and everything that can happen between them in random order: wires pulled out (of one node, of two
+nodes, of one direction, for moments), slow wires, connections that break, SIGSTOP, kill -9 (of all, too), restarts;
+in the midst of it one of the nodes, any, is promoted, as Sentinel would. Writers and readers go on at whatever node
+takes them, cut off or not. The nodes are in network namespaces where this process may make them (namespaces.py), else
+on loopback ports with proxies between them (nodes.py).
 
 At the end it is compared: with `quorum` no acknowledged write may be missing and nothing that was read may be taken
-back, no epoch may have had two primaries, and all nodes have the same data. --control runs the same with
-`memory`, and fails unless the rig sees a loss.
+back, no epoch may have had two primaries, acknowledging or not, and all nodes have the same data. --control runs
+the same with `memory`, and fails unless the rig sees a loss. --local: losses.py.
 
-Usage: partitions.py [--rounds N] [--seed N] [--control] [--keep-going]
+Usage: partitions.py [--rounds N] [--seed N] [--control | --local] [--proxies] [--quiet]
 """
 import argparse
 import pathlib
@@ -21,10 +23,15 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from harness import Error, Raw  # noqa: E402
-from nodes import Cluster  # noqa: E402
+from namespaces import Namespaces, permitted  # noqa: E402
+from nodes import Cluster, Wires  # noqa: E402
 
 WRITERS = 6
 READERS = 2
+
+
+def fields(info):
+    return dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
 
 
 class Client(threading.Thread):
@@ -37,6 +44,7 @@ class Client(threading.Thread):
         self.rng = random.Random(rig.seed * 100 + number)
         self.raw = None
         self.failure = None
+        self.at_work = False
 
     def ask(self, *words):
         """The reply, or None: nobody knows."""
@@ -58,23 +66,39 @@ class Client(threading.Thread):
     def run(self):
         try:
             while not self.rig.ending:
-                self.step()
+                self.at_work = True
+                if self.rig.quiet:
+                    self.at_work = False
+                    time.sleep(0.002)
+                else:
+                    self.step()
+            self.at_work = False
         except Exception as e:  # noqa: BLE001
             self.failure = e
 
 
 class Writer(Client):
-    """Appends numbers that only grow to a list of its own; none is sent twice."""
+    """Appends numbers that only grow to a list of its own; none is sent twice. Every other writer has each
+    acknowledgement signed: by which node, in which epoch."""
 
     def __init__(self, rig, number):
         super().__init__(rig, number)
         self.next = 0
         self.acknowledged = []
+        self.signed = {}  # epoch: the nodes that acknowledged in it
 
     def step(self):
-        if isinstance(self.ask("RPUSH", f"w{self.number}", self.next), int):
-            self.acknowledged.append(self.next)
-        self.next += 1
+        number, self.next = self.next, self.next + 1
+        write = ("RPUSH", f"w{self.number}", number)
+        if self.number % 2 == 0 or not self.rig.quorum:
+            if isinstance(self.ask(*write), int):
+                self.acknowledged.append(number)
+            return
+        answer = self.ask(("MULTI",), write, ("INFO", "replication"), ("EXEC",))
+        if isinstance(answer, list) and isinstance(answer[0], int):
+            self.acknowledged.append(number)
+            found = fields(answer[1])
+            self.signed.setdefault(int(found["quorum_epoch"]), set()).add(found["quorum_node"])
 
 
 class Reader(Client):
@@ -124,14 +148,21 @@ class Watcher(threading.Thread):
 
 
 class Rig:
-    def __init__(self, seed, quorum=True, plain=False, say=lambda *_: None):
+    OPTIONS = {"durability-timeout": "1000", "repl-timeout": "2"}
+    WITHOUT = {"durability": "memory", "quorum-nodes": "", "appendfsync": "everysec"}
+
+    def __init__(self, seed, quorum=True, plain=False, say=lambda *_: None, proxies=False):
         self.seed = seed
         self.rng = random.Random(seed)
         self.quorum = quorum
         self.say = say
         self.ending = False
-        more = {} if quorum else {"durability": "memory", "quorum-nodes": "", "appendfsync": "everysec"}
-        self.cluster = Cluster(plain=plain, **{"durability-timeout": "1000", "repl-timeout": "2", **more})
+        self.quiet = False  # nobody writes or reads
+        network = Wires if proxies or not permitted() else Namespaces
+        self.cluster = Cluster(network=network, plain=plain, **{**self.OPTIONS, **({} if quorum else self.WITHOUT)})
+        self.network = self.cluster.network
+        self.clients = []
+        say(self.network.kind)
         self.primary = "a"
         self.faults = {}
 
@@ -141,8 +172,7 @@ class Rig:
             raw.socket.settimeout(1)
             lines = raw("INFO", "replication")
             raw.close()
-            return {} if isinstance(lines, Error) else dict(
-                line.split(":", 1) for line in lines.decode().splitlines() if ":" in line)
+            return {} if isinstance(lines, Error) else fields(lines)
         except (OSError, EOFError):
             return {}
 
@@ -159,11 +189,14 @@ class Rig:
         found = self.look(name)
         return found.get("role") == "master" and (not self.quorum or found.get("quorum_state") == "elected")
 
+    def follow(self, name, primary):
+        self.say_to(name, "REPLICAOF", *self.network.reach(name, primary))
+
     def promote(self, name):
         self.say_to(name, "REPLICAOF", "NO", "ONE")
         for other in self.cluster.names:
             if other != name:
-                self.say_to(other, "REPLICAOF", "127.0.0.1", self.cluster.reach(other, name))
+                self.follow(other, name)
         self.primary = name
 
     def wait_serving(self, name, seconds):
@@ -176,26 +209,40 @@ class Rig:
 
     # ---- faults; each is undone by what it returns ----
 
+    def pulled(self, pairs):
+        self.network.pull(pairs)
+        return lambda: self.network.pull(pairs, False)
+
     def pull(self, name):
-        self.cluster.isolate(name)
-        return lambda: self.cluster.isolate(name, False)
+        """It is alone."""
+        return self.pulled(self.cluster.pairs(name))
 
     def pull_one_way(self, name):
-        links = [link for (a, b), link in self.cluster.links.items() if a == name]
-        for link in links:
-            link.pulled = True
-        return lambda: [setattr(link, "pulled", False) for link in links]
+        """It is not heard any more."""
+        return self.pulled([(a, b) for a, b in self.cluster.pairs(name) if a == name])
+
+    def pull_two(self, name):
+        """It and one other do not reach each other; the third reaches both."""
+        other = self.rng.choice([n for n in self.cluster.names if n != name])
+        return self.pulled([(name, other), (other, name)])
+
+    def flap(self, name):
+        """It is alone, again and again."""
+        pairs = self.cluster.pairs(name)
+        for _ in range(4):
+            self.network.pull(pairs)
+            time.sleep(self.rng.random() * 0.1)
+            self.network.pull(pairs, False)
+            time.sleep(self.rng.random() * 0.1)
+        return lambda: None
 
     def slow(self, name):
-        links = [link for (a, b), link in self.cluster.links.items() if name in (a, b)]
-        for link in links:
-            link.delay = 0.05
-        return lambda: [setattr(link, "delay", 0.0) for link in links]
+        pairs = self.cluster.pairs(name)
+        self.network.slow(pairs)
+        return lambda: self.network.slow(pairs, False)
 
     def cut(self, name):
-        for (a, b), link in self.cluster.links.items():
-            if name in (a, b):
-                self.cluster.wires.cut(link)
+        self.network.break_connections(self.cluster.pairs(name))
         return lambda: None
 
     def pause(self, name):
@@ -211,22 +258,39 @@ class Rig:
         self.cluster.nodes[name].terminate()
         return lambda: self.come_back(name)
 
+    def kill_all(self, name):
+        for n in self.cluster.names:
+            self.cluster.nodes[n].kill()
+        for n in self.cluster.names:
+            self.cluster.nodes[n].start(wait=False)
+        for n in self.cluster.names:
+            self.cluster.nodes[n].wait_ready()
+        return lambda: None
+
     def come_back(self, name):
         self.cluster.nodes[name].start()
         if self.primary != name:
-            self.say_to(name, "REPLICAOF", "127.0.0.1", self.cluster.reach(name, self.primary))
+            self.follow(name, self.primary)
 
     def round(self):
         rng = self.rng
-        fault = rng.choice((self.pull, self.pull, self.pull_one_way, self.slow, self.cut, self.pause, self.kill, self.kill,
-                            self.restart))
+        fault = rng.choice((self.pull, self.pull, self.pull_one_way, self.pull_two, self.flap, self.slow, self.cut,
+                            self.pause, self.kill, self.kill, self.restart, self.kill_all))
         hurt = self.primary if rng.random() < 0.6 else rng.choice(self.cluster.names)
         time.sleep(rng.random() * 0.3)
         undo = fault(hurt)
+        also = ()
+        if rng.random() < 0.25 and fault != self.kill_all:
+            # Two things at once: whoever is hurt, the others have troubles of their own.
+            also = rng.choice((self.slow, self.cut, self.pull_two, self.pause)), rng.choice(self.cluster.names)
+            if also[0] == self.slow and fault == self.slow or also[1] == hurt:
+                also = ()
+        undo_also = also[0](also[1]) if also else lambda: None
         time.sleep(rng.random() * 0.6)
         others = [n for n in self.cluster.names if n != hurt]
         to = rng.choice(others) if hurt == self.primary or rng.random() < 0.3 else None
-        self.say(f"{fault.__name__} {hurt}" + (f", promote {to}" if to else ""))
+        self.say(f"{fault.__name__} {hurt}" + (f", {also[0].__name__} {also[1]}" if also else "") +
+                 (f", promote {to}" if to else ""))
         if to:
             self.promote(to)
             if not self.wait_serving(to, 1 + rng.random()) and self.quorum:
@@ -235,12 +299,24 @@ class Rig:
                 self.promote(to)
                 self.wait_serving(to, 2)
         time.sleep(rng.random() * 0.4)
-        undo()
-        # Whoever was not there when the others were told.
+        for u in (undo, undo_also) if rng.random() < 0.5 else (undo_also, undo):
+            u()
+        self.all_follow()
+        self.wait_serving(self.primary, 3)
+
+    def all_follow(self):
+        """Whoever was not there when the others were told is told now."""
         for n in self.cluster.names:
             if n != self.primary:
-                self.say_to(n, "REPLICAOF", "127.0.0.1", self.cluster.reach(n, self.primary))
-        self.wait_serving(self.primary, 3)
+                self.follow(n, self.primary)
+
+    def silence(self):
+        """Waits until what clients have asked for is answered, and lets them ask for nothing more."""
+        self.quiet = True
+        end = time.monotonic() + 60
+        while any(c.at_work for c in self.clients):
+            assert time.monotonic() < end, "a client does not come back"
+            time.sleep(0.001)
 
     def settle(self):
         """All are there, one is elected, the others follow."""
@@ -265,10 +341,11 @@ class Rig:
                 self.cluster.wait_elected("a", 60)
                 for n in "bc":
                     self.cluster.wait_acknowledging(n, 60)
-            writers = [Writer(self, i) for i in range(WRITERS)]
+            self.writers = writers = [Writer(self, i) for i in range(WRITERS)]
             readers = [Reader(self, WRITERS + i) for i in range(READERS)]
             watcher = Watcher(self)
-            for c in writers + readers:
+            self.clients = writers + readers
+            for c in self.clients:
                 c.start()
             for i in range(rounds):
                 self.round()
@@ -292,6 +369,11 @@ class Rig:
             taken_back = sorted(set().union(*(r.seen[w.number] for r in readers)) - final)
             if missing or taken_back:
                 lost.append({"list": f"w{w.number}", "acknowledged": missing[:20], "read": taken_back[:20]})
+        signed = set()
+        for w in writers:
+            for epoch, nodes in w.signed.items():
+                signed.add(epoch)
+                watcher.epochs.setdefault(epoch, set()).update(nodes)
         twice = {e: sorted(n) for e, n in watcher.epochs.items() if len(n) > 1}
         end = time.monotonic() + 30
         while True:
@@ -301,7 +383,7 @@ class Rig:
             time.sleep(0.05)
         raw.close()
         return {"written": sum(len(w.acknowledged) for w in writers), "read": sum(r.count for r in readers), "lost": lost, "wrong": wrong,
-                "epochs": len(watcher.epochs), "twice": twice,
+                "epochs": len(watcher.epochs), "epochs with acknowledged writes": len(signed), "twice": twice,
                 "differ": digests if len(set(digests.values())) > 1 else {}}
 
     def digest(self, name):
@@ -316,11 +398,18 @@ def main():
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--seed", type=int, default=int(time.time()) % 1_000_000)
     parser.add_argument("--control", action="store_true")
+    parser.add_argument("--local", action="store_true")
+    parser.add_argument("--proxies", action="store_true", help="loopback ports, also where namespaces are permitted")
     parser.add_argument("--quiet", action="store_true")
     args = parser.parse_args()
     print("seed", args.seed)
     say = (lambda *_: None) if args.quiet else (lambda *a: print(*a, flush=True))
-    result = Rig(args.seed, quorum=not args.control, say=say).run(args.rounds)
+    if args.local:
+        from losses import Losses
+        result = Losses(args.seed, say=say, proxies=args.proxies).run(args.rounds)
+        print(result)
+        return 1 if result["wrong"] or not result["lost writes"] else 0
+    result = Rig(args.seed, quorum=not args.control, say=say, proxies=args.proxies).run(args.rounds)
     print(result)
     if args.control:
         return 0 if result["lost"] else 1
