@@ -31,16 +31,20 @@ def line_end_at_end(redis, ours, args):
             any(isinstance(a, bytes) and a.endswith((b"\r", b"\n")) for a in args))
 
 
+def fits_numkeys(numkeys, pattern):
+    return isinstance(numkeys, int) or (re.fullmatch(pattern, numkeys) and int(numkeys) < 1 << 31)
+
+
 def lenient_numkeys(redis, ours, args):
     numkeys = args[4] if args[2].upper().endswith(b"STORE") else args[3]
-    return isinstance(redis, list) and str(ours) == "ERR Invalid arguments specified for command" and not (
-        isinstance(numkeys, int) or re.fullmatch(rb"[1-9]\d*", numkeys))
+    return isinstance(redis, list) and str(ours) == "ERR Invalid arguments specified for command" and not fits_numkeys(
+        numkeys, rb"[1-9]\d*")
 
 
 def lenient_numkeys_of_script(redis, ours, args):
     """Of a script that would be refused for it there are no keys, or that is an error."""
     return len(args) > 4 and isinstance(args[2], bytes) and args[2].upper().startswith((b"EVAL", b"FCALL")) and not (
-        isinstance(args[4], int) or re.fullmatch(rb"\d+", args[4]))
+        fits_numkeys(args[4], rb"\d+"))
 
 
 def nul_inside(redis, ours, args):
@@ -91,7 +95,7 @@ DIFFERENCES = [
     Difference("OBJECT REFCOUNT", lambda redis, ours, args: (redis, ours) in ((2, 1), (1, 2147483647)),
                "a value has one owner, also while the transaction that set it has not ended; "
                "a small integer counts as shared however it came about"),
-    Difference("COMMAND GETKEYS", lenient_numkeys, "a number of keys like `1x` is not a number, nor for the command itself"),
+    Difference("COMMAND GETKEYS", lenient_numkeys, "a number of keys like `1x` is not a number, nor for the command itself; nor is one cut to 32 bits"),
     Difference("COMMAND GETKEYSANDFLAGS", lenient_numkeys, "the same"),
     Difference("COMMAND GETKEYS", lenient_numkeys_of_script, "the same"),
     Difference("COMMAND GETKEYSANDFLAGS", lenient_numkeys_of_script, "the same"),

@@ -57,8 +57,8 @@ def test_keys_are_those_checked(server, seed):
         command = rng.choice(choices)
         words = [w.encode() for w in command.split()]
         line = words + [a if isinstance(a, bytes) else str(a).encode() for a in generators.ALL[command](g)]
-        if b"*" in line and command == "XADD":
-            continue
+        if b"*" in line and command == "XADD" or any(a.upper().decode("latin-1") in LEFT_OUT for a in line[1:]):
+            continue # the latter in a script
         found = admin("COMMAND", "GETKEYSANDFLAGS", *line)
         if isinstance(found, Error):
             continue
