@@ -39,11 +39,10 @@
  *   - the end of the file;
  *   - "#HF1 group": the next group. If it is not whole or its crc is wrong: when a later file begins, or
  *     a line follows anywhere behind that is valid, damage; else a torn tail. Valid is a commit or close
- *     whose crc goes on from what the annotation before it states. But when none of these says that
+ *     that is in its place in the chain (persist/log/tail.h). But when none of these says that
  *     anything behind the last good line was durable, and they are all of one minute, it is a torn tail
  *     nevertheless: several groups were not synced when the power went, and of these the disk had
- *     written a later one and not an earlier one. (A line that says so and whose crc cannot be told, as
- *     what it goes on from is lost, makes it damage, too: better a start refused than durable data cut);
+ *     written a later one and not an earlier one;
  *   - bytes that begin with '*' (or a line "#TS:"): appended by redis-server, which has no
  *     annotations: taken as Redis takes them. A log line or a commit may follow when Holdfast has
  *     gone on behind it in the same file: it does not; it begins a new file;

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/number.h"
 #include "os/file.h"
+#include "persist/log/tail.h"
 
 #define TAG "#HF1 "
 #define TAG_SIZE (sizeof(TAG) - 1)
@@ -540,114 +541,12 @@ static bool is_zero_from(struct log_reader *r, uint64_t offset, bool *zero, stru
     return ok;
 }
 
-/* A pass over what follows, looking for groups that are valid between themselves: an annotation
- * whose crc fits the bytes since the annotation before it. */
-struct scan {
-    struct log_reader *r;
-    char *buffer;
-    size_t size, at;
-    uint64_t base; /* offset of buffer[0] */
-    uint32_t crc;  /* of the bytes since the last annotation, up to `at` */
-    uint64_t group_offset; /* behind it */
-};
-
-static bool scan_fill(struct scan *s, struct error *err)
-{
-    memmove(s->buffer, s->buffer + s->at, s->size - s->at);
-    s->base += s->at;
-    s->size -= s->at;
-    s->at = 0;
-    size_t got = 1;
-    while (s->size < SCAN_SIZE && got > 0) {
-        if (!os_file_read_at(&s->r->file, s->base + s->size, s->buffer + s->size,
-                             SCAN_SIZE - s->size, &got, err))
-            return false;
-        s->size += got;
-    }
-    return true;
-}
-
-static void scan_skip(struct scan *s, size_t size)
-{
-    s->crc = crc32c(s->crc, s->buffer + s->at, size);
-    s->at += size;
-}
-
-static void scan_line(struct scan *s)
-{
-    struct log_status *status = &s->r->status;
-    struct slice rest = slice_of(s->buffer + s->at, s->size - s->at);
-    if (rest.size > ANNOTATION_MAX)
-        rest.size = ANNOTATION_MAX;
-    const char *newline = memchr(rest.data, '\n', rest.size);
-    struct annotation a;
-    struct slice line = rest;
-    if (newline != NULL)
-        line.size = (size_t)(newline + 1 - rest.data);
-    if (newline == NULL || !annotation_parse(line, &a) || a.kind == ANNOTATION_GROUP ||
-        a.kind == ANNOTATION_SELECT) {
-        scan_skip(s, TAG_SIZE);
-        return;
-    }
-    if (crc32c(s->crc, line.data, a.crc_at) == a.crc) {
-        if (status->later_groups++ == 0) {
-            status->later_offset = s->group_offset;
-            status->later_first_ms = a.ms;
-        }
-        status->later_lsn = a.lsn;
-        status->later_ms = a.ms;
-        if (!a.has_durable)
-            status->later_durable = UINT64_MAX;
-        else if (a.durable > status->later_durable)
-            status->later_durable = a.durable;
-    } else if (a.has_durable && a.durable > status->lsn) {
-        status->later_claims = true;
-    }
-    s->at += line.size;
-    s->crc = a.crc;
-    s->group_offset = s->base + s->at;
-}
-
-static bool scan_rest(struct log_reader *r, uint64_t offset, struct error *err)
-{
-    struct scan s = {
-        .r = r,
-        .buffer = mem_alloc(SCAN_SIZE),
-        .base = offset,
-        .crc = r->status.crc,
-        .group_offset = offset,
-    };
-    bool ok;
-    while ((ok = scan_fill(&s, err)) && s.at < s.size) {
-        bool last = s.size < SCAN_SIZE;
-        while (s.at < s.size) {
-            /* Unless it is the end an annotation is looked at only when it is there as a whole. */
-            if (!last && s.size - s.at < ANNOTATION_MAX)
-                break;
-            const char *p = s.buffer + s.at;
-            const char *tag = memmem(p, s.size - s.at, TAG, TAG_SIZE);
-            if (tag == NULL) {
-                size_t keep = last ? 0 : TAG_SIZE;
-                scan_skip(&s, s.size - s.at - keep);
-                break;
-            }
-            scan_skip(&s, (size_t)(tag - p));
-            if (last || s.size - s.at >= ANNOTATION_MAX)
-                scan_line(&s);
-        }
-        if (last)
-            break;
-    }
-    mem_free(s.buffer);
-    return ok;
-}
-
 /* Nothing that is valid behind the damage says that it was synced, and none of it is old: what was
  * written longer ago than that the system has written out, whether it was synced or not. */
-static bool later_is_unsynced(const struct log_status *s)
+static bool is_unsynced(const struct log_tail *tail, const struct log_status *s)
 {
-    int64_t span = s->later_ms - s->later_first_ms;
-    return !s->foreign && s->later_durable <= s->lsn && span >= 0 && span <= UNSYNCED_MOST_MS;
+    int64_t span = tail->ms - tail->first_ms;
+    return !s->foreign && tail->durable <= s->lsn && span >= 0 && span <= UNSYNCED_MOST_MS;
 }
 
 /* The step is MORE at the end of the file, or BAD. */
@@ -671,9 +570,24 @@ static enum log_read classify(struct fill *f, enum step step, struct error *err)
         return LOG_READ_DAMAGED; /* the first line is durable before the file is named anywhere */
     bool zero;
     if (s->annotated) {
-        if (!scan_rest(r, s->valid_end, err))
+        uint64_t parsed = r->base + f->at;
+        struct log_tail_start start = {
+            .offset = s->valid_end,
+            .size = s->size,
+            .lsn = s->lsn,
+            .crc = s->crc,
+            .framed = step == STEP_MORE         ? s->size
+                      : parsed > s->bad_offset ? parsed
+                                               : s->bad_offset,
+        };
+        struct log_tail tail;
+        if (!log_tail_scan(&r->file, &start, &tail, err))
             return LOG_READ_FAILED;
-        if (s->later_claims || (s->later_groups > 0 && !later_is_unsynced(s)))
+        s->later_groups = tail.groups;
+        s->later_offset = tail.offset;
+        s->later_lsn = tail.lsn;
+        s->later_ms = tail.ms;
+        if (tail.claims || (tail.groups > 0 && !is_unsynced(&tail, s)))
             return LOG_READ_DAMAGED;
         if (s->base)
             return LOG_READ_DAMAGED; /* it was written whole before it was named */

@@ -16,7 +16,7 @@
  *     LOG_READ_END      nothing: the file ends there
  *     LOG_READ_TORN     the end of an append that did not come to its end: a group that is cut off or,
  *                       in an annotated file, whose checksum is wrong, and no valid group behind it, or
- *                       only such as were not synced either (persist/log/annotation.h); or zeros. To be
+ *                       only such as were not synced either (persist/log/tail.h); or zeros. To be
  *                       cut off, if no other file of the log follows
  *     LOG_READ_DAMAGED  anything else: valid groups follow, or bytes that nobody appends; a base of
  *                       commands that does not end as it was written
@@ -107,10 +107,6 @@ struct log_status {
     /* of DAMAGED, and maybe of TORN, in an annotated file: valid groups behind the damage */
     uint64_t later_groups, later_offset, later_lsn;
     int64_t later_ms;
-    /* the greatest LSN that they say was durable; UINT64_MAX: one does not say. And their first time */
-    uint64_t later_durable;
-    bool later_claims; /* a line whose crc cannot be told says that more was durable than is good */
-    int64_t later_first_ms;
 };
 
 struct log_reader;
