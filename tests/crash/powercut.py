@@ -9,6 +9,9 @@ what had been acknowledged, which was recorded outside.
 cut, not before what INFO had said to be durable, and no more writes may be gone than INFO had said to
 be at risk and were acknowledged since.
 
+The server is told to save, to make incremental snapshots and, most of all, to rewrite its log (with a base of
+either form), so that many cuts fall into a rewrite; one in four machines is also cut off while it starts.
+
 --control shows that the rig sees a loss: a disk that acknowledges flushes and forgets them."""
 import argparse
 import ast
@@ -29,6 +32,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PROGRAM = ROOT / os.environ.get("HOLDFAST_BUILD", "build") / "holdfast-server"
 CUTS_A_DISK = 10
 CLIENTS = 12
+STARTS_CUT = 0.25
 KEEP = [0.0, 0.5, 0.0, 0.9, 1.0]
 BOOT_SECONDS = 180
 
@@ -47,23 +51,48 @@ class Run:
         self.durable_lsn = 0
         self.at_risk = None
         self.last_ms = 0
-        self.looked = True
         self.policy = "always"
+        self.rewrites = self.rewriting = 0
+        self.start_seconds = 0.1
+
+    def wait(self, what):
+        """The line that begins so, and those behind it."""
+        end = time.monotonic() + BOOT_SECONDS
+        while True:
+            lines = self.machine.lines(1)
+            assert time.monotonic() < end, f"no {what}:\n{self.machine.console()}"
+            for i, line in enumerate(lines):
+                assert not line.startswith("failed"), line
+                if line.split(" ", 1)[0] == what:
+                    return line, lines[i + 1:]
+
+    def cut(self, keep):
+        """The power goes. Returns what had still come."""
+        lines = self.machine.cut()
+        sectors, flushes = self.machine.settle(self.rng, 0 if self.machine.lies else keep)
+        self.counts["sectors not flushed"] += sectors
+        self.counts["flushes"] += flushes
+        self.counts["cuts with sectors not flushed"] += sectors > 0
+        return lines
+
+    def cut_start(self, policy):
+        """Boot, and cut it off while the server starts."""
+        self.machine.boot([PROGRAM, policy, self.seed, self.history.life + 1, 0])
+        self.wait("begun")
+        time.sleep(self.start_seconds * self.rng.random())
+        up = any(line.startswith("up") for line in self.cut(self.rng.choice(KEEP)))
+        self.counts["cuts when it was just up" if up else "cuts during a start"] += 1
 
     def boot(self, policy):
         """Boot and look at the data."""
         begun = time.monotonic()
         self.machine.boot([PROGRAM, policy, self.seed, self.history.life + 1, CLIENTS])
-        rest = None
-        while rest is None:
-            lines = self.machine.lines(1)
-            assert time.monotonic() < begun + BOOT_SECONDS, f"no data:\n{self.machine.console()}"
-            for i, line in enumerate(lines):
-                assert not line.startswith("failed"), line
-                if line.startswith("data "):
-                    rest = lines[i + 1:]
-                    _, lsn, text = line.split(" ", 2)
-                    break
+        up, lines = self.wait("up")
+        # Seldom all of it comes at once.
+        data = next(((line, lines[i + 1:]) for i, line in enumerate(lines) if line.startswith("data ")), None)
+        line, rest = data or self.wait("data")
+        _, lsn, text = line.split(" ", 2)
+        self.start_seconds = float(up.split(" ")[1])
         self.counts["boot and look ms"] += int((time.monotonic() - begun) * 1000)
         self.look(ast.literal_eval(text), int(lsn))
         self.policy = policy
@@ -102,10 +131,13 @@ class Run:
                 if self.at_risk is not None:
                     self.at_risk[1] += 1
             elif kind == "i":
-                ms, durable, *more = line.split(" ")[1:]
-                self.durable_lsn = int(durable)
-                self.at_risk = [int(more[0]), 0]
-                self.last_ms = int(ms)
+                ms, durable, writes, rewrites, rewriting = map(int, line.split(" ")[1:])
+                self.durable_lsn = durable
+                self.at_risk = [writes, 0]
+                self.last_ms = ms
+                self.counts["rewrites"] += rewrites - self.rewrites
+                self.rewrites = rewrites
+                self.rewriting = rewriting
             elif kind == "t":
                 self.last_ms = int(rest[0])
             else:
@@ -115,6 +147,8 @@ class Run:
         try:
             for i in range(self.cuts):
                 policy = ["always", "everysec"][(i + self.seed) % 2] if not self.machine.lies else "always"
+                if not self.machine.lies and self.rng.random() < STARTS_CUT:
+                    self.cut_start(policy)
                 lines = self.boot(policy)
                 # From the first acknowledgement to some seconds later.
                 end = None
@@ -128,13 +162,10 @@ class Run:
                     lines = self.machine.lines(0.01)
                 # Not at the moment at which something has just come, which is when a flush has ended.
                 time.sleep(0.03 * self.rng.random())
-                self.take(lines + self.machine.cut())
-                sectors, flushes = self.machine.settle(
-                    self.rng, 0 if self.machine.lies else KEEP[(i // 2 + self.seed) % len(KEEP)])
+                self.take(lines + self.cut(KEEP[(i // 2 + self.seed) % len(KEEP)]))
                 self.counts["cuts, " + policy] += 1
-                self.counts["sectors not flushed"] += sectors
-                self.counts["flushes"] += flushes
-                self.counts["cuts with sectors not flushed"] += sectors > 0
+                self.counts["cuts with a rewrite under way"] += self.rewriting
+                self.rewrites = self.rewriting = 0
             self.boot("always")
         finally:
             self.machine.remove()
