@@ -163,6 +163,7 @@ static int serve(struct config *config)
         .db = config->replicaof_host[0] != '\0' ? found->stream_db : 0,
         .cut = found->uncut[0] != '\0' ? found->uncut : NULL,
         .cut_at = found->uncut_at,
+        .no_base = found->no_base.code != ERROR_NONE ? found->no_base.message : NULL,
     };
     /* Told to stop while it loaded, it has not got the data: the log stays as it is. */
     if (config->appendonly && !s->stopping && !durability_start(s, &at, &err)) {

@@ -655,8 +655,8 @@ static void step(struct durability *d)
     case DURABILITY_FAILED:
         if (!wanted)
             switch_off(d);
-        else if (!d->generation.running && clock_monotonic_us() >= d->generation.retry_us &&
-                 !writer_busy(d->writer))
+        else if (!d->generation.running && !writer_busy(d->writer) &&
+                 generation_may_retry(&d->generation))
             note_outcome(d, begin_generation(d, GENERATION_ANEW));
         break;
     }
@@ -741,6 +741,16 @@ bool durability_start(struct server *s, const struct durability_position *at, st
         snprintf(d->history, sizeof(d->history), "%s", at->history);
     if (!new_writer(d, err))
         return false;
+    if (at->no_base != NULL) {
+        log_warning("The data is there, but there is no room for the base of a log: writes are refused "
+                    "until there is some");
+        writer_set_db(d->writer, at->db);
+        set_refusal(d, at->no_base);
+        set_state(d, DURABILITY_STARTING);
+        generation_note_no_room(&d->generation);
+        d->generation.retry_us = d->generation.room_us + d->generation.pause_us;
+        return true;
+    }
     struct generation_position position = {.manifest = at->manifest,
                                            .lsn = at->lsn,
                                            .chain = at->chain,

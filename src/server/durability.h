@@ -15,7 +15,8 @@
  * when it is asked for, when the incrementals have grown by auto-aof-rewrite-percentage, and when there
  * are many of them, as each start adds one.
  *
- *   STARTING   writes are taken and go to the new file, but nothing is promised yet
+ *   STARTING   writes are taken and go to the new file, but nothing is promised yet. (At the start of the
+ *              server they are refused, where there was no room for a base.)
  *   ON         with `always` replies are held until they are durable
  *   FAILED     what waited was answered by errors, writes are refused, reads go on
  *
@@ -109,9 +110,11 @@ struct durability_position {
     int db;               /* of a replica: which the effect at `lsn` is for */
     const char *cut;      /* a file with a torn end, at cut_at, that there was no room to keep; NULL: none */
     uint64_t cut_at;
+    const char *no_base;  /* there is no manifest, as there was no room: why. NULL: there is one */
 };
 /* Before anything is served: the executor waits. On return the log is ON, maybe without room, and then
- * goes on by itself when there is some. False: err says why. */
+ * goes on by itself when there is some; or, without a base, STARTING, and refuses writes until it is ON.
+ * False: err says why. */
 bool durability_start(struct server *s, const struct durability_position *at, struct error *err);
 
 /* Whether CONFIG SET appendonly yes can work: not beside a manifest that cannot be read. */

@@ -337,7 +337,7 @@ static bool replay_files(struct server *s, struct recovery_result *result, bool 
         .cut_torn = c->aof_load_truncated,
         .fall_back = c->recovery_fallback == FALLBACK_SNAPSHOT,
         .only_load = again,
-        .may_leave_torn = true,
+        .may_lack_room = true,
         .now_ms = s->ks->now_ms,
         .new_history = s->run_id,
         .base_of_commands = !c->aof_use_rdb_preamble,

@@ -178,6 +178,67 @@ def test_start_without_room(small, end):
         assert client.get("after") == b"1" and client.exists("refused", "short") == 0
 
 
+@pytest.mark.parametrize("found", ["nothing", "snapshot", "base", "single"])
+def test_start_without_room_for_a_base(small, found):
+    """The same where there is no log to go on with: nothing at all, an RDB file, a base that no incremental
+    follows, the single file of an old redis-server. The data is served, and when there is room it gets a base and
+    a log, and is there after kill -9."""
+    with Server(options=dict(OPTIONS, appendonly="no"), directory=small, plain=True) as server:
+        raw = server.raw()
+        data = {} if found == "nothing" else {f"k{i}": f"{i}:" + "x" * 900 for i in range(50)}
+        assert all(raw("SET", *pair) == "OK" for pair in data.items())
+        log = small / "appendonlydir"
+        if found != "nothing":
+            assert raw("SAVE") == "OK"
+        server.kill()
+        if found == "base":
+            log.mkdir()
+            (small / "dump.rdb").rename(log / "appendonly.aof.1.base.rdb")
+            (log / "appendonly.aof.manifest").write_text("file appendonly.aof.1.base.rdb seq 1 type b\n")
+        elif found == "single":
+            (small / "dump.rdb").rename(small / "appendonly.aof")
+            with open(small / "appendonly.aof", "ab") as f:
+                f.write(b"*3\r\n$3\r\nSET\r\n$3\r\nold\r\n$1\r\n1\r\n")
+            data["old"] = "1"
+        free = fill(small / "filler")
+        before = {p: p.read_bytes() for p in small.rglob("*") if p.is_file() and p.name not in ("filler", "holdfast.log")}
+        server.options["appendonly"] = "yes"
+        server.start(wait=False)
+
+        def answers():
+            assert server.process.poll() is None, server.text()
+            try:
+                return server.raw()("DBSIZE") == len(data)
+            except OSError:
+                return False
+
+        wait_for(answers)
+        raw = server.raw()
+        for key, value in data.items():
+            assert raw("GET", key) == value.encode()
+        for command in [("SET", "refused", 1), ("DEL", "k1"), ("PING",)]:
+            reply = raw(*command)
+            assert reply.startswith("MISCONF Errors writing to the AOF file: ") and "No space left" in reply, reply
+        fields = info(raw)
+        assert (fields["log_state"], fields["aof_last_write_status"]) == ("full", "err")
+        time.sleep(0.6)  # It is tried again meanwhile, when anything has come free.
+        assert raw("SET", "refused", 1).startswith("MISCONF")
+        for path, content in before.items():
+            assert path.read_bytes() == content, path
+        free()
+        took, slowness = until_taken(lambda: raw("SET", "after", 1) == "OK")
+        print(f"{found}: writes go on {took:.3f} s after there was room, {slowness:.3f} s of slowness")
+        assert took < 1 + slowness
+        wait_for(lambda: info(raw)["log_state"] == "on")
+        assert raw("SET", "after", 2) == "OK" and info(raw)["aof_last_write_status"] == "ok"
+        server.kill()
+        server.check_log()
+        server.start()
+        client = server.client()
+        assert client.dbsize() == len(data) + 1
+        assert client.mget(list(data) + ["after"]) == [value.encode() for value in data.values()] + [b"2"]
+
+
 @pytest.mark.parametrize("nth", [2, 7])
 def test_fsync_fails_once(tmp_path, nth):
     """The kernel says EIO to one fdatasync of the log, and would say yes to the next: the server never

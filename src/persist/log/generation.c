@@ -16,6 +16,8 @@
 #define PAUSE_FIRST_US 1000000
 #define PAUSE_MOST_ANEW_US 60000000
 #define PAUSE_MOST_REWRITE_US 600000000
+/* When the disk was full and has more room, it is tried again that soon, or after as long as the try took. */
+#define PAUSE_FULL_US 250000
 
 #define PATH_SIZE sizeof(((struct os_file *)0)->path)
 
@@ -35,6 +37,32 @@ void generation_hurry(struct generation *g)
 {
     g->pause_us = PAUSE_FIRST_US;
     g->retry_us = 0;
+    g->no_room = false;
+}
+
+static uint64_t free_bytes(const struct generation *g)
+{
+    struct error ignored;
+    char parent[PATH_SIZE];
+    uint64_t bytes = 0;
+    os_path_dir(g->directory, parent, sizeof(parent));
+    if (!os_disk_free(g->directory, &bytes, &ignored))
+        os_disk_free(parent, &bytes, &ignored);
+    return bytes;
+}
+
+void generation_note_no_room(struct generation *g)
+{
+    int64_t now = clock_monotonic_us(), took = g->begun_us != 0 ? now - g->begun_us : 0;
+    g->no_room = true;
+    g->free_bytes = free_bytes(g);
+    g->room_us = now + (took > PAUSE_FULL_US ? took : PAUSE_FULL_US);
+}
+
+bool generation_may_retry(const struct generation *g)
+{
+    int64_t now = clock_monotonic_us();
+    return now >= g->retry_us || (g->no_room && now >= g->room_us && free_bytes(g) > g->free_bytes);
 }
 
 static void forget_manifests(struct generation *g)
@@ -158,7 +186,6 @@ static uint64_t file_size(const struct generation *g, const char *name)
 bool generation_open(struct generation *g, struct writer *w, const struct generation_position *at,
                      struct error *err)
 {
-    size_t incrementals = 0;
     manifest_free(&g->manifest);
     manifest_copy(&g->manifest, at->manifest);
     remove_temporary(g);
@@ -170,7 +197,6 @@ bool generation_open(struct generation *g, struct writer *w, const struct genera
             g->base_size = file_size(g, f->name);
         } else if (f->type == MANIFEST_INCREMENTAL) {
             g->old_size += file_size(g, f->name);
-            incrementals++;
         }
     }
     const struct manifest_file *file = manifest_add_incremental(&g->manifest, g->filename);
@@ -178,7 +204,7 @@ bool generation_open(struct generation *g, struct writer *w, const struct genera
                                  .lsn = at->lsn,
                                  .chain = at->chain,
                                  .manifest = &g->manifest,
-                                 .wait_for_room = incrementals > 0,
+                                 .wait_for_room = true,
                                  .cut = at->cut,
                                  .cut_at = at->cut_at};
     snprintf(begin.history, sizeof(begin.history), "%s", at->history);
@@ -252,6 +278,7 @@ static void note_failure(struct generation *g, const struct error *err)
                                                   : "A new base of the log could not be made: %s",
                     err->message);
     g->failed = true;
+    g->no_room = g->no_room || err->code == ERROR_NO_SPACE;
     if (g->job != NULL)
         save_job_cancel(g->job);
 }
@@ -271,6 +298,8 @@ static enum generation_outcome end(struct generation *g)
         g->failures++;
         g->last_ok = false;
         g->retry_us = now + g->pause_us;
+        if (g->no_room)
+            generation_note_no_room(g);
         g->pause_us = g->pause_us * 2 < most ? g->pause_us * 2 : most;
         return GENERATION_FAILED;
     }
@@ -294,7 +323,7 @@ enum generation_outcome generation_begin(struct generation *g, enum generation_k
     assert(!g->running && g->job == NULL);
     g->kind = kind;
     g->running = true;
-    g->failed = g->cancelled = g->opening = g->naming = false;
+    g->no_room = g->failed = g->cancelled = g->opening = g->naming = false;
     g->begun_us = clock_monotonic_us();
     g->planned_base_size = 0;
     g->count++;

@@ -54,7 +54,10 @@ struct generation {
     struct manifest old;      /* the history that goes with the success of this */
     struct remover *remover;  /* NULL: nothing is being removed */
     uint64_t lsn, planned_base_size;
-    int64_t retry_us; /* not before then */
+    int64_t retry_us; /* not before then; but see generation_may_retry */
+    bool no_room;     /* the last one failed for want of room, when so much was free */
+    uint64_t free_bytes;
+    int64_t room_us;  /* not before then, even if there is room */
     int64_t pause_us; /* to the next try when this one fails */
     int64_t begun_us;
     uint64_t count, failures; /* begun since start; failed since the last success */
@@ -87,7 +90,7 @@ struct generation_position {
 /* Begin the first file behind those that recovery has left, and name it, before anything else is done.
  * What a process that was killed has left of a generation that it did not come to name is removed.
  * Waits for the disk. False, the writer being FULL: there is no room yet, and it is begun when there is
- * some, if the manifest has an incremental already; a second call may take the place of this one. */
+ * some; a second call may take the place of this one. */
 bool generation_open(struct generation *g, struct writer *w, const struct generation_position *at,
                      struct error *err);
 /* Go on in a new file, of another history. Waits for the disk. None may be running, nor the writer be
@@ -115,6 +118,10 @@ enum generation_outcome generation_begin(struct generation *g, enum generation_k
 enum generation_outcome generation_step(struct generation *g, struct writer *w);
 /* Let it end soon, without counting as a failure. */
 void generation_cancel(struct generation *g);
+/* There was no room, and nothing can be made before there is some. */
+void generation_note_no_room(struct generation *g);
+/* The pause after the last failure is over; or it failed for want of room, and there is more now. */
+bool generation_may_retry(const struct generation *g);
 /* The next try may follow in a second. */
 void generation_hurry(struct generation *g);
 

@@ -466,7 +466,7 @@ static bool load_log(struct run *run)
 
 /* --- afterwards --- */
 
-/* False: err says why. A disk without room leaves the file as it is; see may_leave_torn. */
+/* False: err says why. A disk without room leaves the file as it is; see may_lack_room. */
 static bool cut_tail(struct run *run)
 {
     char kept[PATH_SIZE], when[80];
@@ -481,7 +481,7 @@ static bool cut_tail(struct run *run)
                     moment(when, s->ms, s->lsn));
         return true;
     }
-    if (run->err->code != ERROR_NO_SPACE || !run->options->may_leave_torn)
+    if (run->err->code != ERROR_NO_SPACE || !run->options->may_lack_room)
         return error_prefix(run->err, "the torn end of the log could not be cut off");
     log_warning("%s ended in the middle of an append (%s at offset %llu): there is no room to keep these "
                 "%llu bytes, and they stay where they are until there is. The data goes up to %s",
@@ -565,7 +565,13 @@ static bool begin_anew(struct run *run, const char *why)
              o->save_base(o->ctx, path, run->at.lsn, run->result->history, run->err);
     }
     manifest_drop_history(&fresh);
-    ok = ok && manifest_write(&fresh, o->directory, o->filename, run->err);
+    if (ok && !manifest_write(&fresh, o->directory, o->filename, run->err)) {
+        ok = false;
+        /* On a full disk it only takes up room; else the manifest may be there and name it. */
+        struct error ignored;
+        if (run->err->code == ERROR_NO_SPACE)
+            os_unlink(path, &ignored);
+    }
     /* A single file stays where it is: with a manifest there it is not looked at. */
     if (ok && run->kind == KIND_MANIFEST && run->manifest.count > 0) {
         char place[PATH_SIZE];
@@ -711,14 +717,32 @@ static bool load(struct run *run)
     return !is_superseded(run) || supersede(run);
 }
 
+/* Only room has failed, and what was loaded is what a start without it would load again: the caller
+ * goes on. Nothing is on disk that names a file. */
+static bool goes_without_base(struct run *run)
+{
+    bool again = run->kind == KIND_NONE ||
+                 (run->kind == KIND_SINGLE && run->result->source == RECOVERY_LOG);
+    if (!run->options->may_lack_room || run->options->until.kind != UNTIL_END || !again ||
+        run->err->code != ERROR_NO_SPACE)
+        return false;
+    run->result->no_base = *run->err;
+    *run->err = (struct error){0};
+    manifest_free(&run->manifest);
+    run->manifest = (struct manifest){0};
+    return true;
+}
+
 static bool settle(struct run *run)
 {
-    bool until = run->options->until.kind != UNTIL_END;
+    bool until = run->options->until.kind != UNTIL_END, ok;
     if (run->result->source == RECOVERY_LOG && !until)
-        return settle_tail(run) && move_single(run);
-    return begin_anew(run, until             ? "before-recover-until"
-                           : run->superseded ? "superseded"
-                                             : "not-used");
+        ok = settle_tail(run) && move_single(run);
+    else
+        ok = begin_anew(run, until             ? "before-recover-until"
+                             : run->superseded ? "superseded"
+                                               : "not-used");
+    return ok || goes_without_base(run);
 }
 
 static void report(const struct run *run)

@@ -23,7 +23,8 @@
  *
  * `until` ends the replay at an LSN or a time. The files are left as they were.
  *
- * On return the manifest on disk names a base that, with the incrementals it names, is the keyspace:
+ * On return the manifest on disk names a base that, with the incrementals it names, is the keyspace (but
+ * see may_lack_room):
  * where there was none (a first start, an RDB file, a fall-back, until) `save_base` has made one, and
  * a log that was not used is kept in a directory "<why>-<date>-<time>" in the log's directory. The
  * caller goes on with a new incremental that begins at `lsn` with `crc` as its chain.
@@ -68,9 +69,10 @@ struct recovery_options {
     /* Only load what the log has, whatever an RDB file has: nothing is done to the files, which are in use. No log
      * is NOT_FOUND. */
     bool only_load;
-    /* A torn end that there is no room to keep is left as it is: result->uncut. The caller has it cut
-     * off before it goes on in another file. */
-    bool may_leave_torn;
+    /* A disk without room is not the end. A torn end that there is no room to keep is left as it is
+     * (result->uncut): the caller has it cut off before it goes on in another file. Where there was no
+     * log, or a single file, the manifest is left for the caller to make, too (result->no_base). */
+    bool may_lack_room;
     bool base_of_commands; /* a base that is made is named .base.aof, and save_base writes commands */
     struct recovery_until until;
     struct rdb_load_options rdb; /* progress and progress_ctx are recovery's own */
@@ -114,6 +116,9 @@ struct recovery_result {
     char uncut[256];                /* the file whose torn tail is still there; "": none */
     uint64_t uncut_at;              /* where it begins */
     bool fell_back;
+    /* NO_SPACE: there is no manifest on disk, as there is no room for it or for a base. What was loaded is
+     * as it was, and a new generation has to be made before anything is promised. */
+    struct error no_base;
 };
 
 /* False: err says why, and what can be done; nothing on disk was changed, and the keyspace holds
