@@ -4,8 +4,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -14,18 +12,10 @@
 #include "log_bytes.h"
 #include "os/file.h"
 #include "persist/log/reader.h"
+#include "unit/random.h"
 
 static char path[64];
 static struct log_batch batch;
-static uint64_t seed;
-
-static uint64_t next_random(void)
-{
-    uint64_t z = (seed += 0x9e3779b97f4a7c15ULL);
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
-    return z ^ z >> 31;
-}
 
 /* Reads a file of these bytes to its end. */
 static enum log_read read_bytes(const char *data, size_t size, struct log_status *status)
@@ -306,25 +296,25 @@ static void test_random(void **state)
     for (int round = 0; round < 30; round++) {
         struct log_bytes l;
         size_t ends[40];
-        begin_log(&l, next_random() % 100000, (uint32_t)next_random());
+        begin_log(&l, random_below(100000), (uint32_t)random_bits());
         size_t first = l.text.size;
         for (size_t g = 0; g < 40; g++) {
-            size_t at = next_random() % l.text.size, size = next_random() % (l.text.size - at);
+            size_t at = random_below(l.text.size), size = random_below(l.text.size - at);
             char *copy = mem_dup(l.text.data + at, size % 20000);
             group_of(&l, slice_of(copy, size % 20000));
             mem_free(copy);
             ends[g] = l.text.size;
         }
         for (int i = 0; i < 20; i++) {
-            size_t size = first + next_random() % (l.text.size - first), whole = first;
+            size_t size = first + random_below(l.text.size - first), whole = first;
             for (size_t g = 0; g < 40 && ends[g] <= size; g++)
                 whole = ends[g];
             enum log_read end = read_bytes(l.text.data, size, &s);
             if (end != (size == whole ? LOG_READ_END : LOG_READ_TORN) || s.valid_end != whole)
                 fail_msg("round %d, torn at %zu: %d, %s", round, size, (int)end, s.reason);
-            size_t at = first + next_random() % (ends[38] - first);
+            size_t at = first + random_below(ends[38] - first);
             char was = l.text.data[at];
-            l.text.data[at] = (char)(was + 1 + (char)(next_random() % 255));
+            l.text.data[at] = (char)(was + 1 + (char)(random_below(255)));
             end = read_bytes(l.text.data, l.text.size, &s);
             if (l.text.data[at] != was && (end != LOG_READ_DAMAGED || s.valid_end > at))
                 fail_msg("round %d, damaged at %zu: %d, %s", round, at, (int)end, s.reason);
@@ -337,9 +327,7 @@ static void test_random(void **state)
 static int set_up(void **state)
 {
     (void)state;
-    const char *given = getenv("HF_SEED");
-    seed = given != NULL ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
-    printf("HF_SEED=%llu\n", (unsigned long long)seed);
+    random_begin();
     const char *place = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
     snprintf(path, sizeof(path), "%s/hf-tail-%d.aof", place, (int)getpid());
     log_batch_init(&batch);
