@@ -25,8 +25,6 @@
 #include "tool/tool.h"
 #include "tool/value.h"
 
-#define MEMORY_DEFAULT_MIB 256
-#define MEMORY_MOST_MIB (1 << 20)
 #define KEY_SHOWN 200
 #define VALUE_SHOWN 400
 
@@ -38,6 +36,7 @@ enum state { ONLY_OLD, SAME, CHANGED };
 struct diff {
     const char *old_path, *new_path;
     bool json, values;
+    size_t memory; /* of a chain's set of keys, and as much again of the table */
     struct keyset keys;
     struct input in;  /* the file being read */
     struct input new; /* the new file, where single keys are read from */
@@ -221,19 +220,18 @@ static bool visit_new(struct diff *d, const struct rdb_record *record, struct ke
         d->same++;
         d->pending--;
     } else {
-        *place = (uint64_t)CHANGED << STATE_SHIFT | record->offset;
+        *place = (uint64_t)CHANGED << STATE_SHIFT | input_place(&d->in, record);
     }
     input_drop(&d->in, e);
     return ok;
 }
 
-/* Read the record of the new file at `offset`, and show both. */
-static bool show_changed(struct diff *d, int db, const struct entry *old, uint64_t offset)
+/* Read the record of the new file at this place, and show both. */
+static bool show_changed(struct diff *d, int db, const struct entry *old, uint64_t place)
 {
     struct rdb_record record = {0};
     struct entry *e;
-    input_seek(&d->new, offset, db);
-    if (!input_next(&d->new, &record) || !input_load(&d->new, &record, &e)) {
+    if (!input_seek(&d->new, place, db) || !input_next_as_it_is(&d->new, &record) || !input_load(&d->new, &record, &e)) {
         input_complain(&d->new);
         return error_set(&d->in.err, ERROR_CORRUPT, "the other file changed while it was read");
     }
@@ -280,10 +278,12 @@ static bool visit_all(struct diff *d, visit_fn *visit)
 
 static bool pass(struct diff *d, const char *path, const char *label, visit_fn *visit)
 {
-    if (!input_open(&d->in, path, label)) {
+    if (!input_open_any(&d->in, path, label, d->memory)) {
         input_complain(&d->in);
         return false;
     }
+    if (visit == visit_old && d->keys.first == 0)
+        input_mention(&d->in);
     bool ok = visit_all(d, visit);
     if (!ok)
         input_complain(&d->in);
@@ -316,10 +316,12 @@ static void show_summary(struct diff *d)
 
 static int run(struct diff *d, size_t memory)
 {
-    if (!input_open(&d->new, d->new_path, NULL)) {
+    d->memory = memory;
+    if (!input_open_any(&d->new, d->new_path, NULL, 0)) {
         input_complain(&d->new);
         return TOOL_USAGE;
     }
+    input_mention(&d->new);
     keyset_init(&d->keys, memory, true);
     bool ok = true;
     do {
@@ -343,7 +345,7 @@ int tool_diff(int argc, char **argv)
                                           {"memory", required_argument, NULL, 'm'},
                                           {0}};
     struct diff diff = {0};
-    int64_t mib = MEMORY_DEFAULT_MIB;
+    size_t memory = INPUT_CHAIN_MEMORY;
     int option;
     while ((option = tool_next_option(argc, argv, known)) != -1) {
         switch (option) {
@@ -354,7 +356,7 @@ int tool_diff(int argc, char **argv)
             diff.values = true;
             break;
         case 'm':
-            if (!number_parse_int64(slice_cstr(optarg), &mib) || mib < 0 || mib > MEMORY_MOST_MIB)
+            if (!input_parse_memory(optarg, &memory))
                 return tool_usage_error("diff", "--memory takes a number of MiB");
             break;
         default:
@@ -365,5 +367,5 @@ int tool_diff(int argc, char **argv)
         return tool_usage_error("diff", "two files are expected");
     diff.old_path = tool_argument(argv, 0);
     diff.new_path = tool_argument(argv, 1);
-    return run(&diff, (size_t)mib << 20);
+    return run(&diff, memory);
 }

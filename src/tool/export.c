@@ -21,6 +21,7 @@ struct options {
     const char *pattern; /* NULL: all keys */
     int64_t db;          /* -1: all */
     enum entry_type type; /* ENTRY_TYPE_COUNT: all */
+    size_t memory;        /* of a chain's set of keys */
 };
 
 void export_flush(struct text *out, size_t more_than)
@@ -75,10 +76,11 @@ static int run(const char *path, const struct options *o)
 {
     struct input in;
     struct text out = {0};
-    if (!input_open(&in, path, "export")) {
+    if (!input_open_any(&in, path, "export", o->memory)) {
         input_complain(&in);
         return TOOL_FAILED;
     }
+    input_mention(&in);
     bool ok = export_all(&in, o, &out);
     export_flush(&out, 0);
     progress_end(&in.progress);
@@ -113,8 +115,9 @@ int tool_export(int argc, char **argv)
                                           {"key", required_argument, NULL, 'k'},
                                           {"db", required_argument, NULL, 'd'},
                                           {"type", required_argument, NULL, 't'},
+                                          {"memory", required_argument, NULL, 'm'},
                                           {0}};
-    struct options options = {.db = -1, .type = ENTRY_TYPE_COUNT};
+    struct options options = {.db = -1, .type = ENTRY_TYPE_COUNT, .memory = INPUT_CHAIN_MEMORY};
     int option;
     while ((option = tool_next_option(argc, argv, known)) != -1) {
         switch (option) {
@@ -132,6 +135,10 @@ int tool_export(int argc, char **argv)
         case 't':
             if (!find_type(optarg, &options))
                 return tool_usage_error("export", "--type takes string, list, set, zset, hash or stream");
+            break;
+        case 'm':
+            if (!input_parse_memory(optarg, &options.memory))
+                return tool_usage_error("export", "--memory takes a number of MiB");
             break;
         default:
             return tool_usage_error("export", "an unknown option, or one without its value");

@@ -57,6 +57,7 @@ struct options {
     size_t top;
     int depth;
     int separator; /* -1: to be guessed; 0: none */
+    size_t memory; /* of a chain's set of keys */
 };
 
 struct collect {
@@ -209,12 +210,12 @@ static bool collect_all(struct collect *c)
 }
 
 /* Look at the first keys. What is wrong with the file is found, and told, later. */
-static char guess_separator(const char *path)
+static char guess_separator(const char *path, size_t memory)
 {
     struct input in;
     struct separator_guess guess = {0};
     struct rdb_record record = {0};
-    if (!input_open(&in, path, NULL))
+    if (!input_open_any(&in, path, NULL, memory))
         return '\0';
     while (guess.keys < SEPARATOR_SAMPLE && input_next(&in, &record) && record.kind != RDB_RECORD_END) {
         if (record.kind != RDB_RECORD_KEY)
@@ -382,12 +383,13 @@ static int run(const char *path, const struct options *options)
 {
     struct report report = {.path = path, .now_ms = clock_wall_ms()};
     struct collect c = {.report = &report, .options = options};
-    report.separator = options->separator >= 0 ? (char)options->separator : guess_separator(path);
-    if (!input_open(&c.in, path, "report")) {
+    report.separator = options->separator >= 0 ? (char)options->separator : guess_separator(path, options->memory);
+    if (!input_open_any(&c.in, path, "report", options->memory)) {
         input_complain(&c.in);
         return TOOL_FAILED;
     }
-    report.file_size = c.in.size;
+    input_mention(&c.in);
+    report.file_size = c.in.total_size;
     report.version = c.in.records.version;
     report.biggest = mem_alloc((options->top + 1) * sizeof(*report.biggest));
     prefixes_init(&c.prefixes, options->depth, report.separator);
@@ -421,8 +423,9 @@ int tool_report(int argc, char **argv)
     static const struct option known[] = {
         {"json", no_argument, NULL, 'j'},        {"html", required_argument, NULL, 'h'},
         {"top", required_argument, NULL, 't'},   {"depth", required_argument, NULL, 'd'},
-        {"separator", required_argument, NULL, 's'}, {0}};
-    struct options options = {.top = TOP_DEFAULT, .depth = DEPTH_DEFAULT, .separator = -1};
+        {"separator", required_argument, NULL, 's'}, {"memory", required_argument, NULL, 'm'}, {0}};
+    struct options options = {.top = TOP_DEFAULT, .depth = DEPTH_DEFAULT, .separator = -1,
+                              .memory = INPUT_CHAIN_MEMORY};
     int option;
     int64_t v;
     while ((option = tool_next_option(argc, argv, known)) != -1) {
@@ -447,6 +450,10 @@ int tool_report(int argc, char **argv)
             if (strcmp(optarg, "none") != 0 && strlen(optarg) != 1)
                 return tool_usage_error("report", "--separator takes one character, or none");
             options.separator = strcmp(optarg, "none") == 0 ? 0 : (unsigned char)*optarg;
+            break;
+        case 'm':
+            if (!input_parse_memory(optarg, &options.memory))
+                return tool_usage_error("report", "--memory takes a number of MiB");
             break;
         default:
             return tool_usage_error("report", "an unknown option, or one without its value");

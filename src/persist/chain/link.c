@@ -176,22 +176,21 @@ static bool fill(void *ctx, void *data, size_t room, size_t *got, struct error *
     return true;
 }
 
-/* The version in the header of a delta. */
-static bool read_magic(struct input *in, int *version)
+bool link_read_magic(struct rdb_reader *r, int *version)
 {
     const unsigned char *p;
-    if (!rdb_read_bytes(&in->r, 9, &p))
+    if (!rdb_read_bytes(r, 9, &p))
         return false;
     if (memcmp(p, LINK_MAGIC, 5) != 0)
-        return rdb_fail(&in->r, ERROR_CORRUPT, "this is not a delta");
+        return rdb_fail(r, ERROR_CORRUPT, "this is not a delta");
     *version = 0;
     for (int i = 5; i < 9; i++) {
         if (p[i] < '0' || p[i] > '9')
-            return rdb_fail(&in->r, ERROR_CORRUPT, "the version is not a number");
+            return rdb_fail(r, ERROR_CORRUPT, "the version is not a number");
         *version = *version * 10 + (p[i] - '0');
     }
     if (*version < 5 || *version > RDB_VERSION_READ_MAX)
-        return rdb_fail(&in->r, ERROR_UNSUPPORTED, "a delta of version %d; 5 to %d can be read",
+        return rdb_fail(r, ERROR_UNSUPPORTED, "a delta of version %d; 5 to %d can be read",
                         *version, RDB_VERSION_READ_MAX);
     return true;
 }
@@ -213,7 +212,7 @@ static bool input_open(struct input *in, const char *path, struct error *err)
         in->has_records = true;
         return rdb_records_begin(&in->records, &in->r);
     }
-    if (!read_magic(in, &version))
+    if (!link_read_magic(&in->r, &version))
         return false;
     rdb_records_resume(&in->records, &in->r, version, 0);
     in->has_records = true;

@@ -96,6 +96,8 @@ bool link_read(const char *path, enum link_kind kind, struct epoch *epoch,
                const struct encoding_limits *limits, const struct link_visitor *visitor,
                const struct link_care *care, struct chain_link *found, struct error *err);
 
+/* Read the header of a delta, up to its first record: the version of its records. */
+bool link_read_magic(struct rdb_reader *r, int *version);
 /* What a file of either kind says of itself before its first key; sizes and ids among it, counts not. */
 bool link_read_head(const char *path, enum link_kind kind, struct chain_link *found,
                     struct rdb_load_stats *stats, struct error *err);
