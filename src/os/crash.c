@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "os/crash_symbols.h"
 #include "os/log_file.h"
 
 #define FRAMES_MAX 64
@@ -20,7 +21,7 @@ static const char *const signal_names[] = {"SIGSEGV", "SIGBUS", "SIGFPE", "SIGIL
 static struct sigaction before[SIGNAL_COUNT];
 static const char *program_version;
 static void (*tell_more)(int fd);
-static volatile sig_atomic_t is_enabled = 1;
+static volatile sig_atomic_t is_enabled = 1, exits;
 static long reporting; /* the thread that writes the report; 0: none */
 /* A stack that has overflowed has no room for the handler. */
 static char handler_stack[64 * 1024];
@@ -55,6 +56,26 @@ void crash_put_number(int fd, uint64_t number)
     crash_put_bytes(fd, digits + at, sizeof(digits) - at);
 }
 
+/* The same frames once more, with the names of static functions: these are not in the table that the
+ * loader has, and this one is not read before what is certain stands in the log. */
+static void put_functions(int fd, void *const *frames, int count)
+{
+    crash_put(fd, "--- functions ---\n");
+    for (int i = 0; i < count; i++) {
+        /* A frame is where its call returns to, which may be behind the end of the function. */
+        uint64_t offset;
+        const char *name = crash_symbols_find((const char *)frames[i] - (i > 0), &offset);
+        if (name == NULL)
+            continue;
+        crash_put_number(fd, (uint64_t)i);
+        crash_put(fd, " ");
+        crash_put(fd, name);
+        crash_put(fd, "+");
+        crash_put_number(fd, offset + (i > 0));
+        crash_put(fd, "\n");
+    }
+}
+
 static void report(int fd, const char *name, const siginfo_t *info)
 {
     void *frames[FRAMES_MAX];
@@ -83,9 +104,11 @@ static void report(int fd, const char *name, const siginfo_t *info)
         crash_put(fd, "\n");
     }
     crash_put(fd, "--- stack trace ---\n");
-    backtrace_symbols_fd(frames, backtrace(frames, FRAMES_MAX), fd);
+    int count = backtrace(frames, FRAMES_MAX);
+    backtrace_symbols_fd(frames, count, fd);
     if (tell_more != NULL)
         tell_more(fd);
+    put_functions(fd, frames, count);
     crash_put(fd, "=== CRASH REPORT: end ===\n");
 }
 
@@ -107,7 +130,14 @@ static void on_crash(int number, siginfo_t *info, void *context)
     }
     /* Blocked until the handler returns. */
     sigaction(number, &before[which], NULL);
+    if (exits && number == SIGABRT)
+        _exit(1);
     raise(number);
+}
+
+void crash_set_exit(bool exit)
+{
+    exits = exit;
 }
 
 void crash_set_enabled(bool enabled)
@@ -122,6 +152,7 @@ void crash_install(const char *version, void (*tell)(int fd))
     /* The first call loads a library, which allocates: not to be done in the handler. */
     void *frame;
     backtrace(&frame, 1);
+    crash_symbols_open();
     stack_t stack;
     if (sigaltstack(NULL, &stack) == 0 && stack.ss_flags & SS_DISABLE) {
         stack = (stack_t){.ss_sp = handler_stack, .ss_size = sizeof(handler_stack)};

@@ -23,5 +23,7 @@ void crash_put_number(int fd, uint64_t number);
  * handler to add to the report. Once, from the main thread. */
 void crash_install(const char *version, void (*tell)(int fd));
 void crash_set_enabled(bool enabled);
+/* Whether the process exits with status 1 when it ends itself (SIGABRT), instead of by the signal. */
+void crash_set_exit(bool exit);
 
 #endif

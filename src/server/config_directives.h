@@ -223,6 +223,7 @@ OCTAL(unixsocketperm, "unixsocketperm", NULL, 0, 0, 0777, FIXED)
 BOOL(always_show_logo, "always-show-logo", NULL, false, FIXED | INERT)
 STRING(availability_zone, "availability-zone", NULL, "", LIVE | INERT)
 BOOL(crash_log_enabled, "crash-log-enabled", NULL, true, LIVE)
+BOOL(use_exit_on_panic, "use-exit-on-panic", NULL, false, LIVE | HIDDEN)
 BOOL(crash_memcheck_enabled, "crash-memcheck-enabled", NULL, true, LIVE | INERT)
 STRING(debug_context, "debug-context", NULL, "", LIVE | HIDDEN | INERT)
 STRING(ignore_warnings, "ignore-warnings", NULL, "", LIVE | INERT)
@@ -235,7 +236,6 @@ BOOL(syslog_enabled, "syslog-enabled", NULL, false, FIXED)
 ENUM(syslog_facility, "syslog-facility", NULL,
      "user local0 local1 local2 local3 local4 local5 local6 local7", 1, FIXED)
 STRING(syslog_ident, "syslog-ident", NULL, "redis", FIXED)
-BOOL(use_exit_on_panic, "use-exit-on-panic", NULL, false, LIVE | HIDDEN | INERT)
 INT(watchdog_period, "watchdog-period", NULL, 0, 0, INT32_MAX, LIVE | HIDDEN | INERT)
 
 /* persistence */

@@ -107,6 +107,7 @@ void life_begin(const struct config *config)
 {
     crash_install(HF_VERSION, tell_server);
     crash_set_enabled(config->crash_log_enabled);
+    crash_set_exit(config->use_exit_on_panic);
     if (config->syslog_enabled) {
         static const char *const facilities[] = {"user",   "local0", "local1", "local2", "local3",
                                                  "local4", "local5", "local6", "local7"};

@@ -197,6 +197,7 @@ void server_apply_config(struct server *s)
         replication_apply_config(s);
     slowlog_update(s);
     crash_set_enabled(c->crash_log_enabled);
+    crash_set_exit(c->use_exit_on_panic);
     evictor_reset(s->evictor);
     memory_limit_check(s);
     s->ks->on_miss = c->notify & NOTIFY_KEY_MISS ? on_miss : NULL;

@@ -58,7 +58,7 @@ def test_crash_report(how, number):
     assert server.process.wait(60) == -number
     text = pathlib.Path(server.directory, "server.log").read_text()
     report = text[text.index("=== CRASH REPORT: start"):text.index("=== CRASH REPORT: end")]
-    for part in ("Holdfast 0.", number.name, "--- stack trace ---", "(dispatch", "Command: debug, 2 arguments",
+    for part in ("Holdfast 0.", number.name, "--- stack trace ---", "(dispatch", "--- functions ---", " turn_end+", "Command: debug, 2 arguments",
                  "1: " + how, "Log: on, end ", "Client: id "):
         assert part in report, report
     server.terminate()
@@ -78,6 +78,15 @@ def test_crash_report(how, number):
     r.send(r.encode(["DEBUG", how]))
     assert server.process.wait(60) == -number
     assert pathlib.Path(server.directory, "server.log").read_text().count("CRASH REPORT: start") == 2
+    server.terminate()
+    # use-exit-on-panic: a panic, but no other crash, is an exit.
+    del server.options["crash-log-enabled"]
+    server.start()
+    r = server.raw()
+    assert r("CONFIG", "SET", "use-exit-on-panic", "yes") == "OK" and r("CONFIG", "GET", "use-exit-on-pani?") == []
+    r.send(r.encode(["DEBUG", how]))
+    assert server.process.wait(60) == (1 if how == "PANIC" else -number)
+    assert pathlib.Path(server.directory, "server.log").read_text().count("CRASH REPORT: start") == 3
     server.terminate()
 
 
