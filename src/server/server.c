@@ -365,6 +365,8 @@ void server_reset_stats(struct server *s)
     *old = fresh;
     s->ks->hit_count = s->ks->miss_count = s->ks->expired_count = 0;
     s->ks->expired_fields = 0;
+    struct replication *r = s->replication;
+    r->sync_full = r->sync_partial_ok = r->sync_partial_err = r->sync_partial_disk = 0;
 }
 
 static int64_t cron(void *ctx)
