@@ -158,9 +158,19 @@ class Cable(threading.Thread):
         self.cut()
 
 
-def plain_writer(rng):
-    """Random writes of all types, with scripts, expiry, transactions and several databases; as lists of
-    commands that go together."""
+LIBRARY = """#!lua name=%s
+redis.register_function('push_%s', function(keys, args)
+    local n = redis.call('INCR', keys[1])
+    redis.call('RPUSH', keys[2], n, args[1])
+    redis.call('HSET', keys[3], n %% 7, args[1])
+    if n %% 4 == 0 then redis.call('PEXPIRE', keys[2], 40) end
+    return redis.call('SRANDMEMBER', keys[4])
+end)"""
+
+
+def plain_writer(rng, hash_ttl=False):
+    """Random writes of all types, with scripts, functions, expiry, transactions and several databases; as lists of
+    commands that go together. With hash_ttl what redis-server 7.0 does not know, too."""
     def key(kind):
         return f"{kind}{rng.randrange(40)}".encode()
 
@@ -168,8 +178,59 @@ def plain_writer(rng):
         size = rng.choice((0, 3, 20, 200, 70000) if rng.random() < 0.05 else (1, 3, 20, 60))
         return rng.randbytes(size)
 
+    def identifier():
+        return f"{rng.randrange(9)}-{rng.randrange(1, 9)}"
+
+    def library():
+        name = rng.choice(("one", "two"))
+        return [b"FUNCTION", b"LOAD", b"REPLACE", LIBRARY % (name, name)] if rng.random() < 0.7 else [b"FUNCTION", b"DELETE", name]
+
+    more = (
+        lambda: [b"SWAPDB", rng.choice((0, 1, 9)), rng.choice((0, 1, 9))],
+        lambda: [b"MOVE", key(rng.choice("slhSzx")), rng.choice((0, 1, 9))],
+        lambda: [b"COPY", key("x"), key("x"), b"DB", rng.choice((0, 1, 9)), b"REPLACE"],
+        lambda: [b"COPY", key("z"), key("z"), b"REPLACE"],
+        lambda: [b"FLUSHALL"] if rng.random() < 0.02 else [b"INCR", key("n")],
+        library,
+        lambda: [b"FUNCTION", b"FLUSH"] if rng.random() < 0.05 else library(),
+        lambda: [b"FCALL", rng.choice((b"push_one", b"push_two")), 4, key("n"), key("l"), key("h"), key("S"), value()],
+        lambda: [b"XADD", key("x"), identifier(), b"f", value()],
+        lambda: [b"XDEL", key("x"), identifier(), identifier()],
+        lambda: [b"XACK", key("x"), b"g", identifier(), identifier(), identifier()],
+        lambda: [b"XREADGROUP", b"GROUP", b"h", b"dora", b"NOACK", b"COUNT", 2, b"STREAMS", key("x"), b">"],
+        lambda: [b"XCLAIM", key("x"), b"g", b"eve", 0, identifier(), b"FORCE", b"JUSTID"],
+        lambda: [b"XGROUP", b"SETID", key("x"), b"g", rng.choice((b"0", b"$", b"3-1"))],
+        lambda: [b"XGROUP", b"DESTROY", key("x"), b"h"],
+        lambda: [b"XSETID", key("x"), b"99999999999999-0"] if rng.random() < 0.1 else [b"XTRIM", key("x"), b"MINID", b"~", b"4"],
+        lambda: [b"LMOVE", key("l"), key("l"), b"LEFT", b"RIGHT"],
+        # redis-server looks for what has timed out ten times a second only.
+        lambda: [b"BLMPOP", b"0.001", 2, key("l"), key("l"), b"RIGHT", b"COUNT", 2] if rng.random() < 0.1 else [
+            b"BZPOPMAX", key("z"), key("z"), b"0.001"] if rng.random() < 0.1 else [b"LMPOP", 1, key("l"), b"RIGHT"],
+        lambda: [b"LTRIM", key("l"), 0, 50],
+        lambda: [b"SMOVE", key("S"), key("S"), rng.randrange(100)],
+        lambda: [b"ZINCRBY", key("z"), b"0.1", value()[:6]],
+        lambda: [b"ZUNIONSTORE", key("z"), 2, key("z"), key("S"), b"WEIGHTS", 2, b"0.5"],
+        lambda: [b"GEOSEARCHSTORE", key("z"), key("G"), b"FROMLONLAT", 0, 0, b"BYRADIUS", 5000, b"km", b"STOREDIST"],
+        lambda: [b"BITOP", b"XOR", key("s"), key("s"), key("b")],
+        lambda: [b"PERSIST", key(rng.choice("slhSzx"))],
+        lambda: [b"EXPIRE", key(rng.choice("slhSzx")), rng.choice((-1, 1, 1000)), rng.choice((b"NX", b"GT"))],
+        lambda: [b"RENAMENX", key(rng.choice("slhSzx")), key("r")],
+        lambda: [b"UNLINK", key("r"), key("x")],
+        lambda: [b"EVAL", b"local t = redis.call('time'); redis.call('set', KEYS[1], t[1] .. t[2], 'PX', 30); "
+                 b"redis.call('select', 9); return redis.call('zadd', KEYS[2], math.random(), ARGV[1])", 2, key("s"), key("z"),
+                 value()[:6]],
+    ) + ((
+        lambda: [b"HPEXPIRE", key("h"), rng.choice((1, 30, 100000)), b"FIELDS", 2, rng.randrange(7), value()[:8]],
+        lambda: [b"HGETEX", key("h"), b"PX", rng.choice((5, 100000)), b"FIELDS", 1, rng.randrange(7)],
+        lambda: [b"HSETEX", key("h"), b"PX", rng.choice((5, 100000)), b"FIELDS", 1, rng.randrange(7), value()],
+        lambda: [b"HPERSIST", key("h"), b"FIELDS", 1, rng.randrange(7)],
+        lambda: [b"HGETDEL", key("h"), b"FIELDS", 1, rng.randrange(7)],
+    ) if hash_ttl else ())
+
     def one():
-        k = rng.randrange(41)
+        k = rng.randrange(41 + len(more))
+        if k > 40:
+            return more[k - 41]()
         if k == 0:
             return [b"SET", key("s"), value()]
         if k == 1:
@@ -266,10 +327,10 @@ def plain_writer(rng):
 class Writer(threading.Thread):
     """Writes at random until it is stopped."""
 
-    def __init__(self, server, seed):
+    def __init__(self, server, seed, **more):
         super().__init__(daemon=True)
         self.raw = server.raw()
-        self.rng = random.Random(seed)
+        self.commands = plain_writer(random.Random(seed), **more)
         self.stopping = False
         self.count = 0
         self.failure = None
@@ -277,7 +338,7 @@ class Writer(threading.Thread):
 
     def run(self):
         try:
-            for commands in plain_writer(self.rng):
+            for commands in self.commands:
                 if self.stopping:
                     break
                 self.raw.pipeline(commands)

@@ -25,9 +25,9 @@ PATIENCE = 240
 class Node(Server):
     """A node on a port that it keeps, with a configuration file that CONFIG REWRITE can write."""
 
-    def __init__(self, **options):
+    def __init__(self, port=None, **options):
         directory = pathlib.Path(tempfile.mkdtemp(prefix="hf-node-"))
-        self.kept = free_port()
+        self.kept = port or free_port()
         conf = directory / "node.conf"
         # In the file, and not as arguments, as CONFIG REWRITE is to have its way.
         options = {**QUICK, "appendonly": "yes", "port": self.kept, **options}

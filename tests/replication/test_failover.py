@@ -68,9 +68,11 @@ def test_errors_as_redis():
 class Counter(threading.Thread):
     """A client that adds to a counter as long as it may, and finds the primary again when it may not."""
 
-    def __init__(self, servers):
+    def __init__(self, servers, key="counter"):
         super().__init__(daemon=True)
         self.servers = servers
+        self.key = key
+        self.failure = None
         self.acknowledged = 0
         self.slowest = 0.0
         self.stopping = False
@@ -81,11 +83,13 @@ class Counter(threading.Thread):
         while not self.stopping:
             try:
                 raw = raw or self.servers[at].raw()
-                reply = raw("INCR", "counter")
+                reply = raw("INCR", self.key)
             except (OSError, EOFError):
                 reply = None
             if isinstance(reply, int):
-                assert reply > self.acknowledged, (reply, self.acknowledged)
+                if reply <= self.acknowledged:
+                    self.failure = f"{self.key}: {reply} after {self.acknowledged}"
+                    return
                 self.acknowledged = reply
                 self.slowest = max(self.slowest, time.monotonic() - last)
                 last = time.monotonic()
@@ -98,6 +102,7 @@ class Counter(threading.Thread):
     def stop(self):
         self.stopping = True
         self.join(60)
+        assert self.failure is None, self.failure
 
 
 @pytest.mark.parametrize("first,second,options", [

@@ -14,6 +14,19 @@ SEED = int(os.environ.get("HF_SEED", time.time_ns() % 1_000_000))
 KINDS = {"holdfast": holdfast, "redis": redis_server}
 
 
+def evict(raw):
+    """Some keys go, as there were too little memory for them; nobody else's."""
+    used = int(info(raw, "memory")["used_memory"])
+    raw("CONFIG", "SET", "maxmemory-policy", "allkeys-random", "maxmemory", used - used // 40)
+    raw("SET", "one more", 1)
+    raw("CONFIG", "SET", "maxmemory", 0)
+
+
+def functions(raw):
+    found = raw("FUNCTION", "LIST", "WITHCODE")
+    return sorted((dict(zip(f[::2], f[1::2]))[b"library_name"], f[-1]) for f in found)
+
+
 @pytest.mark.parametrize("primary_kind,replica_kind,options", [
     ("holdfast", "holdfast", {"appendonly": "yes"}),
     ("redis", "holdfast", {"repl-diskless-load": "swapdb"}),
@@ -21,31 +34,41 @@ KINDS = {"holdfast": holdfast, "redis": redis_server}
     ("holdfast", "redis", {}),
 ])
 def test_random_writes_and_cuts(primary_kind, replica_kind, options):
-    """A replica that is attached while somebody writes, and whose link is cut again and again, has the
-    very same data at the end, by one full resynchronisation alone."""
+    """A replica that is attached while somebody writes, and whose link is cut again and again, at any byte, has the
+    very same data and functions at the end, by one full resynchronisation alone; keys were evicted meanwhile."""
     print("seed", SEED)
     rng = random.Random(SEED)
     with KINDS[primary_kind]() as primary, KINDS[replica_kind](**options) as replica:
         x, y = primary.raw(), replica.raw()
         cable = Cable(primary.port)
-        for i in range(3000):
-            x("SET", f"before{i}", i)
-        writer = Writer(primary, SEED)
+        x.pipeline([["SET", f"before{i}", i] for i in range(3000)])
+        writer = Writer(primary, SEED, hash_ttl=primary_kind == replica_kind == "holdfast")
         follow(y, cable.port)
         wait_up(y)
         cuts, end = 0, time.monotonic() + SECONDS
         while time.monotonic() < end:
-            time.sleep(rng.random() * SECONDS / 6)
-            cable.cut()
+            time.sleep(rng.random() * min(SECONDS, 3) / 6)
+            if rng.random() < 0.5:
+                cable.cut()
+            else:
+                cable.cut_after = rng.randrange(1, 5000)
+                wait_for(lambda: cable.cut_after is None, "it is cut")
+            if rng.random() < 0.5:
+                evict(x)
             cuts += 1
             wait_up(y)
+        evict(x)
         assert writer.stop() > 0
         assert_same(x, y, f"seed {SEED}")
+        assert functions(x) == functions(y)
         found = info(x, "stats")
         assert found["sync_full"] == "1", found
         assert 1 <= int(found["sync_partial_ok"]) <= cuts + 1
+        assert int(found["evicted_keys"]) > 0
         if replica_kind == "holdfast":
             assert info(y)["master_stream_errors"] == "0"
+        print(f"{primary_kind} to {replica_kind}: {writer.count} commands, {cuts} cuts, "
+              f"{found['sync_partial_ok']} partial resynchronisations, {found['evicted_keys']} keys evicted")
         cable.close()
         x.close()
         y.close()

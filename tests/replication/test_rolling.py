@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A rolling restart of three nodes while clients write: the replicas one by one, then FAILOVER, then the old
-primary. No full resynchronisation, no lost write, with the log and with snapshots alone."""
+primary. No full resynchronisation, no lost write, with the log and with snapshots alone. HF_ROLLING_ROUNDS: how often
+(each round has all three nodes restarted, and another primary)."""
+import contextlib
+import os
+
 import pytest
 
 from harness import Error
 from net import follow, holdfast, info, wait_for, wait_up
 from sentinel import Node
 from test_failover import Counter
+
+ROUNDS = int(os.environ.get("HF_ROLLING_ROUNDS", 1))
+CLIENTS = 3
 
 
 def restart(node):
@@ -22,57 +29,75 @@ def restart(node):
 
 @pytest.mark.parametrize("appendonly", ["yes", "no"])
 def test_rolling_restart(appendonly):
-    """Each node runs anew at the end; the counter went on, each count once; nobody got all of the data again."""
-    nodes = [Node(appendonly=appendonly) for _ in range(3)]
-    raws = [node.raw() for node in nodes]
-    raws[0].pipeline([("SET", f"before{i}", i) for i in range(2000)])
-    for raw in raws[1:]:
-        follow(raw, nodes[0].port)
-        assert raw("CONFIG", "REWRITE") == "OK"
-    for raw in raws[1:]:
-        wait_up(raw)
-    assert info(raws[0], "stats")["sync_full"] == "2"
-    counter = Counter(nodes)
-    identity = [info(raw, "server")["run_id"] for raw in raws]
+    """Each node runs anew at the end; the counters went on, each count once; nobody got all of the data again."""
+    with contextlib.ExitStack() as stack:
+        nodes = []
+        for _ in range(3):
+            nodes.append(Node(appendonly=appendonly))
+            stack.callback(nodes[-1].remove)
+        raws = [node.raw() for node in nodes]
+        raws[0].pipeline([("SET", f"before{i}", i) for i in range(2000)])
+        for raw in raws[1:]:
+            follow(raw, nodes[0].port)
+            assert raw("CONFIG", "REWRITE") == "OK"
+        for raw in raws[1:]:
+            wait_up(raw)
+        assert info(raws[0], "stats")["sync_full"] == "2"
+        raws[0]("CONFIG", "RESETSTAT")
+        counters = [Counter(nodes, f"counter{i}") for i in range(CLIENTS)]
+        for turn in range(ROUNDS):
+            roll(nodes, raws, turn % 3, counters)
+        for c in counters:
+            c.stop()
+        primary = ROUNDS % 3
+        for i in range(3):
+            wait_for(lambda: info(raws[i])["master_repl_offset"] == info(raws[primary])["master_repl_offset"], "in step")
+            for c in counters:
+                assert int(raws[i]("GET", c.key)) == c.acknowledged
+            assert raws[i]("DEBUG", "DIGEST") == raws[primary]("DEBUG", "DIGEST")
+            if i != primary:
+                assert raws[i]("SET", "counter", 1) == Error("READONLY You can't write against a read only replica.")
+        print(f"appendonly {appendonly}, {ROUNDS} rounds: {sum(c.acknowledged for c in counters)} writes, none lost, no full "
+              f"resynchronisation, at most {max(c.slowest for c in counters) * 1000:.0f} ms without one")
+        for raw in raws:
+            raw.close()
+
+
+def roll(nodes, raws, old, counters):
+    """The two others, then `old`, which the next one has taken over from."""
+    new, third = (old + 1) % 3, (old + 2) % 3
 
     def full_resynchronisations():
         return sum(int(info(raw, "stats")["sync_full"]) for raw in raws)
 
-    for i in (1, 2):
-        wait_for(lambda: counter.acknowledged > 50 * i, "counting")
+    def counting():
+        at = [c.acknowledged for c in counters]
+        wait_for(lambda: all(c.acknowledged > a + 20 for c, a in zip(counters, at)), f"counting {[c.failure for c in counters]}")
+
+    identity = [info(raw, "server")["run_id"] for raw in raws]
+    for i in (new, third):
+        counting()
         raws[i].close()
         raws[i] = restart(nodes[i])
         wait_up(raws[i])
-    assert full_resynchronisations() == 2
-    wait_for(lambda: info(raws[0])["connected_slaves"] == "2", "both replicas")
-    assert raws[0]("FAILOVER", "TO", "127.0.0.1", nodes[1].port, "TIMEOUT", 60000) == "OK"
-    wait_for(lambda: info(raws[0])["master_failover_state"] == "no-failover", "the failover")
-    assert info(raws[1])["role"] == "master"
-    follow(raws[2], nodes[1].port)
+    # What the one that is restarted has given counts anew, so it is asked before each restart.
+    assert full_resynchronisations() == 0
+    wait_for(lambda: info(raws[old])["connected_slaves"] == "2", "both replicas")
+    assert raws[old]("FAILOVER", "TO", "127.0.0.1", nodes[new].port, "TIMEOUT", 60000) == "OK"
+    wait_for(lambda: info(raws[old])["master_failover_state"] == "no-failover", "the failover")
+    assert info(raws[new])["role"] == "master"
+    follow(raws[third], nodes[new].port)
     for raw in raws:
         assert raw("CONFIG", "REWRITE") == "OK"
-    wait_up(raws[0])
-    wait_up(raws[2])
-    assert full_resynchronisations() == 2
-    raws[0].close()
-    raws[0] = restart(nodes[0])
-    wait_up(raws[0])
-    at = counter.acknowledged
-    wait_for(lambda: counter.acknowledged > at + 50, "counting goes on")
-    counter.stop()
-    # The first node, which gave the two that there had to be, counts anew.
+    wait_up(raws[old])
+    wait_up(raws[third])
     assert full_resynchronisations() == 0
-    assert all(new != old for new, old in zip([info(raw, "server")["run_id"] for raw in raws], identity))
-    for raw in (raws[0], raws[2]):
-        wait_for(lambda: info(raw)["master_repl_offset"] == info(raws[1])["master_repl_offset"], "in step")
-        assert int(raw("GET", "counter")) == counter.acknowledged
-        assert raw("DEBUG", "DIGEST") == raws[1]("DEBUG", "DIGEST")
-        assert raw("SET", "counter", 1) == Error("READONLY You can't write against a read only replica.")
-    print(f"appendonly {appendonly}: {counter.acknowledged} writes, at most {counter.slowest * 1000:.0f} ms without one")
-    for raw in raws:
-        raw.close()
-    for node in nodes:
-        node.remove()
+    raws[old].close()
+    raws[old] = restart(nodes[old])
+    wait_up(raws[old])
+    counting()
+    assert full_resynchronisations() == 0
+    assert all(n != o for n, o in zip([info(raw, "server")["run_id"] for raw in raws], identity))
 
 
 def test_restart_of_a_primary_with_a_snapshot():
