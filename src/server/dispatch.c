@@ -10,6 +10,7 @@
 #include "handlers.h"
 #include "server/config.h"
 #include "server/durability.h"
+#include "server/hotkeys.h"
 #include "server/acl.h"
 #include "server/persistence.h"
 #include "server/pubsub.h"
@@ -343,17 +344,6 @@ bool dispatch_is_secret(const struct command *command, const struct slice *argv,
     return false;
 }
 
-/* It took long enough for one of the logs or the latency monitor. */
-static __attribute__((noinline)) void note_slow(struct client *c, const struct call *call,
-                                                const struct command *command, uint64_t cycles)
-{
-    struct server *s = c->server;
-    uint64_t us = server_cycles_us(s, cycles);
-    if (!(command->flags & COMMAND_SKIP_SLOWLOG))
-        command_log_note(c, command, COMMAND_LOG_SLOW, call->argv, call->argc, us);
-    latency_note(s, command->flags & COMMAND_FAST ? "fast-command" : "command", (int64_t)us);
-}
-
 /* The request did not come in one piece, or the reply has begun another block of output: either may
  * be large. */
 static __attribute__((noinline)) void note_large(struct client *c, const struct call *call,
@@ -394,6 +384,22 @@ static inline uint64_t request_size(const struct call *call)
     return call->request.size > 0 ? call->request.size : arguments_size(call);
 }
 
+/* It took long enough for one of the logs or the latency monitor, or keys are tracked. */
+static __attribute__((noinline)) void note_slow(struct client *c, const struct call *call,
+                                                const struct command *command, uint64_t cycles,
+                                                size_t output)
+{
+    struct server *s = c->server;
+    if (hotkeys_is_on(s->hotkeys)) {
+        size_t now = outbuf_size(&c->io.out) + s->direct_bytes;
+        hotkeys_note(s, call, command, cycles, request_size(call) + (now > output ? now - output : 0));
+    }
+    uint64_t us = server_cycles_us(s, cycles);
+    if (!(command->flags & COMMAND_SKIP_SLOWLOG))
+        command_log_note(c, command, COMMAND_LOG_SLOW, call->argv, call->argc, us);
+    latency_note(s, command->flags & COMMAND_FAST ? "fast-command" : "command", (int64_t)us);
+}
+
 void dispatch_call(struct client *c, struct call *call, const struct command *command)
 {
     struct server *s = c->server;
@@ -428,7 +434,7 @@ void dispatch_call(struct client *c, struct call *call, const struct command *co
         monitor_feed(c, command, call->argv, call->argc, call->in_script ? "lua" : NULL);
     uint64_t took = server_cycles() - begin;
     if (__builtin_expect(took >= s->slow_cycles, 0))
-        note_slow(c, call, command, took);
+        note_slow(c, call, command, took, output);
     if (__builtin_expect(c->io.out.last != block || call->request.size - 1 >= LARGE_REQUEST ||
                              s->log_small || s->direct_bytes != 0,
                          0))

@@ -19,6 +19,7 @@
 #include "server/config.h"
 #include "server/durability.h"
 #include "server/hold.h"
+#include "server/hotkeys.h"
 #include "server/memory_limit.h"
 #include "server/metrics_listener.h"
 #include "server/migrate.h"
@@ -523,6 +524,7 @@ void server_free(struct server *s)
     mem_free(s->password_applied);
     evictor_free(s->evictor);
     command_log_free(s->command_logs);
+    hotkeys_free(s->hotkeys);
     latency_monitor_free(s->latency);
     migrate_cache_free(s->migrate);
     scripting_free(s->scripting);

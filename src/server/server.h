@@ -155,6 +155,7 @@ struct server {
     struct evictor *evictor; /* for maxmemory: server/memory_limit.h */
     bool out_of_memory, evict_timer_set;
     struct command_log *command_logs; /* server/slowlog.h */
+    struct hotkeys *hotkeys;          /* server/hotkeys.h; NULL: nothing was counted */
     struct latency_monitor *latency;
     uint64_t slow_cycles; /* a command that takes as long is looked at closely */
     bool log_small;       /* COMMANDLOG wants to know of requests and replies of any size */

@@ -8,6 +8,7 @@
 #include "command/help.h"
 #include "handlers.h"
 #include "server/config.h"
+#include "server/hotkeys.h"
 #include "server/dispatch.h"
 
 struct log_entry {
@@ -141,6 +142,10 @@ void slowlog_update(struct server *s)
     int64_t monitored = c->latency_monitor_threshold * 1000;
     if (monitored > 0 && (us < 0 || monitored < us))
         us = monitored;
+    if (hotkeys_is_on(s->hotkeys)) {
+        s->slow_cycles = 0;
+        return;
+    }
     if (us < 0) {
         s->slow_cycles = UINT64_MAX;
         return;

@@ -6,7 +6,7 @@
  * arguments.
  *
  * Dispatch compares one number for each command: `slow_cycles`, the least of what any of the logs and
- * the latency monitor want to know of; only what is beyond is looked at closely.
+ * the latency monitor want to know of (while HOTKEYS tracks keys: 0); only what is beyond is looked at closely.
  */
 #ifndef HF_SERVER_SLOWLOG_H
 #define HF_SERVER_SLOWLOG_H

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """SLOWLOG, COMMANDLOG and LATENCY, beside redis-server where it knows them."""
+import time
+
 import pytest
 
-from harness import Server
+from harness import Error, Server
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,78 @@ def test_commandlog(pair):
     r("ECHO", "twelve bytes")
     assert r("COMMANDLOG", "GET", "1", "large-reply")[0][3] == [b"ECHO", b"twelve bytes"]
     r("CONFIG", "SET", "commandlog-reply-larger-than", "1048576", "commandlog-request-larger-than", "1048576")
+    r.close()
+
+
+# HOTKEYS as Redis 8.6 documents it: which keys took most of the processor's time and of the network while it was on; sampled;
+# commands of transactions and scripts are counted; it ends by itself; what was counted stays until RESET.
+def test_hotkeys(pair):
+    r = pair[1].raw()
+
+    def fields():
+        reply = r("HOTKEYS", "GET")
+        assert len(reply) == 1
+        return dict(zip(reply[0][::2], reply[0][1::2]))
+
+    def keys(field):
+        return dict(zip(fields()[field][::2], fields()[field][1::2]))
+
+    assert r("HOTKEYS", "GET") is None and r("HOTKEYS", "RESET") == "OK"
+    for wrong, message in ((("x",), "METRICS parameter is required"), (("METRICS", 0), "METRICS count"), (("METRICS", 3, "CPU", "NET"), "METRICS count"),
+                           (("METRICS", 2, "CPU"), "does not match"), (("METRICS", 1, "CPU", "NET"), "syntax error"),
+                           (("METRICS", 1, "GPU"), "no valid metrics"), (("METRICS", 2, "CPU", "CPU"), "METRICS CPU"),
+                           (("METRICS", 1, "CPU", "COUNT", 0), "between 1 and 64"), (("METRICS", 1, "CPU", "COUNT", 65), "between 1 and 64"),
+                           (("METRICS", 1, "CPU", "SAMPLE", 0), "must be positive"), (("METRICS", 1, "CPU", "DURATION", 0), "must be positive"),
+                           (("METRICS", 1, "CPU", "DURATION"), "syntax error"), (("METRICS", 1, "CPU", "SLOTS", 1, 5), "non-cluster mode")):
+        reply = r("HOTKEYS", "START", *wrong)
+        assert isinstance(reply, Error) and message in reply, (wrong, reply)
+    assert "no hotkey tracking" in r("HOTKEYS", "STOP")
+    assert r("HOTKEYS", "START", "METRICS", 2, "GPU", "NET", "COUNT", 3) == "OK"
+    assert "already in progress" in r("HOTKEYS", "START", "METRICS", 1, "CPU") and "stop tracking first" in r("HOTKEYS", "RESET")
+    for i in range(5000):
+        r("SET", f"cold{i}", "x" * 10)
+        if i % 10 == 0:
+            r("GET", "hot")
+            r("MULTI")
+            r("SET", "warm", "x" * 50)
+            r("EXEC")
+    r("SET", "hot", "x" * 1000)
+    for _ in range(100):
+        r("GET", "hot")
+        r("EVAL", "return redis.call('GET', KEYS[1])", 1, "script")
+    r("MGET", "one", "two")
+    got = keys(b"by-net-bytes")
+    assert list(got)[:2] == [b"hot", b"warm"] and len(got) == 3
+    # Request and reply: each GET of the large value has some 1030 bytes.
+    assert 100 * 1000 < got[b"hot"] < 130 * 1000 and 500 * 55 < got[b"warm"] < 500 * 120
+    info = fields()
+    assert info[b"tracking-active"] == 1 and info[b"sample-ratio"] == 1 and info[b"selected-slots"] == [[0, 16383]]
+    assert info[b"net-bytes-all-commands-all-slots"] == info[b"total-net-bytes"] > got[b"hot"] + got[b"warm"] + 5000 * 40
+    assert b"by-cpu-time-us" not in info and b"total-cpu-time-user-ms" not in info
+    assert r("HOTKEYS", "STOP") == "OK" and fields()[b"tracking-active"] == 0
+    r("GET", "hot")
+    assert keys(b"by-net-bytes") == got
+    # The processor's time; one in ten; a session of its own after a second.
+    assert r("HOTKEYS", "START", "METRICS", 2, "CPU", "NET", "SAMPLE", 10, "DURATION", 1) == "OK"
+    r("RPUSH", "list", *range(20000))
+    for _ in range(200):
+        r("LRANGE", "list", 0, 300)
+        r("GET", "hot")
+    end = time.monotonic() + 60
+    while fields()[b"tracking-active"] == 1 and time.monotonic() < end:
+        time.sleep(0.05)
+    info = fields()
+    assert info[b"tracking-active"] == 0 and info[b"sample-ratio"] == 10 and info[b"collection-duration-ms"] == 1000
+    assert 0 < sum(info[b"by-cpu-time-us"][1::2]) < info[b"all-commands-all-slots-us"]
+    assert set(keys(b"by-net-bytes")) <= {b"list", b"hot"}
+    r3 = pair[1].raw()
+    r3("HELLO", 3)
+    kind, pairs = r3("HOTKEYS", "GET")[0]
+    assert kind == "map" and dict(pairs[:2])[b"sample-ratio"] == 10
+    assert r("HOTKEYS", "RESET") == "OK" and r("HOTKEYS", "GET") is None
+    assert any("START" in line for line in r("HOTKEYS", "HELP"))
+    r3.close()
+    r("FLUSHALL")
     r.close()
 
 
