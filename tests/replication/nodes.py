@@ -2,6 +2,7 @@
 """Several nodes of one quorum on this machine, and the wires between them: each node reaches each other one
 through a wire of its own, which can be pulled out (nothing arrives any more, and nobody is told) or slow. The wires
 are proxies on loopback ports here; namespaces.py has real ones."""
+import concurrent.futures
 import selectors
 import signal
 import socket
@@ -209,10 +210,10 @@ class Wires(threading.Thread):
 class Node(Server):
     """A server with an address that stays."""
 
-    def __init__(self, name, network, options, plain=False):
+    def __init__(self, name, network, options, **more):
         self.name = name
         self.where = network.options(name)
-        super().__init__("holdfast", {**options, **self.where}, plain=plain, prefix=network.prefix(name))
+        super().__init__("holdfast", {**options, **self.where}, prefix=network.prefix(name), **more)
 
     def start(self, wait=True):
         super().start(wait)
@@ -228,14 +229,19 @@ class Cluster:
         self.names = names
         self.network = network(names)
         self.nodes = {}
-        for n in names:
+        # The replicas first: who is to be the primary is elected as soon as it asks.
+        for n in names[::-1]:
             listed = [f"{m}={host}:{port}" for m in names for host, port in [self.network.reach(n, m)]]
+            own = {"replicaof": [str(word) for word in self.network.reach(n, names[0])]} if n != names[0] else {}
+            if not own:
+                for node in self.nodes.values():
+                    node.wait_ready()
             self.nodes[n] = Node(n, self.network, {
                 **QUICK, "appendonly": "yes", "appendfsync": "always", "durability": "quorum",
                 "quorum-node": n, "quorum-nodes": listed, "durability-timeout": "4000",
-                "repl-timeout": "10", **options}, plain=plain)
-        for n in names[1:]:
-            self.follow(n, names[0])
+                "repl-timeout": "10", **options, **own}, plain=plain, wait=not own)
+            # When it is started again it has been told nothing.
+            self.nodes[n].options.pop("replicaof", None)
 
     def pairs(self, *nodes):
         """All pairs (from, to) that one of these is in."""
@@ -277,7 +283,7 @@ class Cluster:
             for node in self.nodes.values():
                 if node.process.poll() is None:
                     node.process.send_signal(signal.SIGCONT)
-            for node in self.nodes.values():
-                node.__exit__(kind, value, traceback)
+            with concurrent.futures.ThreadPoolExecutor() as pool:
+                list(pool.map(lambda node: node.__exit__(kind, value, traceback), self.nodes.values()))
         finally:
             self.network.close()

@@ -11,7 +11,7 @@ from certificates import Certificates
 from harness import Server, free_port
 from net import Cable, QUICK, Writer, assert_same, follow, info, wait_for, wait_up
 
-SECONDS = float(os.environ.get("HF_REPLICATION_SECONDS", 1.5))
+SECONDS = float(os.environ.get("HF_REPLICATION_SECONDS", 1))
 SEED = int(os.environ.get("HF_SEED", time.time_ns() % 1_000_000))
 
 
@@ -53,7 +53,7 @@ def test_writes_and_cuts(certificates, primary_kind, replica_kind, options):
     rng = random.Random(SEED)
     with node(primary_kind, certificates, **options) as primary, \
             node(replica_kind, certificates, **options) as replica, raws(primary, replica) as (x, y):
-        x.pipeline([["SET", f"before{i}", "v" * (i % 3000)] for i in range(3000)])
+        x.pipeline([["SET", f"before{i}", "v" * (4 * i)] for i in range(800)])
         cable = Cable(primary.port)
         writer = Writer(primary, SEED)
         follow(y, cable.port)
@@ -78,15 +78,14 @@ def test_full_and_idle(certificates):
         ones = [stack.enter_context(node(kind, certificates)) for kind in ("holdfast", "redis")]
         last = stack.enter_context(node("holdfast", certificates))
         x, a, b, z = stack.enter_context(raws(primary, *ones, last))
-        for i in range(40):
-            x("SET", f"big{i}", os.urandom(500_000))
+        x.pipeline([["SET", f"big{i}", os.urandom(200_000)] for i in range(20)])
         for raw in (a, b):
             follow(raw, primary.port)
         for raw in (a, b):
             wait_up(raw)
         follow(z, ones[0].port)
         wait_up(z)
-        x("SET", "huge", "h" * 20_000_000)
+        x("SET", "huge", "h" * 8_000_000)
         assert x("WAIT", 2, 60000) == 2
         for raw in (a, b, z):
             assert_same(x, raw)
@@ -118,8 +117,7 @@ def test_replicas_that_go(certificates):
     with node("holdfast", certificates, repl_diskless_sync_delay="1") as primary, \
             node("holdfast", certificates) as stays, node("holdfast", certificates) as goes, \
             raws(primary, stays, goes) as (x, y, z):
-        for i in range(60):
-            x("SET", f"big{i}", os.urandom(300_000))
+        x.pipeline([["SET", f"big{i}", os.urandom(200_000)] for i in range(40)])
         cable = Cable(primary.port)
         cable.cut_after = 2_000_000
         follow(y, primary.port)
