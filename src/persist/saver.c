@@ -35,12 +35,15 @@ static double megabytes_per_second(const struct save_result *r)
 
 static void log_success(const struct save_result *r)
 {
+    char verified[64] = "not verified";
+    if (r->sha256[0])
+        snprintf(verified, sizeof(verified), "read again and verified in %.3f",
+                 (double)r->verify_us / 1e6);
     log_notice("DB saved on disk: %llu keys, %llu bytes in %.3f seconds (written and synced in %.3f, "
-               "%.0f MB/s; %s in %.3f); the snapshot held %zu bytes at most",
+               "%.0f MB/s; %s); the snapshot held %zu bytes at most",
                (unsigned long long)r->keys, (unsigned long long)r->file_size,
                (double)r->total_us / 1e6, (double)(r->serialise_us + r->sync_us) / 1e6,
-               megabytes_per_second(r), r->sha256[0] ? "read again and verified" : "not verified",
-               (double)r->verify_us / 1e6, r->held_bytes_most);
+               megabytes_per_second(r), verified, r->held_bytes_most);
 }
 
 /* Take the result of a job. started_s is 0 for a save in the foreground: whoever asked for it is told
@@ -176,25 +179,39 @@ void saver_note_loaded(struct saver *s)
     s->status.last_save_s = now_s();
 }
 
+/* A number, and nothing behind it but `rest`. */
+static bool is_number(const char *text, const char *rest)
+{
+    size_t digits = strspn(text, "0123456789");
+    return digits > 0 && strcmp(text + digits, rest) == 0;
+}
+
+/* temp-PID-N.rdb, as save jobs name them; temp-sync-PID.rdb and temp-feed-PID.rdb of replication; and a chain's
+ * manifest that was being replaced. */
+static bool is_left_over(const char *name)
+{
+    const char *manifest = strstr(name, ".chain.tmp-");
+    if (manifest != NULL && is_number(manifest + strlen(".chain.tmp-"), ""))
+        return true;
+    if (strncmp(name, "temp-", 5) != 0)
+        return false;
+    name += 5;
+    if (strncmp(name, "sync-", 5) == 0 || strncmp(name, "feed-", 5) == 0)
+        return is_number(name + 5, ".rdb");
+    size_t digits = strspn(name, "0123456789");
+    return digits > 0 && name[digits] == '-' && is_number(name + digits + 1, ".rdb");
+}
+
 static void clean_name(void *ctx, const char *name)
 {
-    /* temp-PID-N.rdb, as save jobs name them. */
     const char *dir = ctx;
-    char *end;
-    if (strncmp(name, "temp-", 5) != 0)
-        return;
-    strtoul(name + 5, &end, 10);
-    if (end == name + 5 || *end != '-')
-        return;
-    const char *number = end + 1;
-    strtoul(number, &end, 10);
-    if (end == number || strcmp(end, ".rdb") != 0)
-        return;
     char path[600];
+    if (!is_left_over(name))
+        return;
     struct error err;
     snprintf(path, sizeof(path), "%s/%s", dir, name);
     if (os_unlink(path, &err))
-        log_notice("Removed a save that was not finished: %s", path);
+        log_notice("Removed a file that was not finished: %s", path);
 }
 
 void saver_clean_temporary(const char *path)

@@ -641,8 +641,11 @@ static void step(struct durability *d)
         log_notice("The log is off");
         drop_writer(d);
         /* So that a start without the log has what there is now. */
-        if (!d->no_snapshot)
-            d->server->persistence->scheduled = true;
+        if (!d->no_snapshot) {
+            struct persistence *p = d->server->persistence;
+            p->scheduled = true;
+            snprintf(p->snapshots.reason, sizeof(p->snapshots.reason), "the log was switched off");
+        }
         break;
     case DURABILITY_ON:
         watch_writer(d);

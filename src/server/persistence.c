@@ -125,7 +125,8 @@ static void note_incremental(struct persistence *p, bool taken)
     chain_keeper_get_status(p->chain, &status);
     struct snapshot_done done = {.keys = status.last.keys,
                                  .deleted = status.last.deleted,
-                                 .bytes = status.last.size};
+                                 .bytes = status.last.size,
+                                 .file = status.last.name};
     if (taken || !status.last_cancelled)
         incremental_failed(p, taken ? "" : status.last_error);
     bool full_next = p->snapshots.full_next;

@@ -296,6 +296,8 @@ void snapshots_note_begin(struct server *s, enum snapshot_kind kind, struct save
                                  .bytes = n->bytes,
                                  .begun_us = clock_monotonic_us(),
                                  .verify = options->verify};
+    if (n->reason[0] == '\0')
+        log_notice("Saving (%s): a command", kind == SNAPSHOT_FULL ? "full" : "incremental");
     snprintf(run->reason, sizeof(run->reason), "%s", n->reason[0] != '\0' ? n->reason : "a command");
     n->reason[0] = '\0';
     snprintf(run->file, sizeof(run->file), "%s", options->path);
@@ -352,6 +354,8 @@ void snapshots_note_end(struct server *s, enum snapshot_kind kind, const struct 
         event.keys = done->keys;
         event.deleted = done->deleted;
         event.bytes = done->bytes;
+        if (done->file)
+            event.file = done->file;
     }
     announce_snapshot(s, &event);
 }
@@ -514,6 +518,9 @@ void snapshots_info(struct server *s, struct text *out)
     text_appendf(out, "snapshot_version:%llu\r\nsnapshot_time_share_percent:%.4f\r\n",
                  (unsigned long long)n->done_version,
                  saver.age_us > 0 ? 100 * (double)busy / (double)saver.age_us : 0);
+    int64_t incremental_s = chain.taken > 0 ? chain.last.time_ms / 1000 : 0;
+    text_appendf(out, "snapshot_last_time:%lld\r\n",
+                 (long long)(incremental_s > saver.last_save_s ? incremental_s : saver.last_save_s));
     text_appendf(out, "snapshot_changed_bytes:%llu\r\nsnapshot_changed_bytes_per_sec:%.0f\r\n",
                  (unsigned long long)(n->bytes - n->saved_bytes), n->bytes_s);
     text_appendf(out, "recovery_predicted_seconds:%.3f\r\nrecovery_load_bytes_per_sec:%.0f\r\n",

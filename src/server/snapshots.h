@@ -87,6 +87,7 @@ void snapshots_note_begin(struct server *s, enum snapshot_kind kind, struct save
 struct snapshot_done {
     uint64_t keys, deleted, bytes;
     int64_t sync_us;
+    const char *file; /* NULL: that of the options */
 };
 void snapshots_note_end(struct server *s, enum snapshot_kind kind, const struct snapshot_done *done,
                         const char *error);

@@ -210,7 +210,8 @@ def test_target_cannot_be_replaced(tmp_path):
 
 def test_leftovers_are_removed(tmp_path):
     """Temporary files of a process that was killed go at the next start; other files stay."""
-    for name in ("temp-123-1.rdb", "temp-99999-12.rdb", "temp-mine.rdb", "other.rdb"):
+    for name in ("temp-123-1.rdb", "temp-99999-12.rdb", "temp-sync-7.rdb", "temp-feed-7.rdb", "dump.rdb.chain.tmp-7",
+                 "temp-mine.rdb", "other.rdb"):
         (tmp_path / name).write_bytes(b"REDIS0010")
     with Server(directory=tmp_path):
         assert sorted(p.name for p in tmp_path.iterdir()) == ["holdfast.log", "other.rdb", "temp-mine.rdb"]

@@ -158,6 +158,10 @@ def test_incremental_schedule(tmp_path):
         assert (event["event"], event["version"], event["kind"]) == ("finished", i + 1, kind)
         assert event["keys"] == 1 and event["error"] is None and event["verified"] is True
         wait_for(lambda: info(server)["chain_links"] == i + 1)
+        # The file is the link's own; and the last snapshot was just now, of whichever kind.
+        assert event["file"] == ("dump.rdb" if i == 0 else info(server)["chain_ids"].split(",")[i].join(("dump.rdb.", ".delta")))
+        assert abs(info(server)["snapshot_last_time"] - time.time()) < 60
+        assert f"Saving ({kind}): " in server.text()
     fields = info(server)
     assert fields["snapshot_version"] == 3 and len(fields["chain_ids"].split(",")) == 3
     assert len(list(tmp_path.glob("*.delta"))) == 2

@@ -92,7 +92,7 @@ def test_diff(chain, memory):
     """A chain has no difference to what is restored of it, on either side; and the same ones as it to another file."""
     directory, made = chain
     manifest = directory / "dump.rdb.chain"
-    for a, b in ((manifest, made / "all.rdb"), (made / "all.rdb", manifest), (manifest, directory)):
+    for a, b in ((manifest, made / "all.rdb"), (made / "all.rdb", manifest), (manifest, directory))[:3 if memory else 1]:
         assert b"0 added, 0 removed, 0 changed" in run("diff", a, b, "--memory", memory)[0]
     for options in ([], ["--values"], ["--json", "--values"]) if memory else (["--values"],):
         expected = run("diff", made / "three.rdb", made / "all.rdb", *options, status=1)[0]
