@@ -15,6 +15,7 @@
 
 #include "base/number.h"
 #include "persist/load_index.h"
+#include "persist/log/recovery.h"
 #include "tool/chain_files.h"
 #include "tool/format.h"
 #include "tool/input.h"
@@ -157,6 +158,22 @@ bool check_rdb_file(const char *path, size_t memory, uint64_t *end)
     return ok;
 }
 
+/* A file of a log is nothing by itself. One with an RDB preamble is read as far as that goes. */
+static bool is_of_log(const char *path)
+{
+    const char *dot = strrchr(path, '.');
+    struct error ignored;
+    bool rdb;
+    return dot != NULL && (strcmp(dot, ".aof") == 0 || strcmp(dot, ".manifest") == 0) &&
+           recovery_is_rdb(path, &rdb, &ignored) && !rdb;
+}
+
+static bool refuse_log_file(const char *path)
+{
+    printf("%s: a file of a log, which is checked whole: `holdfast check` takes its directory\n", path);
+    return false;
+}
+
 int tool_check(int argc, char **argv)
 {
     static const struct option known[] = {{"memory", required_argument, NULL, 'm'}, {0}};
@@ -177,6 +194,7 @@ int tool_check(int argc, char **argv)
         enum chain_file kind = chain_file_of(path);
         if (!(os_path_is_dir(path)      ? check_log_dir(path, memory)
               : kind != CHAIN_FILE_NONE ? check_chain_file(path, kind)
+              : is_of_log(path)         ? refuse_log_file(path)
                                         : check_rdb_file(path, memory, NULL)))
             status = TOOL_FAILED;
     }

@@ -42,6 +42,11 @@ static bool is_wanted(const struct options *o, const struct rdb_record *record)
     return !o->pattern || glob_match(slice_cstr(o->pattern), record->key, false);
 }
 
+static bool takes_all(const struct options *o)
+{
+    return !o->pattern && o->db < 0 && o->type == ENTRY_TYPE_COUNT;
+}
+
 static bool export_all(struct input *in, const struct options *o, struct text *out)
 {
     struct rdb_record record = {0};
@@ -52,6 +57,8 @@ static bool export_all(struct input *in, const struct options *o, struct text *o
     do {
         if (!input_next(in, &record))
             return false;
+        if (record.kind == RDB_RECORD_FUNCTION && o->format->library && takes_all(o))
+            o->format->library(out, record.value.bytes);
         if (record.kind != RDB_RECORD_KEY)
             continue;
         if (!is_wanted(o, &record)) {

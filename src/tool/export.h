@@ -18,6 +18,8 @@ struct export_key {
 struct export_format {
     const char *name;
     void (*begin)(struct text *out);
+    /* A library of functions, before any key. NULL: the format has keys only. */
+    void (*library)(struct text *out, struct slice code);
     /* The key's part of the output; calls export_flush now and then. db_before is the database of
      * the key before, -1 for the first. */
     void (*add)(struct text *out, const struct export_key *key, int db_before);

@@ -112,4 +112,11 @@ static void add(struct text *out, const struct export_key *key, int db_before)
     text_free(&body);
 }
 
-const struct export_format export_resp = {.name = "resp", .add = add};
+static void add_library(struct text *out, struct slice code)
+{
+    export_resp_begin(out, 3, "FUNCTION");
+    export_resp_bulk(out, SLICE("LOAD"));
+    export_resp_bulk(out, code);
+}
+
+const struct export_format export_resp = {.name = "resp", .library = add_library, .add = add};

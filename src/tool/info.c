@@ -30,6 +30,7 @@ struct info {
     struct counts *dbs;
     size_t db_count;
     bool summed;
+    uint64_t libraries; /* of functions */
     uint64_t chunks; /* of Holdfast's index, whose fields are not shown one by one */
 };
 
@@ -97,6 +98,7 @@ static bool read_all(struct info *info)
             return false;
         if (record.kind == RDB_RECORD_AUX)
             add_field(info, &record);
+        info->libraries += record.kind == RDB_RECORD_FUNCTION;
         if (record.kind == RDB_RECORD_KEY && !add_key(info, &record))
             return false;
     } while (record.kind != RDB_RECORD_END);
@@ -114,10 +116,10 @@ static uint64_t total_keys(const struct info *info)
 
 static void print_text(const struct info *info)
 {
-    printf("file: %s\nsize_bytes: %" PRIu64 "\nrdb_version: %d\nchecksum: %s\nchunks: %" PRIu64 "\nkeys: %" PRIu64
-           "\n%s",
+    printf("file: %s\nsize_bytes: %" PRIu64 "\nrdb_version: %d\nchecksum: %s\nchunks: %" PRIu64
+           "\nlibraries: %" PRIu64 "\nkeys: %" PRIu64 "\n%s",
            info->in.path, info->in.size, info->in.records.version, info->summed ? "yes" : "no",
-           info->chunks, total_keys(info), text_cstr(&info->fields));
+           info->chunks, info->libraries, total_keys(info), text_cstr(&info->fields));
     for (size_t i = 0; i < info->db_count; i++) {
         const struct counts *c = &info->dbs[i];
         printf("db%d: keys=%" PRIu64 ",expires=%" PRIu64 ",bytes=%" PRIu64, c->db, c->keys, c->expires,
@@ -135,9 +137,9 @@ static void print_json(const struct info *info)
     struct text t = {0};
     text_append_json(&t, slice_cstr(info->in.path));
     printf("{\"file\":%s,\"size_bytes\":%" PRIu64 ",\"rdb_version\":%d,\"checksum\":%s,\"chunks\":%" PRIu64
-           ",\"keys\":%" PRIu64 ",\"fields\":[%s],\"databases\":[",
+           ",\"libraries\":%" PRIu64 ",\"keys\":%" PRIu64 ",\"fields\":[%s],\"databases\":[",
            text_cstr(&t), info->in.size, info->in.records.version, info->summed ? "true" : "false",
-           info->chunks, total_keys(info), text_cstr(&info->fields));
+           info->chunks, info->libraries, total_keys(info), text_cstr(&info->fields));
     text_free(&t);
     for (size_t i = 0; i < info->db_count; i++) {
         const struct counts *c = &info->dbs[i];

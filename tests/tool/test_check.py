@@ -181,3 +181,13 @@ def test_the_limit_of_memory_is_one(tmp_path):
     run("check", path, plain=True)
     with pytest.raises(AssertionError):
         run_in_memory(40 << 20, "check", path)
+
+
+def test_file_of_a_log(tmp_path):
+    """What is a log's, and nothing by itself, is said to be that."""
+    with harness.Server("redis", options={"appendonly": "yes"}, directory=tmp_path) as server:
+        server.client().set("a", 1)
+    for path in (tmp_path / "appendonlydir").iterdir():
+        status = 0 if path.suffix == ".rdb" else 1
+        assert (b"takes its directory" in run("check", path, status=status)[0]) == bool(status)
+    assert b"2 files" in run("check", tmp_path / "appendonlydir")[0]

@@ -10,7 +10,7 @@ import pytest
 
 import data
 from harness import Server
-from tool import run
+from tool import run, saved
 
 
 def text_of(v):
@@ -66,6 +66,23 @@ def test_commands_rebuild_the_data(files, kind):
         raw = server.raw()
         assert str(raw("DEBUG", "DIGEST")) == files["digest"]
         data.assert_same(files["contents"], data.contents(raw))
+
+
+@pytest.mark.parametrize("kind", ["redis", "holdfast"])
+def test_libraries(kind, tmp_path):
+    """Libraries of functions are counted by `info`, and loaded by the commands unless keys were chosen."""
+    code = "#!lua name=lib\nredis.register_function('f', function() return 'from f' end)"
+    path = saved(tmp_path / "dump.rdb", [("SET", "a", "1"), ("FUNCTION", "LOAD", code)], kind)
+    assert json.loads(run("info", "--json", path)[0])["libraries"] == 1
+    assert b"libraries: 1" in run("info", path)[0]
+    for options, loaded in ([], True), (["--db", 0], False), (["--key", "a"], False):
+        commands = run("export", path, "--format", "resp", *options)[0]
+        assert (b"FUNCTION" in commands) == loaded
+        assert b"FUNCTION" not in run("export", path, "--format", "jsonl", *options)[0]
+    with Server("redis") as server:
+        subprocess.run(["redis-cli", "-s", server.socket_path, "--pipe"], input=run("export", path, "--format", "resp")[0],
+                       capture_output=True, timeout=60, check=True)
+        assert server.raw()("FCALL", "f", 0) == b"from f" and server.raw()("GET", "a") == b"1"
 
 
 def test_csv(files):
