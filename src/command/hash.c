@@ -20,7 +20,8 @@ static bool find_hash_to_write(struct call *c, struct keyref *ref, int first, in
 {
     if (!call_find_write(c, c->argv[1], ENTRY_HASH, ref))
         return false;
-    hash_drop_expired(c, ref, first, last, step);
+    if (ref->entry != NULL && __builtin_expect(entry_timed(ref->entry) != 0, 0))
+        hash_drop_expired(c, ref, first, last, step);
     return true;
 }
 

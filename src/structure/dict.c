@@ -418,17 +418,23 @@ void dict_set_value_due(struct dict *d, struct epoch *e, const struct dict_place
         memcpy(item + 8, value.data, 8);
         return;
     }
+    char *old = item + dict_part_size(item);
+    if (due == INT64_MAX && value.size <= DICT_INLINE_MAX && (unsigned char)*old == value.size) {
+        /* It stays in its place, and neither did nor does expire. */
+        if (value.size)
+            memcpy(old + 1, value.data, value.size);
+        return;
+    }
     struct dict_raw raw;
     raw.size = dict_part_size(item);
     raw.has_block = dict_part_is_block(item);
     memcpy(raw.bytes, item, raw.size);
-    char *old = item + raw.size;
     const char *fresh = raw.bytes + raw.size;
     put_due(&raw, due);
     put_part(&raw, value, 0, e);
     retire_part(e, dict_value_part(old));
     if (*old == *fresh && due == INT64_MAX) {
-        /* The same size, or both a block. */
+        /* Both are blocks. */
         memcpy(old + 1, fresh + 1, dict_part_size(fresh) - 1);
         return;
     }

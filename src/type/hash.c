@@ -130,20 +130,21 @@ static bool set_in_dict(struct keyref *ref, struct slice field, struct slice val
     struct epoch *epoch = keyref_epoch(ref);
     uint64_t hash = hash_bytes(field.data, field.size);
     struct dict_place place;
-    struct dict_item item = {.due = ENTRY_NO_EXPIRY};
+    struct dict_item item;
     bool timed = entry_encoding(ref->entry) == ENTRY_TIMED_DICT;
     bool found = dict_find(member_dict(ref->entry), hash, field, timed ? &item : NULL, &place);
     if (found && only_new)
         return false;
+    int64_t old_due = timed && found ? item.due : ENTRY_NO_EXPIRY;
     struct entry *e = keyref_own(ref);
     struct dict *d = dict_of(e);
     if (due == HASH_KEEP_DUE)
-        due = item.due;
+        due = old_due;
     if (found)
         dict_set_value_due(d, epoch, &place, value, due);
     else
         dict_add_due(d, epoch, hash, field, value, due);
-    note_due(ref, item.due, due);
+    note_due(ref, old_due, due);
     if (!(e->flags & ENTRY_GROWN) &&
         (too_many(ref, d->count) || too_long(ref, field) || too_long(ref, value)))
         e->flags |= ENTRY_GROWN;
