@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "os/thread.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -45,7 +49,7 @@ bool os_thread_start(pthread_t *thread, const char *name, void (*run)(void *arg)
     return true;
 }
 
-#define COMPETING_SLICE_NS 100000
+#define SHORT_SLICE_NS 100000
 #define REST_MOST_US 20000
 
 static int64_t cpu_us(void)
@@ -66,18 +70,64 @@ struct thread_scheduling {
 
 /* All of it is a wish: a system that does not grant it runs the thread as it runs the others. While
  * it competes it asks for short time slices (since Linux 6.12): who does so is let in sooner. */
-static void set_scheduling(bool yielding)
+static void set_scheduling(bool yielding, int nice)
 {
     struct thread_scheduling how = {.size = sizeof(how),
                                     .policy = yielding ? SCHED_IDLE : SCHED_OTHER,
-                                    .slice_ns = COMPETING_SLICE_NS};
+                                    .nice = nice,
+                                    .slice_ns = SHORT_SLICE_NS};
     syscall(SYS_sched_setattr, 0, &how, 0);
+}
+
+void os_thread_be_prompt(void)
+{
+    if (sched_getscheduler(0) == SCHED_OTHER)
+        set_scheduling(false, getpriority(PRIO_PROCESS, 0));
+}
+
+/* ---- bells ---- */
+
+bool os_bell_init(struct os_bell *b, struct error *err)
+{
+    int fds[2];
+    if (pipe2(fds, O_CLOEXEC) != 0)
+        return error_set_errno(err, errno, "cannot make a pipe");
+    /* When it is full it has been rung often enough. */
+    fcntl(fds[1], F_SETFL, O_NONBLOCK);
+    *b = (struct os_bell){fds[0], fds[1]};
+    return true;
+}
+
+void os_bell_deinit(struct os_bell *b)
+{
+    close(b->read_fd);
+    close(b->write_fd);
+}
+
+void os_bell_ring(const struct os_bell *b)
+{
+    ssize_t n = write(b->write_fd, "", 1);
+    (void)n;
+}
+
+void os_bell_wait(const struct os_bell *b, int64_t timeout_us)
+{
+    char rings[64];
+    if (timeout_us != INT64_MAX) {
+        struct pollfd p = {.fd = b->read_fd, .events = POLLIN};
+        int64_t us = timeout_us > 0 ? timeout_us : 0;
+        struct timespec t = {us / 1000000, us % 1000000 * 1000};
+        if (ppoll(&p, 1, &t, NULL) <= 0)
+            return;
+    }
+    ssize_t n = read(b->read_fd, rings, sizeof(rings));
+    (void)n;
 }
 
 static void look_again(struct os_polite *p, bool yielding)
 {
     if (p->yielding != yielding)
-        set_scheduling(yielding);
+        set_scheduling(yielding, 0);
     p->yielding = yielding;
     p->wall_us = clock_monotonic_us();
     p->cpu_us = p->burst_us = cpu_us();
@@ -121,5 +171,5 @@ void os_polite_end(struct os_polite *p)
         return;
     p->ended = true;
     p->yielding = false;
-    set_scheduling(false);
+    set_scheduling(false, 0);
 }

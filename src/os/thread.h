@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * Threads: started with all signals blocked (the main thread takes them), a name that top shows, the
- * memory accounting begun, and for helpers a way to yield to the executor.
+ * memory accounting begun, for helpers a way to yield to the executor, and for one that others wait for
+ * a way to run soon.
  */
 #ifndef HF_OS_THREAD_H
 #define HF_OS_THREAD_H
@@ -15,6 +16,23 @@
 /* name: at most 15 characters. */
 bool os_thread_start(pthread_t *thread, const char *name, void (*run)(void *arg), void *arg,
                      struct error *err);
+
+/* The calling thread works little at a time, and others wait for it: when it is woken it shall not wait
+ * for the end of another thread's time slice. It asks for short time slices itself (since Linux 6.12: who
+ * does so is let in at once); a wish. */
+void os_thread_be_prompt(void);
+
+/* A bell: one thread sleeps until another one rings. Unlike a condition's signal, ringing tells the
+ * kernel that the ringer will soon sleep itself, so that the thread that it wakes may have the same
+ * processor rather than wait for another one. What is rung while nobody waits ends the next wait. */
+struct os_bell {
+    int read_fd, write_fd; /* a pipe */
+};
+bool os_bell_init(struct os_bell *b, struct error *err);
+void os_bell_deinit(struct os_bell *b);
+void os_bell_ring(const struct os_bell *b);
+/* Until it is rung, for `timeout_us` at most (INT64_MAX: without a limit); may end early. */
+void os_bell_wait(const struct os_bell *b, int64_t timeout_us);
 
 /* How a helper thread makes room for the executor. It runs under SCHED_IDLE: whoever else wants the
  * processor gets it at once, not at the end of a time slice of some milliseconds. As it might then

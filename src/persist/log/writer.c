@@ -34,6 +34,28 @@ static void wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t us)
     pthread_cond_timedwait(cond, lock, &t);
 }
 
+/* The thread sleeps until it is woken or until `us`; under the lock, which it gives back meanwhile. What
+ * it is to be woken for is looked at between begin_sleep and sleep_until. */
+static void begin_sleep(struct writer *w, enum writer_sleep sleep)
+{
+    __atomic_exchange_n(&w->sleep, (int)sleep, __ATOMIC_SEQ_CST);
+}
+
+static void sleep_until(struct writer *w, int64_t us)
+{
+    pthread_mutex_unlock(&w->lock);
+    int64_t now_us = us == INT64_MAX ? 0 : clock_monotonic_us();
+    os_bell_wait(&w->bell, us == INT64_MAX ? INT64_MAX : us - now_us);
+    pthread_mutex_lock(&w->lock);
+}
+
+/* Who waits for the thread has something for it. */
+static void rouse(struct writer *w)
+{
+    if (__atomic_exchange_n(&w->sleep, SLEEP_NONE, __ATOMIC_SEQ_CST) != SLEEP_NONE)
+        os_bell_ring(&w->bell);
+}
+
 /* When a sync is due; INT64_MAX: not at any time. */
 static int64_t sync_due(const struct writer *w, uint64_t flush_lsn)
 {
@@ -78,12 +100,14 @@ static bool lingers(const struct writer *w)
 static void run(void *arg)
 {
     struct writer *w = arg;
+    os_thread_be_prompt();
     pthread_mutex_lock(&w->lock);
     while (!w->stop) {
         int64_t linger_until = w->last_work_us + LINGER_US;
         if (lingers(w) && clock_monotonic_us() < linger_until) {
-            /* What is published in the meantime does not wake it. */
-            wait_until(&w->work, &w->lock, linger_until);
+            begin_sleep(w, SLEEP_LINGERING);
+            sleep_until(w, linger_until);
+            begin_sleep(w, SLEEP_NONE);
             if (lingers(w) && clock_monotonic_us() < linger_until)
                 continue;
         }
@@ -100,16 +124,16 @@ static void run(void *arg)
         }
         work(w, published, flush_lsn);
         w->last_work_us = clock_monotonic_us();
+        pthread_mutex_lock(&w->lock);
+        pthread_cond_broadcast(&w->done);
+        begin_sleep(w, SLEEP_ANY);
         int64_t due = writer_file_is_open(w) ? sync_due(w, flush_lsn) : INT64_MAX;
         if (writer_state(w) == WRITER_FULL && due > clock_monotonic_us() + FULL_RETRY_US)
             due = clock_monotonic_us() + FULL_RETRY_US;
-        pthread_mutex_lock(&w->lock);
-        pthread_cond_broadcast(&w->done);
-        __atomic_exchange_n(&w->sleeping, 1, __ATOMIC_SEQ_CST);
         if (!w->stop && w->job.kind == JOB_NONE && w->flush_lsn == flush_lsn &&
             (stream_published(w->stream) == published || writer_state(w) == WRITER_FULL))
-            wait_until(&w->work, &w->lock, due);
-        __atomic_store_n(&w->sleeping, 0, __ATOMIC_SEQ_CST);
+            sleep_until(w, due);
+        begin_sleep(w, SLEEP_NONE);
     }
     pthread_mutex_unlock(&w->lock);
 }
@@ -140,10 +164,10 @@ struct writer *writer_new(struct stream *stream, const struct writer_options *op
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&w->work, &attributes);
     pthread_cond_init(&w->done, &attributes);
     pthread_condattr_destroy(&attributes);
-    if (os_thread_start(&w->thread, "log", run, w, err))
+    w->bell = (struct os_bell){-1, -1};
+    if (os_bell_init(&w->bell, err) && os_thread_start(&w->thread, "log", run, w, err))
         return w;
     w->stop = true;
     writer_free(w);
@@ -158,8 +182,8 @@ void writer_free(struct writer *w)
     pthread_mutex_lock(&w->lock);
     bool running = !w->stop;
     w->stop = true;
-    pthread_cond_broadcast(&w->work);
     pthread_mutex_unlock(&w->lock);
+    rouse(w);
     if (running)
         pthread_join(w->thread, NULL);
     os_file_close(&w->file, &ignored);
@@ -168,7 +192,7 @@ void writer_free(struct writer *w)
     stream_reader_free(w->stream, w->reader);
     if (w->job.has_manifest)
         manifest_free(&w->job.manifest);
-    pthread_cond_destroy(&w->work);
+    os_bell_deinit(&w->bell);
     pthread_cond_destroy(&w->done);
     pthread_mutex_destroy(&w->lock);
     mem_free(w->pieces);
@@ -188,8 +212,8 @@ static void give_job(struct writer *w, struct writer_job *job, const struct mani
     w->job = *job;
     w->busy = true;
     w->job_error = (struct error){0};
-    pthread_cond_signal(&w->work);
     pthread_mutex_unlock(&w->lock);
+    rouse(w);
 }
 
 void writer_begin(struct writer *w, const struct writer_begin *begin)
@@ -277,16 +301,6 @@ static void add_mark(struct writer *w, uint64_t lsn, int64_t now_us)
     w->last_marked = lsn;
 }
 
-static void rouse(struct writer *w)
-{
-    pthread_mutex_lock(&w->lock);
-    if (w->sleeping) {
-        __atomic_store_n(&w->sleeping, 0, __ATOMIC_SEQ_CST);
-        pthread_cond_signal(&w->work);
-    }
-    pthread_mutex_unlock(&w->lock);
-}
-
 void writer_published(struct writer *w, int64_t now_us)
 {
     uint64_t lsn = stream_published(w->stream);
@@ -296,7 +310,7 @@ void writer_published(struct writer *w, int64_t now_us)
     add_mark(w, lsn, now_us);
     /* Either we see that it sleeps, or it sees what was published before it does, as both read and
      * write in one step. (A fence would do, but the thread sanitizer knows none.) */
-    if (__atomic_fetch_or(&w->sleeping, 0, __ATOMIC_SEQ_CST))
+    if (__atomic_fetch_or(&w->sleep, 0, __ATOMIC_SEQ_CST) == SLEEP_ANY)
         rouse(w);
 }
 
@@ -307,7 +321,7 @@ bool writer_flush(struct writer *w, int64_t timeout_ms)
     pthread_mutex_lock(&w->lock);
     if (lsn > w->flush_lsn)
         w->flush_lsn = lsn;
-    pthread_cond_signal(&w->work);
+    rouse(w);
     while (writer_durable_lsn(w) < lsn && clock_monotonic_us() < until) {
         enum writer_state state = writer_state(w);
         if (state == WRITER_FAILED || state == WRITER_IDLE)
@@ -344,9 +358,7 @@ void writer_set_sync(struct writer *w, enum writer_sync sync)
     if (__atomic_exchange_n(&w->sync, (int)sync, __ATOMIC_SEQ_CST) == (int)sync)
         return;
     /* What is due may be due earlier now. */
-    pthread_mutex_lock(&w->lock);
-    pthread_cond_signal(&w->work);
-    pthread_mutex_unlock(&w->lock);
+    rouse(w);
 }
 
 void writer_set_timestamps(struct writer *w, bool timestamps)

@@ -16,6 +16,7 @@
 #include <sys/uio.h>
 
 #include "os/file.h"
+#include "os/thread.h"
 #include "persist/log/writer.h"
 
 /* Lines and effects are gathered here: a small group is one write. */
@@ -30,6 +31,9 @@ struct writer_mark {
 };
 
 enum writer_job_kind { JOB_NONE, JOB_BEGIN, JOB_ROTATE, JOB_NAME, JOB_CLOSE };
+
+/* What the thread is woken for: while it lingers, for requests alone, not for what is published. */
+enum writer_sleep { SLEEP_NONE, SLEEP_ANY, SLEEP_LINGERING };
 
 struct writer_job {
     enum writer_job_kind kind;
@@ -94,9 +98,10 @@ struct writer {
     size_t mark_head; /* atomic: written by the thread; durable up to there */
 
     pthread_mutex_t lock;
-    pthread_cond_t work, done;
+    pthread_cond_t done;
+    struct os_bell bell; /* rung by whoever takes `sleep` back to NONE */
+    int sleep;           /* enum writer_sleep; atomic */
     /* Under the lock. */
-    int sleeping; /* also read without it */
     bool stop;
     bool busy; /* a job was given and has not ended */
     struct writer_job job;
