@@ -13,8 +13,10 @@
 #include "server/config.h"
 #include "server/persistence.h"
 
-/* Commands whose keys are looked up ahead together. */
-#define STAGE 64
+/* Commands whose keys are looked up ahead together, while those before them are executed, and how many
+ * such groups are under way. */
+#define STAGE 32
+#define STAGES 4
 /* The LFU clock counts minutes modulo 2^16: this long is once around. */
 #define LFU_ROUND_MS ((int64_t)65536 * 60000)
 
@@ -23,6 +25,7 @@ struct replay {
     struct recovery_result *result;
     bool begun;           /* something has been executed */
     struct chain_follow follow;
+    struct db *db;        /* which the next command is for */
     struct client client; /* nobody's: what handlers look at, and where replies go to be dropped */
     int64_t now_ms;       /* by the wall, when the load began */
     int64_t begun_us;
@@ -82,7 +85,7 @@ static bool select_db(struct replay *r, const struct item *item, struct error *e
         return error_set(err, ERROR_INVALID,
                          "offset %llu: SELECT of a database that is not configured (databases %d)",
                          (unsigned long long)item->offset, ks->db_count);
-    r->client.db = &ks->dbs[id];
+    r->db = &ks->dbs[id];
     return true;
 }
 
@@ -115,7 +118,14 @@ static bool find_command(const struct log_batch *b, const struct log_command *c,
     return true;
 }
 
-static void find_key(const struct replay *r, struct item *item)
+/* Some commands, one behind the other, of one database. */
+struct stage {
+    struct item items[STAGE];
+    int count;
+    struct db *db;
+};
+
+static void find_key(const struct db *db, struct item *item)
 {
     int first = item->command->first_key;
     if (first <= 0 || first >= item->argc)
@@ -123,81 +133,96 @@ static void find_key(const struct replay *r, struct item *item)
     struct slice key = item->argv[first];
     item->key = (struct call_key){key.data, key_hash(key)};
     item->has_key = true;
-    trie_prefetch(r->client.db->table.root, item->key.hash);
+    trie_prefetch(db->table.root, item->key.hash);
 }
 
-/* What looking the keys up will touch, each step for all of them before the next: so that the misses
- * of the cache overlap. */
-static void prefetch(const struct table *table, const struct item items[], int n)
+/* What looking the keys up will touch, in steps, each of which needs what the one before has asked
+ * for. In between other commands are executed, so that nothing waits for memory. */
+static void prefetch_buckets(const struct stage *stage)
 {
-    for (int i = 0; i < n; i++) {
-        if (items[i].has_key)
-            table_prefetch_for_change(table, items[i].key.hash);
+    for (int i = 0; i < stage->count; i++) {
+        if (stage->items[i].has_key)
+            table_prefetch_for_change(&stage->db->table, stage->items[i].key.hash);
     }
-    for (int i = 0; i < n; i++) {
+}
+
+static void prefetch_entries(const struct stage *stage)
+{
+    for (int i = 0; i < stage->count; i++) {
         const struct entry *e = NULL;
-        if (items[i].has_key)
-            e = table_prefetch_item(table, items[i].key.hash);
+        if (stage->items[i].has_key)
+            e = table_prefetch_item(&stage->db->table, stage->items[i].key.hash);
         if (e != NULL)
             __builtin_prefetch((const char *)e + 64);
     }
 }
 
-static void execute_one(struct replay *r, const struct item *item)
+static void note_refused(struct replay *r, const struct item *item)
 {
-    struct server *s = r->server;
-    struct client *client = &r->client;
-    struct call call = {
-        .ks = s->ks,
-        .db = client->db,
-        .reply = &client->reply,
-        .command = item->command,
-        .argv = item->argv,
-        .argc = item->argc,
-        .now_ms = s->ks->now_ms,
-        .keys = &item->key,
-        .key_count = item->has_key,
-        .replays = true,
-        .client = client,
-        .server = s,
-    };
-    if (__builtin_expect(is_relative(item), 0))
-        call.now_ms = r->now_ms;
-    uint64_t errors = client->reply.error_count;
-    item->command->handler(&call);
-    if (__builtin_expect(client->reply.error_count != errors, 0) && r->errors++ == 0)
+    if (r->errors++ == 0)
         snprintf(r->first_error, sizeof(r->first_error), "'%s' at offset %llu: %s",
                  item->command->full_name, (unsigned long long)item->offset,
-                 client->reply.last_error);
+                 r->client.reply.last_error);
 }
 
-/* Up to a SELECT, which decides where the keys of what follows are. Returns how many. */
-static size_t prepare(struct replay *r, const struct log_batch *b, size_t at, size_t count,
-                      struct item items[STAGE], int *n, struct error *err)
+static void execute_stage(struct replay *r, const struct stage *stage)
 {
-    size_t i = at;
-    *n = 0;
-    for (; i < count && *n < STAGE; i++) {
-        const struct log_command *c = &b->commands[i];
+    struct server *s = r->server;
+    struct reply *reply = &r->client.reply;
+    struct call call = {.ks = s->ks,
+                        .db = stage->db,
+                        .reply = reply,
+                        .replays = true,
+                        .client = &r->client,
+                        .server = s};
+    if (stage->count == 0)
+        return;
+    r->client.db = stage->db;
+    for (int i = 0; i < stage->count; i++) {
+        const struct item *item = &stage->items[i];
+        call.command = item->command;
+        call.argv = item->argv;
+        call.argc = item->argc;
+        call.now_ms = __builtin_expect(is_relative(item), 0) ? r->now_ms : s->ks->now_ms;
+        call.keys = &item->key;
+        call.key_count = item->has_key;
+        call.key_next = 0;
+        call.effect_given = call.effect_group = false;
+        uint64_t errors = reply->error_count;
+        item->command->handler(&call);
+        if (__builtin_expect(reply->error_count != errors, 0))
+            note_refused(r, item);
+    }
+}
+
+/* Takes the next commands, up to a SELECT, which decides where the keys of what follows are. */
+static bool prepare(struct replay *r, const struct log_batch *b, size_t *at, size_t count,
+                    struct stage *stage, struct error *err)
+{
+    stage->count = 0;
+    stage->db = r->db;
+    for (; *at < count && stage->count < STAGE; ++*at) {
+        const struct log_command *c = &b->commands[*at];
         if (c->control)
             continue;
-        struct item *item = &items[*n];
-        if (!find_command(b, c, *n > 0 ? item - 1 : NULL, item, err))
-            return 0;
+        struct item *item = &stage->items[stage->count];
+        if (!find_command(b, c, stage->count > 0 ? item - 1 : NULL, item, err))
+            return false;
         if (item->command->handler == cmd_select) {
-            if (*n > 0)
+            if (stage->count > 0)
                 break;
             if (!select_db(r, item, err))
-                return 0;
+                return false;
+            stage->db = r->db;
             continue;
         }
         /* Whatever else somebody has put there: only what writes has an effect. */
         if (!(item->command->flags & COMMAND_WRITE))
             continue;
-        find_key(r, item);
-        ++*n;
+        find_key(stage->db, item);
+        stage->count++;
     }
-    return i - at;
+    return true;
 }
 
 /* Before the log comes its base: what was read until then was that. */
@@ -210,19 +235,25 @@ static void note_first(struct replay *r)
 static bool execute_range(struct replay *r, const struct log_batch *b, size_t at, size_t count,
                           struct error *err)
 {
-    struct item items[STAGE];
-    while (at < count) {
-        int n;
-        size_t done = prepare(r, b, at, count, items, &n, err);
-        if (done == 0)
-            return false;
-        prefetch(&r->client.db->table, items, n);
-        for (int i = 0; i < n; i++)
-            execute_one(r, &items[i]);
+    static_assert((STAGES & (STAGES - 1)) == 0, "turns are counted modulo 2^32");
+    struct stage stages[STAGES] = {0};
+    bool ok = true;
+    for (unsigned turn = 0, left = STAGES; left > 0; turn++) {
+        struct stage *taken = &stages[turn % STAGES];
+        const struct stage *with_buckets = &stages[(turn - 1) % STAGES];
+        const struct stage *with_entries = &stages[(turn - 2) % STAGES];
+        const struct stage *ready = &stages[(turn - 3) % STAGES];
+        if (!ok || at == count)
+            taken->count = 0;
+        else if (!prepare(r, b, &at, count, taken, err))
+            ok = false;
+        prefetch_buckets(with_buckets);
+        prefetch_entries(with_entries);
+        execute_stage(r, ready);
         outbuf_clear(r->client.reply.out);
-        at += done;
+        left = ok && at < count ? STAGES : left - 1;
     }
-    return true;
+    return ok;
 }
 
 static bool execute(void *ctx, const struct log_batch *b, size_t count, struct error *err)
@@ -251,7 +282,7 @@ static void on_select(void *ctx, int db)
 {
     struct replay *r = ctx;
     struct keyspace *ks = r->server->ks;
-    r->client.db = &ks->dbs[db >= 0 && db < ks->db_count ? db : 0];
+    r->db = &ks->dbs[db >= 0 && db < ks->db_count ? db : 0];
 }
 
 static void on_progress(void *ctx, uint64_t done, uint64_t size)
@@ -304,7 +335,7 @@ static void make_client(struct replay *r)
 {
     struct client *c = &r->client;
     c->server = r->server;
-    c->db = &r->server->ks->dbs[0];
+    c->db = r->db = &r->server->ks->dbs[0];
     c->reply.out = &c->discarded;
     c->reply.protocol = 2;
     c->reply.muted = true;
@@ -376,7 +407,7 @@ static bool replay_files(struct server *s, struct recovery_result *result, bool 
     s->ks->hit_count = hits;
     s->ks->miss_count = misses;
     if (r->begun)
-        result->stream_db = r->client.db->id;
+        result->stream_db = r->db->id;
     if (ok && r->errors > 0)
         log_warning("%llu commands of the log were answered by an error (first: %s): they have "
                     "changed nothing",
