@@ -179,3 +179,21 @@ size_t annotation_put_select(uint64_t lsn, int64_t ms, int db, uint32_t *crc,
     const struct annotation commit = {.kind = ANNOTATION_COMMIT, .lsn = lsn, .ms = ms};
     return size + annotation_put(&commit, crc, out + size);
 }
+
+void annotation_fill(uint64_t offset, char *out, size_t size)
+{
+    memset(out, '#', size);
+    for (size_t i = ANNOTATION_FILL_LINE - 1 - offset % ANNOTATION_FILL_LINE; i < size;
+         i += ANNOTATION_FILL_LINE)
+        out[i] = '\n';
+}
+
+/* Nothing is left of the line but its end: that would be a line that is no comment. */
+size_t annotation_join_filling(uint64_t end, char out[ANNOTATION_JOIN_MAX])
+{
+    if (end % ANNOTATION_FILL_LINE != ANNOTATION_FILL_LINE - 1)
+        return 0;
+    out[0] = '#';
+    out[1] = '\n';
+    return 2;
+}

@@ -34,9 +34,17 @@
  * A file that begins in the middle of a replica's stream is not in database 0 where redis-server
  * begins: its first group is a SELECT of its own behind a `select` line, which no LSN counts.
  *
+ * Filling. Between a valid line and the next, and behind the last one, there may be lines of nothing but
+ * '#': room that was written ahead, so that a commit need not wait for the file's new size to be on the
+ * disk (persist/log/writer_groups.c). Every ANNOTATION_FILL_LINEth byte of the file is the end of such a
+ * line, the others are '#', so that what was not yet written over is whole lines again; no crc covers
+ * them. Groups stand in their place one behind the other, as if they were not there. (redis-server reads
+ * lines of less than 128 bytes.)
+ *
  * Reading. A file whose first line is not `#HF1 log` was written by Redis: then no `#HF1` may follow.
  * Behind a valid commit (or close, or log) line there can be:
  *   - the end of the file;
+ *   - a line of '#' alone: passed over;
  *   - "#HF1 group": the next group. If it is not whole or its crc is wrong: when a later file begins, or
  *     a line follows anywhere behind that is valid, damage; else a torn tail. Valid is a commit or close
  *     that is in its place in the chain (persist/log/tail.h). But when none of these says that
@@ -97,5 +105,13 @@ size_t annotation_put(const struct annotation *a, uint32_t *crc, char out[ANNOTA
 #define ANNOTATION_SELECT_GROUP_MAX (3 * ANNOTATION_MAX)
 size_t annotation_put_select(uint64_t lsn, int64_t ms, int db, uint32_t *crc,
                              char out[ANNOTATION_SELECT_GROUP_MAX]);
+
+/* Filling for [offset, offset + size) of a file. */
+#define ANNOTATION_FILL_LINE 64
+void annotation_fill(uint64_t offset, char *out, size_t size);
+/* Where what is written ends at `end`, in the middle of filling: what has to follow, so that what is left
+ * of the line there is a line of filling, too. Returns its size, which mostly is 0. */
+#define ANNOTATION_JOIN_MAX 2
+size_t annotation_join_filling(uint64_t end, char out[ANNOTATION_JOIN_MAX]);
 
 #endif

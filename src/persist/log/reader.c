@@ -413,6 +413,19 @@ static enum step read_stamp(struct fill *f)
     return read_plain(f);
 }
 
+/* A line of filling at f->at. False: there is none, or not all of it. */
+static bool pass_filling(struct fill *f)
+{
+    const char *bytes = f->b->bytes;
+    size_t at = f->at;
+    while (at < f->b->size && bytes[at] == '#')
+        at++;
+    if (at == f->at || at == f->b->size || bytes[at] != '\n')
+        return false;
+    advance(f, at + 1);
+    return true;
+}
+
 /* Behind a valid line of ours. */
 static enum step read_between(struct fill *f)
 {
@@ -424,6 +437,8 @@ static enum step read_between(struct fill *f)
     const char *p = b->bytes + f->at;
     if (left >= 4 && memcmp(p, "#TS:", 4) == 0)
         return read_stamp(f);
+    if (!s->base && pass_filling(f))
+        return STEP_OK;
     if (s->base && s->closed)
         return bad(f, f->at, "something stands behind the end of the base");
     if (*p == '*' && !s->base) {

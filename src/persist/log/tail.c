@@ -195,13 +195,24 @@ static uint64_t begin_of(struct scan *s, uint64_t offset)
     return offset;
 }
 
-/* The digits in which the line before ends. */
-static bool stated(struct scan *s, uint64_t begin, uint32_t *crc)
+/* Where the line before ends: a line of filling that it was written over may have its end in between. */
+static uint64_t end_before(struct scan *s, uint64_t begin)
 {
     size_t got;
-    if (begin < s->start->offset + LINE_END)
+    if (begin < s->start->offset + ANNOTATION_JOIN_MAX)
+        return begin;
+    uint64_t end = begin - ANNOTATION_JOIN_MAX;
+    const char *p = look(s, &s->walk, end, ANNOTATION_JOIN_MAX, &got);
+    return got == ANNOTATION_JOIN_MAX && memcmp(p, "#\n", ANNOTATION_JOIN_MAX) == 0 ? end : begin;
+}
+
+/* The digits in which the line that ends there does. */
+static bool stated(struct scan *s, uint64_t end, uint32_t *crc)
+{
+    size_t got;
+    if (end < s->start->offset + LINE_END)
         return false;
-    const char *p = look(s, &s->walk, begin - LINE_END, DIGITS, &got);
+    const char *p = look(s, &s->walk, end - LINE_END, DIGITS, &got);
     if (got < DIGITS)
         return false;
     *crc = 0;
@@ -217,10 +228,11 @@ static bool stated(struct scan *s, uint64_t begin, uint32_t *crc)
 static bool chains(struct scan *s, const struct found *f)
 {
     uint32_t crc;
-    if (stated(s, f->begin, &crc) && sum(s, crc, f->begin, f->crc_end) == f->line.crc)
+    uint64_t end = end_before(s, f->begin);
+    if (stated(s, end, &crc) && sum(s, crc, f->begin, f->crc_end) == f->line.crc)
         return true;
-    uint64_t before = f->begin - LINE_END;
-    if (f->begin < s->start->offset + LINE_END || before < s->summed)
+    uint64_t before = end - LINE_END;
+    if (end < s->start->offset + LINE_END || before < s->summed)
         return false;
     s->crc = sum(s, s->crc, s->summed, before);
     s->summed = before;

@@ -51,7 +51,7 @@ static bool create_file(struct writer *w, const char *name, const struct writer_
 static void take_file(struct writer *w, const struct os_file *f, uint64_t offset, uint32_t crc)
 {
     w->file = *f;
-    w->offset = w->reserved_end = offset;
+    w->offset = w->filled_end = w->reserved_end = offset;
     w->chain = crc;
     w->unsynced = false;
     w->last_stamp_s = 0;
@@ -146,7 +146,7 @@ static bool end_file(struct writer *w, uint64_t lsn, struct error *err)
     if (!writer_put_line(w, ANNOTATION_CLOSE, lsn, err))
         return false;
     os_file_truncate(&w->file, w->offset, &ignored);
-    w->reserved_end = w->offset;
+    w->filled_end = w->reserved_end = w->offset;
     w->unsynced = true;
     return true;
 }

@@ -20,6 +20,11 @@
 #define RESERVE_STEP (16 << 20)
 #define RESERVE_LOW (1 << 20)
 #define RESERVE_LEAST (64 << 10)
+/* Room is filled ahead when less than FILL_LOW is left, a few groups; for as much as the file has
+ * already, within bounds. */
+#define FILL_LOW (16 << 10)
+#define FILL_LEAST (4 << 10)
+#define FILL_MOST ((uint64_t)256 << 10)
 
 /* ---- states ---- */
 
@@ -152,6 +157,33 @@ bool writer_reserve(struct writer *w, uint64_t end)
     return false;
 }
 
+size_t writer_join_filling(const struct writer *w, uint64_t end, char *out)
+{
+    return end < w->filled_end ? annotation_join_filling(end, out) : 0;
+}
+
+/* Where each commit is waited for the room of the next ones is written with this one: to write over what is
+ * on the disk already takes one write of the disk, and to make the file longer two, or one more of the
+ * journal. Without room for it nothing is filled. */
+static bool fill_ahead(struct writer *w, struct error *err)
+{
+    if (__atomic_load_n(&w->sync, __ATOMIC_RELAXED) != WRITER_ALWAYS ||
+        w->filled_end >= w->offset + FILL_LOW || writer_state(w) == WRITER_FULL)
+        return true;
+    uint64_t most = w->offset < FILL_LEAST ? FILL_LEAST : w->offset;
+    uint64_t from = w->filled_end > w->offset ? w->filled_end : w->offset;
+    uint64_t to = (w->offset + FILL_LOW + (most < FILL_MOST ? most : FILL_MOST)) & ~(uint64_t)4095;
+    if (to - from > WRITER_BUFFER_SIZE)
+        to = from + WRITER_BUFFER_SIZE;
+    if (to > w->reserved_end)
+        return true;
+    /* Whether it fails or not: what has been written is filling. */
+    w->filled_end = to;
+    annotation_fill(from, w->buffer, (size_t)(to - from));
+    return os_file_write_at(&w->file, from, w->buffer, (size_t)(to - from), err) ||
+           err->code == ERROR_NO_SPACE;
+}
+
 /* Up to where the next group goes: all that was published, or a mark that is near enough. */
 static uint64_t group_end(struct writer *w, uint64_t at, uint64_t limit)
 {
@@ -230,6 +262,7 @@ static bool write_group(struct writer *w, uint64_t from, uint64_t to)
                                 .has_durable = true,
                                 .durable = __atomic_load_n(&w->durable, __ATOMIC_RELAXED)};
     size = annotation_put(&commit, &crc, line);
+    size += writer_join_filling(w, at + w->buffered + size, line + size);
     ok = ok && put(w, &at, line, size, &err) && flush_buffer(w, &at, &err);
     if (!ok)
         return write_failed(w, &err);
@@ -247,6 +280,8 @@ static bool write_group(struct writer *w, uint64_t from, uint64_t to)
     pthread_mutex_unlock(&w->lock);
     w->offset = at;
     stream_reader_advance(w->reader, left);
+    if (!fill_ahead(w, &err))
+        return write_failed(w, &err);
     __atomic_store_n(&w->written, to, __ATOMIC_RELEASE);
     if (__atomic_load_n(&w->eager, __ATOMIC_RELAXED))
         writer_tell(w);
@@ -310,6 +345,7 @@ bool writer_put_line(struct writer *w, enum annotation_kind kind, uint64_t lsn, 
                            .has_durable = true,
                            .durable = __atomic_load_n(&w->durable, __ATOMIC_RELAXED)};
     size_t size = annotation_put(&a, &crc, line);
+    size += writer_join_filling(w, w->offset + size, line + size);
     if (!os_file_write_at(&w->file, w->offset, line, size, err))
         return false;
     w->offset += size;

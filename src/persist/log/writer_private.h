@@ -60,6 +60,7 @@ struct writer {
     /* The thread's own. */
     struct os_file file;
     uint64_t offset;       /* behind the last whole line; the position of the next write */
+    uint64_t filled_end;   /* there may be filling from `offset` up to there */
     uint64_t reserved_end; /* what the file has got up to there is its own */
     uint32_t chain;
     char history[ANNOTATION_HISTORY + 1];
@@ -123,6 +124,8 @@ void writer_give_up(struct writer *w, const struct error *err);
 void writer_no_room(struct writer *w, const struct error *err);
 void writer_room_again(struct writer *w);
 bool writer_file_is_open(const struct writer *w);
+/* Behind what ends at `end`: see annotation_join_filling. */
+size_t writer_join_filling(const struct writer *w, uint64_t end, char *out);
 /* See to it that there is room in the file up to `end`, and some more. */
 bool writer_reserve(struct writer *w, uint64_t end);
 /* Everything below `limit`, group by group; with ALWAYS each is synced. */

@@ -3,6 +3,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -131,6 +132,31 @@ static void test_other_forms(void **state)
         assert_false(annotation_parse(slice_cstr(lines[i]), &a));
 }
 
+/* Wherever what is written over filling ends, what is left of it is whole lines of comment again, not
+ * longer than redis-server reads. */
+static void test_filling(void **state)
+{
+    (void)state;
+    char all[1024], join[ANNOTATION_JOIN_MAX], part[100];
+    annotation_fill(0, all, sizeof(all));
+    for (size_t i = 0; i < sizeof(all); i++)
+        assert_int_equal(all[i], i % ANNOTATION_FILL_LINE == ANNOTATION_FILL_LINE - 1 ? '\n' : '#');
+    for (size_t end = 0; end < 900; end++) {
+        annotation_fill(end, part, sizeof(part));
+        assert_memory_equal(part, all + end, sizeof(part));
+        size_t at = end + annotation_join_filling(end, join);
+        assert_true(at <= end + sizeof(join));
+        if (at != end)
+            assert_memory_equal(join, "#\n", 2);
+        while (at + 128 < sizeof(all)) {
+            const char *newline = memchr(all + at, '\n', 127);
+            assert_non_null(newline);
+            assert_true(newline != all + at && all[at] == '#');
+            at = (size_t)(newline + 1 - all);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -138,6 +164,7 @@ int main(void)
         cmocka_unit_test(test_every_bit),
         cmocka_unit_test(test_every_length),
         cmocka_unit_test(test_other_forms),
+        cmocka_unit_test(test_filling),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

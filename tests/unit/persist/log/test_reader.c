@@ -621,6 +621,77 @@ static void test_select(void **state)
     text_free(&r.text);
 }
 
+static void put_filling(struct log_bytes *l, size_t size)
+{
+    char filling[1024];
+    annotation_fill(l->text.size, filling, size);
+    text_append(&l->text, filling, size);
+    l->summed = l->text.size;
+}
+
+/* Room that was filled ahead counts for nothing, between groups and behind them; a group that is written
+ * over it and does not come to its end is a torn one. */
+static void test_filling(void **state)
+{
+    (void)state;
+    struct log_bytes l = {.lsn = 100, .crc = 0x12345678};
+    struct reading r = {0}, cut = {0};
+    log_begin(&l, 1000);
+    log_group_begin(&l);
+    log_command(&l, "SET k v");
+    log_commit_durable(&l, 1001, 100);
+    /* As it is where a group has ended right before the end of a line. */
+    text_append_cstr(&l.text, "#\n");
+    l.summed = l.text.size;
+    log_group_begin(&l);
+    log_command(&l, "SET l w");
+    log_commit_durable(&l, 1002, l.lsn);
+    size_t begin = l.text.size;
+    uint64_t lsn = l.lsn;
+    uint32_t crc = l.crc;
+    log_group_begin(&l);
+    log_command(&l, "SET m \"x#\\n#y\"");
+    log_commit_durable(&l, 1003, lsn);
+    size_t end = l.text.size;
+    char join[ANNOTATION_JOIN_MAX];
+    text_append(&l.text, join, annotation_join_filling(end, join));
+    size_t full = (end / ANNOTATION_FILL_LINE + 5) * ANNOTATION_FILL_LINE;
+    put_filling(&l, full - l.text.size);
+    read_bytes(&r, l.text.data, l.text.size);
+    assert_int_equal(r.end, LOG_READ_END);
+    assert_int_equal(r.status.lsn, l.lsn);
+    assert_int_equal(r.status.crc, l.crc);
+    assert_int_equal(r.status.valid_end, full);
+    assert_int_equal(r.status.groups, 3);
+    char *torn = mem_alloc(full);
+    for (size_t at = begin; at <= end; at++) {
+        memcpy(torn, l.text.data, at);
+        annotation_fill(at, torn + at, full - at);
+        read_bytes(&cut, torn, full);
+        /* The begin of a group's line may look like filling, and its last byte does. */
+        bool whole = at == end || (at == end - 1 && torn[at] == '\n');
+        bool nothing = at - begin <= 1;
+        bool joined = at == end && end % ANNOTATION_FILL_LINE == ANNOTATION_FILL_LINE - 1;
+        assert_int_equal(cut.end, (whole && !joined) || nothing ? LOG_READ_END : LOG_READ_TORN);
+        assert_int_equal(cut.status.groups, whole ? 3 : 2);
+        assert_int_equal(cut.status.lsn, whole ? l.lsn : lsn);
+        assert_int_equal(cut.status.crc, whole ? l.crc : crc);
+        assert_true(begins_with(&r.text, &cut.text));
+    }
+    /* A byte of the filling that has changed loses nothing either. */
+    for (size_t at = end; at < full; at++) {
+        memcpy(torn, l.text.data, full);
+        torn[at] ^= 1;
+        read_bytes(&cut, torn, full);
+        assert_true(cut.end == LOG_READ_END || cut.end == LOG_READ_TORN);
+        assert_int_equal(cut.status.lsn, l.lsn);
+    }
+    mem_free(torn);
+    text_free(&l.text);
+    text_free(&r.text);
+    text_free(&cut.text);
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -660,6 +731,7 @@ int main(void)
         cmocka_unit_test(test_chain),
         cmocka_unit_test(test_base),
         cmocka_unit_test(test_select),
+        cmocka_unit_test(test_filling),
         cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

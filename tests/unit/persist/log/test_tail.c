@@ -226,6 +226,36 @@ static void test_large_length(void **state)
     text_free(&l.text);
 }
 
+/* The end of a line of filling between groups (persist/log/annotation.h) hides no group behind damage,
+ * whichever byte before it has changed, and the filling behind them is no damage. */
+static void test_behind_filling(void **state)
+{
+    (void)state;
+    struct log_bytes l;
+    struct log_status s;
+    char filling[1000];
+    begin_log(&l, 100, 5);
+    size_t first = l.text.size, second = 0;
+    for (int i = 0; i < 3; i++) {
+        text_append_cstr(&l.text, "#\n");
+        l.summed = l.text.size;
+        group_of(&l, SLICE("joined"));
+        if (i == 0)
+            second = l.text.size;
+    }
+    annotation_fill(l.text.size, filling, sizeof(filling));
+    text_append(&l.text, filling, sizeof(filling) - (l.text.size + sizeof(filling)) % 64);
+    assert_int_equal(read_bytes(l.text.data, l.text.size, &s), LOG_READ_END);
+    assert_int_equal(s.lsn, l.lsn);
+    for (size_t at = first; at < second; at++) {
+        l.text.data[at] ^= 4;
+        assert_int_equal(read_bytes(l.text.data, l.text.size, &s), LOG_READ_DAMAGED);
+        assert_true(s.later_groups >= 2);
+        l.text.data[at] ^= 4;
+    }
+    text_free(&l.text);
+}
+
 /* Two groups of right form with the very LSNs that would follow, in a value that is torn: this cannot be
  * told from damage, and is taken for it. */
 static void test_counterfeit(void **state)
@@ -350,7 +380,7 @@ int main(void)
         cmocka_unit_test(test_torn_values),   cmocka_unit_test(test_every_bit_before_values),
         cmocka_unit_test(test_count),         cmocka_unit_test(test_large_length),
         cmocka_unit_test(test_counterfeit),   cmocka_unit_test(test_work_is_bounded),
-        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_random),        cmocka_unit_test(test_behind_filling),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
