@@ -112,8 +112,10 @@ struct geo_point geo_place(double score)
 double geo_distance(struct geo_point a, struct geo_point b)
 {
     double lat_a = a.latitude * DEGREE, lat_b = b.latitude * DEGREE;
-    double u = sin((lat_b - lat_a) / 2);
     double v = sin((b.longitude * DEGREE - a.longitude * DEGREE) / 2);
+    if (v == 0)
+        return EARTH_RADIUS * fabs(lat_b - lat_a); /* exact, along a meridian; as Redis has it */
+    double u = sin((lat_b - lat_a) / 2);
     return 2.0 * EARTH_RADIUS * asin(sqrt(u * u + cos(lat_a) * cos(lat_b) * v * v));
 }
 

@@ -19,6 +19,10 @@ def has_negative_zero(reply):
     return reply == b"-0"
 
 
+def negative_zero(redis, ours, args):
+    return has_negative_zero(redis) and without_negative_zero(redis) == ours
+
+
 def known_names(redis, ours, args):
     """CONFIG GET with a pattern: all of Redis's parameters, with Redis's values, are among ours."""
     def pairs(reply):
@@ -85,8 +89,8 @@ DIFFERENCES = [
                "since 7.2 a list of one packed node is called a listpack"),
     Difference("OBJECT ENCODING", lambda redis, ours, args: (redis, ours) == (b"hashtable", b"listpack"),
                "since 7.2 small sets are listpacks (set-max-listpack-entries, set-max-listpack-value)"),
-    Difference("Z*", lambda redis, ours, args: has_negative_zero(redis) and without_negative_zero(redis) == ours,
-               "a score of -0 is kept as 0, which is equal to it: the order of members is that of their bytes"),
+    Difference("Z*", negative_zero, "a score of -0 is kept as 0, which is equal to it: the order of members is that of their bytes"),
+    Difference("BZ*", negative_zero, "the same"),
     Difference("SORTED ENCODING", lambda redis, ours, args: (redis, ours) == (b"skiplist", b"listpack"),
                "reading changes nothing: SORT of a sorted set does not convert it"),
     Difference("ORDER", lambda redis, ours, args: sum(max(len(x) + 2, 8) for x in redis) > 4000,

@@ -360,7 +360,7 @@ SETS = {
 
 # ---- sorted sets ----
 
-LEX_KEYS = [b"x1", b"x2"]
+LEX_KEYS = [b"lex1", b"lex2"]  # no other generator names them
 
 
 def scored(g):

@@ -149,7 +149,7 @@ def normal(args, reply):
     name = name_of(args)
     if name in ("SORT", "SORT_RO"):
         return sort(args, reply)
-    if name.startswith("Z") and by_members(args) and len(args) > 1 and args[1] not in (b"x1", b"x2"):
+    if name.startswith("Z") and by_members(args) and len(args) > 1 and args[1] not in (b"lex1", b"lex2"):
         return shape(reply)
     if name == "CONFIG GET" and any(b"*" in a and b"max" not in a for a in args[2:]):
         return shape(reply)  # ports, directories, ...
