@@ -225,6 +225,13 @@ void keyspace_exchange(struct keyspace *to, struct keyspace *from)
     }
 }
 
+void keyspace_discard(struct keyspace *ks, struct keyspace *from)
+{
+    for (int i = 0; i < from->db_count; i++)
+        table_clear(&from->dbs[i].table, &ks->epoch);
+    keyspace_free(from);
+}
+
 /* ---- finding ---- */
 
 static bool has_expired(const struct keyspace *ks, const struct entry *e)

@@ -182,6 +182,9 @@ void keyspace_swap(struct keyspace *ks, int a, int b);
 /* Everything of `from` takes the place of what is in `to`, whose databases are empty, and the other
  * way round: in constant time. Both have begun with the same epoch (load_beside). */
 void keyspace_exchange(struct keyspace *to, struct keyspace *from);
+/* `from`, which has begun with the same epoch, is not wanted: it goes in constant time, and the reclaimer
+ * of `ks` frees what is in it. */
+void keyspace_discard(struct keyspace *ks, struct keyspace *from);
 
 /* Remove the key if it is there but past its expiry, as a read of it does. True if it did. */
 bool db_expire(struct db *db, struct slice key, uint64_t hash);

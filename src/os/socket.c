@@ -188,10 +188,19 @@ void socket_set_keepalive(int fd, int seconds)
 
 int socket_wait(int fd, bool to_write, int timeout_ms)
 {
+    return socket_wait_any(&fd, 1, to_write, timeout_ms);
+}
+
+int socket_wait_any(const int *fds, size_t count, bool to_write, int timeout_ms)
+{
     int64_t end = clock_monotonic_us() + (int64_t)timeout_ms * 1000;
-    struct pollfd p = {.fd = fd, .events = to_write ? POLLOUT : POLLIN};
+    struct pollfd p[SOCKET_WAIT_MOST];
     int n;
-    while ((n = poll(&p, 1, timeout_ms)) < 0 && errno == EINTR) {
+    if (count > SOCKET_WAIT_MOST)
+        count = SOCKET_WAIT_MOST;
+    for (size_t i = 0; i < count; i++)
+        p[i] = (struct pollfd){.fd = fds[i], .events = to_write ? POLLOUT : POLLIN};
+    while ((n = poll(p, count, timeout_ms)) < 0 && errno == EINTR) {
         int64_t left = (end - clock_monotonic_us() + 999) / 1000;
         timeout_ms = left > 0 ? (int)left : 0;
     }

@@ -52,6 +52,9 @@ int socket_connect_tcp(const char *host, int port, int timeout_ms);
 /* Wait until it can be read from, or written to. 1: it can, or it failed, as the call itself will
  * tell; 0: not within the time. */
 int socket_wait(int fd, bool to_write, int timeout_ms);
+/* The same for any of several, up to SOCKET_WAIT_MOST: others are not waited for. */
+#define SOCKET_WAIT_MOST 32
+int socket_wait_any(const int *fds, size_t count, bool to_write, int timeout_ms);
 
 /* "127.0.0.1:6379", "[::1]:6379", "/path:0"; "?:0" when it cannot be told. */
 void socket_peer_name(int fd, char name[SOCKET_NAME_SIZE]);

@@ -22,13 +22,19 @@
 #define MARK_SIZE 40
 #define META_BUFFER (64 * 1024)
 #define FILE_PIECE (256 * 1024)
+#define DATA_PER_THREAD ((size_t)64 << 20)
 /* How long a wait for a socket lasts before it is looked whether the feed was cancelled. */
 #define WAIT_MS 100
+/* Written at once: over a loopback device the writer does the receiving side's work, too, some 50 us for so
+ * much, and is not interrupted. */
+#define WRITE_MOST ((size_t)64 << 10)
 
 struct target {
     int fd;
     struct tls *tls;
-    bool alive;      /* the thread's */
+    bool alive;      /* the thread's, like the next two */
+    size_t at;       /* of what is sent now */
+    int64_t last_us; /* when it took something, or was first offered what is sent now */
     bool dropped;    /* atomic; set by the executor */
     uint64_t sent;   /* atomic */
     char preamble[FEED_PREAMBLE_MAX];
@@ -49,6 +55,7 @@ struct feed {
     pthread_t thread;
     struct save_counters counters; /* stop: cancelled */
     struct save_pace pace;
+    struct os_polite polite;
     uint64_t crc;
     struct error err;
     bool ok;
@@ -71,41 +78,84 @@ static void leave_out(struct target *t, const char *why)
     t->alive = false;
 }
 
-static void send_to(struct feed *f, struct target *t, const char *data, size_t size)
+/* As much as it takes now. */
+static bool offer(struct feed *f, struct target *t, const char *data, size_t size)
 {
-    int64_t last_us = clock_monotonic_us();
-    while (size > 0 && t->alive) {
-        if (__atomic_load_n(&t->dropped, __ATOMIC_ACQUIRE) || is_stopped(f)) {
-            t->alive = false;
+    if (__atomic_load_n(&t->dropped, __ATOMIC_ACQUIRE) || is_stopped(f)) {
+        t->alive = false;
+        return false;
+    }
+    size_t left = size - t->at < WRITE_MOST ? size - t->at : WRITE_MOST;
+    ssize_t n = t->tls != NULL ? tls_write(t->tls, data + t->at, left)
+                               : socket_write(t->fd, data + t->at, left);
+    if (n > 0) {
+        t->at += (size_t)n;
+        __atomic_fetch_add(&t->sent, (uint64_t)n, __ATOMIC_RELAXED);
+        t->last_us = clock_monotonic_us();
+        os_polite_check(&f->polite);
+    } else if (n < 0 && errno != EAGAIN) {
+        leave_out(t, strerror(errno));
+    } else if (clock_monotonic_us() - t->last_us > (int64_t)f->timeout_ms * 1000) {
+        leave_out(t, "it took nothing for repl-timeout seconds");
+    }
+    return n > 0;
+}
+
+/* Offered to all in turn: while one is not ready the others go on, up to the end of the piece. */
+static void send_piece(struct feed *f, const char *data, size_t size)
+{
+    for (;;) {
+        int fds[SOCKET_WAIT_MOST];
+        size_t unready = 0, left = 0;
+        for (size_t i = 0; i < f->count; i++) {
+            struct target *t = &f->targets[i];
+            if (!t->alive || t->at == size)
+                continue;
+            if (!offer(f, t, data, size) && t->alive && unready < SOCKET_WAIT_MOST)
+                fds[unready++] = t->fd;
+            left += t->alive && t->at < size;
+        }
+        if (left == 0)
             return;
-        }
-        ssize_t n = t->tls != NULL ? tls_write(t->tls, data, size) : socket_write(t->fd, data, size);
-        if (n > 0) {
-            data += n;
-            size -= (size_t)n;
-            __atomic_fetch_add(&t->sent, (uint64_t)n, __ATOMIC_RELAXED);
-            last_us = clock_monotonic_us();
-        } else if (n < 0 && errno != EAGAIN) {
-            leave_out(t, strerror(errno));
-        } else if (clock_monotonic_us() - last_us > (int64_t)f->timeout_ms * 1000) {
-            leave_out(t, "it took nothing for repl-timeout seconds");
-        } else {
-            socket_wait(t->fd, true, WAIT_MS);
-        }
+        if (unready == left || unready == SOCKET_WAIT_MOST)
+            socket_wait_any(fds, unready, true, WAIT_MS);
+    }
+}
+
+static void begin_piece(struct feed *f)
+{
+    int64_t now_us = clock_monotonic_us();
+    for (size_t i = 0; i < f->count; i++) {
+        f->targets[i].at = 0;
+        f->targets[i].last_us = now_us;
     }
 }
 
 static bool send_all(struct feed *f, const void *data, size_t size)
 {
     bool some = false;
-    for (size_t i = 0; i < f->count; i++) {
-        send_to(f, &f->targets[i], data, size);
+    begin_piece(f);
+    send_piece(f, data, size);
+    for (size_t i = 0; i < f->count; i++)
         some |= f->targets[i].alive;
-    }
     save_pace_wait(&f->pace, f->save.rate_limit, size, &f->counters);
     if (is_stopped(f))
         return error_set(&f->err, ERROR_CANCELLED, "it was given up");
     return some || error_set(&f->err, ERROR_SYSTEM, "no replica is left that takes it");
+}
+
+/* Each its own. */
+static void send_preambles(struct feed *f)
+{
+    begin_piece(f);
+    for (size_t i = 0; i < f->count; i++) {
+        struct target *t = &f->targets[i];
+        size_t size = strlen(t->preamble);
+        while (t->alive && t->at < size) {
+            if (!offer(f, t, t->preamble, size) && t->alive)
+                socket_wait(t->fd, true, WAIT_MS);
+        }
+    }
 }
 
 static bool flush_meta(void *ctx, const void *data, size_t size)
@@ -218,10 +268,8 @@ static void feed_main(void *arg)
 {
     struct feed *f = arg;
     save_pace_begin(&f->pace);
-    for (size_t i = 0; i < f->count; i++) {
-        struct target *t = &f->targets[i];
-        send_to(f, t, t->preamble, strlen(t->preamble));
-    }
+    os_polite_begin(&f->polite);
+    send_preambles(f);
     f->ok = f->snapshot != NULL ? send_snapshot(f) : send_file(f);
     __atomic_store_n(&f->ended, true, __ATOMIC_RELEASE);
     /* The feed is still there: feed_finish joins this thread. */
@@ -253,8 +301,6 @@ struct feed *feed_start(struct keyspace *ks, struct snapshot *snapshot,
     f->save = options->save;
     f->without_keys = options->without_keys;
     f->without_functions = options->without_functions;
-    if (f->save.threads < 1)
-        f->save.threads = 1;
     /* What the chosen version has no form for is sent all the same: to a replica of our own, which
      * reads it, and to none that does not. */
     int needed = snapshot != NULL ? rdb_version_for(snapshot) : RDB_VERSION_DEFAULT;
@@ -266,6 +312,12 @@ struct feed *feed_start(struct keyspace *ks, struct snapshot *snapshot,
     f->used_memory = mem_used();
     for (int i = 0; snapshot != NULL && i < snapshot->db_count; i++)
         f->keys += snapshot->dbs[i].table.count;
+    /* Each holds some MB of what is to be sent, which shall be little beside the data. */
+    int worth = f->used_memory / DATA_PER_THREAD < INT32_MAX ? (int)(f->used_memory / DATA_PER_THREAD) : INT32_MAX;
+    if (f->save.threads > worth)
+        f->save.threads = worth;
+    if (f->save.threads < 1)
+        f->save.threads = 1;
     f->timeout_ms = options->timeout_ms;
     f->wake = options->wake;
     f->ctx = options->ctx;

@@ -14,6 +14,7 @@
 #include "os/file.h"
 #include "os/socket.h"
 #include "os/thread.h"
+#include "persist/load_stream.h"
 #include "persist/log/history.h"
 #include "persist/rdb/record.h"
 
@@ -30,6 +31,8 @@ struct sync {
     struct peer *peer;
     struct os_file file;
     bool file_made;
+    bool loads;        /* does not change */
+    bool same_history; /* does not change any more when the transfer has begun */
     pthread_t thread;
     pthread_mutex_t lock; /* of fd and cancelled */
     int fd;               /* -1: there is none to be shut down */
@@ -355,31 +358,114 @@ static bool take_marked(struct sync *y, const char mark[MARK_SIZE], char *piece)
     }
 }
 
-static bool transfer(struct sync *y)
+/* What is announced: so many bytes, or (size 0) all up to the mark. */
+static bool read_announcement(struct sync *y, uint64_t *size, char mark[MARK_SIZE])
 {
     struct slice line;
-    int64_t size;
-    struct error ignored;
+    int64_t number;
     if (!read_line(y, "PSYNC", &line))
         return false;
-    if (line.data[0] != '$')
+    *size = 0;
+    if (begins_with(line, "$EOF:") && line.size == 5 + MARK_SIZE) {
+        memcpy(mark, line.data + 5, MARK_SIZE);
+        return true;
+    }
+    if (line.data[0] != '$' ||
+        !number_parse_int64(slice_of(line.data + 1, line.size - 1), &number) || number <= 0)
         return unexpected(y, "PSYNC", line);
+    *size = (uint64_t)number;
+    return true;
+}
+
+static bool read_for_load(void *ctx, void *data, size_t room, size_t *got, struct error *err)
+{
+    struct sync *y = ctx;
+    if (!peer_read_some(y->peer, data, room, got))
+        return error_set(err, ERROR_SYSTEM, "the transfer: %s", peer_why(y->peer));
+    __atomic_fetch_add(&y->read, *got, __ATOMIC_RELAXED);
+    note_io(y);
+    return true;
+}
+
+static bool load_cancelled(void *ctx)
+{
+    return is_cancelled(ctx);
+}
+
+/* Behind the data, of which `rest` has been read, comes the mark, and behind that the stream. */
+static bool take_mark(struct sync *y, const char mark[MARK_SIZE], const char *rest, size_t rest_size)
+{
+    struct sync_result *result = &y->result;
+    char found[MARK_SIZE];
+    size_t have = rest_size < MARK_SIZE ? rest_size : MARK_SIZE;
+    memcpy(found, rest, have);
+    while (have < MARK_SIZE) {
+        size_t got;
+        if (!read_some(y, found + have, MARK_SIZE - have, &got))
+            return false;
+        have += got;
+    }
+    if (memcmp(found, mark, MARK_SIZE) != 0)
+        return error_set(&result->error, ERROR_CORRUPT, "the data does not end with its mark");
+    if (rest_size <= MARK_SIZE)
+        return true;
+    result->rest_size = rest_size - MARK_SIZE;
+    if (result->rest_size > sizeof(result->rest))
+        return error_set(&result->error, ERROR_INVALID,
+                         "the stream began before the data was acknowledged");
+    memcpy(result->rest, rest + MARK_SIZE, result->rest_size);
+    return true;
+}
+
+static bool refuse_if_empty(struct sync *y)
+{
+    if (y->result.keys == 0 && y->options.has_data && !y->options.accept_regression)
+        return refuse(y, "it has no data at all, and this replica has");
+    return true;
+}
+
+/* Into the keyspace, as it comes. */
+static bool transfer_and_load(struct sync *y)
+{
+    struct load_stream stream = {.read = read_for_load,
+                                 .cancelled = load_cancelled,
+                                 .ctx = y,
+                                 .path = y->options.path};
+    struct rdb_load_stats stats;
+    struct error err;
+    char mark[MARK_SIZE], *rest;
+    size_t rest_size;
+    if (!read_announcement(y, &stream.size, mark))
+        return false;
+    __atomic_store_n(&y->total, stream.size, __ATOMIC_RELAXED);
+    y->same_history = strcmp(y->result.history, y->options.history) == 0;
+    set_stage(y, SYNC_TRANSFER);
+    y->options.wake(y->options.ctx);
+    if (!load_stream(y->options.into, &stream, &y->options.load, &stats, &rest, &rest_size, &err)) {
+        y->result.error = err;
+        return error_prefix(&y->result.error, "the data that the primary sent");
+    }
+    y->result.keys = stats.keys;
+    y->result.stream_db = stats.stream_db;
+    bool ok = stream.size != 0 || take_mark(y, mark, rest, rest_size);
+    mem_free(rest);
+    return ok && refuse_if_empty(y);
+}
+
+static bool transfer(struct sync *y)
+{
+    char mark[MARK_SIZE];
+    uint64_t size;
+    struct error ignored;
+    if (!read_announcement(y, &size, mark))
+        return false;
     os_unlink(y->options.path, &ignored);
     if (!os_file_open(&y->file, y->options.path, OS_OPEN_CREATE_EXCLUSIVE, &y->result.error))
         return false;
     y->file_made = true;
     char *piece = mem_alloc(PIECE);
-    bool ok;
     set_stage(y, SYNC_TRANSFER);
-    if (begins_with(line, "$EOF:") && line.size == 5 + MARK_SIZE) {
-        char mark[MARK_SIZE];
-        memcpy(mark, line.data + 5, MARK_SIZE);
-        ok = take_marked(y, mark, piece);
-    } else if (number_parse_int64(slice_of(line.data + 1, line.size - 1), &size) && size >= 0) {
-        ok = take_sized(y, (uint64_t)size, piece);
-    } else {
-        ok = unexpected(y, "PSYNC", line);
-    }
+    bool ok = size != 0 ? take_sized(y, size, piece) : take_marked(y, mark, piece);
     mem_free(piece);
     return ok;
 }
@@ -443,9 +529,7 @@ static bool prove(struct sync *y)
     epoch_deinit(&epoch);
     if (!ok)
         return error_prefix(err, "the data that the primary sent");
-    if (y->result.keys == 0 && y->options.has_data && !y->options.accept_regression)
-        return refuse(y, "it has no data at all, and this replica has");
-    return true;
+    return refuse_if_empty(y);
 }
 
 /* ---- what is given up ---- */
@@ -482,7 +566,9 @@ static bool run(struct sync *y)
     set_stage(y, SYNC_HANDSHAKE);
     if (!say_ping(y) || !say_auth(y) || !introduce(y) || !ask_for_stream(y))
         return false;
-    return y->result.outcome != SYNC_FULL || (transfer(y) && prove(y));
+    if (y->result.outcome != SYNC_FULL)
+        return true;
+    return y->options.into != NULL ? transfer_and_load(y) : transfer(y) && prove(y);
 }
 
 static void give_connection(struct sync *y)
@@ -514,6 +600,11 @@ static void sync_main(void *arg)
         if (!ok)
             os_unlink(y->options.path, &ignored);
     }
+    if (ok && y->result.outcome == SYNC_FULL)
+        y->result.loaded = y->options.into;
+    else if (y->options.into != NULL)
+        keyspace_free(y->options.into);
+    y->options.into = NULL;
     if (ok && (y->result.outcome == SYNC_CONTINUES || y->result.outcome == SYNC_FULL))
         give_connection(y);
     else if (y->peer != NULL)
@@ -528,6 +619,7 @@ struct sync *sync_start(const struct sync_options *options, struct error *err)
 {
     struct sync *y = mem_zalloc(sizeof(*y));
     y->options = *options;
+    y->loads = options->into != NULL;
     y->result.fd = -1;
     y->result.stream_db = -1;
     y->file = (struct os_file)OS_FILE_CLOSED;
@@ -538,6 +630,8 @@ struct sync *sync_start(const struct sync_options *options, struct error *err)
         pthread_mutex_destroy(&y->lock);
         tls_context_free(y->options.tls);
         mem_free(y->options.journal.bytes);
+        if (y->options.into != NULL)
+            keyspace_free(y->options.into);
         mem_free(y);
         return NULL;
     }
@@ -560,9 +654,12 @@ bool sync_ended(const struct sync *y)
 
 void sync_progress(const struct sync *y, struct sync_progress *p)
 {
-    *p = (struct sync_progress){.stage = __atomic_load_n(&y->stage, __ATOMIC_ACQUIRE),
+    enum sync_stage stage = __atomic_load_n(&y->stage, __ATOMIC_ACQUIRE);
+    *p = (struct sync_progress){.stage = stage,
                                 .read = __atomic_load_n(&y->read, __ATOMIC_RELAXED),
                                 .total = __atomic_load_n(&y->total, __ATOMIC_RELAXED),
+                                .loads = y->loads,
+                                .same_history = stage >= SYNC_TRANSFER && y->same_history,
                                 .last_io_us = __atomic_load_n(&y->last_io_us, __ATOMIC_RELAXED)};
 }
 

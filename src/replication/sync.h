@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * A replica's way to its primary, once: connect, prove who it is, ask for the stream (PSYNC) and, if
- * all of the data has to come, take it into a file and prove it. By a thread of its own, so that the
- * executor neither waits for the network nor writes files.
+ * all of the data has to come, take it: into a keyspace beside the own one, while it comes; or, where there
+ * is no memory for both, into a file, and prove it. By a thread of its own, so that the executor neither
+ * waits for the network nor writes files.
  *
  *     connect -> PING -> [AUTH] -> REPLCONF listening-port, ip-address, capa -> PSYNC id lsn+1
  *         +CONTINUE [id]          the stream goes on where it was
- *         +FULLRESYNC id lsn      $<size> or $EOF:<mark>, an RDB file -> temporary file, decoded
- *                                 whole: what is damaged is refused before anything is given up for it
+ *         +FULLRESYNC id lsn      $<size> or $EOF:<mark>, an RDB file -> keyspace (persist/load_stream.h),
+ *                                 or -> temporary file, decoded whole: what is damaged is refused
+ *                                 before anything is given up for it
  *
  * Nothing of the own data is touched here. Lines are bounded (PEER_LINE_MAX), lengths are proven, and
  * nothing waits longer than `timeout_ms` for the other side.
@@ -21,6 +23,7 @@
 
 #include "base/error.h"
 #include "net/peer.h"
+#include "persist/rdb/format.h"
 
 #define SYNC_ID_SIZE 40
 #define SYNC_NODE_SIZE 32
@@ -56,7 +59,11 @@ struct sync_options {
     bool given_up; /* that is done: the primary may send everything */
     int timeout_ms;
     char path[256]; /* the temporary file */
-    void (*wake)(void *ctx); /* on the thread, when it has ended */
+    /* Empty (load_beside), taken: the data is loaded into it as these options say. NULL: it is left in the
+     * file. */
+    struct keyspace *into;
+    struct rdb_load_options load;
+    void (*wake)(void *ctx); /* on the thread, when it has ended, and before it when the transfer begins */
     void *ctx;
 };
 
@@ -67,7 +74,7 @@ enum sync_outcome {
     SYNC_REFUSED,    /* this side refuses it: the primary has less than there is here */
     SYNC_DIVERGED,   /* the same history up to `lsn`, but no further: what is behind has to be given up */
     SYNC_CONTINUES,  /* from `lsn` on; history may be another one than was asked for */
-    SYNC_FULL        /* the file at `path` is the data at `lsn` of `history` */
+    SYNC_FULL        /* `loaded`, or else the file at `path`, is the data at `lsn` of `history` */
 };
 
 struct sync_result {
@@ -81,6 +88,7 @@ struct sync_result {
     uint64_t lsn;
     uint64_t epoch, epoch_lsn; /* of the primary, if this is a node of a quorum */
     bool journal_written;
+    struct keyspace *loaded; /* FULL: the caller's; NULL: there is a file */
     uint64_t keys;
     int stream_db; /* FULL: which database the stream's next effect is for, as the file says; -1: unknown */
     char rest[PEER_LINE_MAX]; /* of the stream, received already */
@@ -97,6 +105,8 @@ bool sync_ended(const struct sync *y);
 struct sync_progress {
     enum sync_stage stage;
     uint64_t read, total; /* bytes of the transfer; total 0: not known */
+    bool loads;           /* what comes is loaded at once */
+    bool same_history;    /* from TRANSFER on: it is of the history that the options name */
     int64_t last_io_us;   /* monotonic */
 };
 void sync_progress(const struct sync *y, struct sync_progress *p);

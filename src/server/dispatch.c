@@ -148,13 +148,17 @@ static bool may_write(const struct command *command)
 
 /* While other data are loaded beside those that are there, these are read. What was written to them
  * would be lost: a replica that takes writes says that it is loading, one that does not READONLY. An
- * EXEC counts as a write there, as it can have a script in it. */
+ * EXEC counts as a write there, as it can have a script in it. Whoever decides who the primary is need not
+ * wait: the load is given up. */
 static bool must_not_load(const struct client *c, const struct command *command)
 {
     const struct server *s = c->server;
     uint32_t flags = all_flags(c, command);
     bool writes = flags & COMMAND_WRITE || may_write(command) || command->handler == cmd_exec;
-    if (!s->loading_beside || (writes && !s->config->replica_read_only))
+    if (s->loading_beside != BESIDE_NONE &&
+        (command->handler == cmd_replicaof || command->handler == cmd_slaveof))
+        return false;
+    if (s->loading_beside != BESIDE_READ || (writes && !s->config->replica_read_only))
         return lacks(c, command, COMMAND_LOADING);
     return (flags & COMMAND_NO_ASYNC_LOADING) != 0;
 }
@@ -269,7 +273,7 @@ static bool dispatch_slowly(struct client *c, struct call *call, const struct co
         text_free(&refusal);
         return true;
     }
-    if (s->loading && must_not_load(c, command)) {
+    if ((s->loading || s->loading_beside != BESIDE_NONE) && must_not_load(c, command)) {
         reject(c, call, command, "LOADING Redis is loading the dataset in memory");
         return true;
     }

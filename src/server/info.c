@@ -270,8 +270,9 @@ static void persistence_section(struct server *s, struct text *out)
     bool incremental = chain_keeper_incremental(p->chain);
     const struct save_progress *sp = st.running ? &st.progress : &chain.progress;
     double percent = sp->keys_total ? 100 * (double)sp->keys_done / (double)sp->keys_total : 0;
-    text_appendf(out, "loading:%d\r\nasync_loading:%d\r\n", s->loading && !s->loading_beside,
-                 s->loading_beside);
+    bool beside = s->loading_beside == BESIDE_READ;
+    text_appendf(out, "loading:%d\r\nasync_loading:%d\r\n",
+                 s->loading || s->loading_beside == BESIDE_HIDDEN, beside);
     text_appendf(out, "current_cow_peak:%zu\r\ncurrent_cow_size:%zu\r\ncurrent_cow_size_age:0\r\n",
                  sp->held_bytes, sp->held_bytes);
     text_appendf(out, "current_fork_perc:%.2f\r\n", percent);
@@ -293,7 +294,7 @@ static void persistence_section(struct server *s, struct text *out)
     snapshot_fields(p, &st, &chain, incremental, out);
     chain_fields(p->chain, &chain, out);
     snapshots_info(s, out);
-    if (s->loading)
+    if (s->loading || s->loading_beside != BESIDE_NONE)
         loading_fields(s, out);
 }
 

@@ -30,15 +30,26 @@ void loading_begin(struct server *s)
     server_set_loading(s, true);
 }
 
-void loading_serve(struct server *s)
+void loading_set_beside(struct server *s, enum loading_beside how)
 {
-    s->loading_beside = true;
+    if (s->loading_beside == how)
+        return;
+    if (s->loading_beside == BESIDE_NONE)
+        *loading_of(s) = (struct loading){
+            .start_s = s->ks->now_ms / 1000, .start_us = s->now_us, .logged_us = s->now_us};
+    s->loading_beside = how;
+    server_update_attention(s);
+}
+
+void loading_note_beside(struct server *s, uint64_t done, uint64_t size)
+{
+    loading_of(s)->done = done;
+    loading_of(s)->size = size;
 }
 
 void loading_end(struct server *s)
 {
     struct loading *l = loading_of(s);
-    s->loading_beside = false;
     server_set_loading(s, false);
     server_update_clock(s);
     l->stats = NULL;

@@ -25,10 +25,12 @@ struct loading {
 
 /* From begin to end commands get -LOADING. */
 void loading_begin(struct server *s);
-/* After begin: what is loaded will take the place of the data that are there, which are read until
- * then. */
-void loading_serve(struct server *s);
 void loading_end(struct server *s);
+/* A thread loads what will take the place of the data that are there, and the executor goes on with
+ * these; without begin and end. */
+void loading_set_beside(struct server *s, enum loading_beside how);
+/* How many bytes have come, of so many (0: not known). */
+void loading_note_beside(struct server *s, uint64_t done, uint64_t size);
 
 /* Note how far it is, for INFO and every few seconds for the log; clients are served once. keys: 0
  * where that is not known. */

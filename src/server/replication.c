@@ -167,13 +167,19 @@ static int64_t on_timer(void *ctx)
         if (failover_is_on(&s->replication->failover))
             failover_step(s);
     }
-    return TIMER_MS;
+    int64_t due_ms = replication_feed_due_ms(s);
+    return due_ms < TIMER_MS ? due_ms : TIMER_MS;
 }
 
 void replication_between_turns(struct server *s)
 {
-    if (s->replication->link.loading != NULL)
+    struct primary_link *l = &s->replication->link;
+    if (l->loading != NULL)
         replication_link_load(s);
+    if (l->connect_now && s->replication->started && !s->stopping) {
+        l->connect_now = false;
+        replication_link_cron(s);
+    }
 }
 
 /* ---- start and end ---- */

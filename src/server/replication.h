@@ -96,6 +96,7 @@ struct primary_link {
     uint64_t asked_lsn; /* the primary wants to know when this is on the disk */
     int64_t acked_us, newline_us;
     int64_t retry_us;           /* not before then */
+    bool connect_now;           /* not only when the timer comes around */
     int64_t down_since_s;       /* wall clock */
     uint64_t errors;            /* commands of the primary that were answered by an error here */
     struct error failure;       /* why it is down; NONE: it is not, or nothing is known */
@@ -197,6 +198,8 @@ void replication_forget_client(struct client *c); /* the client is going */
 void replication_writable(struct client *c);      /* its socket takes more, and its output is empty */
 void replication_close_replicas(struct server *s, const char *why);
 void replication_primary_cron(struct server *s);
+/* When it is time for a full resynchronisation: so many ms from now; 1 at least. */
+int64_t replication_feed_due_ms(const struct server *s);
 void replication_primary_deinit(struct server *s);
 /* It has what counts as acknowledged: not one that is sent all of the data just now, or says nothing. */
 bool replication_holds_acked(const struct replica *r);

@@ -117,20 +117,33 @@ void replication_link_down(struct server *s, const struct error *why)
     set_down(s, c != NULL ? 0 : RETRY_US);
 }
 
+/* What a full resynchronisation has brought is not wanted. */
+static void drop_full(struct server *s, struct sync_result *r)
+{
+    struct error ignored;
+    char path[256];
+    sync_drop_connection(r);
+    if (r->loaded != NULL) {
+        keyspace_discard(s->ks, r->loaded);
+    } else if (r->outcome == SYNC_FULL) {
+        file_path(path);
+        os_unlink(path, &ignored);
+    }
+    mem_free(r);
+}
+
+static void update_beside(struct server *s);
+
 static void give_up_sync(struct server *s)
 {
     struct primary_link *l = link_of(s);
     if (l->sync != NULL) {
         sync_cancel(l->sync);
         l->sync_unwanted = true;
+        update_beside(s);
     }
     if (l->loading != NULL) {
-        struct error ignored;
-        char path[256];
-        file_path(path);
-        sync_drop_connection(l->loading);
-        os_unlink(path, &ignored);
-        mem_free(l->loading);
+        drop_full(s, l->loading);
         l->loading = NULL;
     }
 }
@@ -139,8 +152,27 @@ static void give_up_sync(struct server *s)
 
 static void take_result(struct server *s);
 
+/* What comes may be loaded already, or is not any more. */
+static void update_beside(struct server *s)
+{
+    const struct primary_link *l = link_of(s);
+    struct sync_progress p = {0};
+    bool wanted = l->sync != NULL && !l->sync_unwanted;
+    if (wanted)
+        sync_progress(l->sync, &p);
+    if (!wanted || !p.loads || p.stage < SYNC_TRANSFER) {
+        loading_set_beside(s, BESIDE_NONE);
+        return;
+    }
+    /* Who reads sees the past of what comes, or nothing, but not another primary's data. */
+    bool same = (l->continuable && p.same_history) || !has_data(s->ks);
+    loading_set_beside(s, same ? BESIDE_READ : BESIDE_HIDDEN);
+    loading_note_beside(s, p.read, p.total);
+}
+
 static void on_sync_ended(void *ctx)
 {
+    update_beside(ctx);
     take_result(ctx);
 }
 
@@ -206,6 +238,18 @@ static void note_journal(struct server *s)
                 (unsigned long long)l->journal_from, (unsigned long long)l->journal_until, l->journal);
 }
 
+/* By threads that make room for the executor, which serves from what there is. */
+static void load_options(struct server *s, struct rdb_load_options *options)
+{
+    loading_options(s, options, NULL);
+    options->drop_expired = false;
+    options->polite = true;
+    options->progress = NULL;
+    options->wait = NULL;
+    options->wake = NULL;
+    options->cancel = NULL;
+}
+
 static void connect_to_primary(struct server *s)
 {
     struct primary_link *l = link_of(s);
@@ -243,6 +287,11 @@ static void connect_to_primary(struct server *s)
     if (quorum_is_on(s->quorum)) {
         snprintf(o->node, sizeof(o->node), "%s", c->quorum_node);
         o->promised = s->quorum->promised;
+    }
+    /* Beside what there is, if that is nothing or may stay until all has come. */
+    if (c->repl_diskless_load == DISKLESS_LOAD_SWAPDB || !o->has_data) {
+        o->into = load_beside(s->ks);
+        load_options(s, &o->load);
     }
     l->sync = sync_start(o, &err);
     l->sync_unwanted = false;
@@ -357,17 +406,12 @@ static void take_result(struct server *s)
     if (l->sync == NULL || !sync_ended(l->sync))
         return;
     struct sync_result *r = mem_alloc(sizeof(*r));
-    struct error ignored;
-    char path[256];
     sync_finish(l->sync, r);
     l->sync = NULL;
-    file_path(path);
+    update_beside(s);
     if (l->sync_unwanted || !s->is_replica) {
-        sync_drop_connection(r);
-        if (r->outcome == SYNC_FULL)
-            os_unlink(path, &ignored);
         l->sync_unwanted = false;
-        mem_free(r);
+        drop_full(s, r);
         return;
     }
     if (s->replication->failover.state == FAILOVER_HANDING_OVER && !failover_take(s, r)) {
@@ -414,43 +458,58 @@ static void take_result(struct server *s)
 
 /* ---- loading what has come ---- */
 
-/* Into a keyspace beside, which then takes the old one's place, and that one is read meanwhile if it is
- * of the same history; or, as memory is short for that, instead of it: what has come was decoded whole
- * before. */
-static bool load_data(struct server *s, const char *path, bool same_history, struct error *err)
+/* Whatever clients keep, or wait for, may be something else now. */
+static void tell_of_new_data(struct server *s)
 {
-    struct rdb_load_options options;
-    struct rdb_load_stats stats = {0};
-    bool beside = s->config->repl_diskless_load == DISKLESS_LOAD_SWAPDB;
-    struct keyspace *ks = s->ks;
-    loading_begin(s);
-    if (beside) {
-        ks = load_beside(s->ks);
-        /* Who reads sees the past of what comes, not another primary's data. */
-        if (same_history)
-            loading_serve(s);
-    } else {
-        keyspace_flush(ks);
-    }
-    loading_options(s, &options, &stats);
-    options.drop_expired = false;
-    bool ok = load_rdb_file(ks, path, &options, &stats, err);
-    if (beside && ok) {
-        keyspace_flush(s->ks);
-        keyspace_exchange(s->ks, ks);
-        libraries_replace(&s->ks->libraries, libraries_ref(ks->libraries));
-    }
-    if (beside)
-        keyspace_free(ks);
-    loading_end(s);
-    /* Whatever clients keep, or wait for, may be something else now. */
     tracking_flushed(s);
     for (int i = 0; i < s->ks->db_count; i++)
         blocked_signal_db(s, &s->ks->dbs[i]);
     if (s->keys_ready)
         blocked_serve(s);
+}
+
+/* Instead of the old data, as there is no memory for both: what has come was decoded whole before. */
+static bool load_file(struct server *s, struct error *err)
+{
+    struct rdb_load_options options;
+    struct rdb_load_stats stats = {0};
+    char path[256];
+    file_path(path);
+    loading_begin(s);
+    keyspace_flush(s->ks);
+    loading_options(s, &options, &stats);
+    options.drop_expired = false;
+    bool ok = load_rdb_file(s->ks, path, &options, &stats, err);
+    loading_end(s);
+    return ok;
+}
+
+/* What was loaded beside takes the old data's place, in a moment. */
+static void take_loaded(struct server *s, struct sync_result *r)
+{
+    keyspace_flush(s->ks);
+    keyspace_exchange(s->ks, r->loaded);
+    libraries_replace(&s->ks->libraries, libraries_ref(r->loaded->libraries));
+    keyspace_free(r->loaded);
+    r->loaded = NULL;
+}
+
+static bool load_data(struct server *s, struct sync_result *r, struct error *err)
+{
+    struct error ignored;
+    char path[256];
+    bool ok = true;
+    uint64_t keys = r->keys;
+    if (r->loaded != NULL) {
+        take_loaded(s, r);
+    } else {
+        file_path(path);
+        ok = load_file(s, err);
+        os_unlink(path, &ignored);
+    }
+    tell_of_new_data(s);
     if (ok)
-        log_notice("Loaded %llu keys from the primary", (unsigned long long)stats.keys);
+        log_notice("Loaded %llu keys from the primary", (unsigned long long)keys);
     return ok;
 }
 
@@ -458,15 +517,11 @@ void replication_link_load(struct server *s)
 {
     struct primary_link *l = link_of(s);
     struct sync_result *r = l->loading;
-    struct error err = {0}, ignored;
-    char path[256];
-    file_path(path);
+    struct error err = {0};
     /* The old data's last effects are in the log before it is given up. */
     replication_close_replicas(s, "all data comes anew from the primary");
     clients_free_closing(s);
-    bool same_history = l->continuable && strcmp(r->history, s->durability->history) == 0;
-    bool ok = load_data(s, path, same_history, &err);
-    os_unlink(path, &ignored);
+    bool ok = load_data(s, r, &err);
     /* Clients were served meanwhile: one of them may have changed its mind about the primary. */
     bool wanted = l->loading == r;
     if (wanted)
@@ -645,6 +700,7 @@ void replication_link_cron(struct server *s)
             connect_to_primary(s);
         break;
     case LINK_SYNCING:
+        update_beside(s);
         break;
     case LINK_LOADING:
         say_newline(s);
@@ -707,6 +763,7 @@ void replication_follow(struct server *s, const char *host, int port)
     l->diverged = l->given_up = false;
     l->refused = false;
     l->retry_us = 0;
+    l->connect_now = true;
     l->down_since_s = s->ks->now_ms / 1000;
     log_set_role('S');
     /* Who waits for keys to be written waits for what cannot be now. */
@@ -768,23 +825,15 @@ void replication_promote(struct server *s)
 void replication_link_deinit(struct server *s)
 {
     struct primary_link *l = link_of(s);
-    struct error ignored;
-    char path[256];
-    file_path(path);
     if (l->sync != NULL) {
         struct sync_result *r = mem_alloc(sizeof(*r));
         sync_cancel(l->sync);
         sync_finish(l->sync, r);
-        sync_drop_connection(r);
-        if (r->outcome == SYNC_FULL)
-            os_unlink(path, &ignored);
-        mem_free(r);
+        drop_full(s, r);
         l->sync = NULL;
     }
     if (l->loading != NULL) {
-        sync_drop_connection(l->loading);
-        os_unlink(path, &ignored);
-        mem_free(l->loading);
+        drop_full(s, l->loading);
         l->loading = NULL;
     }
     text_free(&l->open_group);

@@ -590,8 +590,8 @@ static void start_file(struct server *s)
         feed_failed(s, &err);
 }
 
-/* Whether those that wait have waited for others to join them for long enough. */
-static bool is_time(struct server *s, bool file)
+/* How long those that wait have still to wait for others to join them; INT64_MAX: there are none. */
+static int64_t wait_left_us(const struct server *s, bool file)
 {
     const struct config *c = s->config;
     size_t count = 0;
@@ -604,28 +604,39 @@ static bool is_time(struct server *s, bool file)
             first_us = r->since_us;
     }
     if (count == 0)
-        return false;
+        return INT64_MAX;
     if (file || c->repl_diskless_sync_delay == 0 ||
         (c->repl_diskless_sync_max_replicas > 0 &&
          count >= (size_t)c->repl_diskless_sync_max_replicas))
-        return true;
-    return s->now_us - first_us >= c->repl_diskless_sync_delay * 1000000;
+        return 0;
+    int64_t left = first_us + c->repl_diskless_sync_delay * 1000000 - s->now_us;
+    return left > 0 ? left : 0;
+}
+
+static bool may_begin(const struct server *s)
+{
+    const struct replication *all = s->replication;
+    if (all->feed != NULL || all->save != NULL || all->fed != NULL || s->loading ||
+        s->stream == NULL || stream_in_group(s->stream))
+        return false;
+    /* A replica that is not in step with its own primary has nothing to give. */
+    return !s->is_replica || all->link.state == LINK_UP;
 }
 
 static void begin_if_time(struct server *s)
 {
-    struct replication *all = s->replication;
-    const struct primary_link *l = &all->link;
-    if (all->feed != NULL || all->save != NULL || all->fed != NULL || s->loading ||
-        s->stream == NULL || stream_in_group(s->stream))
+    if (!may_begin(s))
         return;
-    /* A replica that is not in step with its own primary has nothing to give. */
-    if (s->is_replica && l->state != LINK_UP)
-        return;
-    if (is_time(s, false))
+    if (wait_left_us(s, false) == 0)
         start_diskless(s);
-    else if (is_time(s, true))
+    else if (wait_left_us(s, true) == 0)
         start_file(s);
+}
+
+int64_t replication_feed_due_ms(const struct server *s)
+{
+    int64_t left_us = may_begin(s) ? wait_left_us(s, false) : INT64_MAX;
+    return left_us < INT64_MAX - 1000 ? (left_us + 999) / 1000 + 1 : INT64_MAX;
 }
 
 static void end_feed(struct server *s)

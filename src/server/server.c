@@ -54,7 +54,7 @@ void server_update_clock(struct server *s)
 
 void server_update_attention(struct server *s)
 {
-    s->attention = s->loading || s->busy != NULL || s->out_of_memory || server_is_paused(s) ||
+    s->attention = s->loading || s->loading_beside != BESIDE_NONE || s->busy != NULL || s->out_of_memory || server_is_paused(s) ||
                    (s->persistence != NULL && s->persistence->refuse_writes) ||
                    durability_attention(s) || (s->replication != NULL && replication_attention(s));
 }

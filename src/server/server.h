@@ -133,6 +133,10 @@ struct server_stats {
     } rate;
 };
 
+/* While a primary's data come and are loaded beside the own ones: whether these are read, as they are the
+ * past of what comes, or not, as they are another primary's. */
+enum loading_beside { BESIDE_NONE, BESIDE_READ, BESIDE_HIDDEN };
+
 struct server {
     struct keyspace *ks;
     struct config *config;
@@ -184,7 +188,7 @@ struct server {
     /* Not zero: something concerns all commands (loading, a pause), so that dispatch looks closer. */
     bool attention;
     bool loading;
-    bool loading_beside; /* the old data are there meanwhile, and are read */
+    enum loading_beside loading_beside; /* not while `loading` */
     const char *busy; /* the error that others get while a script is interrupted; NULL: none is */
     struct client *interrupted; /* who called it */
     struct shutdown shutdown; /* server/shutdown.h */

@@ -104,7 +104,7 @@ def test_swapdb_serves_the_old_data(kind, options):
         assert "READONLY" in y("EVAL", "return redis.call('SET', 'k', 'mine')", 0)
         assert y("FCALL", "f", 0).startswith("ERR Function not found")
         assert y("SET", "k", "mine").startswith("READONLY")
-        for command in (["BGSAVE"], ["REPLICAOF", "NO", "ONE"], ["PSYNC", "?", "-1"]):
+        for command in (["BGSAVE"], ["PSYNC", "?", "-1"]):
             assert y(*command).startswith("LOADING"), command
         y("MULTI")
         y("EVAL", "return redis.call('SET', 'k', 'mine')", 0)
@@ -150,6 +150,28 @@ def test_swapdb_of_another_history():
         y("CONFIG", "SET", "key-load-delay", "0")
         wait_up(y)
         assert_same(z, y)
+
+
+@pytest.mark.parametrize("load", ["swapdb", "disabled"])
+def test_given_up_while_it_is_loaded(load):
+    """A replica that is made a primary while the data come has what it had before: nothing, or the old data; and can
+    follow again."""
+    with holdfast() as primary, holdfast(**{"repl-diskless-load": load}) as replica, raws(primary, replica) as (x, y):
+        x.pipeline([["SET", f"k{i}", "new"] for i in range(3000)])
+        if load == "swapdb":
+            y("SET", "own", "old")
+        before = y("DBSIZE")
+        y("CONFIG", "SET", "key-load-delay", "1000")
+        follow(y, primary.port)
+        wait_for(lambda: info(y, "persistence")["async_loading"] == "1", "it loads")
+        assert y("REPLICAOF", "NO", "ONE") == "OK"
+        assert y("DBSIZE") == before and y("SET", "own", "newer") == "OK"
+        y("CONFIG", "SET", "key-load-delay", "0")
+        wait_for(lambda: info(y, "persistence")["async_loading"] == "0", "it has ended")
+        assert y("GET", "own") == b"newer"
+        follow(y, primary.port)
+        wait_up(y)
+        assert_same(x, y)
 
 
 @pytest.mark.parametrize("load", ["swapdb", "on-empty-db", "disabled"])

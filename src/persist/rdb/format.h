@@ -151,6 +151,7 @@ struct rdb_load_options {
     int64_t now_ms;
     bool drop_expired;
     bool checksum;        /* compare it (rdbchecksum) */
+    bool polite;          /* the threads make room for the executor, which serves meanwhile */
     uint32_t lru_now;     /* for idle times */
     /* Called now and then, by the thread that loads, with the bytes read so far; stats->keys is up to
      * date then. May be NULL. */

@@ -62,6 +62,8 @@ bool rdb_fail(struct rdb_reader *r, enum error_code code, const char *format, ..
 /* Bring at least `size` bytes into the buffer. The caller has seen that so many are left. */
 static bool refill(struct rdb_reader *r, size_t size)
 {
+    if (!r->fill)
+        return rdb_fail(r, ERROR_TRUNCATED, "the input ends too early");
     rdb_reader_crc(r);
     size_t have = (size_t)(r->end - r->cur);
     if (size > r->capacity) {

@@ -45,7 +45,8 @@ struct rdb_reader {
     struct error *err;
 };
 
-/* Over bytes in memory, which must stay. */
+/* Over bytes in memory, which must stay. Who has only the first ones of an input sets `size` to what the
+ * whole may come to: TRUNCATED then says that more are needed. */
 void rdb_reader_init_memory(struct rdb_reader *r, const void *data, size_t size, struct error *err);
 /* Over an input of `size` bytes that fill gives piece by piece. */
 void rdb_reader_init_stream(struct rdb_reader *r, uint64_t size,
@@ -81,6 +82,13 @@ static inline bool rdb_read_u8(struct rdb_reader *r, uint8_t *v)
         return false;
     *v = *p;
     return true;
+}
+/* The next byte, which is read again then. */
+static inline bool rdb_peek_u8(struct rdb_reader *r, uint8_t *v)
+{
+    bool ok = rdb_read_u8(r, v);
+    r->cur -= ok;
+    return ok;
 }
 bool rdb_read_le32(struct rdb_reader *r, uint32_t *v);
 bool rdb_read_le64(struct rdb_reader *r, uint64_t *v);

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "persist/load.h"
 #include "persist/load_index.h"
+#include "persist/load_stream.h"
 #include "type/digest.h"
 
 #define DATABASES 4
@@ -194,13 +195,18 @@ static struct rdb_load_options options_for(int threads)
         .now_ms = NOW_MS, .checksum = true, .lru_now = 5000, .threads = threads};
 }
 
-static struct outcome load_with(const struct rdb_load_options *options)
+static struct keyspace *keyspace_for_load(void)
 {
-    struct outcome o = {.ok = false};
     struct keyspace *ks = keyspace_new(DATABASES, true);
     ks->now_ms = NOW_MS - 900000;
     ks->epoch.now = 3; /* as after some snapshots: the births must be of this epoch */
-    o.ok = load_rdb_file(ks, path, options, &o.stats, &o.err);
+    return ks;
+}
+
+/* What is in the keyspace, which is freed. */
+static void look_at(struct outcome *result, struct keyspace *ks)
+{
+    struct outcome o = *result;
     for (int i = 0; i < DATABASES; i++) {
         const struct db *db = &ks->dbs[i];
         uint64_t expires = 0;
@@ -218,6 +224,83 @@ static struct outcome load_with(const struct rdb_load_options *options)
     keyspace_flush(ks);
     snapshot_end(ks, s);
     keyspace_free(ks);
+    *result = o;
+}
+
+static struct outcome load_with(const struct rdb_load_options *options)
+{
+    struct outcome o = {.ok = false};
+    struct keyspace *ks = keyspace_for_load();
+    o.ok = load_rdb_file(ks, path, options, &o.stats, &o.err);
+    look_at(&o, ks);
+    return o;
+}
+
+/* What a connection gives: pieces of up to `most` bytes, and behind the end something else. */
+#define BEHIND "0123456789 is what comes behind it"
+struct connection {
+    const char *data;
+    size_t size, at, most;
+    size_t behind;       /* how much of BEHIND was given */
+    size_t cancel_after; /* 0: it is not cancelled */
+};
+
+static bool receive(void *ctx, void *data, size_t room, size_t *got, struct error *err)
+{
+    struct connection *c = ctx;
+    size_t want = 1 + below(c->most);
+    if (want > room)
+        want = room;
+    if (c->at < c->size) {
+        size_t left = c->size - c->at;
+        *got = want < left ? want : left;
+        memcpy(data, c->data + c->at, *got);
+        c->at += *got;
+        return true;
+    }
+    size_t left = sizeof(BEHIND) - 1 - c->behind;
+    if (left == 0)
+        return error_set(err, ERROR_SYSTEM, "the connection was closed");
+    *got = want < left ? want : left;
+    memcpy(data, BEHIND + c->behind, *got);
+    c->behind += *got;
+    return true;
+}
+
+static bool is_cancelled(void *ctx)
+{
+    const struct connection *c = ctx;
+    return c->cancel_after != 0 && c->at >= c->cancel_after;
+}
+
+/* The file's bytes, or the first ones, as they come over a connection. */
+static struct outcome load_streamed(const struct file *f, size_t size, int threads, bool sized,
+                                    size_t most, size_t cancel_after)
+{
+    struct outcome o = {.ok = false};
+    struct rdb_load_options options = options_for(threads);
+    struct keyspace *ks = keyspace_for_load();
+    struct connection c = {
+        .data = f->w.buffer, .size = size, .most = most, .cancel_after = cancel_after};
+    char spilled[160], *rest;
+    size_t rest_size;
+    snprintf(spilled, sizeof(spilled), "%s.spilled", path);
+    struct load_stream stream = {.read = receive,
+                                 .cancelled = is_cancelled,
+                                 .ctx = &c,
+                                 .size = sized ? f->w.used : 0,
+                                 .path = spilled};
+    options.polite = below(8) == 0;
+    if (size < f->w.used || sized)
+        c.behind = sizeof(BEHIND) - 1;
+    o.ok = load_stream(ks, &stream, &options, &o.stats, &rest, &rest_size, &o.err);
+    assert_int_equal(access(spilled, F_OK), -1);
+    if (o.ok) {
+        assert_int_equal(rest_size, sized ? 0 : c.behind);
+        assert_memory_equal(rest, BEHIND, rest_size);
+        mem_free(rest);
+    }
+    look_at(&o, ks);
     return o;
 }
 
@@ -388,6 +471,115 @@ static void test_index_field(void **state)
     }
 }
 
+/* A stream gives the same data as the file, in whatever pieces it comes, whether its size is known or not;
+ * nothing behind it is taken for it, or lost. */
+static void test_stream(void **state)
+{
+    (void)state;
+    static const size_t most[] = {1, 100, 5000, 70000, 3000000};
+    for (int i = 0; i < 8; i++) {
+        struct file f = {.short_names = false};
+        bool small = i < 2, large = i >= 6;
+        make_file(&f, i % 2, small ? below(8) : 200 + below(1000), large);
+        struct outcome plain = load_by(0);
+        assert_true(plain.ok);
+        for (int k = 0; k < 2; k++) {
+            size_t pieces = most[small ? below(2) : large ? 2 + below(3) : 1 + below(4)];
+            struct outcome o = load_streamed(&f, f.w.used, 1 + (int)below(3), k % 2, pieces, 0);
+            assert_same(&plain, &o);
+        }
+        rdb_writer_deinit(&f.w);
+    }
+}
+
+/* A key that is larger than what is held in memory: a string and a list, in front of others. */
+static void test_stream_huge(void **state)
+{
+    (void)state;
+    static char text[1 << 20];
+    memset(text, 'h', sizeof(text));
+    struct file f = {.short_names = false};
+    file_begin(&f);
+    begin_chunk(&f, 2);
+    add_key(&f, 1, false);
+    rdb_write_u8(&f.w, RDB_STRING);
+    write_text(&f.w, "string", 0, 0);
+    rdb_write_length(&f.w, LOAD_STREAM_HELD + sizeof(text));
+    for (size_t at = 0; at < LOAD_STREAM_HELD + sizeof(text); at += sizeof(text))
+        rdb_write_bytes(&f.w, text, sizeof(text));
+    for (uint64_t i = 2; i < 200; i++)
+        add_key(&f, i, false);
+    rdb_write_u8(&f.w, RDB_LIST);
+    write_text(&f.w, "list", 0, 0);
+    rdb_write_length(&f.w, LOAD_STREAM_HELD / 4000);
+    for (uint64_t i = 0; i < LOAD_STREAM_HELD / 4000; i++)
+        write_text(&f.w, "element", i, 4096);
+    for (uint64_t i = 200; i < 400; i++)
+        add_key(&f, i, false);
+    file_end(&f);
+    struct outcome plain = load_by(0);
+    assert_true(plain.ok);
+    for (int k = 0; k < 2; k++) {
+        struct outcome o = load_streamed(&f, f.w.used, 2, k, 200000, 0);
+        assert_same(&plain, &o);
+    }
+    struct outcome o = load_streamed(&f, f.w.used / 2, 2, true, 200000, 0);
+    assert_false(o.ok);
+    rdb_writer_deinit(&f.w);
+}
+
+/* What is damaged, torn or given up leaves nothing behind; nothing is taken that a file would not be. */
+static void test_stream_damage(void **state)
+{
+    (void)state;
+    int refused = 0;
+    for (int i = 0; i < 40; i++) {
+        struct file f = {.short_names = false};
+        make_file(&f, i % 2, 200, i % 20 == 19);
+        size_t size = f.w.used, cancel_after = 0;
+        int kind = (int)below(4);
+        if (kind == 2)
+            size = below(size);
+        if (kind == 3)
+            cancel_after = 1 + below(size - 1);
+        for (uint64_t n = 1 + below(3); kind < 2 && n > 0; n--)
+            f.w.buffer[below(size)] ^= (char)(1U << below(8));
+        write_again(&f, size, kind == 1);
+        struct outcome plain = load_by(0);
+        struct outcome o = load_streamed(&f, size, 1 + (int)below(3), below(2), 20000, cancel_after);
+        if (kind == 3)
+            assert_true(o.ok || o.err.code == ERROR_CANCELLED);
+        else if (o.ok != plain.ok)
+            fail_msg("%s", o.ok ? plain.err.message : o.err.message);
+        if (o.ok)
+            assert_same(&plain, &o);
+        refused += !o.ok;
+        rdb_writer_deinit(&f.w);
+    }
+    assert_true(refused > 10);
+}
+
+/* A length that is claimed is not believed before the bytes are there: however large it is, what was sent
+ * is too short. */
+static void test_stream_claims(void **state)
+{
+    (void)state;
+    static const uint8_t types[] = {RDB_STRING, RDB_LIST, RDB_SET, RDB_HASH, RDB_ZSET_2, RDB_STREAM_LISTPACKS};
+    for (size_t i = 0; i < sizeof(types); i++) {
+        struct file f = {.short_names = false};
+        file_begin(&f);
+        begin_chunk(&f, 0);
+        rdb_write_u8(&f.w, types[i]);
+        write_text(&f.w, "key", 1, 0);
+        rdb_write_length(&f.w, 1ULL << (33 + below(28)));
+        for (uint64_t k = 0; k < 20000; k++)
+            write_text(&f.w, "v", k, 0);
+        struct outcome o = load_streamed(&f, f.w.used, 2, false, 20000, 0);
+        assert_false(o.ok);
+        rdb_writer_deinit(&f.w);
+    }
+}
+
 /* A key that is there twice is refused, wherever the two stand, with the offset. */
 static void test_twice(void **state)
 {
@@ -414,6 +606,9 @@ static void test_twice(void **state)
         struct outcome plain = load_by(0), o = load_by(1 + (int)below(3));
         assert_false(plain.ok);
         assert_non_null(strstr(plain.err.message, "a key occurs twice in database 1"));
+        struct outcome streamed = load_streamed(&f, f.w.used, 1 + (int)below(3), false, 20000, 0);
+        assert_false(streamed.ok);
+        assert_non_null(strstr(streamed.err.message, "a key occurs twice"));
         assert_non_null(strstr(plain.err.message, "offset "));
         assert_same(&plain, &o);
         rdb_writer_deinit(&f.w);
@@ -612,6 +807,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_equal, begin_test),
         cmocka_unit_test_setup(test_damage, begin_test),
+        cmocka_unit_test_setup(test_stream, begin_test),
+        cmocka_unit_test_setup(test_stream_huge, begin_test),
+        cmocka_unit_test_setup(test_stream_damage, begin_test),
+        cmocka_unit_test_setup(test_stream_claims, begin_test),
         cmocka_unit_test_setup(test_index_lies, begin_test),
         cmocka_unit_test_setup(test_index_field, begin_test),
         cmocka_unit_test_setup(test_twice, begin_test),
