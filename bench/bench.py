@@ -167,8 +167,9 @@ def main():
             part(args)
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps(RESULTS, indent=1) + "\n")
-    missed = [r for r in RESULTS if not r["reached"]]
-    print(f"{len(RESULTS) - len(missed)} goals reached, {len(missed)} missed")
+    goals = [r for r in RESULTS if "goal" in r]
+    missed = [r for r in goals if not r["reached"]]
+    print(f"{len(goals) - len(missed)} goals reached, {len(missed)} missed")
 
 
 if __name__ == "__main__":

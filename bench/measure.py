@@ -48,9 +48,10 @@ class Server:
             time.sleep(0.02)
         raise SystemExit(f"{kind} does not start: {' '.join(command)}")
 
-    def cpu_seconds(self):
+    def cpu_seconds(self, children=False):
+        """Of the process, and of its children that have ended."""
         fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        return sum(map(int, fields[11:15 if children else 13])) / TICKS
 
     def rss(self):
         return int(pathlib.Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
@@ -140,6 +141,12 @@ def report_bound(part, name, unit, redis, holdfast, bound):
     shown = f"{redis:10.3f}" if redis is not None else " " * 10
     print(f"{part:12} {name:30} {shown} {holdfast:10.3f} {unit:12}          goal <= {bound}"
           f"  {'ok' if reached else 'MISSED'}", flush=True)
+
+
+def report_value(part, name, unit, redis, holdfast):
+    """What has no goal of its own, and says where another figure comes from."""
+    RESULTS.append({"part": part, "name": name, "unit": unit, "redis": redis, "holdfast": holdfast})
+    print(f"{part:12} {name:30} {redis:10.3f} {holdfast:10.3f} {unit:12}", flush=True)
 
 
 def take_turns(servers, rounds, measure):

@@ -6,15 +6,15 @@ import subprocess
 import threading
 import time
 
-from measure import Connection, Server, fill_random, report, report_bound
+from measure import Connection, Server, fill_random, report, report_bound, report_value
 
 
-def wait(condition, seconds=300):
+def wait(condition, seconds=300, pause=0.02):
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
             raise SystemExit("a replica does not come into step")
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 def is_up(server):
@@ -22,45 +22,71 @@ def is_up(server):
 
 
 class Prober(threading.Thread):
-    """One small write after the other: the slowest, and how the memory grows meanwhile."""
+    """One small write after the other: the slowest, how long the server's own thread was at work for one of them at most,
+    and how the memory grows meanwhile."""
 
     def __init__(self, server):
         super().__init__()
         self.connection = Connection(server.port)
         self.server = server
-        self.slowest = 0.0
+        self.slowest = self.longest_cpu = 0.0
         self.before = self.most = server.rss()
         self.ended = False
+        self.schedstat = open(f"/proc/{server.process.pid}/task/{server.process.pid}/schedstat", encoding="ascii")
         self.start()
 
+    def thread_seconds(self):
+        self.schedstat.seek(0)
+        return int(self.schedstat.read().split()[0]) / 1e9
+
     def run(self):
+        used = self.thread_seconds()
         while not self.ended:
             begun = time.monotonic()
             self.connection.command("SET", "probe", "1")
             self.slowest = max(self.slowest, time.monotonic() - begun)
+            now = self.thread_seconds()
+            self.longest_cpu = max(self.longest_cpu, now - used)
+            used = now
             self.most = max(self.most, self.server.rss())
             time.sleep(0.001)
 
     def end(self):
         self.ended = True
         self.join()
+        self.schedstat.close()
+
+
+def is_transferring(server):
+    return server.info("replication").get("master_sync_in_progress") == "1"
 
 
 def full_sync(kind, keys):
+    """Of two replicas at once. Counted from the moment when the transfer begins: redis-server looks once a second whether
+    it is time to begin."""
     options = ["--repl-diskless-sync-delay", "1", "--repl-diskless-sync", "yes", "--repl-diskless-load", "swapdb"]
     primary = Server(kind, pinned=False, options=options)
     replicas = [Server(kind, pinned=False, options=options) for _ in range(2)]
     fill_random(primary, keys, 64)
+    control = Prober(primary)
+    time.sleep(1)
+    control.end()
     prober = Prober(primary)
-    begun = time.monotonic()
+    before = [s.cpu_seconds(children=True) for s in (primary, *replicas)]
     for r in replicas:
         r.connection.command("REPLICAOF", "127.0.0.1", str(primary.port))
-    wait(lambda: all(is_up(r) for r in replicas))
-    seconds = time.monotonic() - begun - 1  # the delay in which they gather
+    wait(lambda: any(is_transferring(r) or is_up(r) for r in replicas), pause=0.005)
+    begun = time.monotonic()
+    wait(lambda: all(is_up(r) for r in replicas), pause=0.01)
+    seconds = time.monotonic() - begun
+    time.sleep(0.2)  # until redis-server has waited for its child
+    used = [s.cpu_seconds(children=True) - b for s, b in zip((primary, *replicas), before)]
     prober.end()
     for s in (primary, *replicas):
         s.stop()
-    return seconds, prober.slowest * 1000, 100 * (prober.most - prober.before) / prober.before
+    return {"seconds": seconds, "slowest": prober.slowest * 1000, "without": control.slowest * 1000,
+            "own": prober.longest_cpu * 1000, "memory": 100 * (prober.most - prober.before) / prober.before,
+            "primary_us": used[0] / keys * 1e6, "replica_us": sum(used[1:]) / 2 / keys * 1e6}
 
 
 def stream(kind, count):
@@ -108,9 +134,13 @@ def commits(level, count):
 def part_replication(args):
     keys = int(5000000 * args.scale)
     redis, holdfast = full_sync("redis", keys), full_sync("holdfast", keys)
-    report("replication", f"full sync of {keys} keys to two", "s", redis[0], holdfast[0], 3.0)
-    report_bound("replication", "slowest write meanwhile", "ms", redis[1], holdfast[1], 2)
-    report_bound("replication", "extra memory of the primary", "%", redis[2], holdfast[2], 10)
+    report("replication", f"full sync of {keys} keys to two", "s", redis["seconds"], holdfast["seconds"], 3.0)
+    report_bound("replication", "slowest write meanwhile", "ms", redis["slowest"], holdfast["slowest"], 2)
+    report_bound("replication", "extra memory of the primary", "%", redis["memory"], holdfast["memory"], 10)
+    for name, field in (("slowest write before it", "without"), ("longest own work meanwhile", "own")):
+        report_value("replication", name, "ms", redis[field], holdfast[field])
+    for name, field in (("processor, primary", "primary_us"), ("processor, each replica", "replica_us")):
+        report_value("replication", name, "us/key", redis[field], holdfast[field])
     count = max(int(2000000 * args.scale), 20000)
     report("replication", "stream, replica's processor", "k SET/CPU s", stream("redis", count), stream("holdfast", count),
            2.0, more_is_better=True)
