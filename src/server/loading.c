@@ -167,6 +167,7 @@ bool loading_reload(struct server *s, struct client *c, bool flush, bool merge, 
     bool ok = flush ? persistence_load_snapshot(s, s->ks, &stats, err) : reload_beside(s, merge, err);
     batch_step_back(s);
     loading_end(s);
+    ok = ok && library_set_load(s, err);
     if (ok && flush)
         saver_note_loaded(s->persistence->saver);
     return ok;

@@ -176,6 +176,84 @@ def test_info(pair):
             assert b
 
 
+# What redis_exporter makes metrics of (its gauges and counters, and what it labels instances with).
+EXPORTED = (
+    "uptime_in_seconds process_id connected_clients blocked_clients tracking_clients client_recent_max_output_buffer "
+    "client_recent_max_input_buffer allocator_active allocator_allocated allocator_resident allocator_frag_ratio allocator_frag_bytes "
+    "allocator_rss_ratio allocator_rss_bytes used_memory used_memory_rss used_memory_peak used_memory_lua used_memory_overhead "
+    "used_memory_startup used_memory_dataset used_memory_scripts maxmemory mem_fragmentation_ratio mem_fragmentation_bytes "
+    "mem_clients_slaves mem_clients_normal expired_stale_perc mem_not_counted_for_evict lazyfree_pending_objects active_defrag_running "
+    "migrate_cached_sockets active_defrag_hits active_defrag_misses active_defrag_key_hits active_defrag_key_misses "
+    "expired_time_cap_reached_count loading rdb_changes_since_last_save rdb_bgsave_in_progress rdb_last_save_time "
+    "rdb_last_bgsave_status rdb_last_bgsave_time_sec rdb_current_bgsave_time_sec rdb_last_cow_size aof_enabled aof_rewrite_in_progress "
+    "aof_rewrite_scheduled aof_last_rewrite_time_sec aof_current_rewrite_time_sec aof_last_cow_size aof_last_bgrewrite_status "
+    "aof_last_write_status module_fork_in_progress module_fork_last_cow_size pubsub_channels pubsub_patterns latest_fork_usec "
+    "connected_slaves repl_backlog_size repl_backlog_active repl_backlog_first_byte_offset repl_backlog_histlen master_repl_offset "
+    "second_repl_offset slave_expires_tracked_keys sync_full sync_partial_ok sync_partial_err total_connections_received "
+    "total_commands_processed rejected_connections total_net_input_bytes total_net_output_bytes expired_keys evicted_keys keyspace_hits "
+    "keyspace_misses used_cpu_sys used_cpu_user used_cpu_sys_children used_cpu_user_children total_system_memory redis_version "
+    "redis_build_id redis_mode os maxmemory_policy tcp_port run_id role ").split()
+
+
+# INFO has every field that redis-server's has, and every one that redis_exporter reads, as a number where it takes numbers.
+def test_info_fields_of_monitoring(pair):
+    theirs, ours = both(pair, "INFO", "ALL")
+    # Commands and databases are those that were used.
+    used = re.compile(r"cmdstat_|errorstat_|latency_percentiles_|db\d")
+    missing = {f for f in set(fields(theirs)) - set(fields(ours)) if not used.match(f)}
+    assert not missing, missing
+    values = dict(line.split(":", 1) for line in ours.decode().split("\r\n") if ":" in line)
+    words = {"redis_version", "redis_build_id", "redis_mode", "os", "maxmemory_policy", "run_id", "role", "rdb_last_bgsave_status",
+             "aof_last_bgrewrite_status", "aof_last_write_status"}
+    for name in EXPORTED:
+        assert name in values and (name in words or re.fullmatch(r"-?\d+(\.\d+)?", values[name])), (name, values.get(name))
+
+
+# The parts of memory reports add up to the whole: all of used_memory is overhead or data, the overhead is what it says it is of, and the
+# keys' sizes are what the memory has grown by.
+def test_memory_adds_up():
+    with Server("holdfast", plain=True) as server:
+        raw = server.raw()
+
+        def stats():
+            reply = raw("MEMORY", "STATS")
+            return {k.decode(): v for k, v in zip(reply[::2], reply[1::2])}
+
+        def check():
+            got = stats()
+            assert got["total.allocated"] == got["overhead.total"] + got["dataset.bytes"]
+            parts = ("startup.allocated", "replication.backlog", "clients.slaves", "clients.normal", "cluster.links", "aof.buffer")
+            rest = got["overhead.total"] - sum(got[p] for p in parts)
+            for k, v in got.items():
+                if k.startswith("db."):
+                    rest -= sum(v[1::2])
+            assert 0 <= rest <= got["lua.caches"] + got["functions.caches"], got
+            return got
+
+        empty = check()
+        many = raw.pipeline
+        for at in range(0, 20000, 1000):
+            many([("SET", f"s{i}", "x" * (i % 300)) for i in range(at, at + 1000)])
+        for at in range(0, 1000, 100):
+            part = range(at, at + 100)
+            many([("HSET", f"h{i}", *(x for f in range(i % 60 + 1) for x in (f"field{f}", f))) for i in part])
+            many([("RPUSH", f"l{i}", *range(i % 90 + 1)) for i in part])
+            many([("ZADD", f"z{i}", *(x for f in range(i % 200 + 1) for x in (f, f"m{f}"))) for i in part])
+            many([("SADD", f"t{i}", *(f"m{f}" for f in range(i % 200 + 1))) for i in part])
+            many([("XADD", f"x{i % 10}", "*", "f", "value of a stream") for i in part])
+        many([("SET", "large", "x" * 3000000), ("SADD", "big", *(f"member{i}" for i in range(50000)))])
+        full = check()
+        keys = raw("KEYS", "*")
+        assert full["keys.count"] == len(keys) == 24012
+        usage = sum(u for at in range(0, len(keys), 500) for u in many([("MEMORY", "USAGE", k) for k in keys[at:at + 500]]))
+        grown = full["dataset.bytes"] - empty["dataset.bytes"]
+        print(usage, grown, full)
+        assert 0.85 * grown < usage < 1.1 * grown, (usage, grown)
+        for i in range(1000):
+            raw("SCRIPT", "LOAD", f"return {i} -- " + "x" * 200)
+        assert check()["lua.caches"] - full["lua.caches"] > 1000 * 200
+
+
 # Counters of INFO move as Redis's do.
 def test_info_counts(pair):
     def run(server):

@@ -651,3 +651,13 @@ def test_start_with_a_broken_library(tmp_path, kind):
     with pytest.raises(RuntimeError, match="'end' expected near 'fnd'"):
         Server("holdfast", {"rdbchecksum": "no"}, directory=tmp_path)
     assert path.read_bytes() == broken
+    # DEBUG RELOAD refuses it, too; what is in order serves again.
+    whole = broken.replace(b"return k fnd", b"return k end")
+    path.write_bytes(whole)
+    with Server("holdfast", {"rdbchecksum": "no", "enable-debug-command": "yes"}, directory=tmp_path) as server:
+        raw = server.raw()
+        assert raw("FCALL", "f", 1, "key") == [b"key"]
+        path.write_bytes(broken)
+        assert raw("DEBUG", "RELOAD", "NOSAVE") == "ERR Error trying to load the RDB dump, check server logs."
+        path.write_bytes(whole)
+        assert raw("DEBUG", "RELOAD", "NOSAVE") == "OK" and raw("FCALL", "f", 1, "key") == [b"key"]
