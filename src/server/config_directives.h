@@ -306,6 +306,7 @@ INT(min_replicas_to_write, "min-replicas-to-write", "min-slaves-to-write", 0, 0,
 ENUM(propagation_error_behavior, "propagation-error-behavior", NULL,
      "ignore panic panic-on-replicas", 0, LIVE | INERT)
 MEMORY(repl_backlog_size, "repl-backlog-size", NULL, 1048576, 1, INT64_MAX, LIVE)
+MEMORY(repl_log_history, "repl-log-history", NULL, 268435456, 0, INT64_MAX, LIVE)
 STRING(quorum_node, "quorum-node", NULL, "", FIXED)
 INT(repl_backlog_ttl, "repl-backlog-ttl", NULL, 3600, 0, INT64_MAX, LIVE)
 INT(repl_compression, "repl-compression", NULL, 0, 0, 22, FIXED | INERT)

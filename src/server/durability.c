@@ -671,6 +671,7 @@ void durability_apply_config(struct server *s)
     const struct config *c = s->config;
     d->wanted = c->appendonly;
     d->generation.keep_history = c->aof_disable_auto_gc;
+    d->generation.keep_bytes = (uint64_t)c->repl_log_history;
     hold_update(s->hold);
     if (d->writer == NULL)
         return;
@@ -718,6 +719,7 @@ void durability_init(struct server *s)
     struct generation *g = &d->generation;
     generation_init(g, s->config->appenddirname, s->config->appendfilename, durability_wake, d);
     g->keep_history = s->config->aof_disable_auto_gc;
+    g->keep_bytes = (uint64_t)s->config->repl_log_history;
     loop_add_timer(s->loop, TIMER_MS, on_timer, d);
     if (!manifest_read(&g->manifest, s->config->appenddirname, s->config->appendfilename,
                        &d->manifest_error) &&

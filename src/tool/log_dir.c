@@ -50,7 +50,9 @@ static bool open_single(struct log_dir *d, const char *path)
     d->single = true;
     d->manifest.files = mem_alloc(sizeof(*d->manifest.files));
     d->manifest.files[0] =
-        (struct manifest_file){mem_dup(OLD_NAME, strlen(OLD_NAME)), 1, MANIFEST_BASE};
+        (struct manifest_file){.name = mem_dup(OLD_NAME, strlen(OLD_NAME)),
+                               .seq = 1,
+                               .type = MANIFEST_BASE};
     d->manifest.count = 1;
     return true;
 }

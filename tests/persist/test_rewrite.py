@@ -105,7 +105,7 @@ def test_under_writes(tmp_path, policy):
 def test_what_stays(tmp_path):
     """The generation before stays as history, the one before that goes; what the manifest names is
     there, and nothing else."""
-    server = Server(options=ON, directory=tmp_path)
+    server = Server(options={**ON, "repl-log-history": "0"}, directory=tmp_path)
     raw = server.raw()
     fill(server.client(), 1)
     before = int(info(raw)["aof_current_size"])

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "os/file.h"
+#include "persist/log/history.h"
 #include "persist/log/recovery_files.h"
 #include "persist/log/stream.h"
 #include "persist/saver.h"
@@ -118,6 +119,55 @@ static void copy_history(struct manifest *to, const struct manifest *from)
     }
 }
 
+static void note_begin(struct manifest_file *f, uint64_t lsn, bool anew)
+{
+    f->known = true;
+    f->lsn = lsn;
+    f->anew = anew;
+}
+
+/* The file of effects before that number; NULL: none. */
+static const struct manifest_file *before(const struct manifest *m, uint64_t seq)
+{
+    const struct manifest_file *found = NULL;
+    for (size_t i = 0; i < m->count; i++) {
+        const struct manifest_file *f = &m->files[i];
+        if (manifest_is_incremental(f) && f->seq < seq && (found == NULL || f->seq > found->seq))
+            found = f;
+    }
+    return found;
+}
+
+bool generation_first_lsn(const struct generation *g, uint64_t *lsn)
+{
+    const struct manifest_file *f = NULL, *next = before(&g->manifest, UINT64_MAX);
+    while (next != NULL && next->known && (f == NULL || next->lsn <= f->lsn)) {
+        f = next;
+        next = f->anew ? NULL : before(&g->manifest, f->seq);
+    }
+    if (f != NULL)
+        *lsn = f->lsn;
+    return f != NULL;
+}
+
+/* What would go, but has something of the last keep_bytes of the stream, stays. */
+static void keep_needed(struct generation *g)
+{
+    uint64_t first, end = g->lsn, next_lsn = end;
+    if (!generation_first_lsn(g, &first))
+        return;
+    const struct manifest_file *f = before(&g->manifest, UINT64_MAX);
+    for (; f != NULL && f->known && f->lsn >= first; f = before(&g->manifest, f->seq)) {
+        /* Its last byte is the one before the next file's first. */
+        if (end - next_lsn >= g->keep_bytes)
+            break;
+        manifest_forget(&g->old, f->name);
+        next_lsn = f->lsn;
+        if (f->anew)
+            break;
+    }
+}
+
 /* A base that was written and is not named: known as history, so that it goes with the rest. */
 static void note_leftover(struct generation *g)
 {
@@ -192,14 +242,17 @@ bool generation_open(struct generation *g, struct writer *w, const struct genera
     generation_pass_numbers(g);
     g->base_size = g->old_size = 0;
     for (size_t i = 0; i < g->manifest.count; i++) {
-        const struct manifest_file *f = &g->manifest.files[i];
+        struct manifest_file *f = &g->manifest.files[i];
         if (f->type == MANIFEST_BASE) {
             g->base_size = file_size(g, f->name);
         } else if (f->type == MANIFEST_INCREMENTAL) {
             g->old_size += file_size(g, f->name);
         }
+        if (manifest_is_incremental(f))
+            f->known = history_head(g->directory, f->name, &f->lsn, &f->anew);
     }
-    const struct manifest_file *file = manifest_add_incremental(&g->manifest, g->filename);
+    struct manifest_file *file = manifest_add_incremental(&g->manifest, g->filename);
+    note_begin(file, at->lsn, at->chain == 0);
     struct writer_begin begin = {.name = file->name,
                                  .lsn = at->lsn,
                                  .chain = at->chain,
@@ -229,13 +282,15 @@ bool generation_rotate_history(struct generation *g, struct writer *w, const cha
     struct manifest rotated;
     assert(!g->running);
     manifest_copy(&rotated, &g->manifest);
-    const struct manifest_file *file = manifest_add_incremental(&rotated, g->filename);
+    struct manifest_file *file = manifest_add_incremental(&rotated, g->filename);
     g->manifest.incremental_seq = rotated.incremental_seq;
     writer_rotate_history(w, file->name, &rotated, history);
     if (!writer_wait(w, err)) {
         manifest_free(&rotated);
         return false;
     }
+    /* Nothing was published while the caller waited. */
+    note_begin(file, writer_written_lsn(w), false);
     note_rotated(g, w, &rotated);
     return true;
 }
@@ -260,7 +315,8 @@ static const char *plan(struct generation *g, bool rdb)
     forget_manifests(g);
     copy_history(&g->old, &g->manifest);
     manifest_copy(&g->rotated, &g->manifest);
-    const struct manifest_file *file = manifest_add_incremental(&g->rotated, g->filename);
+    struct manifest_file *file = manifest_add_incremental(&g->rotated, g->filename);
+    note_begin(file, g->lsn, g->kind == GENERATION_ANEW);
     uint64_t seq = file->seq;
     manifest_copy(&g->planned, &g->rotated);
     manifest_retire_before(&g->planned, seq);
@@ -308,6 +364,7 @@ static enum generation_outcome end(struct generation *g)
     g->planned = (struct manifest){0};
     g->base_size = g->planned_base_size;
     g->old_size = 0;
+    keep_needed(g);
     remove_files(g, &g->old);
     forget_manifests(g);
     g->failures = 0;
@@ -327,8 +384,8 @@ enum generation_outcome generation_begin(struct generation *g, enum generation_k
     g->begun_us = clock_monotonic_us();
     g->planned_base_size = 0;
     g->count++;
-    const char *name = plan(g, !begin->save.commands);
     g->lsn = stream_published(begin->stream);
+    const char *name = plan(g, !begin->save.commands);
     stream_select_again(begin->stream);
     if (!begin_save(g, begin, manifest_base(&g->planned)->name, &err)) {
         note_failure(g, &err);

@@ -18,7 +18,8 @@
  * caller's thread does nothing to a file itself.
  *
  * What a generation replaces stays as history until the one after it is named; then a thread
- * removes it (persist/log/remover.h). When the disk is full it goes at once.
+ * removes it (persist/log/remover.h), but for the files that hold something of the last keep_bytes of the
+ * stream, for replicas that are far behind. When the disk is full it goes at once.
  *
  * When one is made, and what follows when it fails, is the caller's to decide: server/durability.c.
  *
@@ -38,6 +39,7 @@ struct generation {
     const char *directory, *filename; /* of the log's files; the caller's */
     void (*wake)(void *ctx);          /* generation_step has something to do; called on any thread */
     void *wake_ctx;
+    uint64_t keep_bytes; /* of the stream, before its end; the caller's to change at any time */
     bool keep_history; /* nothing is removed; the caller's to change at any time */
 
     struct manifest manifest;     /* as on disk */
@@ -125,6 +127,8 @@ bool generation_may_retry(const struct generation *g);
 /* The next try may follow in a second. */
 void generation_hurry(struct generation *g);
 
+/* The first LSN from which on the files have the stream without a gap. False: not known. */
+bool generation_first_lsn(const struct generation *g, uint64_t *lsn);
 /* Remove all history now: the disk is full. */
 void generation_drop_history(struct generation *g);
 

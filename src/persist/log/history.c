@@ -41,9 +41,14 @@ static bool read_head(const char *directory, const char *name, struct annotation
            a->kind == ANNOTATION_LOG;
 }
 
-static bool is_log(const struct manifest_file *f)
+bool history_head(const char *directory, const char *name, uint64_t *lsn, bool *anew)
 {
-    return f->type == MANIFEST_INCREMENTAL || (f->type == MANIFEST_HISTORY && strstr(f->name, ".incr.") != NULL);
+    struct annotation head;
+    if (!read_head(directory, name, &head))
+        return false;
+    *lsn = head.lsn;
+    *anew = head.chain == 0;
+    return true;
 }
 
 static int by_seq(const void *a, const void *b)
@@ -60,7 +65,7 @@ static bool list_files(struct reading *r, const char *filename, struct error *er
     size_t count = 0;
     for (size_t i = 0; i < r->manifest.count; i++) {
         struct manifest_file f = r->manifest.files[i];
-        if (!is_log(&f))
+        if (!manifest_is_incremental(&f))
             continue;
         r->manifest.files[i] = r->manifest.files[count];
         r->manifest.files[count++] = f;

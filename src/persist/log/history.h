@@ -31,6 +31,9 @@ bool history_read(const char *directory, const char *filename, uint64_t from, ui
                   history_take *take, void *ctx, struct error *err);
 /* The first LSN that the files have, going back from their end without a gap; false: none. */
 bool history_first(const char *directory, const char *filename, uint64_t *lsn);
+/* Where a file begins, and whether it is the first of a generation, which nothing before leads up to. False: that
+ * is not known. */
+bool history_head(const char *directory, const char *name, uint64_t *lsn, bool *anew);
 
 /* A divergence journal: a file of the log's form (`holdfast log` reads it) that holds these bytes of a history,
  * on the disk when this returns. */

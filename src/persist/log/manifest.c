@@ -40,8 +40,9 @@ bool manifest_copy(struct manifest *to, const struct manifest *from)
 {
     manifest_init(to);
     for (size_t i = 0; i < from->count; i++) {
-        const struct manifest_file *f = &from->files[i];
-        insert(to, i, (struct manifest_file){mem_dup(f->name, strlen(f->name)), f->seq, f->type});
+        struct manifest_file f = from->files[i];
+        f.name = mem_dup(f.name, strlen(f.name));
+        insert(to, i, f);
     }
     to->base_seq = from->base_seq;
     to->incremental_seq = from->incremental_seq;
@@ -55,12 +56,16 @@ static bool ends_with(const char *name, const char *end)
     return n >= m && memcmp(name + n - m, end, m) == 0;
 }
 
+bool manifest_is_incremental(const struct manifest_file *f)
+{
+    return f->type == MANIFEST_INCREMENTAL ||
+           (f->type == MANIFEST_HISTORY && ends_with(f->name, ".incr.aof"));
+}
+
 /* A number that was given out must not be given out again, also when the file is history. */
 static void note_seq(struct manifest *m, const struct manifest_file *f)
 {
-    bool base = f->type == MANIFEST_BASE ||
-                (f->type == MANIFEST_HISTORY && !ends_with(f->name, ".incr.aof"));
-    uint64_t *highest = base ? &m->base_seq : &m->incremental_seq;
+    uint64_t *highest = manifest_is_incremental(f) ? &m->incremental_seq : &m->base_seq;
     if (f->seq > *highest)
         *highest = f->seq;
 }
@@ -283,7 +288,7 @@ static struct manifest_file *add(struct manifest *m, const char *filename, uint6
     struct text name = {0};
     text_appendf(&name, "%s.%llu.%s", filename, (unsigned long long)seq, suffix);
     /* The text's memory becomes the name's. */
-    struct manifest_file f = {name.data, seq, type};
+    struct manifest_file f = {.name = name.data, .seq = seq, .type = type};
     return insert(m, type == MANIFEST_BASE ? 0 : m->count, f);
 }
 
@@ -310,7 +315,8 @@ void manifest_retire_before(struct manifest *m, uint64_t seq)
 
 void manifest_note_history(struct manifest *m, const char *name, uint64_t seq)
 {
-    struct manifest_file f = {mem_dup(name, strlen(name)), seq, MANIFEST_HISTORY};
+    struct manifest_file f = {
+        .name = mem_dup(name, strlen(name)), .seq = seq, .type = MANIFEST_HISTORY};
     insert(m, manifest_base(m) != NULL ? 1 : 0, f);
 }
 

@@ -32,6 +32,10 @@ struct manifest_file {
     char *name; /* relative to the directory */
     uint64_t seq;
     enum manifest_type type;
+    /* Of a file of effects, as far as the one who uses the manifest has found out; not in the file. */
+    bool known;
+    uint64_t lsn; /* that it begins at */
+    bool anew;    /* what was before does not lead up to it */
 };
 
 struct manifest {
@@ -61,6 +65,8 @@ const struct manifest_file *manifest_base(const struct manifest *m); /* NULL: no
 struct manifest_file *manifest_add_incremental(struct manifest *m, const char *filename);
 struct manifest_file *manifest_add_base(struct manifest *m, const char *filename, bool rdb);
 /* All incrementals before this seq become history. */
+/* Whether it is a file of effects, in use or history. */
+bool manifest_is_incremental(const struct manifest_file *f);
 void manifest_retire_before(struct manifest *m, uint64_t seq);
 /* A file that was left over: to be removed with the history. */
 void manifest_note_history(struct manifest *m, const char *name, uint64_t seq);

@@ -115,7 +115,9 @@ static bool find_log(struct run *run)
     run->kind = KIND_SINGLE;
     run->manifest.files = mem_alloc(sizeof(*run->manifest.files));
     run->manifest.files[0] =
-        (struct manifest_file){mem_dup(o->filename, strlen(o->filename)), 1, MANIFEST_BASE};
+        (struct manifest_file){.name = mem_dup(o->filename, strlen(o->filename)),
+                               .seq = 1,
+                               .type = MANIFEST_BASE};
     run->manifest.count = 1;
     run->manifest.base_seq = 1;
     return true;
