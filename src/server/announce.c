@@ -80,6 +80,8 @@ void announce_log(struct server *s, const char *event, const char *error)
 void announce_replication(struct server *s, const char *event, const char *detail)
 {
     struct text t = {0};
+    if (s->stopping)
+        return;
     text_appendf(&t, "{\"event\":\"%s\",\"lsn\":%llu", event, (unsigned long long)replication_lsn(s));
     append_string(&t, "detail", detail);
     text_append_cstr(&t, "}");

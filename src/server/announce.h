@@ -4,6 +4,7 @@
  *
  *     __holdfast__:snapshot   a snapshot has succeeded or failed
  *     __holdfast__:log        the log has failed, its disk is full, or it is in order again
+ *     __holdfast__:replication  roles, links and replicas have changed
  *
  * docs/operations.md has the members. Nothing is kept for who subscribes later.
  */
@@ -30,7 +31,7 @@ struct snapshot_event {
 void announce_snapshot(struct server *s, const struct snapshot_event *e);
 /* event: "failed", "full", "healed"; error: NULL when there is none. */
 void announce_log(struct server *s, const char *event, const char *error);
-/* event: "elected", "deposed", "diverged", "full"; detail: why, or the file. */
+/* event: docs/operations.md has them; detail: why, who, or the file. Nothing is said while the server ends. */
 void announce_replication(struct server *s, const char *event, const char *detail);
 
 #endif

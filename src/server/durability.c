@@ -149,6 +149,7 @@ void durability_publish(struct server *s)
     if (end == before)
         return;
     stream_trim(s->stream);
+    replication_note_marks(s);
     if (d->writer == NULL)
         return;
     writer_published(d->writer, s->now_us);
@@ -260,6 +261,8 @@ static bool new_writer(struct durability *d, struct error *err)
         d->lsn = stream_published(s->stream);
     else
         s->stream = stream_new(d->lsn);
+    if (!was_there)
+        replication_begin_marks(s);
     d->writer = writer_new(s->stream, &options, err);
     if (d->writer == NULL) {
         if (!was_there)
@@ -313,8 +316,10 @@ static void drop_writer(struct durability *d)
 
 void durability_make_stream(struct server *s)
 {
-    if (s->stream == NULL)
+    if (s->stream == NULL) {
         s->stream = stream_new(s->durability->lsn);
+        replication_begin_marks(s);
+    }
     hold_update(s->hold);
 }
 

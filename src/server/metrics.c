@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/metrics.h"
 
+#include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/exposition.h"
@@ -299,6 +301,69 @@ static void snapshot_metrics(struct server *s, struct text *out)
                      snapshots_recovery_seconds(s));
 }
 
+static void replica_label(struct replica *r, char label[SOCKET_NAME_SIZE + 16])
+{
+    char ip[SOCKET_NAME_SIZE];
+    replication_address(r, ip);
+    snprintf(label, SOCKET_NAME_SIZE + 16, "%s:%d", ip, r->listening_port);
+}
+
+/* Whether one before it in the list, which has come later, is called the same: a replica whose old connection has
+ * not been found to be dead, or two that do not say on which port they listen. */
+static bool is_named_twice(struct server *s, struct replica *r, const char *label)
+{
+    char other[SOCKET_NAME_SIZE + 16];
+    for (struct replica *p = s->replication->replicas; p != r; p = p->next) {
+        replica_label(p, other);
+        if (strcmp(other, label) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* One sample of each replica. */
+static void each_replica(struct server *s, struct text *out, const char *name, const char *help,
+                         double (*value)(struct server *s, struct replica *r))
+{
+    if (s->replication->replicas == NULL)
+        return;
+    exposition_begin(out, name, "gauge", help);
+    for (struct replica *r = s->replication->replicas; r != NULL; r = r->next) {
+        char label[SOCKET_NAME_SIZE + 16];
+        const char *labels[] = {"replica", label, NULL};
+        replica_label(r, label);
+        if (!is_named_twice(s, r, label))
+            exposition_value(out, name, "", labels, value(s, r));
+    }
+}
+
+static double lag_bytes(struct server *s, struct replica *r)
+{
+    struct marks_behind b;
+    replication_behind(s, r->acked, &b);
+    return (double)b.bytes;
+}
+
+static double lag_seconds(struct server *s, struct replica *r)
+{
+    struct marks_behind b;
+    return replication_behind(s, r->acked, &b) ? (double)b.us / 1e6 : NAN;
+}
+
+static double is_online(struct server *s, struct replica *r)
+{
+    (void)s;
+    return r->state == REPLICA_ONLINE;
+}
+
+static void replica_metrics(struct server *s, struct text *out)
+{
+    each_replica(s, out, "holdfast_replica_online", "1: it is sent the stream.", is_online);
+    each_replica(s, out, "holdfast_replica_lag_bytes", "What it has not acknowledged.", lag_bytes);
+    each_replica(s, out, "holdfast_replica_lag_seconds",
+                 "How old the oldest of that is; NaN: older than this process.", lag_seconds);
+}
+
 static void replication_metrics(struct server *s, struct text *out)
 {
     const struct replication *r = s->replication;
@@ -315,10 +380,27 @@ static void replication_metrics(struct server *s, struct text *out)
     exposition_counter(out, "holdfast_partial_syncs_total", "Partial ones.", r->sync_partial_ok);
     exposition_counter(out, "holdfast_partial_syncs_from_disk_total", "Of them: from the log on disk.",
                        r->sync_partial_disk);
+    exposition_counter(out, "holdfast_partial_syncs_refused_total",
+                       "Replicas that asked for a partial one, and got everything.",
+                       r->sync_partial_err);
     exposition_counter(out, "holdfast_divergence_journals_total",
                        "How often this server gave up what its primary does not have.", r->link.journals);
-    exposition_gauge(out, "holdfast_failover_would_lose_bytes",
-                     "What no replica has acknowledged.", (double)replication_would_lose(s));
+    struct marks_behind lost;
+    bool known = replication_would_lose(s, &lost);
+    exposition_gauge(out, "holdfast_failover_would_lose_bytes", "What no replica has acknowledged.",
+                     (double)lost.bytes);
+    if (known) {
+        exposition_gauge(out, "holdfast_failover_would_lose_writes", "The same, in writes at most.",
+                         (double)lost.effects);
+        exposition_gauge(out, "holdfast_failover_would_lose_seconds",
+                         "The same: how old the oldest of them is.", (double)lost.us / 1e6);
+    }
+    uint64_t first;
+    if (replication_reach(s, &first))
+        exposition_gauge(out, "holdfast_partial_sync_reach_bytes",
+                         "So far may a replica be behind and go on without everything being sent.",
+                         (double)(replication_lsn(s) - first));
+    replica_metrics(s, out);
     if (quorum_is_on(s->quorum)) {
         exposition_gauge(out, "holdfast_quorum_epoch", "In which this primary is elected; 0: it is not.",
                          (double)s->quorum->epoch);
@@ -330,6 +412,10 @@ static void replication_metrics(struct server *s, struct text *out)
     if (replica)
         exposition_gauge(out, "holdfast_primary_link_up", "1: connected to its primary, and in step.",
                          r->link.state == LINK_UP);
+    if (replica)
+        exposition_counter(out, "holdfast_primary_stream_errors_total",
+                           "Commands of the primary that were answered by an error here.",
+                           r->link.errors);
 }
 
 void metrics_append(struct server *s, struct text *out)

@@ -202,6 +202,7 @@ void replication_start(struct server *s, const struct recovery_result *found)
     r->started = true;
     if (d->writer == NULL)
         d->lsn = found->lsn;
+    replication_begin_marks(s);
     if (c->replicaof_host[0] != '\0') {
         /* What was found is true as far as it goes, however the server has ended. */
         if (old[0] != '\0')
@@ -313,25 +314,64 @@ static void link_info(struct server *s, struct text *out)
                                           : -1LL);
     text_appendf(out, "master_link_error:%s\r\nmaster_refused_regression:%d\r\n",
                  up || l->failure.code == ERROR_NONE ? "none" : l->failure.message, l->refused);
-    text_appendf(out, "master_stream_errors:%llu\r\n", (unsigned long long)l->errors);
+    text_appendf(out, "master_stream_errors:%llu\r\nmaster_full_syncs:%llu\r\n",
+                 (unsigned long long)l->errors, (unsigned long long)l->full_syncs);
     text_appendf(out, "slave_priority:%lld\r\nslave_read_only:%d\r\nreplica_announced:%d\r\n",
                  (long long)c->replica_priority, c->replica_read_only, c->replica_announced);
     text_appendf(out, "replica_unlogged_writes:%llu\r\n",
                  (unsigned long long)s->replication->local_writes);
 }
 
-/* What the replica that has most has not acknowledged, be it there or gone: all of the stream, if there has
- * been none. */
-uint64_t replication_would_lose(const struct server *s)
+bool replication_reach(const struct server *s, uint64_t *lsn)
 {
-    uint64_t end = replication_lsn(s), most = s->replication->gone_acked;
+    bool active = s->stream != NULL && replication_wants_stream(s);
+    uint64_t first;
+    if (active)
+        *lsn = stream_first(s->stream);
+    if (!replication_may_use_disk(s, 0) || !generation_first_lsn(&s->durability->generation, &first))
+        return active;
+    if (!active || first < *lsn)
+        *lsn = first;
+    return true;
+}
+
+void replication_begin_marks(struct server *s)
+{
+    if (s->replication != NULL)
+        marks_begin(&s->replication->marks, replication_lsn(s), s->effects);
+}
+
+void replication_note_marks(struct server *s)
+{
+    if (s->replication != NULL)
+        marks_note(&s->replication->marks, replication_lsn(s), s->effects, s->now_us);
+}
+
+bool replication_behind(struct server *s, uint64_t lsn, struct marks_behind *out)
+{
+    replication_note_marks(s);
+    return marks_behind(&s->replication->marks, lsn, s->now_us, out);
+}
+
+/* One that has gone goes on having what it had: all of the stream, if there has been none. */
+bool replication_would_lose(struct server *s, struct marks_behind *out)
+{
+    uint64_t most = s->replication->gone_acked;
+    *out = (struct marks_behind){0};
     if (s->is_replica)
-        return 0;
+        return true;
     for (const struct replica *p = s->replication->replicas; p != NULL; p = p->next) {
         if (replication_holds_acked(p) && p->acked > most)
             most = p->acked;
     }
-    return end - most;
+    return replication_behind(s, most, out);
+}
+
+/* -1 where it is not known. */
+static void behind_info(struct text *out, const char *format, bool known, const struct marks_behind *b)
+{
+    text_appendf(out, format, (unsigned long long)b->bytes, known ? (long long)b->effects : -1LL,
+                 known ? (double)b->us / 1e6 : -1.0);
 }
 
 void replication_info(struct server *s, struct text *out)
@@ -347,11 +387,13 @@ void replication_info(struct server *s, struct text *out)
     for (struct replica *p = r->replicas; p != NULL; p = p->next) {
         char ip[SOCKET_NAME_SIZE];
         replication_address(p, ip);
-        text_appendf(out, "slave%d:ip=%s,port=%d,state=%s,offset=%llu,lag=%lld,lag_bytes=%llu\r\n",
-                     i++, ip, p->listening_port, state_name(p->state),
-                     (unsigned long long)p->acked,
-                     p->state == REPLICA_ONLINE ? (long long)seconds_since(s, p->acked_us) : 0LL,
-                     (unsigned long long)replication_lag(s, p));
+        text_appendf(out, "slave%d:ip=%s,port=%d,state=%s,offset=%llu,lag=%lld", i++, ip,
+                     p->listening_port, state_name(p->state), (unsigned long long)p->acked,
+                     p->state == REPLICA_ONLINE ? (long long)seconds_since(s, p->acked_us) : 0LL);
+        struct marks_behind b;
+        bool known = replication_behind(s, p->acked, &b);
+        behind_info(out, ",lag_bytes=%llu,lag_writes=%lld,lag_seconds=%.3f", known, &b);
+        text_appendf(out, ",unsent_bytes=%llu\r\n", (unsigned long long)replication_lag(s, p));
     }
     bool active = s->stream != NULL && replication_wants_stream(s);
     uint64_t first = active ? stream_first(s->stream) : 0, end = replication_lsn(s);
@@ -367,9 +409,22 @@ void replication_info(struct server *s, struct text *out)
     text_appendf(out, "repl_backlog_first_byte_offset:%llu\r\nrepl_backlog_histlen:%llu\r\n",
                  active ? (unsigned long long)first + 1 : 0ULL,
                  active ? (unsigned long long)(end - first) : 0ULL);
+    /* As far as a replica may be behind on the whole: the log's files go on where memory ends. */
+    uint64_t log_first = 0;
+    bool on_disk = replication_may_use_disk(s, 0) &&
+                   generation_first_lsn(&s->durability->generation, &log_first);
+    text_appendf(out,
+                 "repl_log_active:%d\r\nrepl_log_first_byte_offset:%llu\r\nrepl_log_histlen:%llu\r\n",
+                 on_disk, on_disk ? (unsigned long long)log_first + 1 : 0ULL,
+                 on_disk ? (unsigned long long)(end - log_first) : 0ULL);
     text_appendf(out, "last_full_sync_reason:%s\r\nsync_partial_from_disk:%llu\r\n", r->full_reason,
                  (unsigned long long)r->sync_partial_disk);
-    text_appendf(out, "failover_would_lose_bytes:%llu\r\n", (unsigned long long)replication_would_lose(s));
+    struct marks_behind lost;
+    bool known = replication_would_lose(s, &lost);
+    behind_info(out,
+                "failover_would_lose_bytes:%llu\r\nfailover_would_lose_writes:%lld\r\n"
+                "failover_would_lose_seconds:%.3f\r\n",
+                known, &lost);
     const struct primary_link *l = &r->link;
     text_appendf(out, "divergence_journals:%llu\r\n", (unsigned long long)l->journals);
     if (l->journal[0] != '\0')

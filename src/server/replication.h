@@ -33,6 +33,7 @@
 #include "command/table.h"
 #include "replication/catchup.h"
 #include "replication/feed.h"
+#include "replication/marks.h"
 #include "replication/sync.h"
 #include "server/client.h"
 #include "server/config.h"
@@ -98,6 +99,7 @@ struct primary_link {
     int64_t retry_us;           /* not before then */
     bool connect_now;           /* not only when the timer comes around */
     int64_t down_since_s;       /* wall clock */
+    uint64_t full_syncs;        /* all data that has come from a primary, and was loaded */
     uint64_t errors;            /* commands of the primary that were answered by an error here */
     struct error failure;       /* why it is down; NONE: it is not, or nothing is known */
     bool data_lost;             /* what had come could not be loaded: there is nothing in memory */
@@ -136,6 +138,7 @@ struct replication {
     uint64_t sync_partial_disk; /* of those that were ok: from the log on disk */
     int64_t distrust_disk_until_us;
     char full_reason[160];   /* why the last full resynchronisation was made */
+    struct marks marks;      /* of the stream, as published */
     size_t waiting_clients;  /* in WAIT */
     uint64_t gone_acked;     /* what a replica that has gone had acknowledged: the most of any */
     uint64_t local_writes;   /* by clients of this server while it was a replica */
@@ -203,9 +206,16 @@ int64_t replication_feed_due_ms(const struct server *s);
 void replication_primary_deinit(struct server *s);
 /* It has what counts as acknowledged: not one that is sent all of the data just now, or says nothing. */
 bool replication_holds_acked(const struct replica *r);
-/* What no replica has acknowledged, of those that are there and those that have gone. */
-uint64_t replication_would_lose(const struct server *s);
-uint64_t replication_lag(const struct server *s, const struct replica *r); /* bytes */
+/* The first LSN that the stream can be given again from, from memory or the log's files. False: from none. */
+bool replication_reach(const struct server *s, uint64_t *lsn);
+/* The stream begins, or is another one; it has more. */
+void replication_begin_marks(struct server *s);
+void replication_note_marks(struct server *s);
+/* What somebody lacks who has acknowledged that LSN. False: but for the bytes it is not known. */
+bool replication_behind(struct server *s, uint64_t lsn, struct marks_behind *out);
+/* The same of the replica that has most, be it there or gone: what a failover now would lose. */
+bool replication_would_lose(struct server *s, struct marks_behind *out);
+uint64_t replication_lag(const struct server *s, const struct replica *r); /* bytes that are not sent */
 /* As it announces itself, or as its connection shows. */
 void replication_address(struct replica *r, char ip[SOCKET_NAME_SIZE]);
 /* Replicas that have acknowledged this LSN. */

@@ -95,9 +95,11 @@ static void note_failure(struct server *s, const struct error *why)
 {
     struct primary_link *l = link_of(s);
     /* Said once, not at every try. */
-    if (strcmp(l->failure.message, why->message) != 0)
+    if (strcmp(l->failure.message, why->message) != 0) {
         log_warning("The link to the primary %s:%lld is down: %s", s->config->replicaof_host,
                     (long long)s->config->replicaof_port, why->message);
+        announce_replication(s, "link-down", why->message);
+    }
     l->failure = *why;
 }
 
@@ -377,6 +379,7 @@ static void link_up(struct server *s, struct sync_result *r)
     server_update_attention(s);
     log_notice("The link to the primary %s:%lld is up, at LSN %llu", s->config->replicaof_host,
                (long long)s->config->replicaof_port, (unsigned long long)replication_lsn(s));
+    announce_replication(s, "link-up", s->config->replicaof_host);
     l->asked_lsn = 0;
     l->diverged = l->given_up = false;
     l->fork_id[0] = '\0';
@@ -435,12 +438,14 @@ static void take_result(struct server *s)
         break;
     case SYNC_REFUSED:
         l->refused = true;
-        if (strcmp(l->failure.message, r->error.message) != 0)
+        if (strcmp(l->failure.message, r->error.message) != 0) {
             log_warning("ALARM: the primary %s:%lld is refused: %s. This replica keeps its data. If "
                         "it is to be given up for the primary's, set replica-accept-regression yes; "
                         "if it is the better one, promote it with REPLICAOF NO ONE",
                         s->config->replicaof_host, (long long)s->config->replicaof_port,
                         r->error.message);
+            announce_replication(s, "refused", r->error.message);
+        }
         l->failure = r->error;
         set_down(s, REFUSED_RETRY_US);
         break;
@@ -542,6 +547,7 @@ void replication_link_load(struct server *s)
     l->db = r->stream_db >= 0 && r->stream_db < s->ks->db_count ? r->stream_db : 0;
     s->replication->second_id[0] = '\0';
     l->data_lost = false;
+    l->full_syncs++;
     durability_restart(s, r->history, r->lsn);
     replication_apply_config(s);
     s->ks->lazy_expire_paused = true;
@@ -776,6 +782,7 @@ void replication_follow(struct server *s, const char *host, int port)
     hold_update(s->hold);
     quorum_became_replica(s);
     log_notice("This server is a replica of %s:%d", name, port);
+    announce_replication(s, "following", name);
 }
 
 void replication_promote(struct server *s)
@@ -820,6 +827,7 @@ void replication_promote(struct server *s)
     quorum_became_primary(s);
     log_notice("This server is a primary. Its history %s goes on from LSN %llu of %s", id,
                (unsigned long long)all->second_lsn, all->second_id);
+    announce_replication(s, "promoted", id);
 }
 
 void replication_link_deinit(struct server *s)

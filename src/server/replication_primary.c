@@ -98,6 +98,7 @@ void replication_forget_client(struct client *c)
         if (all->replica_count == 0)
             all->lonely_since_us = s->now_us;
         log_notice("Replica %s has gone", client_peer(c));
+        announce_replication(s, "replica-gone", client_peer(c));
     }
     for (size_t i = 0; i < all->fed_count; i++) {
         if (all->fed[i] != r)
@@ -152,6 +153,7 @@ static void send_line(struct client *c, const char *line)
 static void go_online(struct replica *r)
 {
     log_notice("Replica %s is online", client_peer(r->client));
+    announce_replication(r->client->server, "replica-online", client_peer(r->client));
     set_state(r, REPLICA_ONLINE);
     replication_writable(r->client);
 }
@@ -189,6 +191,7 @@ void replication_continue_replica(struct client *c, uint64_t lsn)
     send_line(c, line);
     log_notice("Replica %s goes on at LSN %llu, %llu bytes behind", client_peer(c),
                (unsigned long long)lsn, (unsigned long long)replication_lag(s, r));
+    announce_replication(s, "replica-online", client_peer(c));
     set_state(r, REPLICA_ONLINE);
 }
 

@@ -227,7 +227,8 @@ def test_divergence_journal(options):
         assert text.returncode == 0, text
         assert text.stdout.count("up ") == 100 and "up 99" in text.stdout, text.stdout[:1000]
         assert "ALARM" in old.text()
-        assert b'"event":"diverged"' in events.read()[2]
+        while b'"event":"diverged"' not in events.read()[2]:
+            pass
         events.close()
         x.close()
         y.close()
@@ -236,7 +237,7 @@ def test_divergence_journal(options):
 def test_far_behind_is_served_from_the_log():
     """A replica that was away for longer than the backlog in memory lasts goes on from the log's files, over several
     of them, while somebody writes; when they do not go back so far everything comes anew, and INFO says why."""
-    small = {**LOGGED, "repl-backlog-size": "16kb", "auto-aof-rewrite-percentage": "0"}
+    small = {**LOGGED, "repl-backlog-size": "16kb", "auto-aof-rewrite-percentage": "0", "repl-log-history": "0"}
     with holdfast(**small) as primary, holdfast(**LOGGED) as replica:
         x, y = primary.raw(), replica.raw()
         cable = Cable(primary.port)
@@ -275,5 +276,60 @@ def test_far_behind_is_served_from_the_log():
         assert info(x, "stats")["sync_full"] == "2"
         assert found["last_full_sync_reason"].startswith("behind the backlog in memory, and on disk:"), found
         cable.close()
+        x.close()
+        y.close()
+
+
+def test_history_of_the_log():
+    """repl-log-history: so much of the log stays for replicas over any number of rewrites and a restart, and no more
+    files than it takes; INFO says how far back it goes."""
+    options = {**LOGGED, "repl-backlog-size": "16kb", "auto-aof-rewrite-percentage": "0", "repl-log-history": "1mb"}
+    with holdfast(**options) as primary, holdfast(**LOGGED) as replica:
+        x, y = primary.raw(), replica.raw()
+
+        def rewrite():
+            count = int(info(x, "persistence")["aof_rewrites"])
+            x("BGREWRITEAOF")
+            wait_for(lambda: int(info(x, "persistence")["aof_rewrites"]) > count, "the rewrite")
+            wait_for(lambda: info(x, "persistence")["aof_rewrite_in_progress"] == "0", "its end")
+
+        def reach():
+            return int(info(x)["repl_log_first_byte_offset"])
+
+        assert reach() == 1 and info(x)["repl_log_active"] == "1"
+        follow(y, primary.port)
+        wait_up(y)
+        y("REPLICAOF", "127.0.0.1", 1)
+        for turn in range(3):
+            x.pipeline([["SET", f"k{i}", "v" * 1000] for i in range(100)])
+            rewrite()
+        assert reach() == 1
+        assert int(info(x)["repl_log_histlen"]) == int(info(x)["master_repl_offset"])
+        x.close()
+        primary.terminate()
+        primary.start()
+        x = primary.raw()
+        assert reach() == 1
+        rewrite()
+        rewrite()
+        follow(y, primary.port)
+        wait_up(y)
+        assert_same(x, y)
+        found = info(x)
+        assert found["sync_partial_from_disk"] == "1" and info(x, "stats")["sync_full"] == "0"
+        # Beyond it files go, the oldest first.
+        for turn in range(4):
+            x.pipeline([["SET", f"k{i}", "v" * 1000] for i in range(600)])
+            rewrite()
+        wait_for(lambda: len(glob.glob(str(primary.directory / "appendonlydir/*.incr.aof"))) < 5, "removal")
+        assert 1_000_000 < int(info(x)["repl_log_histlen"]) < 2_500_000, info(x)
+        # And on a directive that is changed from the next rewrite on.
+        x("CONFIG", "SET", "repl-log-history", "0")
+        rewrite()
+        rewrite()
+        wait_for(lambda: int(info(x)["repl_log_histlen"]) < 10_000, "all but the last is gone")
+        x("CONFIG", "SET", "appendonly", "no")
+        wait_for(lambda: info(x)["repl_log_active"] == "0", "no log")
+        assert info(x)["repl_log_histlen"] == "0"
         x.close()
         y.close()
