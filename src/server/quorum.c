@@ -4,84 +4,29 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/crc.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/number.h"
 #include "base/text.h"
+#include "command/wait.h"
 #include "handlers.h"
-#include "os/file.h"
 #include "persist/log/stream.h"
 #include "server/announce.h"
+#include "server/blocked.h"
 #include "server/durability.h"
 #include "server/hold.h"
 #include "server/replication.h"
 
-#define FILE_NAME "holdfast-quorum"
-#define FILE_MAX 4096
 #define PEER_TIMEOUT_MS 500
 #define RETRY_US 300000
 /* Who was voted out gives the other one time to gather its replicas. */
 #define DEPOSED_US 3000000
-#define NO_CAP UINT64_MAX
+#define NO_CAP QUORUM_NO_CAP
+/* So long does an answer wait for the disk. */
+#define VOTE_WAIT_MS 2000
 
 static void start_round(struct quorum *q, bool real);
-
-/* ---- the file ---- */
-
-static bool save(struct quorum *q)
-{
-    struct text t = {0};
-    struct error err = {0};
-    text_appendf(&t, "holdfast-quorum 1\npromised %llu %s\nlog %llu %llu\n",
-                 (unsigned long long)q->promised, q->promised_to[0] != '\0' ? q->promised_to : "-",
-                 (unsigned long long)q->log_epoch, (unsigned long long)q->log_lsn);
-    if (q->cap != NO_CAP)
-        text_appendf(&t, "cap %llu\n", (unsigned long long)q->cap);
-    text_appendf(&t, "%08x\n", crc32c(0, t.data, t.size));
-    bool ok = os_file_replace(FILE_NAME, t.data, t.size, &err);
-    if (!ok)
-        log_warning("The state of the quorum is not on the disk: %s", err.message);
-    text_free(&t);
-    return ok;
-}
-
-static bool parse(struct quorum *q, char *data, size_t size)
-{
-    unsigned long long promised, log_epoch, log_lsn, cap = NO_CAP;
-    char name[CONFIG_NODE_NAME], crc[16];
-    if (size < 9 || data[size - 1] != '\n')
-        return false;
-    snprintf(crc, sizeof(crc), "%08x\n", crc32c(0, data, size - 9));
-    if (memcmp(crc, data + size - 9, 9) != 0)
-        return false;
-    data[size - 9] = '\0';
-    int n = sscanf(data, "holdfast-quorum 1\npromised %llu %31s\nlog %llu %llu\ncap %llu\n", &promised,
-                   name, &log_epoch, &log_lsn, &cap);
-    if (n < 4)
-        return false;
-    q->promised = promised;
-    snprintf(q->promised_to, sizeof(q->promised_to), "%s", strcmp(name, "-") == 0 ? "" : name);
-    q->log_epoch = log_epoch;
-    q->log_lsn = log_lsn;
-    q->cap = n == 5 ? cap : NO_CAP;
-    return true;
-}
-
-static bool load(struct quorum *q, struct error *err)
-{
-    char *data;
-    size_t size;
-    q->cap = NO_CAP;
-    if (!os_path_exists(FILE_NAME))
-        return true;
-    if (!os_file_read_whole(FILE_NAME, FILE_MAX, &data, &size, err))
-        return false;
-    bool ok = parse(q, data, size);
-    mem_free(data);
-    return ok || error_set(err, ERROR_CORRUPT, "%s is damaged: this node does not know what it has promised. If "
-                           "its data is to be given up, remove the file together with the data", FILE_NAME);
-}
+static void ask_for_votes(struct quorum *q);
 
 /* ---- where this node is ---- */
 
@@ -92,49 +37,74 @@ static bool position(const struct server *s, uint64_t *epoch, uint64_t *lsn)
     const struct durability *d = s->durability;
     if (q->blank || s->loading || d->state != DURABILITY_ON)
         return false;
-    *epoch = q->log_epoch;
+    *epoch = q->now.log_epoch;
     *lsn = writer_durable_lsn(d->writer);
-    if (*lsn > q->cap)
-        *lsn = q->cap;
+    if (*lsn > q->now.cap)
+        *lsn = q->now.cap;
     return true;
 }
 
-static bool adopt(struct quorum *q, uint64_t epoch, uint64_t lsn)
+static void save(struct quorum *q)
 {
-    struct quorum before = *q;
-    q->log_epoch = epoch;
-    q->log_lsn = lsn;
-    q->cap = NO_CAP;
-    if (q->promised < epoch) {
-        q->promised = epoch;
-        q->promised_to[0] = '\0';
-    }
-    if (!save(q)) {
-        q->log_epoch = before.log_epoch;
-        q->log_lsn = before.log_lsn;
-        q->cap = before.cap;
-        q->promised = before.promised;
-        memcpy(q->promised_to, before.promised_to, sizeof(q->promised_to));
-        return false;
-    }
-    q->blank = false;
-    return true;
+    quorum_file_save(q->file, &q->now);
 }
 
 /* Whether this node's disk has the beginning of its primary's epoch now. The epoch may be the one that its log
  * is of already: after it has been a primary itself without having been elected. */
-static bool catch_up(struct server *s, uint64_t epoch, uint64_t lsn)
+static void catch_up(struct server *s, uint64_t epoch, uint64_t lsn)
 {
     struct quorum *q = s->quorum;
     const struct durability *d = s->durability;
-    bool known = epoch < q->log_epoch || (epoch == q->log_epoch && q->cap == NO_CAP);
-    if (known || epoch < q->promised || d->state != DURABILITY_ON || writer_durable_lsn(d->writer) < lsn)
-        return false;
-    if (!adopt(q, epoch, lsn))
-        return false;
+    bool known = epoch < q->now.log_epoch || (epoch == q->now.log_epoch && q->now.cap == NO_CAP);
+    if (known || epoch < q->now.promised || d->state != DURABILITY_ON ||
+        writer_durable_lsn(d->writer) < lsn)
+        return;
+    q->now.log_epoch = epoch;
+    q->now.log_lsn = lsn;
+    q->now.cap = NO_CAP;
+    if (q->now.promised < epoch) {
+        q->now.promised = epoch;
+        q->now.promised_to[0] = '\0';
+    }
+    q->caught_up = true;
     log_notice("This node's log is of epoch %llu from LSN %llu on", (unsigned long long)epoch,
                (unsigned long long)lsn);
-    return true;
+    save(q);
+}
+
+/* The epoch that the log is of, for whoever else counts on it: also after the next start. */
+static uint64_t saved_epoch(const struct quorum *q)
+{
+    const struct quorum_state *saved = quorum_file_saved(q->file);
+    return q->now.cap == NO_CAP && saved->cap == NO_CAP && saved->log_epoch == q->now.log_epoch
+               ? saved->log_epoch
+               : 0;
+}
+
+/* Something more is on the disk, or could not be written. */
+static void on_saved(void *ctx)
+{
+    struct quorum *q = ctx;
+    struct server *s = q->server;
+    quorum_file_step(q->file);
+    if (q->caught_up && saved_epoch(q) != 0) {
+        q->caught_up = q->blank = false;
+        if (s->is_replica)
+            replication_link_durable(s);
+        else
+            replication_update_sure(s);
+    }
+    if (q->asking)
+        ask_for_votes(q);
+    /* Who waits for an answer. */
+    blocked_durable(s, 0);
+}
+
+/* On the thread. */
+static void wake_saved(void *ctx)
+{
+    struct quorum *q = ctx;
+    loop_post(q->server->loop, on_saved, q);
 }
 
 /* ---- being elected ---- */
@@ -254,8 +224,8 @@ static void end_round(struct quorum *q)
         try_again(q, RETRY_US);
     } else if (!q->real) {
         start_round(q, true);
-    } else if (q->promised == q->asked &&
-               strcmp(q->promised_to, s->config->quorum_node) == 0) {
+    } else if (q->now.promised == q->asked &&
+               strcmp(q->now.promised_to, s->config->quorum_node) == 0) {
         win(q);
     } else {
         try_again(q, RETRY_US);
@@ -275,37 +245,23 @@ static void wake(void *ctx)
     loop_post(q->server->loop, on_round_ended, q);
 }
 
-static void start_round(struct quorum *q, bool real)
+static void begin_election(struct quorum *q, bool real)
 {
     struct server *s = q->server;
     struct election_options *o = mem_zalloc(sizeof(*o));
     struct error err = {0};
-    uint64_t newest = q->promised > q->seen ? q->promised : q->seen;
     make_options(q, o);
     if (!position(s, &o->log_epoch, &o->lsn)) {
         try_again(q, RETRY_US);
         mem_free(o);
         return;
     }
-    if (!real || q->asked <= q->promised)
-        q->asked = newest + 1;
     o->epoch = q->asked;
     o->real = q->real = real;
     o->enough = q->majority - 1;
     o->timeout_ms = PEER_TIMEOUT_MS;
     o->wake = wake;
     o->ctx = q;
-    /* The own vote is on the disk before others are asked for theirs. */
-    if (real) {
-        q->promised = q->asked;
-        snprintf(q->promised_to, sizeof(q->promised_to), "%s", s->config->quorum_node);
-        if (!save(q)) {
-            note_problem(q, "the own vote could not be written");
-            try_again(q, DEPOSED_US);
-            mem_free(o);
-            return;
-        }
-    }
     o->tls = tls_context_share(s->config->tls_replication ? s->tls_client : NULL);
     q->election = election_start(o, &err);
     if (q->election == NULL) {
@@ -315,23 +271,56 @@ static void start_round(struct quorum *q, bool real)
     mem_free(o);
 }
 
+static void start_round(struct quorum *q, bool real)
+{
+    uint64_t newest = q->now.promised > q->seen ? q->now.promised : q->seen;
+    if (!real || q->asked <= q->now.promised)
+        q->asked = newest + 1;
+    if (!real) {
+        begin_election(q, false);
+        return;
+    }
+    /* The own vote is on the disk before others are asked for theirs. */
+    q->now.promised = q->asked;
+    snprintf(q->now.promised_to, sizeof(q->now.promised_to), "%s", q->server->config->quorum_node);
+    q->asking = true;
+    save(q);
+}
+
+/* The own vote may be on the disk now. */
+static void ask_for_votes(struct quorum *q)
+{
+    bool wanted = !q->server->is_replica && q->epoch == 0 && q->now.promised == q->asked &&
+                  strcmp(q->now.promised_to, q->server->config->quorum_node) == 0;
+    if (wanted && !quorum_file_is_saved(q->file, &q->now)) {
+        note_problem(q, "the own vote is not on the disk yet");
+        return;
+    }
+    q->asking = false;
+    if (wanted)
+        begin_election(q, true);
+    else
+        try_again(q, RETRY_US);
+}
+
 void quorum_step(struct server *s)
 {
     struct quorum *q = s->quorum;
     if (!quorum_is_on(q) || s->stopping)
         return;
+    /* What could not be written is tried again. */
+    quorum_file_step(q->file);
     if (s->is_replica) {
         if (q->link_epoch != 0)
             catch_up(s, q->link_epoch, q->link_lsn);
         return;
     }
     if (q->epoch != 0) {
-        if (catch_up(s, q->epoch, q->epoch_lsn))
-            replication_update_sure(s);
+        catch_up(s, q->epoch, q->epoch_lsn);
         return;
     }
     const struct durability *d = s->durability;
-    if (q->election != NULL || s->now_us < q->retry_us || s->loading)
+    if (q->election != NULL || q->asking || s->now_us < q->retry_us || s->loading)
         return;
     if (q->blank) {
         note_problem(q, "its log has less than it had: it has to be a replica first");
@@ -343,7 +332,7 @@ void quorum_step(struct server *s)
     }
     /* Nothing is left behind that is only in memory. */
     uint64_t durable = writer_durable_lsn(d->writer);
-    if (durable >= q->cap || durable >= stream_published(s->stream))
+    if (durable >= q->now.cap || durable >= stream_published(s->stream))
         start_round(q, false);
 }
 
@@ -362,7 +351,7 @@ bool quorum_is_other(const struct quorum *q, struct slice name)
 /* Of no epoch it has ever heard: it may have had anything, on a disk that is lost. */
 static bool is_new(const struct quorum *q)
 {
-    return q->promised == 0 && q->log_epoch == 0;
+    return q->now.promised == 0 && q->now.log_epoch == 0;
 }
 
 struct candidate {
@@ -373,33 +362,74 @@ struct candidate {
 static bool would_vote(const struct server *s, const struct candidate *k, uint64_t epoch, uint64_t lsn)
 {
     const struct quorum *q = s->quorum;
-    if (k->epoch < q->promised ||
-        (k->epoch == q->promised && !slice_equal(k->name, slice_cstr(q->promised_to))))
+    if (k->epoch < q->now.promised ||
+        (k->epoch == q->now.promised && !slice_equal(k->name, slice_cstr(q->now.promised_to))))
         return false;
     if (is_new(q) && k->log_epoch > 0)
         return false;
     return k->log_epoch > epoch || (k->log_epoch == epoch && k->lsn >= lsn);
 }
 
-/* From here on this node neither acknowledges what an older epoch's primary does nor does it itself. */
-static bool promise(struct server *s, const struct candidate *k)
+/* From here on this node neither acknowledges what an older epoch's primary does nor does it itself. That
+ * it is so also after a crash is known when it is on the disk. */
+static void promise(struct server *s, const struct candidate *k)
 {
     struct quorum *q = s->quorum;
     struct error why = {0};
-    if (k->epoch == q->promised)
-        return save(q); /* the first time it may have failed */
-    q->promised = k->epoch;
-    snprintf(q->promised_to, sizeof(q->promised_to), "%.*s", (int)k->name.size, k->name.data);
+    if (k->epoch == q->now.promised)
+        return;
+    q->now.promised = k->epoch;
+    snprintf(q->now.promised_to, sizeof(q->now.promised_to), "%.*s", (int)k->name.size, k->name.data);
+    save(q);
     if (!s->is_replica) {
         lose(s, "this node has voted for another one");
         if (q->retry_us < s->now_us + DEPOSED_US)
             try_again(q, DEPOSED_US);
     } else if (q->link_epoch != 0 && q->link_epoch < k->epoch) {
-        error_set(&why, ERROR_CANCELLED, "this node has voted for %s in epoch %llu", q->promised_to,
-                  (unsigned long long)k->epoch);
+        error_set(&why, ERROR_CANCELLED, "this node has voted for %s in epoch %llu",
+                  q->now.promised_to, (unsigned long long)k->epoch);
         replication_link_down(s, &why);
     }
-    return save(q);
+}
+
+/* A vote that was given, and is answered when it is on the disk. */
+struct vote {
+    char name[CONFIG_NODE_NAME];
+    uint64_t epoch;          /* of the election */
+    uint64_t log_epoch, lsn; /* where this node was */
+};
+
+static void reply_vote(struct call *c, const struct vote *v, bool granted)
+{
+    const struct quorum *q = c->server->quorum;
+    char line[160];
+    snprintf(line, sizeof(line), "VOTE %d %llu %llu %llu %s", granted,
+             (unsigned long long)q->now.promised, (unsigned long long)v->log_epoch,
+             (unsigned long long)v->lsn, c->server->config->quorum_node);
+    reply_simple(c->reply, line);
+}
+
+static bool is_for(const struct quorum_state *state, const struct vote *v)
+{
+    return state->promised == v->epoch && strcmp(state->promised_to, v->name) == 0;
+}
+
+static bool serve_vote(struct call *c, struct slice key, struct entry *e, void *state)
+{
+    const struct quorum *q = c->server->quorum;
+    const struct vote *v = state;
+    bool stands = is_for(&q->now, v);
+    (void)key;
+    (void)e;
+    if (stands && !is_for(quorum_file_saved(q->file), v))
+        return false;
+    reply_vote(c, v, stands);
+    return true;
+}
+
+static void vote_timed_out(struct call *c, void *state)
+{
+    reply_vote(c, state, false);
 }
 
 void cmd_holdfast_vote(struct call *c)
@@ -408,7 +438,6 @@ void cmd_holdfast_vote(struct call *c)
     struct quorum *q = s->quorum;
     struct candidate k = {.name = c->argv[2]};
     int64_t numbers[3];
-    char line[160];
     for (int i = 0; i < 3; i++) {
         if (!call_int64_range(c, c->argv[3 + i], 0, INT64_MAX, &numbers[i], NULL))
             return;
@@ -425,13 +454,20 @@ void cmd_holdfast_vote(struct call *c)
         reply_error(c->reply, "ERR That is no other one of this server's quorum-nodes");
         return;
     }
-    uint64_t epoch = 0, lsn = 0;
-    bool granted = position(s, &epoch, &lsn) && would_vote(s, &k, epoch, lsn);
+    struct vote v = {.epoch = k.epoch};
+    snprintf(v.name, sizeof(v.name), "%.*s", (int)k.name.size, k.name.data);
+    bool granted = position(s, &v.log_epoch, &v.lsn) && would_vote(s, &k, v.log_epoch, v.lsn);
     if (granted && real)
-        granted = promise(s, &k);
-    snprintf(line, sizeof(line), "VOTE %d %llu %llu %llu %s", granted, (unsigned long long)q->promised,
-             (unsigned long long)epoch, (unsigned long long)lsn, s->config->quorum_node);
-    reply_simple(c->reply, line);
+        promise(s, &k);
+    if (granted && real && !is_for(quorum_file_saved(q->file), &v))
+        call_wait(c, &(struct call_wait){.timeout_ms = VOTE_WAIT_MS,
+                                         .serve = serve_vote,
+                                         .timed_out = vote_timed_out,
+                                         .state = &v,
+                                         .state_size = sizeof(v),
+                                         .log = true});
+    else
+        reply_vote(c, &v, granted);
 }
 
 /* ---- roles and links ---- */
@@ -447,9 +483,10 @@ void quorum_became_primary(struct server *s)
     q->retry_us = 0;
     note_problem(q, "the others have not been asked yet");
     /* What it appends from here on without having been elected is nobody's. */
-    if (lsn < q->cap) {
-        q->cap = lsn;
-        if (!save(q))
+    if (lsn < q->now.cap) {
+        q->now.cap = lsn;
+        /* Before the log has anything of that on the disk. */
+        if (!quorum_file_save_now(q->file, &q->now))
             q->blank = true;
     }
     server_update_attention(s);
@@ -465,6 +502,7 @@ void quorum_became_replica(struct server *s)
     q->problem[0] = '\0';
     /* The votes of the round that is under way are for a log which may be replaced now. */
     q->asked = 0;
+    q->asking = false;
     if (q->election != NULL)
         election_cancel(q->election);
     server_update_attention(s);
@@ -472,7 +510,7 @@ void quorum_became_replica(struct server *s)
 
 bool quorum_accepts(const struct quorum *q, uint64_t epoch)
 {
-    return !quorum_is_on(q) || (epoch != 0 && epoch >= q->promised);
+    return !quorum_is_on(q) || (epoch != 0 && epoch >= q->now.promised);
 }
 
 void quorum_link_up(struct server *s, uint64_t epoch, uint64_t lsn)
@@ -493,8 +531,8 @@ void quorum_link_down(struct server *s)
 
 uint64_t quorum_acknowledges(const struct quorum *q)
 {
-    return quorum_is_on(q) && q->link_epoch != 0 && q->log_epoch == q->link_epoch &&
-                   q->cap == NO_CAP && q->promised <= q->link_epoch
+    return quorum_is_on(q) && q->link_epoch != 0 && saved_epoch(q) == q->link_epoch &&
+                   q->now.promised <= q->link_epoch
                ? q->link_epoch
                : 0;
 }
@@ -523,7 +561,7 @@ uint64_t quorum_sure(const struct server *s)
     const struct quorum *q = s->quorum;
     uint64_t lsns[CONFIG_NODES_MAX + 1];
     int count = 0;
-    if (!quorum_is_on(q) || q->epoch == 0 || q->log_epoch != q->epoch ||
+    if (!quorum_is_on(q) || q->epoch == 0 || saved_epoch(q) != q->epoch ||
         s->durability->state != DURABILITY_ON)
         return 0;
     lsns[count++] = writer_durable_lsn(s->durability->writer);
@@ -565,7 +603,8 @@ void quorum_init(struct server *s)
 {
     s->quorum = mem_zalloc(sizeof(*s->quorum));
     s->quorum->server = s;
-    s->quorum->cap = NO_CAP;
+    s->quorum->now.cap = NO_CAP;
+    s->quorum->file = quorum_file_new(wake_saved, s->quorum);
 }
 
 bool quorum_start(struct server *s, struct error *err)
@@ -581,15 +620,15 @@ bool quorum_start(struct server *s, struct error *err)
         return error_set(err, ERROR_INVALID, "quorum-node '%s' is none of quorum-nodes", c->quorum_node);
     if (!c->appendonly)
         return error_set(err, ERROR_INVALID, "quorum-nodes need appendonly yes");
-    if (!load(q, err))
+    if (!quorum_file_load(q->file, &q->now, err))
         return false;
     q->enabled = true;
     q->majority = c->quorum_node_count / 2 + 1;
-    q->blank = q->log_epoch != 0 && replication_lsn(s) < q->log_lsn;
+    q->blank = q->now.log_epoch != 0 && replication_lsn(s) < q->now.log_lsn;
     if (q->blank)
         log_warning("ALARM: what was found ends at LSN %llu, but this node had all up to %llu: it has lost data, "
                     "and votes for nobody until it has caught up with an elected primary",
-                    (unsigned long long)replication_lsn(s), (unsigned long long)q->log_lsn);
+                    (unsigned long long)replication_lsn(s), (unsigned long long)q->now.log_lsn);
     if (!s->is_replica)
         quorum_became_primary(s);
     return true;
@@ -603,6 +642,7 @@ void quorum_deinit(struct server *s)
         election_cancel(q->election);
         election_finish(q->election, votes);
     }
+    quorum_file_free(q->file);
     mem_free(q);
     s->quorum = NULL;
 }
@@ -623,7 +663,7 @@ void quorum_info(const struct server *s, struct text *out)
                  c->quorum_node_count, state);
     text_appendf(out, "quorum_epoch:%llu\r\nquorum_promised_epoch:%llu\r\nquorum_log_epoch:%llu\r\n",
                  (unsigned long long)(s->is_replica ? q->link_epoch : q->epoch),
-                 (unsigned long long)q->promised, (unsigned long long)q->log_epoch);
+                 (unsigned long long)q->now.promised, (unsigned long long)q->now.log_epoch);
     text_appendf(out, "quorum_position:%llu\r\nquorum_can_vote:%d\r\nquorum_elections:%llu\r\n",
                  (unsigned long long)lsn, known, (unsigned long long)q->elections);
     if (!s->is_replica)

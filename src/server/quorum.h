@@ -9,7 +9,7 @@
  *     start as a primary ─────────────^                                │ somebody else was elected,
  *                                     └────────────────────────────────┘ as a voter here knows
  *
- * Each node keeps on its disk (the file `holdfast-quorum`, replaced as a whole, before it is acted upon):
+ * Each node keeps on its disk (server/quorum_file.h), before anybody else may count on it:
  *
  *     promised     the newest epoch that it has voted in: it follows and acknowledges no primary of an older one
  *     log epoch    the epoch of the primary that its log is a copy of, as far as that goes
@@ -37,28 +37,35 @@
  * Not covered: two nodes of three that lose their disks, a node that is given another one's disk or name, a change of
  * quorum-nodes while nodes with the old list run; reads of a primary that is cut off, which may be old.
  *
- * Owned by the executor, which also writes the file: at elections and when a node has caught up, not for writes.
+ * The file is written by a thread of its own (server/quorum_file.h), at elections and when a node has caught up, not
+ * for writes. A promise binds this node at once; the answer that says so leaves, and others are asked, when it is on
+ * the disk, and a log epoch is acknowledged in when it is. A promotion alone waits for the file (cap), as it does for
+ * the log's new one.
+ *
+ * Owned by the executor.
  */
 #ifndef HF_SERVER_QUORUM_H
 #define HF_SERVER_QUORUM_H
 
 #include "replication/election.h"
 #include "server/config.h"
+#include "server/quorum_file.h"
 #include "server/server.h"
 
 struct quorum {
     struct server *server;
     bool enabled;
     int majority;
-    /* On disk. */
-    uint64_t promised, log_epoch, log_lsn, cap;
-    char promised_to[CONFIG_NODE_NAME];
-    bool blank; /* the log has less than it had */
+    struct quorum_state now; /* on the disk some time; until then it only restrains this node */
+    struct quorum_file *file;
+    bool caught_up; /* since the log epoch was on the disk: others are to be told when it is */
+    bool blank;     /* the log has less than it had */
     /* As a primary. */
     uint64_t epoch, epoch_lsn; /* elected in this one, which begins there; 0: not */
     uint64_t seen;             /* the newest epoch that somebody has named */
     uint64_t asked;            /* of the election that is under way */
     bool real;
+    bool asking; /* others, as soon as the own vote is on the disk */
     struct election *election;
     int64_t retry_us;
     uint64_t elections;

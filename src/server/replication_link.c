@@ -288,7 +288,7 @@ static void connect_to_primary(struct server *s)
         give_journal(s, &o->journal);
     if (quorum_is_on(s->quorum)) {
         snprintf(o->node, sizeof(o->node), "%s", c->quorum_node);
-        o->promised = s->quorum->promised;
+        o->promised = s->quorum->now.promised;
     }
     /* Beside what there is, if that is nothing or may stay until all has come. */
     if (c->repl_diskless_load == DISKLESS_LOAD_SWAPDB || !o->has_data) {

@@ -3,13 +3,14 @@
  * A disk that does as it is told, for the real server: preloaded, it stands before the calls by which
  * the log is written. The first word of the file $HF_DISK says what happens to the log's incremental
  * files: "hang" (fdatasync waits until the word is another one), "sync" (fdatasync fails with EIO),
- * "write" (pwrite fails with EIO), "full" (no space). Each fdatasync of such a file is noted in
+ * "write" (pwrite fails with EIO), "full" (no space); "vote": fdatasync of the quorum's file waits. Each fdatasync of such a file is noted in
  * $HF_DISK.log, one line with its name and result.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,7 +55,10 @@ int fdatasync(int fd)
     char name[512], say[16];
     if (real == NULL)
         real = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
-    if (!is_log(fd, name))
+    bool log = is_log(fd, name);
+    while (strstr(name, "holdfast-quorum") != NULL && strcmp(word(say), "vote") == 0)
+        usleep(2000);
+    if (!log)
         return real(fd);
     while (strcmp(word(say), "hang") == 0)
         usleep(2000);
