@@ -319,6 +319,142 @@ def test_nonsense_in_the_stream():
     stream.listener.close()
 
 
+class Mutant(Liar):
+    """A primary whose answers are those of a good one, each time with something changed in one of them."""
+
+    def __init__(self, data, rng):
+        self.data, self.rng = data, rng
+        self.accepted = 0
+        super().__init__(b"")
+
+    def mutate(self, answer):
+        rng, data = self.rng, bytearray(answer)
+        kind = rng.randrange(7)
+        at = rng.randrange(len(data))
+        if kind == 0:
+            data[at] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            del data[at:]
+        elif kind == 2:
+            del data[at:at + rng.randrange(1, 9)]
+        elif kind == 3:
+            data[at:at] = rng.randbytes(rng.randrange(1, 9))
+        elif kind == 4:
+            data[at:at] = rng.choice((b"\n", b" ", b"-", b"9", b"\0")) * rng.choice((1, 100, 70000))
+        elif kind == 5:
+            data = rng.choice((b"+", b"-", b":", b"$", b"*", b"%", b"_")) + data[1:]
+        else:
+            data[at:at] = data
+        return bytes(data)
+
+    def run(self):
+        while True:
+            try:
+                s, _ = self.listener.accept()
+                s.settimeout(5)
+                step, wrong = 0, self.rng.randrange(1, 10)
+                while True:
+                    heard = s.recv(65536)
+                    if not heard:
+                        break
+                    answer, step = b"+OK\r\n", step + 1
+                    if b"PSYNC" in heard:
+                        self.asked += 1
+                        answer = self.rng.choice((
+                            FULL + b"$%d\r\n%s" % (len(self.data), self.data),
+                            FULL + b"$EOF:" + b"m" * 40 + b"\r\n" + self.data + b"m" * 40,
+                            b"+CONTINUE " + ID + b"\r\n", b"-DIVERGED 5\r\n", b"-REGRESSION 5\r\n"))
+                        wrong = step
+                    s.sendall(self.mutate(answer) if step == wrong else answer)
+                    if b"PSYNC" in heard:
+                        time.sleep(0.02)
+                        break
+            except OSError:
+                if self.listener.fileno() < 0:
+                    return
+            s.close()
+
+
+def test_mutations_of_a_primary(rng):
+    """Good answers with one change each, in the handshake and in the data: the replica keeps what it has, or has all of
+    the other's; it serves, and follows a good primary afterwards."""
+    with holdfast(save="") as source, holdfast() as replica:
+        z, y = source.raw(), replica.raw()
+        z.pipeline([("SET", f"k{i}", i) for i in range(50)])
+        assert z("SAVE") == "OK"
+        data = (source.directory / "dump.rdb").read_bytes()
+        y("SET", "kept", 1)
+        mutant = Mutant(data, rng)
+        for i in range(40):
+            connected = mutant.asked
+            # Another name each time: it is tried at once.
+            assert str(y("REPLICAOF", ("127.0.0.1", "localhost")[i % 2], mutant.port)).startswith("OK")
+            try:
+                wait_for(lambda: mutant.asked > connected, "PSYNC", 0.25)
+            except AssertionError:
+                pass  # it has not come so far
+            size = y("DBSIZE")
+            assert size == 1 and y("GET", "kept") == b"1" or size == 50 and y("GET", "k49") == b"49" or \
+                str(size).startswith("LOADING"), size
+        follow(y, source.port)
+        wait_up(y)
+        assert_same(z, y)
+        assert mutant.asked > 0
+        mutant.listener.close()
+        y.close()
+        z.close()
+
+
+def test_offsets_that_go_backwards():
+    """An acknowledgement of less than before changes nothing; a primary of the same history that has less than its
+    replica is refused, also when it says so in other words, and nothing is lost."""
+    with holdfast() as primary:
+        x, r = primary.raw(), primary.raw()
+        x("SET", "k", 1)
+        r.send(r.encode(["PSYNC", "?", "-1"]))
+
+        def acknowledge(lsn):
+            r.send(r.encode(["REPLCONF", "ACK", lsn]))
+            return int(info(x)["slave0"].split("offset=")[1].split(",")[0])
+
+        def online():
+            r.send(r.encode(["REPLCONF", "ACK", 0]))
+            return "state=online" in info(x).get("slave0", "")
+        wait_for(online, "online")
+        x.pipeline([["SET", "k", i] for i in range(100)])
+        end = int(info(x)["master_repl_offset"])
+        wait_for(lambda: acknowledge(end) == end, "all of it")
+        for lsn in (end - 1, 0, -5, "nonsense", 1 << 63) * 3:
+            assert acknowledge(lsn) == end, lsn
+        r.close()
+        identity, end = info(x)["master_replid"].encode(), int(info(x)["master_repl_offset"])
+        with holdfast() as replica:
+            y = replica.raw()
+            follow(y, primary.port)
+            wait_up(y)
+            assert_same(x, y)
+            end = int(info(y)["slave_repl_offset"])
+            for answer in (b"+FULLRESYNC %s %d\r\n" % (identity, end - 1), b"+FULLRESYNC %s 0\r\n$0\r\n" % identity,
+                           b"-REGRESSION this server is at 1\r\n"):
+                liar = Liar(answer)
+                follow(y, liar.port)
+                wait_for(lambda: info(y)["master_refused_regression"] == "1", "it is refused")
+                assert y("GET", "k") == b"99"
+                liar.listener.close()
+            # A place where the ways parted which this side has not reached.
+            liar = Liar(b"-DIVERGED %d\r\n" % (end + 1))
+            follow(y, liar.port)
+            wait_for(lambda: "DIVERGED" in info(y)["master_link_error"], "it is nonsense")
+            assert y("GET", "k") == b"99" and info(y)["divergence_journals"] == "0"
+            liar.listener.close()
+            follow(y, primary.port)
+            wait_up(y)
+            assert_same(x, y)
+            assert info(x, "stats")["sync_full"] == "2"
+            y.close()
+        x.close()
+
+
 def test_acknowledgement_of_the_future():
     """A replica cannot have what it was not sent: WAIT and FAILOVER do not believe it."""
     with holdfast() as primary:
