@@ -560,6 +560,10 @@ static bool run(struct sync *y)
 {
     if (y->options.journal.path[0] != '\0' && !write_journal(y))
         return false;
+    if (y->options.journal_only) {
+        y->result.outcome = SYNC_JOURNAL;
+        return true;
+    }
     set_stage(y, SYNC_CONNECTING);
     if (!connect_it(y))
         return false;

@@ -56,6 +56,7 @@ struct sync_options {
         char log_directory[256], log_filename[128]; /* "": the bytes are here */
         char *bytes; /* taken */
     } journal;
+    bool journal_only; /* and nobody is asked yet */
     bool given_up; /* that is done: the primary may send everything */
     int timeout_ms;
     char path[256]; /* the temporary file */
@@ -74,7 +75,8 @@ enum sync_outcome {
     SYNC_REFUSED,    /* this side refuses it: the primary has less than there is here */
     SYNC_DIVERGED,   /* the same history up to `lsn`, but no further: what is behind has to be given up */
     SYNC_CONTINUES,  /* from `lsn` on; history may be another one than was asked for */
-    SYNC_FULL        /* `loaded`, or else the file at `path`, is the data at `lsn` of `history` */
+    SYNC_FULL,       /* `loaded`, or else the file at `path`, is the data at `lsn` of `history` */
+    SYNC_JOURNAL     /* journal_only: it is written */
 };
 
 struct sync_result {

@@ -186,3 +186,12 @@ bool loading_reload_log(struct server *s, struct client *c, struct error *err)
         saver_note_loaded(s->persistence->saver);
     return ok;
 }
+
+bool loading_cut_back(struct server *s, uint64_t lsn, int *db, struct error *err)
+{
+    keyspace_flush(s->ks);
+    loading_begin(s);
+    bool ok = replay_log_until(s, lsn, db, err);
+    loading_end(s);
+    return ok && library_set_load(s, err);
+}

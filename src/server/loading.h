@@ -56,5 +56,7 @@ bool loading_reload(struct server *s, struct client *c, bool flush, bool merge, 
 /* DEBUG LOADAOF: what is in memory goes, and what the log has is loaded. The log holds all that there was (durability_settle). Called
  * as loading_reload. False: the data is not there, or not all of it. */
 bool loading_reload_log(struct server *s, struct client *c, struct error *err);
+/* The same up to an LSN, outside of any command; *db: which the next effect would be for. */
+bool loading_cut_back(struct server *s, uint64_t lsn, int *db, struct error *err);
 
 #endif

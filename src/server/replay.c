@@ -358,7 +358,7 @@ static void note_speed(struct replay *r, const struct recovery_result *result)
 }
 
 static bool replay_files(struct server *s, struct recovery_result *result, bool again,
-                         struct error *err)
+                         const struct recovery_until *until, struct error *err)
 {
     const struct config *c = s->config;
     struct recovery_options options = {
@@ -380,8 +380,10 @@ static bool replay_files(struct server *s, struct recovery_result *result, bool 
         .load_snapshot = load_snapshot,
     };
     loading_options(s, &options.rdb, NULL);
-    if (c->recover_until[0] != '\0' &&
-        !recovery_parse_until(slice_cstr(c->recover_until), &options.until))
+    if (until != NULL)
+        options.until = *until;
+    else if (c->recover_until[0] != '\0' &&
+             !recovery_parse_until(slice_cstr(c->recover_until), &options.until))
         return error_set(err, ERROR_INVALID,
                          "recover-until: '%s' is no LSN, milliseconds or date (2026-11-21T17:00:00)",
                          c->recover_until);
@@ -422,13 +424,25 @@ static bool replay_files(struct server *s, struct recovery_result *result, bool 
 
 bool replay_log(struct server *s, struct recovery_result *result, struct error *err)
 {
-    return replay_files(s, result, false, err);
+    return replay_files(s, result, false, NULL, err);
 }
 
 bool replay_log_again(struct server *s, struct error *err)
 {
     struct recovery_result result;
-    bool ok = replay_files(s, &result, true, err);
+    bool ok = replay_files(s, &result, true, NULL, err);
     manifest_free(&result.manifest);
+    return ok;
+}
+
+bool replay_log_until(struct server *s, uint64_t lsn, int *db, struct error *err)
+{
+    struct recovery_result result;
+    const struct recovery_until until = {.kind = UNTIL_LSN, .lsn = lsn};
+    bool ok = replay_files(s, &result, true, &until, err);
+    *db = result.stream_db;
+    manifest_free(&result.manifest);
+    if (ok && result.lsn != lsn)
+        ok = error_set(err, ERROR_INVALID, "it was replayed up to LSN %llu", (unsigned long long)result.lsn);
     return ok;
 }

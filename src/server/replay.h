@@ -22,5 +22,7 @@ bool replay_log(struct server *s, struct recovery_result *result, struct error *
 /* The same again in the running server (DEBUG LOADAOF), whose keyspace is empty: what the log has now is loaded, and
  * where the log goes on stays as it is. NOT_FOUND: there is none. */
 bool replay_log_again(struct server *s, struct error *err);
+/* The same up to an LSN. False also if the log cannot end just there. *db: which the next effect would be for. */
+bool replay_log_until(struct server *s, uint64_t lsn, int *db, struct error *err);
 
 #endif

@@ -176,6 +176,8 @@ void replication_between_turns(struct server *s)
     struct primary_link *l = &s->replication->link;
     if (l->loading != NULL)
         replication_link_load(s);
+    else if (l->cut_back)
+        replication_link_cut_back(s);
     if (l->connect_now && s->replication->started && !s->stopping) {
         l->connect_now = false;
         replication_link_cron(s);
@@ -314,8 +316,10 @@ static void link_info(struct server *s, struct text *out)
                                           : -1LL);
     text_appendf(out, "master_link_error:%s\r\nmaster_refused_regression:%d\r\n",
                  up || l->failure.code == ERROR_NONE ? "none" : l->failure.message, l->refused);
-    text_appendf(out, "master_stream_errors:%llu\r\nmaster_full_syncs:%llu\r\n",
-                 (unsigned long long)l->errors, (unsigned long long)l->full_syncs);
+    text_appendf(out, "master_stream_errors:%llu\r\nmaster_full_syncs:%llu\r\n"
+                 "master_cut_backs:%llu\r\n",
+                 (unsigned long long)l->errors, (unsigned long long)l->full_syncs,
+                 (unsigned long long)l->cut_backs);
     text_appendf(out, "slave_priority:%lld\r\nslave_read_only:%d\r\nreplica_announced:%d\r\n",
                  (long long)c->replica_priority, c->replica_read_only, c->replica_announced);
     text_appendf(out, "replica_unlogged_writes:%llu\r\n",

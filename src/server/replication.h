@@ -17,7 +17,8 @@
  * As a replica (replication_link.c):
  *
  *     DOWN ──retry──> SYNCING (replication/sync.h, a thread) ──> [LOADING] ──> UP
- *       ^                                                                      │ the link breaks
+ *       ^                 │ what is here went another way:                     │ the link breaks
+ *       │<──[taken back]──┘ journal                                            │
  *       └──────────────────────────────────────────────────────────────────────┘
  *
  * While it is UP the primary is a client (CLIENT_MASTER) whose requests are executed by
@@ -99,6 +100,7 @@ struct primary_link {
     int64_t retry_us;           /* not before then */
     bool connect_now;           /* not only when the timer comes around */
     int64_t down_since_s;       /* wall clock */
+    uint64_t cut_backs;
     uint64_t full_syncs;        /* all data that has come from a primary, and was loaded */
     uint64_t errors;            /* commands of the primary that were answered by an error here */
     struct error failure;       /* why it is down; NONE: it is not, or nothing is known */
@@ -106,6 +108,7 @@ struct primary_link {
     bool refused;               /* the primary has less than there is here */
     /* What the primary's history does not have, from diverged_lsn on: to be written to a journal. */
     bool diverged, given_up; /* given_up: that is done */
+    bool cut_back;           /* it is, and is to be taken back now, outside of any turn */
     uint64_t diverged_lsn;
     char journal_try[256];
     uint64_t journal_try_until;
@@ -236,6 +239,7 @@ void replication_link_cron(struct server *s);
 void replication_link_durable(struct server *s);
 void replication_link_down(struct server *s, const struct error *why);
 void replication_link_load(struct server *s);
+void replication_link_cut_back(struct server *s);
 void replication_link_deinit(struct server *s);
 /* For INFO and ROLE: "connect", "connecting", "sync", "connected". */
 const char *replication_link_state(const struct server *s);

@@ -139,6 +139,7 @@ static void update_beside(struct server *s);
 static void give_up_sync(struct server *s)
 {
     struct primary_link *l = link_of(s);
+    l->cut_back = false;
     if (l->sync != NULL) {
         sync_cancel(l->sync);
         l->sync_unwanted = true;
@@ -190,6 +191,15 @@ static const char *asked_history(const struct server *s)
 {
     const struct primary_link *l = link_of(s);
     return l->fork_id[0] != '\0' ? l->fork_id : s->durability->history;
+}
+
+/* Whether the log can be replayed up to the place where the ways parted. */
+static bool can_cut_back(const struct server *s)
+{
+    const struct durability *d = s->durability;
+    uint64_t base;
+    return d->state == DURABILITY_ON && generation_base_lsn(&d->generation, &base) &&
+           base <= link_of(s)->diverged_lsn;
 }
 
 /* What there is behind the place where the primary's history went another way: from the log, which is on the
@@ -284,8 +294,10 @@ static void connect_to_primary(struct server *s)
     snprintf(o->announce_ip, sizeof(o->announce_ip), "%s", c->replica_announce_ip);
     snprintf(o->history, sizeof(o->history), "%s", asked_history(s));
     file_path(o->path);
-    if (l->diverged)
+    if (l->diverged) {
         give_journal(s, &o->journal);
+        o->journal_only = l->diverged && can_cut_back(s);
+    }
     if (quorum_is_on(s->quorum)) {
         snprintf(o->node, sizeof(o->node), "%s", c->quorum_node);
         o->promised = s->quorum->now.promised;
@@ -424,6 +436,10 @@ static void take_result(struct server *s)
     if (r->journal_written)
         note_journal(s);
     switch (r->outcome) {
+    case SYNC_JOURNAL:
+        l->cut_back = true;
+        set_down(s, 0);
+        break;
     case SYNC_DIVERGED:
         /* The journal is written before the primary is asked for everything. */
         l->diverged = true;
@@ -554,6 +570,48 @@ void replication_link_load(struct server *s)
     s->ks->dirty++;
     link_up(s, r);
     mem_free(r);
+}
+
+/* What the primary's history does not have is in a journal: the data are what they were before that, by the own log,
+ * and the stream goes on from there. If it does not work everything comes anew. */
+void replication_link_cut_back(struct server *s)
+{
+    struct primary_link *l = link_of(s);
+    struct error err = {0};
+    char id[SYNC_ID_SIZE + 1];
+    uint64_t lsn = l->diverged_lsn;
+    int db;
+    l->cut_back = false;
+    if (!durability_settle(s, &err) || !can_cut_back(s))
+        return;
+    snprintf(id, sizeof(id), "%s", asked_history(s));
+    log_notice("The data are taken back to LSN %llu, where the primary's history went another way",
+               (unsigned long long)lsn);
+    replication_close_replicas(s, "what they have is taken back");
+    clients_free_closing(s);
+    persistence_give_up(s);
+    l->state = LINK_LOADING;
+    bool ok = loading_cut_back(s, lsn, &db, &err);
+    tell_of_new_data(s);
+    set_down(s, 0);
+    if (!ok) {
+        /* What there was has gone: what there is is in no history that could be gone on with. */
+        log_warning("The data could not be taken back to LSN %llu: %s", (unsigned long long)lsn,
+                    err.message);
+        keyspace_flush(s->ks);
+        l->data_lost = true;
+        l->continuable = false;
+        return;
+    }
+    l->db = db >= 0 && db < s->ks->db_count ? db : 0;
+    l->fork_id[0] = '\0';
+    l->given_up = false;
+    l->cut_backs++;
+    s->replication->second_id[0] = '\0';
+    durability_restart(s, id, lsn);
+    replication_apply_config(s);
+    s->ks->lazy_expire_paused = true;
+    s->ks->dirty++;
 }
 
 /* ---- executing the primary's commands ---- */
@@ -702,7 +760,7 @@ void replication_link_cron(struct server *s)
         return;
     switch (l->state) {
     case LINK_DOWN:
-        if (l->sync == NULL && !s->loading && s->now_us >= l->retry_us)
+        if (l->sync == NULL && !l->cut_back && !s->loading && s->now_us >= l->retry_us)
             connect_to_primary(s);
         break;
     case LINK_SYNCING:

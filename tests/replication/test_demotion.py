@@ -74,7 +74,7 @@ def test_promoted_and_left_alone():
         follow(x, c.port)
         wait_up(x)
         assert_same(z, x)
-        assert info(z, "stats")["sync_full"] == "1", info(z)["last_full_sync_reason"]
+        assert info(z, "stats")["sync_full"] == "0", info(z)["last_full_sync_reason"]
         for raw in (x, y, z):
             raw.close()
 

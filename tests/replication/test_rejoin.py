@@ -78,12 +78,15 @@ def test_with_nothing_more(kind, torn):
         x.close()
 
 
-@pytest.mark.parametrize("when", ["before", "after", "both"])
+@pytest.mark.parametrize("when", ["before", "after", "both", "rewritten"])
 def test_with_more(when):
     """What it has done that the new primary has not, before it was killed or since it is back, is in a journal before
-    it is given up."""
-    with pair() as (old, new, x, y):
+    it is given up: its log takes it back to where the ways parted, and it goes on from there. If the log does not go
+    back so far, as it has been rewritten since, everything comes anew."""
+    # Without pings: one that its replica has got, and its disk has not, would be a place of its own.
+    with pair(**{"repl-ping-replica-period": "1000"}) as (old, new, x, y):
         x("SET", "both", 1)
+        assert x("WAITAOF", 1, 0, 60000)[0] == 1
         wait_for(lambda: y("GET", "both") == b"1", "in step")
         if when != "after":
             y("REPLICAOF", "NO", "ONE")
@@ -98,6 +101,10 @@ def test_with_more(when):
         x = old.raw()
         if when != "before":
             x("SET", "after", "it was back")
+        if when == "rewritten":
+            x("BGREWRITEAOF")
+            wait_for(lambda: info(x, "persistence")["aof_rewrites"] != "0" and
+                     info(x, "persistence")["aof_rewrite_in_progress"] == "0", "the rewrite")
         end = int(info(x)["master_repl_offset"])
         assert end > fork
         follow(x, new.port)
@@ -111,7 +118,22 @@ def test_with_more(when):
         shown = journal_of(old, found)
         assert ("it was killed 19" in shown) == (when != "after")
         assert ("it was back" in shown) == (when != "before")
-        assert info(y, "stats")["sync_full"] == "1"
+        full = when == "rewritten"
+        assert (info(y, "stats")["sync_full"], found["master_full_syncs"], found["master_cut_backs"]) == (
+            ("1", "1", "0") if full else ("0", "0", "1"))
+        # And what is in its log now is this.
+        wait_for(lambda: info(x, "persistence")["log_state"] == "on", "its log is on")
+        y("SET", "later", 1)
+        assert_same(y, x)
+        digest = y("DEBUG", "DIGEST")
+        kill(old, x)
+        old.start()
+        x = old.raw()
+        follow(x, new.port)
+        wait_up(x)
+        assert_same(y, x)
+        assert x("DEBUG", "DIGEST") == digest
+        assert info(y, "stats")["sync_full"] == ("1" if full else "0")
         x.close()
 
 
@@ -146,9 +168,9 @@ def test_under_load_with_a_quorum():
         assert_same(y, x)
         assert acknowledged <= y("LLEN", "l") <= acknowledged + 1
         found = info(x)
-        if found["divergence_journals"] == "0":
-            assert info(y, "stats")["sync_full"] == "0"
-        else:
+        # Its log takes it back: nobody gets everything anew.
+        assert info(y, "stats")["sync_full"] == "0"
+        if found["divergence_journals"] != "0":
             assert "RPUSH" in journal_of(a, found) or int(found["divergence_bytes"]) < 40
         x.close()
         y.close()

@@ -150,6 +150,18 @@ bool generation_first_lsn(const struct generation *g, uint64_t *lsn)
     return f != NULL;
 }
 
+bool generation_base_lsn(const struct generation *g, uint64_t *lsn)
+{
+    for (size_t i = 0; i < g->manifest.count; i++) {
+        const struct manifest_file *f = &g->manifest.files[i];
+        if (f->type != MANIFEST_INCREMENTAL)
+            continue;
+        *lsn = f->lsn;
+        return f->known;
+    }
+    return false;
+}
+
 /* What would go, but has something of the last keep_bytes of the stream, stays. */
 static void keep_needed(struct generation *g)
 {

@@ -129,6 +129,8 @@ void generation_hurry(struct generation *g);
 
 /* The first LSN from which on the files have the stream without a gap. False: not known. */
 bool generation_first_lsn(const struct generation *g, uint64_t *lsn);
+/* Where the files that a start would read begin: the base's LSN. False: not known. */
+bool generation_base_lsn(const struct generation *g, uint64_t *lsn);
 /* Remove all history now: the disk is full. */
 void generation_drop_history(struct generation *g);
 
