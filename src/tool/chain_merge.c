@@ -55,7 +55,7 @@ static bool find_one(const char *directory, const char *end, char path[PATH_SIZE
     return l.count == 1;
 }
 
-static bool in_directory(const char *directory, char path[PATH_SIZE], struct error *err)
+bool chain_merge_in_directory(const char *directory, char path[PATH_SIZE], struct error *err)
 {
     if (find_one(directory, SUFFIX, path, err))
         return true;
@@ -127,7 +127,7 @@ enum chain_found_kind chain_merge_find(const char *named, size_t memory, char pa
         return CHAIN_IS_WRONG;
     }
     bool is_dir = os_path_is_dir(named);
-    if (is_dir && !in_directory(named, path, err))
+    if (is_dir && !chain_merge_in_directory(named, path, err))
         return CHAIN_IS_WRONG;
     enum chain_file kind = chain_file_of(path);
     if (kind == CHAIN_FILE_DELTA) {

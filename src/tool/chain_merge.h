@@ -38,6 +38,8 @@ enum chain_found_kind {
  * that ends in .rdb. `path` has what is to be opened where that is a file, and `merge` the chain. memory: of the set, in bytes. */
 enum chain_found_kind chain_merge_find(const char *named, size_t memory, char path[600],
                                        struct chain_merge *merge, struct error *err);
+/* The manifest in a directory, or else its one .rdb. */
+bool chain_merge_in_directory(const char *directory, char path[600], struct error *err);
 void chain_merge_free(struct chain_merge *m);
 
 /* The file of a link. False: the path is too long. */

@@ -162,6 +162,15 @@ static void print_json(const struct info *info)
 static int run(const char *path, bool json)
 {
     struct info info = {.json = json};
+    char inside[600];
+    struct error err = {0};
+    if (os_path_is_dir(path)) {
+        if (!chain_merge_in_directory(path, inside, &err)) {
+            fprintf(stderr, "%s: %s\n", path, err.message);
+            return TOOL_FAILED;
+        }
+        path = inside;
+    }
     enum chain_file kind = chain_file_of(path);
     if (kind != CHAIN_FILE_NONE)
         return info_chain_file(path, kind, json);

@@ -14,6 +14,7 @@
 #include "persist/load.h"
 #include "persist/save_job.h"
 #include "tool/chain_files.h"
+#include "tool/chain_merge.h"
 #include "tool/tool.h"
 
 /* More than anyone configures: a file may have any. */
@@ -85,6 +86,13 @@ int tool_restore(int argc, char **argv)
     if (tool_argument_count(argc) != 1 || !to)
         return tool_usage_error("restore", "a chain and --to are needed");
     const char *argument = tool_argument(argv, 0);
+    char inside[600];
+    struct error err = {0};
+    if (os_path_is_dir(argument)) {
+        if (!chain_merge_in_directory(argument, inside, &err))
+            return complain(argument, &err);
+        argument = inside;
+    }
     if (!rdb_path_of(argument, path, sizeof(path)))
         return tool_usage_error("restore", "the path is too long");
     if (os_path_exists(to)) {
@@ -92,7 +100,6 @@ int tool_restore(int argc, char **argv)
         return TOOL_FAILED;
     }
     struct chain chain;
-    struct error err = {0};
     if (!chain_read(&chain, path, &err))
         return complain(argument, &err);
     size_t count = until && until < chain.count ? (size_t)until : chain.count;

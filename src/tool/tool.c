@@ -25,8 +25,9 @@ static const struct command commands[] = {
      "is lost by it; with --yes do it. What is cut off is kept"},
     {"log", tool_log, "DIR|FILE [--key PATTERN] [--from LSN|TIME] [--to LSN|TIME]",
      "the commands of a log, each with its LSN and time"},
-    {"info", tool_info, "FILE [--json]", "what an RDB file holds: header, fields, databases, counts, sizes;\n"
-     "the links of a chain, by its manifest"},
+    {"info", tool_info, "FILE|CHAIN [--json]",
+     "what an RDB file holds: header, fields, databases, counts, sizes;\n"
+     "or the links of a chain"},
     {"report", tool_report,
      "FILE|CHAIN [--json] [--html OUT] [--top N] [--depth N]\n         [--separator C] [--memory MIB]",
      "memory by type, database, prefix, expiry and size, and the\n"

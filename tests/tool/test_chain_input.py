@@ -133,7 +133,13 @@ def test_what_is_named(chain, tmp_path):
     assert b"neither a chain of snapshots nor an RDB file" in run("report", tmp_path, status=1)[1]
     shutil.copy(made / "all.rdb", tmp_path / "one.rdb")
     assert run("export", tmp_path, "--format", "csv")[0] == run("export", made / "all.rdb", "--format", "csv")[0]
+    assert run("info", tmp_path)[0] == run("info", tmp_path / "one.rdb")[0]
+    assert run("info", directory)[0] == run("info", directory / "dump.rdb.chain")[0]
     shutil.copy(made / "all.rdb", tmp_path / "two.rdb")
+    assert b"which one?" in run("info", tmp_path, status=1)[1]
+    run("restore", directory, "--to", tmp_path / "of the directory.rdb")
+    assert b"0 added, 0 removed, 0 changed" in run("diff", tmp_path / "of the directory.rdb", made / "all.rdb")[0]
+    (tmp_path / "of the directory.rdb").unlink()
     assert b"which one?" in run("diff", tmp_path, made / "all.rdb", status=2)[1]
 
 
