@@ -21,12 +21,53 @@ struct start {
     void *arg;
 };
 
+/* struct sched_attr of sched_setattr(2), which the C library does not declare. */
+struct thread_scheduling {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t slice_ns, deadline_ns, period_ns;
+};
+
+#define SHORT_SLICE_NS 100000
+
+/* All of it is a wish: a system that does not grant it runs the thread as it runs the others. Who asks
+ * for short time slices (since Linux 6.12; 0: the usual ones) is let in sooner. */
+static void set_scheduling(int policy, int nice, uint64_t slice_ns)
+{
+    struct thread_scheduling how = {.size = sizeof(how),
+                                    .policy = (uint32_t)policy,
+                                    .nice = nice,
+                                    .slice_ns = slice_ns};
+    syscall(SYS_sched_setattr, 0, &how, 0);
+}
+
+/* Whoever runs the process under another policy has his reasons. */
+static void set_slice(uint64_t slice_ns)
+{
+    if (sched_getscheduler(0) == SCHED_OTHER)
+        set_scheduling(SCHED_OTHER, getpriority(PRIO_PROCESS, 0), slice_ns);
+}
+
+/* A thread inherits the slices of the one that starts it. */
+static void be_ordinary(void)
+{
+    set_slice(0);
+}
+
+void os_thread_be_prompt(void)
+{
+    set_slice(SHORT_SLICE_NS);
+}
+
 static void *begin(void *arg)
 {
     struct start start = *(struct start *)arg;
     mem_thread_begin();
     mem_free(arg);
     pthread_setname_np(pthread_self(), start.name);
+    be_ordinary();
     start.run(start.arg);
     mem_thread_end();
     return NULL;
@@ -49,7 +90,6 @@ bool os_thread_start(pthread_t *thread, const char *name, void (*run)(void *arg)
     return true;
 }
 
-#define SHORT_SLICE_NS 100000
 #define REST_MOST_US 20000
 
 static int64_t cpu_us(void)
@@ -57,32 +97,6 @@ static int64_t cpu_us(void)
     struct timespec t;
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
-/* struct sched_attr of sched_setattr(2), which the C library does not declare. */
-struct thread_scheduling {
-    uint32_t size, policy;
-    uint64_t flags;
-    int32_t nice;
-    uint32_t priority;
-    uint64_t slice_ns, deadline_ns, period_ns;
-};
-
-/* All of it is a wish: a system that does not grant it runs the thread as it runs the others. While
- * it competes it asks for short time slices (since Linux 6.12): who does so is let in sooner. */
-static void set_scheduling(bool yielding, int nice)
-{
-    struct thread_scheduling how = {.size = sizeof(how),
-                                    .policy = yielding ? SCHED_IDLE : SCHED_OTHER,
-                                    .nice = nice,
-                                    .slice_ns = SHORT_SLICE_NS};
-    syscall(SYS_sched_setattr, 0, &how, 0);
-}
-
-void os_thread_be_prompt(void)
-{
-    if (sched_getscheduler(0) == SCHED_OTHER)
-        set_scheduling(false, getpriority(PRIO_PROCESS, 0));
 }
 
 /* ---- bells ---- */
@@ -127,7 +141,7 @@ void os_bell_wait(const struct os_bell *b, int64_t timeout_us)
 static void look_again(struct os_polite *p, bool yielding)
 {
     if (p->yielding != yielding)
-        set_scheduling(yielding, 0);
+        set_scheduling(yielding ? SCHED_IDLE : SCHED_OTHER, 0, SHORT_SLICE_NS);
     p->yielding = yielding;
     p->wall_us = clock_monotonic_us();
     p->cpu_us = p->burst_us = cpu_us();
@@ -171,5 +185,5 @@ void os_polite_end(struct os_polite *p)
         return;
     p->ended = true;
     p->yielding = false;
-    set_scheduling(false, 0);
+    set_scheduling(SCHED_OTHER, 0, SHORT_SLICE_NS);
 }

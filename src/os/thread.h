@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * Threads: started with all signals blocked (the main thread takes them), a name that top shows, the
- * memory accounting begun, for helpers a way to yield to the executor, and for one that others wait for
- * a way to run soon.
+ * memory accounting begun, for helpers a way to yield to the executor, and for those that others wait
+ * for a way to run soon.
  */
 #ifndef HF_OS_THREAD_H
 #define HF_OS_THREAD_H
@@ -19,7 +19,7 @@ bool os_thread_start(pthread_t *thread, const char *name, void (*run)(void *arg)
 
 /* The calling thread works little at a time, and others wait for it: when it is woken it shall not wait
  * for the end of another thread's time slice. It asks for short time slices itself (since Linux 6.12: who
- * does so is let in at once); a wish. */
+ * does so is let in at once); a wish. Threads that it starts have the usual ones. */
 void os_thread_be_prompt(void);
 
 /* A bell: one thread sleeps until another one rings. Unlike a condition's signal, ringing tells the

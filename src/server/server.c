@@ -10,6 +10,7 @@
 #include "command/table.h"
 #include "os/crash.h"
 #include "os/process.h"
+#include "os/thread.h"
 #include "persist/log/stream.h"
 #include "keyspace/evict.h"
 #include "server/acl.h"
@@ -589,6 +590,8 @@ bool server_listen_again(struct server *s, bool tls, char error[SOCKET_ERROR_SIZ
 
 int server_run(struct server *s)
 {
+    /* Every client waits for this thread. */
+    os_thread_be_prompt();
     if (!s->cron_running) {
         s->cron_running = true;
         loop_add_timer(s->loop, CRON_MS, cron, s);
