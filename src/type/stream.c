@@ -166,7 +166,9 @@ void stream_add(struct stream_root *s, struct epoch *e, const struct encoding_li
     if (s->length++ == 0)
         s->first = id;
     s->last = id;
-    s->added++;
+    /* Only a payload made by hand has so many: it must not seem that there were fewer than there are. */
+    if (s->added != UINT64_MAX)
+        s->added++;
 }
 
 void stream_add_node(struct stream_root *s, struct epoch *e, struct stream_id master,

@@ -188,6 +188,15 @@ def one_by_one(raw, server, start, payloads, tell):
         assert within(server, raw, start), f"{tell}: {reply} {payload.hex()}"
 
 
+# Payloads that once gave a value which did not serve as one: a stream with as many entries added as there are numbers.
+@pytest.mark.parametrize("payload", ["13000000000000000081ffffffffffffffff010167000081ffffffffffffffff00000a00bb045dc409263acf"])
+def test_found_before(payload):
+    with Server() as server:
+        raw = server.raw()
+        assert raw("RESTORE", "k", 0, bytes.fromhex(payload)) == "OK"
+        use(raw, [b"k"])
+
+
 # Every payload is refused or gives a value that serves as one.
 def test_restore(rng, seeds):
     values = seeds
