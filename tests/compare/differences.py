@@ -105,6 +105,8 @@ DIFFERENCES = [
     Difference("COMMAND GETKEYSANDFLAGS", lenient_numkeys_of_script, "the same"),
     Difference("COMMAND GETKEYS", no_source, "the key of a PFMERGE without sources is a key"),
     Difference("COMMAND GETKEYSANDFLAGS", no_source, "the same"),
+    Difference("PFDEBUG", lambda redis, ours, args: isinstance(redis, bytes) and str(ours) == "INVALIDOBJ Corrupted HLL object detected",
+               "a sparse HyperLogLog whose runs do not make 16384 registers is damaged for DECODE, too"),
     Difference("GEO*", cut_off, "which of several places at one distance come first, or are cut off, is left to chance by Redis"),
     Difference("COMMAND GETKEYS", two_stores, "of several STOREs the last one counts, for the command and here"),
     Difference("COMMAND GETKEYSANDFLAGS", two_stores, "the same"),
