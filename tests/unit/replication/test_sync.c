@@ -16,6 +16,7 @@
 
 #include "base/crc.h"
 #include "base/mem.h"
+#include "keyspace/keyspace.h"
 #include "os/file.h"
 #include "os/socket.h"
 
@@ -114,6 +115,23 @@ static void wake(void *ctx)
     pthread_mutex_unlock(&lock);
 }
 
+/* Whether the data are loaded while they come, or left in a file. */
+static bool loads;
+
+static int into_a_file(void **state)
+{
+    (void)state;
+    loads = false;
+    return 0;
+}
+
+static int into_a_keyspace(void **state)
+{
+    (void)state;
+    loads = true;
+    return 0;
+}
+
 static struct sync_options options_for(const struct primary *p)
 {
     struct sync_options o = {.port = p->port,
@@ -126,6 +144,10 @@ static struct sync_options options_for(const struct primary *p)
                              .wake = wake};
     snprintf(o.host, sizeof(o.host), "127.0.0.1");
     snprintf(o.path, sizeof(o.path), "test-sync-%d.rdb", (int)getpid());
+    if (loads) {
+        o.into = keyspace_new(4, false);
+        o.load = (struct rdb_load_options){.threads = 2, .checksum = true};
+    }
     return o;
 }
 
@@ -136,11 +158,12 @@ static void run(const struct sync_options *o, struct sync_result *r)
     struct sync *y = sync_start(o, &err);
     assert_non_null(y);
     pthread_mutex_lock(&lock);
-    while (woken == 0)
+    /* Once when the data begin to be loaded, once at the end. */
+    while (!sync_ended(y))
         pthread_cond_wait(&changed, &lock);
     pthread_mutex_unlock(&lock);
-    assert_true(sync_ended(y));
     sync_finish(y, r);
+    assert_in_range(woken, 1, 2);
     if (r->fd >= 0)
         socket_close(r->fd);
 }
@@ -238,7 +261,12 @@ static void full(void **state)
         assert_int_equal(r.lsn, 7);
         assert_int_equal(r.keys, 1);
         assert_memory_equal(r.rest, "*1\r\n", r.rest_size);
-        assert_true(file_is_there(&o));
+        assert_int_equal(file_is_there(&o), !loads);
+        assert_int_equal(r.loaded != NULL, loads);
+        if (loads) {
+            assert_int_equal(r.loaded->dbs[0].table.count, 1);
+            keyspace_free(r.loaded);
+        }
     }
 }
 
@@ -263,6 +291,33 @@ static void torn_and_damaged(void **state)
         end(&p);
         assert_int_equal(r.outcome, SYNC_FAILED);
         assert_true(r.error.code != ERROR_NONE);
+        assert_null(r.loaded);
+        assert_false(file_is_there(&o));
+    }
+}
+
+/* What is not ended by its mark, or has something behind what its size says, is refused. */
+static void another_end(void **state)
+{
+    char rdb[64], answer[512];
+    size_t size = make_rdb(rdb);
+    (void)state;
+    for (int sized = 0; sized < 2; sized++) {
+        struct primary p;
+        struct sync_result r;
+        size_t n = (size_t)snprintf(answer, sizeof(answer), "+FULLRESYNC " OTHER " 7\r\n");
+        n += (size_t)(sized ? snprintf(answer + n, sizeof(answer) - n, "$%zu\r\n", size + 5)
+                            : snprintf(answer + n, sizeof(answer) - n, "$EOF:" MARK "\r\n"));
+        memcpy(answer + n, rdb, size);
+        n += size;
+        n += (size_t)snprintf(answer + n, sizeof(answer) - n, "%.39sx", MARK);
+        begin(&p, answer, n);
+        p.stays = false;
+        struct sync_options o = options_for(&p);
+        run(&o, &r);
+        end(&p);
+        assert_int_equal(r.outcome, SYNC_FAILED);
+        assert_null(r.loaded);
         assert_false(file_is_there(&o));
     }
 }
@@ -352,9 +407,21 @@ static void cancelled(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(continues), cmocka_unit_test(failover), cmocka_unit_test(full),
-        cmocka_unit_test(torn_and_damaged), cmocka_unit_test(refused), cmocka_unit_test(nonsense),
-        cmocka_unit_test(cancelled),
+        cmocka_unit_test_setup(continues, into_a_file),
+        cmocka_unit_test_setup(failover, into_a_file),
+        cmocka_unit_test_setup(full, into_a_file),
+        cmocka_unit_test_setup(torn_and_damaged, into_a_file),
+        cmocka_unit_test_setup(another_end, into_a_file),
+        cmocka_unit_test_setup(refused, into_a_file),
+        cmocka_unit_test_setup(nonsense, into_a_file),
+        cmocka_unit_test_setup(cancelled, into_a_file),
+        cmocka_unit_test_setup(continues, into_a_keyspace),
+        cmocka_unit_test_setup(full, into_a_keyspace),
+        cmocka_unit_test_setup(torn_and_damaged, into_a_keyspace),
+        cmocka_unit_test_setup(another_end, into_a_keyspace),
+        cmocka_unit_test_setup(refused, into_a_keyspace),
+        cmocka_unit_test_setup(nonsense, into_a_keyspace),
+        cmocka_unit_test_setup(cancelled, into_a_keyspace),
     };
     mem_thread_begin();
     srand((unsigned)getpid());
