@@ -10,6 +10,7 @@
 #include "os/file.h"
 #include "persist/log/manifest.h"
 #include "persist/log/reader.h"
+#include "persist/log/recovery_files.h"
 
 struct reading {
     const char *directory;
@@ -28,17 +29,11 @@ static bool make_path(const char *directory, const char *name, char path[256], s
 /* A file's first line, if it is ours. */
 static bool read_head(const char *directory, const char *name, struct annotation *a)
 {
-    struct os_file f;
     struct error ignored = {0};
-    char path[256], line[ANNOTATION_MAX];
-    size_t got = 0;
-    if (!make_path(directory, name, path, &ignored) || !os_file_open(&f, path, OS_OPEN_READ, &ignored))
-        return false;
-    bool ok = os_file_read_at(&f, 0, line, sizeof(line), &got, &ignored);
-    os_file_close(&f, &ignored);
-    const char *end = ok ? memchr(line, '\n', got) : NULL;
-    return end != NULL && annotation_parse(slice_of(line, (size_t)(end - line) + 1), a) &&
-           a->kind == ANNOTATION_LOG;
+    char path[256];
+    bool found = false;
+    return make_path(directory, name, path, &ignored) && recovery_first_line(path, &found, a, &ignored) &&
+           found && a->kind == ANNOTATION_LOG;
 }
 
 bool history_head(const char *directory, const char *name, uint64_t *lsn, bool *anew)

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/number.h"
 #include "os/file.h"
+#include "persist/log/recovery_files.h"
 
 #define PATH_SIZE sizeof(((struct os_file *)0)->path)
 #define SIZE_MAX_READ ((size_t)64 << 20)
@@ -261,6 +262,11 @@ bool manifest_read(struct manifest *m, const char *directory, const char *filena
         return false;
     bool ok = manifest_parse(m, slice_of(data, size), err) || error_prefix(err, "%s", path);
     mem_free(data);
+    if (ok && recovery_manifest_ends_early(directory, filename, m, err)) {
+        manifest_free(m);
+        manifest_init(m);
+        return error_prefix(err, "%s", path);
+    }
     return ok;
 }
 

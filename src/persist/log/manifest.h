@@ -10,7 +10,8 @@
  *
  * b: the base, at most one; i: incrementals, in order; h: history, no longer needed. Names with
  * blanks or quotes stand in quotes. The last line is ours: Redis skips it as a comment. A manifest
- * without it was written by Redis and is taken as it is; one with a wrong crc is refused.
+ * without it was written by Redis and is taken as it is, unless there is a log of ours behind what it names:
+ * then its end is lost. That is refused, and so is one with a wrong crc.
  *
  * Writing replaces the file as a whole (os_file_replace: temporary file, sync, rename, directory
  * sync): at each instant it names what is true.

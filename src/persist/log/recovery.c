@@ -324,23 +324,6 @@ static bool replay(struct run *run, const char *path, uint64_t offset, bool last
     return true;
 }
 
-/* The annotation that a file begins with, if it does. */
-static bool read_first_line(const char *path, bool *found, struct annotation *a, struct error *err)
-{
-    char buffer[ANNOTATION_MAX];
-    struct os_file f;
-    struct error ignored;
-    size_t got = 0;
-    if (!os_file_open(&f, path, OS_OPEN_READ, err))
-        return false;
-    bool ok = os_file_read(&f, buffer, sizeof(buffer), &got, err);
-    os_file_close(&f, &ignored);
-    const char *newline = ok ? memchr(buffer, '\n', got) : NULL;
-    *found = newline != NULL &&
-             annotation_parse(slice_of(buffer, (size_t)(newline + 1 - buffer)), a);
-    return ok;
-}
-
 static bool load_base(struct run *run, const struct manifest_file *f, bool last)
 {
     char path[PATH_SIZE];
@@ -368,7 +351,7 @@ static bool load_base(struct run *run, const struct manifest_file *f, bool last)
     /* Commands follow the preamble, or are all there is. */
     struct annotation a;
     bool found = false;
-    if (!rdb && !read_first_line(path, &found, &a, run->err))
+    if (!rdb && !recovery_first_line(path, &found, &a, run->err))
         return false;
     /* Such a base is whole or damaged, and its LSNs are its own. */
     run->in_base = found && a.kind == ANNOTATION_BASE;
@@ -403,7 +386,7 @@ static bool check_base(struct run *run, const char *path)
     bool found;
     if (!run->base_positioned)
         return true;
-    if (!read_first_line(path, &found, &a, run->err))
+    if (!recovery_first_line(path, &found, &a, run->err))
         return false;
     if (!found || a.kind != ANNOTATION_LOG)
         return true; /* The reader says what is to be said of it. */
@@ -423,7 +406,7 @@ static bool tell_file(struct run *run, const char *path)
     bool found;
     if (o->file == NULL)
         return true;
-    if (!read_first_line(path, &found, &a, run->err))
+    if (!recovery_first_line(path, &found, &a, run->err))
         return false;
     found = found && a.kind == ANNOTATION_LOG;
     o->file(o->ctx, found ? a.history : "", found ? a.lsn : 0);

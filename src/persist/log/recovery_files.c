@@ -203,6 +203,33 @@ static void note_name(void *ctx, const char *name)
         *highest = seq;
 }
 
+bool recovery_manifest_ends_early(const char *directory, const char *filename,
+                                  const struct manifest *m, struct error *err)
+{
+    struct recovery_names names;
+    struct annotation a;
+    struct os_file f;
+    struct error ignored;
+    char path[512];
+    bool found = false;
+    uint64_t size = 0;
+    if (m->ours || !recovery_list_names(directory, filename, &names, &ignored) ||
+        names.incremental_seq <= m->incremental_seq)
+        return false;
+    int n = snprintf(path, sizeof(path), "%s/%s.%llu.incr.aof", directory, filename,
+                     (unsigned long long)names.incremental_seq);
+    if (n < 0 || (size_t)n >= sizeof(path) || !recovery_first_line(path, &found, &a, &ignored) ||
+        !found || !os_file_open(&f, path, OS_OPEN_READ, &ignored))
+        return false;
+    os_file_size(&f, &size, &ignored);
+    os_file_close(&f, &ignored);
+    /* One that has its first line alone was begun, and not named any more. */
+    if (size <= ANNOTATION_MAX)
+        return false;
+    error_set(err, ERROR_CORRUPT, "it has no checksum, and does not name %s: its end is lost", path);
+    return true;
+}
+
 bool recovery_read_fields(const char *path, struct rdb_load_stats *stats, struct error *err)
 {
     struct os_file f;
@@ -246,4 +273,20 @@ bool recovery_list_names(const char *directory, const char *filename, struct rec
     if (!os_path_exists(directory))
         return true;
     return os_dir_list(directory, note_name, &f, err);
+}
+
+bool recovery_first_line(const char *path, bool *found, struct annotation *a, struct error *err)
+{
+    char buffer[ANNOTATION_MAX];
+    struct os_file f;
+    struct error ignored;
+    size_t got = 0;
+    if (!os_file_open(&f, path, OS_OPEN_READ, err))
+        return false;
+    bool ok = os_file_read(&f, buffer, sizeof(buffer), &got, err);
+    os_file_close(&f, &ignored);
+    const char *newline = ok ? memchr(buffer, '\n', got) : NULL;
+    *found = newline != NULL &&
+             annotation_parse(slice_of(buffer, (size_t)(newline + 1 - buffer)), a);
+    return ok;
 }

@@ -6,6 +6,7 @@
 #define HF_PERSIST_LOG_RECOVERY_FILES_H
 
 #include "base/error.h"
+#include "persist/log/annotation.h"
 #include "persist/log/manifest.h"
 
 /* "20261121-171059", local time, for names. */
@@ -28,5 +29,13 @@ struct recovery_names {
 };
 bool recovery_list_names(const char *directory, const char *filename, struct recovery_names *names,
                          struct error *err);
+
+/* The annotation that a file begins with, if it does. */
+bool recovery_first_line(const char *path, bool *found, struct annotation *a, struct error *err);
+
+/* A manifest of ours that is cut off at the end of a line looks like one of redis-server's, which has no
+ * checksum. But then there is a log of ours behind those that it names. True: err says so. */
+bool recovery_manifest_ends_early(const char *directory, const char *filename,
+                                  const struct manifest *m, struct error *err);
 
 #endif

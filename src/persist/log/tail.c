@@ -285,8 +285,8 @@ static uint64_t look_at(struct scan *s, uint64_t offset)
         count(s->tail, &f);
         return f.end;
     }
-    if (commit && offset >= s->start->framed && a->has_durable && a->durable > s->start->lsn &&
-        a->durable <= a->lsn)
+    bool outside = offset >= s->start->framed || f.end == s->start->size;
+    if (commit && outside && a->has_durable && a->durable > s->start->lsn && a->durable <= a->lsn)
         s->tail->claims = true;
     return offset + TAG_SIZE;
 }

@@ -20,7 +20,8 @@
  *
  * A line in its place may be left without what it goes on from. If it says that more was durable than is
  * good, something durable is gone (`claims`). This is believed only of lines that do not stand inside of
- * a command's argument, as far as the file can be parsed.
+ * a command's argument, as far as the file can be parsed; and of one that is the last thing in the file,
+ * as a tear just behind a user's line is much rarer than a file that ends as it was written.
  *
  * Somebody who knows the LSN of the moment can write a value that holds two groups of such a form. If just
  * this write is torn, it looks like damage, and the start is refused: of the two mistakes the one that

@@ -178,7 +178,7 @@ static void test_damage(void **state)
             fail_msg("bit %zu", bit);
         text.data[bit / 8] = (char)(text.data[bit / 8] ^ 1 << bit % 8);
     }
-    /* Cut at an end of line it looks like one of Redis's: os_file_replace never leaves that. */
+    /* Cut at an end of line it looks like one of Redis's: what is beside it tells (test_damaged.c). */
     for (size_t size = 0; size < text.size; size++) {
         if (size > 0 && text.data[size - 1] == '\n')
             continue;
