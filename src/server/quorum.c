@@ -19,6 +19,8 @@
 
 #define PEER_TIMEOUT_MS 500
 #define RETRY_US 300000
+/* Who is alone looks whether somebody else has been elected. */
+#define PROBE_US 1000000
 /* Who was voted out gives the other one time to gather its replicas. */
 #define DEPOSED_US 3000000
 #define NO_CAP QUORUM_NO_CAP
@@ -129,6 +131,7 @@ static void lose(struct server *s, const char *why)
     log_warning("No longer elected in epoch %llu: %s. Writes are refused", (unsigned long long)q->epoch,
                 why);
     q->epoch = 0;
+    q->outrun = true;
     announce_replication(s, "deposed", why);
     note_problem(q, why);
     try_again(q, DEPOSED_US);
@@ -142,6 +145,8 @@ static void win(struct quorum *q)
     q->epoch = q->asked;
     q->epoch_lsn = stream_end(s->stream);
     q->elections++;
+    q->outrun = false;
+    try_again(q, PROBE_US);
     q->problem[0] = '\0';
     log_notice("Elected by a majority of quorum-nodes: epoch %llu begins at LSN %llu",
                (unsigned long long)q->epoch, (unsigned long long)q->epoch_lsn);
@@ -169,7 +174,13 @@ static void explain(struct quorum *q, const struct election_options *asked,
             snprintf(what, sizeof(what), "node %s has more: LSN %llu of epoch %llu, here %llu of %llu",
                      asked->peers[i].name, (unsigned long long)v->lsn, (unsigned long long)v->log_epoch,
                      (unsigned long long)asked->lsn, (unsigned long long)asked->log_epoch);
-            note_problem(q, what);
+            q->outrun |= v->log_epoch > asked->log_epoch;
+            /* That it has still more by now is no news. */
+            int same = snprintf(NULL, 0, "node %s has more", asked->peers[i].name);
+            if (strncmp(q->problem, what, (size_t)same) == 0)
+                snprintf(q->problem, sizeof(q->problem), "%s", what);
+            else
+                note_problem(q, what);
             return;
         }
     }
@@ -217,8 +228,12 @@ static void end_round(struct quorum *q)
         if (votes[i].promised > q->seen)
             q->seen = votes[i].promised;
     }
-    if (s->is_replica || q->epoch != 0) {
+    if (s->is_replica) {
         /* It is not a candidate any more. */
+    } else if (q->epoch != 0) {
+        /* It was asked whether somebody else has been elected. */
+        if (q->seen > q->epoch)
+            lose(s, "others have voted for another one");
     } else if (yes < q->majority) {
         explain(q, asked, votes);
         try_again(q, RETRY_US);
@@ -317,6 +332,12 @@ void quorum_step(struct server *s)
     }
     if (q->epoch != 0) {
         catch_up(s, q->epoch, q->epoch_lsn);
+        /* Whoever is left alone may have been replaced, and nobody comes to say so. */
+        if (q->election == NULL && s->now_us >= q->retry_us &&
+            quorum_present(s, s->config->durability_timeout * 1000) < q->majority) {
+            try_again(q, PROBE_US);
+            start_round(q, false);
+        }
         return;
     }
     const struct durability *d = s->durability;
@@ -481,6 +502,7 @@ void quorum_became_primary(struct server *s)
     q->link_epoch = 0;
     q->epoch = 0;
     q->retry_us = 0;
+    q->outrun = false;
     note_problem(q, "the others have not been asked yet");
     /* What it appends from here on without having been elected is nobody's. */
     if (lsn < q->now.cap) {
@@ -592,8 +614,11 @@ int quorum_present(const struct server *s, int64_t within_us)
 const char *quorum_refusal(const struct server *s)
 {
     const struct quorum *q = s->quorum;
+    /* READONLY makes clients ask Sentinel again whom to write to. */
     return !quorum_is_on(q) || s->is_replica || q->epoch != 0
                ? NULL
+           : q->outrun
+               ? "READONLY Another primary has been elected by a majority of quorum-nodes, or is about to be"
                : "NOREPLICAS This primary has not been elected by a majority of quorum-nodes";
 }
 

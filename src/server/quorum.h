@@ -70,6 +70,7 @@ struct quorum {
     int64_t retry_us;
     uint64_t elections;
     char problem[160]; /* why it is not elected; "": it is, or nothing is known */
+    bool outrun;       /* another one has been voted for since: clients are to look for that one */
     /* As a replica: its primary's epoch, while the link is up. */
     uint64_t link_epoch, link_lsn;
 };

@@ -158,12 +158,45 @@ def test_who_has_less_is_not_elected(nodes):
     # The old one comes back, and knows nothing: it acknowledges nothing any more.
     x = nodes.nodes["a"].raw()
     nodes.nodes["a"].process.send_signal(signal.SIGCONT)
-    assert str(x("SET", "k", "a")).startswith("NOREPLICAS")
+    assert str(x("SET", "k", "a")).startswith(("NOREPLICAS", "READONLY"))
     nodes.follow("a", "b")
     nodes.wait_acknowledging("a")
     assert x("GET", "k") == b"b"
     for raw in (b, c, x):
         raw.close()
+
+
+def test_replaced_and_not_told():
+    """A primary that was cut off while another one was elected finds out when it reaches the others again, though
+    nobody comes to tell: it answers READONLY, at which clients ask Sentinel whom to write to. So does one that is
+    started and finds others in a later epoch."""
+    with Cluster(**{"durability-timeout": "500"}) as nodes:
+        nodes.wait_elected("a")
+        for n in "bc":
+            nodes.wait_acknowledging(n)
+        x = nodes.nodes["a"].raw()
+        wait_for(lambda: x("SET", "first", 1) == "OK", "the first write")
+        nodes.isolate("a")
+        nodes.follow("c", "b")
+        nodes.promote("b")
+        nodes.wait_elected("b")
+        nodes.isolate("a", False)
+        refusal = Error("READONLY Another primary has been elected by a majority of quorum-nodes, or is about to be")
+        wait_for(lambda: x("SET", "k", "a") == refusal, "it finds out")
+        found = nodes.info("a")
+        assert found["role"] == "master" and found["quorum_state"] == "not_elected", found
+        x.close()
+        nodes.nodes["a"].kill()
+        nodes.nodes["a"].start()
+        x = nodes.nodes["a"].raw()
+        wait_for(lambda: x("SET", "k", "a") == refusal, "it finds out again")
+        nodes.follow("a", "b")
+        nodes.wait_acknowledging("a")
+        y = nodes.nodes["b"].raw()
+        assert y("GET", "k") is None and y("SET", "k", "b") == "OK"
+        assert nodes.info("b")["quorum_elections"] == "1"
+        x.close()
+        y.close()
 
 
 def test_back_to_the_same_epoch():
