@@ -24,6 +24,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from harness import Error, Raw  # noqa: E402
 from namespaces import Namespaces, permitted  # noqa: E402
+from net import wait_for  # noqa: E402
 from nodes import Cluster, Wires  # noqa: E402
 
 WRITERS = 6
@@ -341,6 +342,9 @@ class Rig:
                 self.cluster.wait_elected("a", 60)
                 for n in "bc":
                     self.cluster.wait_acknowledging(n, 60)
+            else:
+                for n in "bc":
+                    wait_for(lambda: self.look(n).get("master_link_status") == "up", f"{n} follows")
             self.writers = writers = [Writer(self, i) for i in range(WRITERS)]
             readers = [Reader(self, WRITERS + i) for i in range(READERS)]
             watcher = Watcher(self)
