@@ -61,12 +61,14 @@ static bool read_raw_id(struct load *l, struct stream_id *id)
     return true;
 }
 
+/* -1 stands for never. What is further back was not written by a server: how long ago it was need not be
+ * a number. */
 static bool read_time(struct load *l, int64_t *ms)
 {
     uint64_t v;
     if (!rdb_read_le64(l->r, &v))
         return false;
-    *ms = (int64_t)v;
+    *ms = (int64_t)v < -1 ? 0 : (int64_t)v;
     return true;
 }
 
