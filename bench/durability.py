@@ -15,20 +15,35 @@ KINDS = ("redis", "holdfast")
 VALUE = 200
 
 
+MEMORY_EACH = 0.1
+
+
 def total_memory(server):
     """Resident memory of the server and its children, shared pages counted once. Counting them (Pss) walks all page tables, so
-    it is done only where there is a child."""
-    total = 0
-    children = subprocess.run(["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True).stdout.split()
+    it is done only where there is a child. No process is started for it, as that would disturb what is measured."""
+    total, pid = 0, server.process.pid
+    children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     if not children:
         return server.rss()
-    for pid in [server.process.pid] + children:
+    for each in [pid] + children:
         try:
-            text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
+            text = pathlib.Path(f"/proc/{each}/smaps_rollup").read_text()
         except OSError:
             continue
         total += int(re.search(r"Pss:\s+(\d+)", text).group(1)) * 1024
     return total
+
+
+class Memory:
+    """The most that is resident, looked at now and then."""
+
+    def __init__(self, server):
+        self.server, self.peak, self.next = server, 0, 0
+
+    def __call__(self):
+        if time.monotonic() >= self.next:
+            self.peak = max(self.peak, total_memory(self.server))
+            self.next = time.monotonic() + MEMORY_EACH
 
 
 def wait_while(server, field, each=lambda: None, pause=0.05):
@@ -60,13 +75,14 @@ def save(server, each=lambda: None):
 
 def under_load(server, writers, keys, act, mode=None):
     """What `act` does to the writers beside it: the load's figures, the extra memory in percent, and act's result. The load runs
-    three seconds before and until it ends."""
-    base, peak = total_memory(server), []
+    a second before, which is not counted, and until it ends."""
+    base, memory = total_memory(server), Memory(server)
     load = Load(server, writers, 0, keys, VALUE, mode=mode)
-    time.sleep(3)
-    result = act(lambda: peak.append(total_memory(server)))
+    time.sleep(1)
+    load.count_anew()
+    result = act(memory)
     figures = load.end()["writers"]
-    figures["memory"] = (max(peak or [base]) - base) / base * 100
+    figures["memory"] = (max(memory.peak, base) - base) / base * 100
     return figures, result
 
 

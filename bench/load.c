@@ -2,8 +2,8 @@
  *
  * A load for measurements: writers and readers, each on a connection of its own, that send the next
  * command when the last one is answered. Runs for some seconds or until SIGTERM and prints JSON: for
- * writers and readers apart, how many commands and how long they took. Used by bench.py, as
- * redis-benchmark tells neither p99.9 nor readers from writers.
+ * writers and readers apart, how many commands and how long they took. At SIGUSR1 it begins to count
+ * anew. Used by bench.py, as redis-benchmark tells neither p99.9 nor readers from writers.
  *
  *     bench-load PORT SECONDS WRITERS READERS KEYS SIZE [zadd|fill]
  *
@@ -55,14 +55,16 @@ struct connection {
     char reply[REPLY_MAX];
 };
 
-static volatile sig_atomic_t stopped;
+static volatile sig_atomic_t stopped, count_anew;
 static unsigned char noise[RANDOM_BYTES];
 static uint64_t state = 88172645463325252U;
 
 static void on_signal(int number)
 {
-    (void)number;
-    stopped = 1;
+    if (number == SIGUSR1)
+        count_anew = 1;
+    else
+        stopped = 1;
 }
 
 static uint64_t next_random(void)
@@ -220,6 +222,11 @@ static void run(const struct options *o)
         send_next(&all[i], o);
     }
     while (!stopped && now_ns() < end) {
+        if (count_anew) {
+            count_anew = 0;
+            memset(sides, 0, sizeof(sides));
+            begun = now_ns();
+        }
         struct epoll_event events[64];
         int n = epoll_wait(epoll, events, 64, 100);
         for (int i = 0; i < n; i++) {
@@ -254,6 +261,7 @@ int main(int argc, char **argv)
     }
     struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGUSR1, &action, NULL);
     state ^= (uint64_t)now_ns();
     for (size_t i = 0; i < RANDOM_BYTES; i++)
         noise[i] = (unsigned char)(next_random() >> 24);

@@ -172,6 +172,10 @@ class Load:
                 str(size)] + ([mode] if mode else [])
         self.process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
 
+    def count_anew(self):
+        """What `end` gives is of what was sent from now on."""
+        self.process.send_signal(signal.SIGUSR1)
+
     def end(self, stop=True):
         if stop:
             self.process.send_signal(signal.SIGTERM)
