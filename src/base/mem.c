@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #include <fcntl.h>
 
@@ -33,6 +34,7 @@ static void out_of_memory(size_t size)
 #define MEM_THREADS_MAX 512
 
 static size_t peak;
+static size_t huge_bytes; /* by mem_huge_alloc; atomic */
 
 #ifdef HF_JEMALLOC
 
@@ -115,7 +117,7 @@ static void __attribute__((constructor)) register_main_thread(void)
 size_t mem_used(void)
 {
     pthread_mutex_lock(&threads_lock);
-    uint64_t sum = ended_balance;
+    uint64_t sum = ended_balance + __atomic_load_n(&huge_bytes, __ATOMIC_RELAXED);
     for (int i = 0; i < thread_count; i++) {
         if (threads[i].allocated)
             sum += load_counter(threads[i].allocated) - load_counter(threads[i].deallocated);
@@ -209,7 +211,8 @@ void mem_thread_end(void)
 
 size_t mem_used(void)
 {
-    return __atomic_load_n(&used_bytes, __ATOMIC_RELAXED);
+    return __atomic_load_n(&used_bytes, __ATOMIC_RELAXED) +
+           __atomic_load_n(&huge_bytes, __ATOMIC_RELAXED);
 }
 
 void mem_get_stats(struct mem_stats *stats)
@@ -297,6 +300,36 @@ char *mem_dup(const void *data, size_t size)
         memcpy(copy, data, size);
     copy[size] = '\0';
     return copy;
+}
+
+static size_t huge_size(size_t size)
+{
+    return (size + MEM_HUGE_PAGE - 1) & ~(MEM_HUGE_PAGE - 1);
+}
+
+/* Mapped for itself: that it is of huge pages must not stay with memory that goes back to the allocator. */
+void *mem_huge_alloc(size_t size)
+{
+    size_t wanted = huge_size(size), more = wanted + MEM_HUGE_PAGE;
+    char *base = mmap(NULL, more, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED)
+        out_of_memory(size);
+    size_t before = (MEM_HUGE_PAGE - (uintptr_t)base % MEM_HUGE_PAGE) % MEM_HUGE_PAGE;
+    if (before > 0)
+        munmap(base, before);
+    munmap(base + before + wanted, more - before - wanted);
+    /* A wish: without huge pages it is memory like any other. */
+    madvise(base + before, wanted, MADV_HUGEPAGE);
+    __atomic_fetch_add(&huge_bytes, wanted, __ATOMIC_RELAXED);
+    return base + before;
+}
+
+void mem_huge_free(void *ptr, size_t size)
+{
+    if (ptr == NULL)
+        return;
+    munmap(ptr, huge_size(size));
+    __atomic_fetch_sub(&huge_bytes, huge_size(size), __ATOMIC_RELAXED);
 }
 
 size_t mem_note_peak(void)

@@ -33,6 +33,13 @@ size_t mem_usable_size(const void *ptr);
 
 char *mem_dup(const void *data, size_t size); /* adds a NUL behind the copy */
 
+/* A buffer for large reads and writes past the page cache: zeroed, aligned to MEM_HUGE_PAGE, and of huge
+ * pages where the system has them, so that a disk is given a few large pieces of memory instead of
+ * hundreds of pages. The size is rounded up to huge pages; it is freed with the size that was asked for. */
+#define MEM_HUGE_PAGE ((size_t)2 << 20)
+void *mem_huge_alloc(size_t size) __attribute__((malloc, alloc_size(1), returns_nonnull));
+void mem_huge_free(void *ptr, size_t size); /* NULL is allowed. */
+
 /* Bytes in use now, over all threads. Cheap: a few loads for every thread. */
 size_t mem_used(void);
 /* The highest mem_used() seen by mem_note_peak (called from the server's cron). */

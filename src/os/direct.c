@@ -25,14 +25,14 @@ void os_direct_begin(struct os_direct *d, struct os_file *f, bool past_cache)
 {
     *d = (struct os_direct){.file = f, .size = os_direct_bytes};
     d->past_cache = set_past_cache(f, past_cache) && past_cache;
-    d->memory = mem_alloc(d->size + ALIGNMENT);
-    d->buffer = d->memory + (ALIGNMENT - (uintptr_t)d->memory % ALIGNMENT) % ALIGNMENT;
+    d->capacity = d->size;
+    d->buffer = mem_huge_alloc(d->capacity);
 }
 
 void os_direct_end(struct os_direct *d)
 {
-    mem_free(d->memory);
-    d->memory = d->buffer = NULL;
+    mem_huge_free(d->buffer, d->capacity);
+    d->buffer = NULL;
 }
 
 /* Some file systems allow the flag and refuse the call. */
@@ -82,26 +82,64 @@ bool os_direct_flush(struct os_direct *d, struct error *err)
     return write_buffer(d, err);
 }
 
-static bool fill_buffer(struct os_direct *d, uint64_t at, struct error *err)
+/* `size` more bytes behind those that are in the buffer, less at the end of the file. */
+static bool read_more(struct os_direct *d, size_t size, struct error *err)
 {
-    d->at = at - at % ALIGNMENT;
-    d->used = 0;
-    if (os_file_read_at(d->file, d->at, d->buffer, d->size, &d->used, err))
-        return true;
-    return give_up_direct(d, err) &&
-           os_file_read_at(d->file, d->at, d->buffer, d->size, &d->used, err);
+    char *to = d->buffer + d->used;
+    uint64_t at = d->at + d->used;
+    size_t got = 0;
+    if (!os_file_read_at(d->file, at, to, size, &got, err) &&
+        (!give_up_direct(d, err) || !os_file_read_at(d->file, at, to, size, &got, err)))
+        return false;
+    d->used += got;
+    return true;
 }
 
 bool os_direct_read(struct os_direct *d, uint64_t at, void *data, size_t size, size_t *got,
                     struct error *err)
 {
-    if ((at < d->at || at >= d->at + d->used) && !fill_buffer(d, at, err))
-        return false;
+    if (at < d->at || at >= d->at + d->used) {
+        d->at = at - at % ALIGNMENT;
+        d->used = 0;
+        if (!read_more(d, d->size, err))
+            return false;
+    }
     *got = 0;
     if (at < d->at + d->used) {
         size_t there = (size_t)(d->at + d->used - at);
         *got = there < size ? there : size;
         memcpy(data, d->buffer + (at - d->at), *got);
     }
+    return true;
+}
+
+const char *os_direct_aim(struct os_direct *d, uint64_t at, size_t size)
+{
+    size_t begin = at % ALIGNMENT;
+    d->at = at - begin;
+    d->used = 0;
+    d->begin = begin;
+    d->end = begin + size;
+    size_t whole = (d->end + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    if (whole > d->capacity) {
+        mem_huge_free(d->buffer, d->capacity);
+        d->capacity = whole;
+        d->buffer = mem_huge_alloc(d->capacity);
+    }
+    return d->buffer + begin;
+}
+
+bool os_direct_read_on(struct os_direct *d, size_t *got, struct error *err)
+{
+    size_t before = d->used > d->begin ? d->used : d->begin;
+    *got = 0;
+    /* Past the cache only the file's end can be within a block. */
+    if (d->used >= d->end || (d->past_cache && d->used % ALIGNMENT != 0))
+        return true;
+    size_t left = (d->end - d->used + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    if (!read_more(d, left < d->size ? left : d->size, err))
+        return false;
+    size_t after = d->used < d->end ? d->used : d->end;
+    *got = after > before ? after - before : 0;
     return true;
 }

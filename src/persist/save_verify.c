@@ -68,8 +68,6 @@ struct helper {
     struct os_direct in;
     struct os_polite *polite; /* NULL: it does not yield */
     uint64_t at, end;         /* what the stream that is being read may take */
-    char *data;
-    size_t capacity;
     struct epoch epoch;
     struct encoding_limits limits;
     struct rdb_loader *loader;
@@ -79,6 +77,16 @@ static bool is_stopped(const struct verify *v)
 {
     return __atomic_load_n(&v->counters->stop, __ATOMIC_RELAXED) ||
            __atomic_load_n(&v->failed, __ATOMIC_RELAXED);
+}
+
+static void make_room(struct helper *h)
+{
+    if (!h->polite)
+        return;
+    if (__atomic_load_n(&h->v->counters->hurry, __ATOMIC_RELAXED))
+        os_polite_end(h->polite);
+    else
+        os_polite_check(h->polite);
 }
 
 /* Records ---------------------------------------------------------------------------------------- */
@@ -136,12 +144,16 @@ static bool check_record(struct rdb_reader *r, struct rdb_loader *l, struct foun
     }
 }
 
-static bool check_chunk(struct rdb_reader *r, struct rdb_loader *l, const struct save_chunk *chunk)
+static bool check_chunk(struct helper *h, struct rdb_reader *r, const struct save_chunk *chunk)
 {
     struct found found = {0};
     while (rdb_reader_left(r) > 0 && !found.ended) {
-        if (!check_record(r, l, &found))
+        if (!check_record(r, h->loader, &found))
             return false;
+        if ((size_t)(r->cur - r->summed) < STEP_BYTES)
+            continue;
+        rdb_reader_crc(r);
+        make_room(h);
     }
     if (found.ended || found.selects != 1 || found.db != (uint64_t)chunk->db ||
         found.keys != chunk->keys)
@@ -155,16 +167,6 @@ static bool check_chunk(struct rdb_reader *r, struct rdb_loader *l, const struct
 
 /* Reading ---------------------------------------------------------------------------------------- */
 
-static void make_room(struct helper *h)
-{
-    if (!h->polite)
-        return;
-    if (__atomic_load_n(&h->v->counters->hurry, __ATOMIC_RELAXED))
-        os_polite_end(h->polite);
-    else
-        os_polite_check(h->polite);
-}
-
 static void keep_pace(struct verify *v, uint64_t bytes)
 {
     if (v->options->rate_limit == 0)
@@ -175,19 +177,26 @@ static void keep_pace(struct verify *v, uint64_t bytes)
     pthread_mutex_unlock(&v->lock);
 }
 
+static bool go_on(const struct verify *v, struct error *err)
+{
+    return !is_stopped(v) || error_set(err, ERROR_CANCELLED, "the save was cancelled");
+}
+
+static void note_read(struct helper *h, uint64_t bytes)
+{
+    __atomic_fetch_add(h->v->done, bytes, __ATOMIC_RELAXED);
+    keep_pace(h->v, bytes);
+    make_room(h);
+}
+
 static bool read_next(struct helper *h, void *data, size_t size, size_t *got, struct error *err)
 {
-    struct verify *v = h->v;
-    if (is_stopped(v))
-        return error_set(err, ERROR_CANCELLED, "the save was cancelled");
     if (size > STEP_BYTES)
         size = STEP_BYTES;
-    if (!os_direct_read(&h->in, h->at, data, size, got, err))
+    if (!go_on(h->v, err) || !os_direct_read(&h->in, h->at, data, size, got, err))
         return false;
     h->at += *got;
-    __atomic_fetch_add(v->done, *got, __ATOMIC_RELAXED);
-    keep_pace(v, *got);
-    make_room(h);
+    note_read(h, *got);
     return true;
 }
 
@@ -256,43 +265,43 @@ static bool check_long_chunk(struct helper *h, const struct save_chunk *chunk, s
     if (!wait_turn(h, chunk->offset))
         return error_set(err, ERROR_CANCELLED, "the save was cancelled");
     begin_stream(h, &r, chunk->offset, chunk->offset + chunk->size, err);
-    bool ok = check_chunk(&r, h->loader, chunk);
+    bool ok = check_chunk(h, &r, chunk);
     rdb_reader_deinit(&r);
     return ok;
 }
 
-static bool read_chunk(struct helper *h, const struct save_chunk *chunk, struct error *err)
+/* Returns where its bytes are, until the helper reads something else; NULL: err says why. */
+static const char *read_chunk(struct helper *h, const struct save_chunk *chunk, struct error *err)
 {
-    if (h->capacity < chunk->size) {
-        mem_free(h->data);
-        h->capacity = (size_t)chunk->size;
-        h->data = mem_alloc(h->capacity);
-    }
-    h->at = chunk->offset;
+    const char *data = os_direct_aim(&h->in, chunk->offset, (size_t)chunk->size);
     for (size_t have = 0, got = 0; have < chunk->size; have += got) {
-        if (!read_next(h, h->data + have, (size_t)chunk->size - have, &got, err))
-            return false;
-        if (got == 0)
-            return error_set(err, ERROR_TRUNCATED, "%s ends too early", h->v->f->file->path);
+        if (!go_on(h->v, err) || !os_direct_read_on(&h->in, &got, err))
+            return NULL;
+        if (got == 0) {
+            error_set(err, ERROR_TRUNCATED, "%s ends too early", h->v->f->file->path);
+            return NULL;
+        }
+        note_read(h, got);
     }
-    return true;
+    return data;
 }
 
 static bool check_whole_chunk(struct helper *h, const struct save_chunk *chunk, struct error *err)
 {
     struct rdb_reader r;
-    if (!read_chunk(h, chunk, err))
+    const char *data = read_chunk(h, chunk, err);
+    if (data == NULL)
         return false;
-    rdb_reader_init_memory(&r, h->data, (size_t)chunk->size, err);
+    rdb_reader_init_memory(&r, data, (size_t)chunk->size, err);
     r.offset += chunk->offset;
     r.size += chunk->offset;
-    bool ok = check_chunk(&r, h->loader, chunk);
+    bool ok = check_chunk(h, &r, chunk);
     rdb_reader_deinit(&r);
     if (!ok)
         return false;
     if (!wait_turn(h, chunk->offset))
         return error_set(err, ERROR_CANCELLED, "the save was cancelled");
-    hash_bytes_of(h, h->data, (size_t)chunk->size);
+    hash_bytes_of(h, data, (size_t)chunk->size);
     return true;
 }
 
@@ -345,7 +354,6 @@ static void helper_deinit(struct helper *h)
     rdb_loader_free(h->loader);
     epoch_deinit(&h->epoch);
     os_direct_end(&h->in);
-    mem_free(h->data);
 }
 
 static void helper_main(void *arg)

@@ -87,6 +87,18 @@ static void check_from(struct os_direct *d, size_t at, size_t size)
     assert_int_equal(at, size);
 }
 
+/* The same without a copy: where the bytes are that were aimed at, however they came, and how many there are. */
+static void check_aimed(struct os_direct *d, size_t at, size_t want, size_t size)
+{
+    const char *data = os_direct_aim(d, at, want);
+    size_t have = 0, got = 1, there = size > at ? size - at : 0;
+    for (; got > 0; have += got) {
+        assert_true(os_direct_read_on(d, &got, &err));
+        assert_memory_equal(data, bytes + at, have + got);
+    }
+    assert_int_equal(have, want < there ? want : there);
+}
+
 static void check_round_trip(bool past_cache, size_t size)
 {
     struct os_direct d;
@@ -99,8 +111,11 @@ static void check_round_trip(bool past_cache, size_t size)
     assert_int_equal(found, size);
     os_direct_begin(&d, &file, past_cache);
     check_from(&d, 0, size);
-    for (int i = 0; i < 20; i++)
+    for (int i = 0; i < 20; i++) {
         check_from(&d, (size_t)next_random(size + 1), size);
+        check_aimed(&d, (size_t)next_random(size + 1), (size_t)next_random(60000), size);
+    }
+    check_aimed(&d, 0, size, size);
     os_direct_end(&d);
 }
 
