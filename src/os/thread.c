@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -138,6 +139,25 @@ void os_bell_wait(const struct os_bell *b, int64_t timeout_us)
     (void)n;
 }
 
+/* ---- politeness ---- */
+
+/* How long this thread has waited for a processor while it could have run. Where the system does not
+ * say so, all the time that it did not run counts. */
+static int64_t wait_us(int64_t now_us, int64_t used_us)
+{
+    char text[96];
+    unsigned long long waited_ns;
+    int fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return now_us - used_us;
+    ssize_t n = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    if (n <= 0)
+        return now_us - used_us;
+    text[n] = '\0';
+    return sscanf(text, "%*u %llu", &waited_ns) == 1 ? (int64_t)(waited_ns / 1000) : now_us - used_us;
+}
+
 static void look_again(struct os_polite *p, bool yielding)
 {
     if (p->yielding != yielding)
@@ -145,6 +165,15 @@ static void look_again(struct os_polite *p, bool yielding)
     p->yielding = yielding;
     p->wall_us = clock_monotonic_us();
     p->cpu_us = p->burst_us = cpu_us();
+    p->wait_us = wait_us(p->wall_us, p->cpu_us);
+}
+
+/* Whether it got little of the time in which it wanted to run. */
+static bool is_starved(const struct os_polite *p)
+{
+    int64_t now = clock_monotonic_us(), used = cpu_us();
+    double got = (double)(used - p->cpu_us), waited = (double)(wait_us(now, used) - p->wait_us);
+    return got < POLITE_LEAST_SHARE * (got + waited);
 }
 
 void os_polite_begin(struct os_polite *p)
@@ -174,8 +203,7 @@ void os_polite_check(struct os_polite *p)
         if (since >= POLITE_COMPETE_US)
             look_again(p, true);
     } else if (since >= POLITE_YIELD_US) {
-        double got = (double)(cpu_us() - p->cpu_us);
-        look_again(p, got >= POLITE_LEAST_SHARE * (double)since);
+        look_again(p, !is_starved(p));
     }
 }
 

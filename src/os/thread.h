@@ -36,18 +36,20 @@ void os_bell_wait(const struct os_bell *b, int64_t timeout_us);
 
 /* How a helper thread makes room for the executor. It runs under SCHED_IDLE: whoever else wants the
  * processor gets it at once, not at the end of a time slice of some milliseconds. As it might then
- * never run on a machine that is always busy, the share that it got is looked at now and then: below
+ * never run on a machine that is always busy, the share that it got of the time in which it wanted the
+ * processor is looked at now and then (what it waited for a disk or a lock is not such time): below
  * POLITE_LEAST_SHARE it competes for a while, in bursts that are over before anybody notices and
  * that it rests after: left to the kernel a burst would last until the next tick, some milliseconds. */
 struct os_polite {
-    int64_t wall_us, cpu_us; /* at the last look */
+    int64_t wall_us;         /* at the last look */
+    int64_t cpu_us, wait_us; /* then: processor time, and time spent waiting for a processor */
     int64_t burst_us;        /* while it competes: processor time at the begin of this burst */
     bool yielding;
     bool ended;
 };
 #define POLITE_YIELD_US 30000
 #define POLITE_COMPETE_US 120000
-#define POLITE_LEAST_SHARE 0.15
+#define POLITE_LEAST_SHARE 0.05
 #define POLITE_BURST_US 100
 #define POLITE_REST_US 400
 void os_polite_begin(struct os_polite *p);
