@@ -4,6 +4,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -213,6 +216,37 @@ bool os_rename(const char *from, const char *to, struct error *err)
     if (faults_active())
         os_fault_note_rename(from, to);
     return true;
+}
+
+static void *close_one(void *fd)
+{
+    close((int)(intptr_t)fd);
+    return NULL;
+}
+
+/* Closing the last descriptor of a file that has no name any more frees its blocks. */
+static void close_elsewhere(int fd)
+{
+    pthread_t thread;
+    pthread_attr_t attr;
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    if (pthread_create(&thread, &attr, close_one, (void *)(intptr_t)fd) != 0)
+        close(fd);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&attr);
+}
+
+bool os_rename_over(const char *from, const char *to, struct error *err)
+{
+    int old = open(to, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    bool ok = os_rename(from, to, err);
+    if (old >= 0)
+        close_elsewhere(old);
+    return ok;
 }
 
 bool os_unlink(const char *path, struct error *err)

@@ -349,7 +349,7 @@ static bool write_and_prove(struct save_job *j)
         stopped_error(j, &j->err);
     if (!os_file_close(&j->file, ok ? &j->err : &ignored))
         ok = false;
-    if (!ok || !os_rename(j->temporary, j->options.path, &j->err)) {
+    if (!ok || !os_rename_over(j->temporary, j->options.path, &j->err)) {
         os_unlink(j->temporary, &ignored);
         return false;
     }
