@@ -99,14 +99,16 @@ def part_snapshot(args):
         # Alternating: both see the same machine.
         rows = {"during": [], "quiet": []}
         for _ in range(args.rounds):
-            rows["quiet"].append(Load(server, 10, 0, keys, VALUE, seconds=8).end(stop=False)["writers"])
+            rows["quiet"].append(Load(server, 10, 0, keys, VALUE, seconds=4).end(stop=False)["writers"])
             rows["during"].append(under_load(server, 10, keys, lambda each: save(server, each))[0])
         during[kind], quiet[kind] = median_rows(rows["during"]), median_rows(rows["quiet"])
         speed[kind] = {}
-        for compress in ("no", "yes"):
+        for name, compress, verify in (("no", "no", "yes"), ("yes", "yes", "yes"), ("unverified", "no", "no")):
             must(server, "CONFIG", "SET", "rdbcompression", compress)
+            if kind == "holdfast":
+                must(server, "CONFIG", "SET", "rdb-verify", verify)
             saves = [save(server) for _ in range(args.rounds)]
-            speed[kind][compress] = statistics.median(size / seconds / 1e6 for seconds, size in saves)
+            speed[kind][name] = statistics.median(size / seconds / 1e6 for seconds, size in saves)
         server.stop()
     r, h = during["redis"], during["holdfast"]
     report_bound("snapshot", "slowest write during BGSAVE", "ms", r["max_ms"], h["max_ms"], 2)
@@ -117,6 +119,8 @@ def part_snapshot(args):
     report_bound("snapshot", "extra memory", "%", r["memory"], h["memory"], 10)
     report("snapshot", "saving, not compressed", "s/GB", 1000 / speed["redis"]["no"], 1000 / speed["holdfast"]["no"], 5)
     report("snapshot", "saving, rdbcompression", "s/GB", 1000 / speed["redis"]["yes"], 1000 / speed["holdfast"]["yes"], 3)
+    print(f"{'':13}MB/s: {speed['redis']['no']:.0f} / {speed['holdfast']['no']:.0f}, compressed {speed['redis']['yes']:.0f} / "
+          f"{speed['holdfast']['yes']:.0f}; not compressed and not verified (rdb-verify no): {speed['holdfast']['unverified']:.0f}")
     print(f"{'':13}without a save: slowest {quiet['redis']['max_ms']:.3f} / {quiet['holdfast']['max_ms']:.3f} ms, p99.9 "
           f"{quiet['redis']['p999_ms']:.3f} / {quiet['holdfast']['p999_ms']:.3f} ms; during p99.9 {r['p999_ms']:.3f} / {h['p999_ms']:.3f} ms")
     part_snapshot_zset(args)
@@ -124,15 +128,21 @@ def part_snapshot(args):
 
 def part_snapshot_zset(args):
     """BGSAVE of one sorted set of 10M members under ZADDs."""
-    members, slowest = int(10000000 * args.scale), {}
+    members, slowest, quiet = int(10000000 * args.scale), {}, {}
     for kind in KINDS:
         server = Server(kind, pinned=False)
         server.connection.pipeline(([b"ZADD", b"zset"] + [x for i in range(at, at + 100) for x in (b"%d" % (i * 7919 % members),
                                     b"member:%012d" % i)] for at in range(0, members, 100)), batch=200)
-        rows = [under_load(server, 10, members, lambda each: save(server, each), mode="zadd")[0] for _ in range(args.rounds)]
-        slowest[kind] = median_rows(rows)
+        rows, control = [], []
+        for _ in range(args.rounds):
+            control.append(Load(server, 10, 0, members, VALUE, seconds=3, mode="zadd").end(stop=False)["writers"])
+            rows.append(under_load(server, 10, members, lambda each: save(server, each), mode="zadd")[0])
+        slowest[kind], quiet[kind] = median_rows(rows), median_rows(control)
         server.stop()
     report_bound("snapshot", "sorted set: slowest write", "ms", slowest["redis"]["max_ms"], slowest["holdfast"]["max_ms"], 2)
+    print(f"{'':13}without a save: slowest {quiet['redis']['max_ms']:.3f} / {quiet['holdfast']['max_ms']:.3f} ms, p99.9 "
+          f"{quiet['redis']['p999_ms']:.3f} / {quiet['holdfast']['p999_ms']:.3f} ms; during p99.9 "
+          f"{slowest['redis']['p999_ms']:.3f} / {slowest['holdfast']['p999_ms']:.3f} ms")
 
 
 def mixed(n):
