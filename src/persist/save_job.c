@@ -553,6 +553,7 @@ bool save_job_finish(struct save_job *j, struct save_result *result, struct erro
         .verify_us = j->end_us - j->synced_us,
         .total_us = j->end_us - j->begin_us,
         .held_bytes_most = held > j->held_most ? held : j->held_most,
+        .verified = j->options.verify,
     };
     snprintf(result->sha256, sizeof(result->sha256), "%s", j->sha256);
     job_free(j);

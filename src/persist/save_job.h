@@ -40,6 +40,7 @@ struct save_options {
     int version; /* 10 unless chosen otherwise */
     bool compress, checksum, incremental_sync;
     bool verify;           /* re-read and decode before the rename */
+    bool sum;              /* take the SHA-256 of what is verified; of a delta it always is */
     bool make_directory;   /* of the path, if it is not there */
     int threads;           /* serialising; at least 1 */
     uint64_t rate_limit;   /* bytes per second; 0: none */
@@ -84,7 +85,8 @@ struct save_result {
     uint64_t deleted;                    /* of a delta */
     int64_t serialise_us, sync_us, verify_us, total_us;
     size_t held_bytes_most;
-    char sha256[65]; /* of the file; empty unless it was verified, or is a delta */
+    bool verified;
+    char sha256[65]; /* of the file; empty unless it was verified with `sum`, or is a delta */
 };
 /* Waits if it has not ended. Releases the snapshot and frees the job. False: err says why. */
 bool save_job_finish(struct save_job *j, struct save_result *result, struct error *err);

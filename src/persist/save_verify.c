@@ -55,7 +55,7 @@ struct verify {
     pthread_cond_t for_turn;
     size_t next_chunk;   /* to be taken */
     uint64_t hashed;     /* up to here the file is in the SHA-256: whose turn it is */
-    EVP_MD_CTX *sha;     /* belongs to whose turn it is */
+    EVP_MD_CTX *sha;     /* belongs to whose turn it is; NULL: it is not asked for */
     bool failed;         /* atomic */
     struct error err;    /* the first one */
 };
@@ -213,6 +213,8 @@ static void hash_bytes_of(struct helper *h, const char *data, size_t size)
 static bool wait_turn(struct helper *h, uint64_t offset)
 {
     struct verify *v = h->v;
+    if (v->sha == NULL)
+        return true;
     pthread_mutex_lock(&v->lock);
     while (v->hashed != offset && !is_stopped(v)) {
         struct timespec until;
@@ -243,7 +245,8 @@ static bool fill(void *ctx, void *data, size_t room, size_t *got, struct error *
     uint64_t left = h->end - h->at;
     if (!read_next(h, data, left < room ? (size_t)left : room, got, err))
         return false;
-    EVP_DigestUpdate(h->v->sha, data, *got);
+    if (h->v->sha != NULL)
+        EVP_DigestUpdate(h->v->sha, data, *got);
     return true;
 }
 
@@ -297,8 +300,8 @@ static bool check_whole_chunk(struct helper *h, const struct save_chunk *chunk, 
     r.size += chunk->offset;
     bool ok = check_chunk(h, &r, chunk);
     rdb_reader_deinit(&r);
-    if (!ok)
-        return false;
+    if (!ok || h->v->sha == NULL)
+        return ok;
     if (!wait_turn(h, chunk->offset))
         return error_set(err, ERROR_CANCELLED, "the save was cancelled");
     hash_bytes_of(h, data, (size_t)chunk->size);
@@ -467,8 +470,10 @@ bool save_verify(const struct save_written *f, const struct save_options *option
     struct verify v = {.f = f, .options = options, .counters = counters, .polite = polite != NULL,
                        .past_cache = options->incremental_sync, .done = done};
     struct helper own;
-    v.sha = EVP_MD_CTX_new();
-    if (!v.sha || EVP_DigestInit_ex(v.sha, EVP_sha256(), NULL) != 1) {
+    bool sum = options->sum || options->since != 0;
+    if (sum)
+        v.sha = EVP_MD_CTX_new();
+    if (sum && (!v.sha || EVP_DigestInit_ex(v.sha, EVP_sha256(), NULL) != 1)) {
         EVP_MD_CTX_free(v.sha);
         return error_set(err, ERROR_SYSTEM, "SHA-256 is not available");
     }
@@ -482,7 +487,7 @@ bool save_verify(const struct save_written *f, const struct save_options *option
     helper_init(&own, &v, polite);
 
     bool ok = read_all(&own, err);
-    if (ok)
+    if (ok && sum)
         link_sum_end(v.sha, sha256);
 
     helper_deinit(&own);

@@ -3,8 +3,8 @@
  * The second half of a save job: the written and synced file is read again from its beginning to its
  * end, and proven before it gets its name. Every record is decoded (rdb_check_value), each chunk must
  * have the keys and the checksum that it had in memory, the checksum at the end must be that of what
- * was read. Helpers read and decode chunks, past the page cache where the file system can do that; in
- * the order of the file each of them puts its chunk into the SHA-256.
+ * was read. Helpers read and decode chunks, past the page cache where the file system can do that; where
+ * the SHA-256 is asked for, each of them puts its chunk into it in the order of the file.
  */
 #ifndef HF_PERSIST_SAVE_VERIFY_H
 #define HF_PERSIST_SAVE_VERIFY_H

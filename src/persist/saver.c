@@ -36,7 +36,7 @@ static double megabytes_per_second(const struct save_result *r)
 static void log_success(const struct save_result *r)
 {
     char verified[64] = "not verified";
-    if (r->sha256[0])
+    if (r->verified)
         snprintf(verified, sizeof(verified), "read again and verified in %.3f",
                  (double)r->verify_us / 1e6);
     log_notice("DB saved on disk: %llu keys, %llu bytes in %.3f seconds (written and synced in %.3f, "

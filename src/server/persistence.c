@@ -84,6 +84,8 @@ static uint64_t position(struct server *s)
 static void full_begins(struct persistence *p, struct save_options *options)
 {
     chain_keeper_enable(p->chain, p->server->config->snapshot_chain_max > 0);
+    if (p->server->config->save_incremental)
+        chain_keeper_want(p->chain);
     chain_keeper_full_begins(p->chain, options, position(p->server));
     durability_mark_snapshot(p->server, options);
     snapshots_note_begin(p->server, SNAPSHOT_FULL, options);

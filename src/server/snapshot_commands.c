@@ -44,6 +44,7 @@ static void snapshot_full(struct call *c)
 {
     struct error err = {0};
     struct persistence *p = c->server->persistence;
+    chain_keeper_want(p->chain);
     if (saver_running(p->saver)) {
         reply_error(c->reply, "ERR Background save already in progress");
     } else if (c->in_exec) {
@@ -73,6 +74,7 @@ static void snapshot_incremental(struct call *c)
         reply_error(c->reply, "ERR Background save already in progress");
         return;
     }
+    chain_keeper_want(p->chain);
     /* What has just ended makes way for it. */
     chain_keeper_enable(p->chain, true);
     if (!chain_keeper_busy(p->chain)) {

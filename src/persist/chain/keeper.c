@@ -45,7 +45,7 @@ struct chain_keeper {
     struct keyspace *ks;
     void (*wake)(void *ctx);
     void *wake_ctx;
-    bool enabled;
+    bool enabled, wanted;
     char rdb_path[256];
     struct chain chain;
     bool proven;     /* its links were written, loaded or verified by this process */
@@ -229,6 +229,11 @@ static void set_name(struct chain_link *link, const char *rdb_path)
     snprintf(link->name, sizeof(link->name), "%s", slash ? slash + 1 : rdb_path);
 }
 
+void chain_keeper_want(struct chain_keeper *k)
+{
+    k->wanted = true;
+}
+
 void chain_keeper_full_begins(struct chain_keeper *k, struct save_options *options, uint64_t lsn)
 {
     k->full = (struct chain_link){.kind = LINK_FULL, .lsn = lsn, .time_ms = clock_wall_ms()};
@@ -244,6 +249,7 @@ void chain_keeper_full_begins(struct chain_keeper *k, struct save_options *optio
     snprintf(at->value, sizeof(at->value), "%llu", (unsigned long long)lsn);
     if (k->full_mark >= 0)
         changes_end(k->ks, k->full_mark);
+    options->sum = k->enabled && k->wanted;
     k->full_running = true;
     k->full_mark = k->enabled ? changes_begin(k->ks) : -1;
 }
@@ -285,6 +291,7 @@ void chain_keeper_loaded(struct chain_keeper *k, struct chain *chain, const char
         drop_chain(k, no_full);
         k->chain = *chain;
         *chain = (struct chain){0};
+        k->wanted |= k->chain.count > 1;
         snprintf(k->rdb_path, sizeof(k->rdb_path), "%s", rdb_path);
         k->tip_mark = changes_begin(k->ks);
         k->proven = true;

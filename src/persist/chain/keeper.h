@@ -38,7 +38,12 @@ void chain_keeper_free(struct chain_keeper *k);
  * nothing costs anything. */
 void chain_keeper_enable(struct chain_keeper *k, bool enabled);
 
-/* A full snapshot is about to be taken with these options, which get its id. */
+/* Somebody takes incremental snapshots, or will: full ones are summed up while they are verified. Until
+ * then they are not, as that takes a quarter of the processor time; the first incremental snapshot then
+ * reads the full one's file again. */
+void chain_keeper_want(struct chain_keeper *k);
+
+/* A full snapshot is about to be taken with these options, which get its id, and whether to sum it up. */
 void chain_keeper_full_begins(struct chain_keeper *k, struct save_options *options, uint64_t lsn);
 /* It has ended: *result as it is when ok. */
 void chain_keeper_full_ended(struct chain_keeper *k, bool ok, const struct save_result *result);
