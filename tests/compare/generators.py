@@ -363,6 +363,12 @@ SETS = {
 LEX_KEYS = [b"lex1", b"lex2"]  # no other generator names them
 
 
+def one_score(g):
+    """A key whose members all have the score 0, in arguments that stay where they are: it must not become a destination."""
+    g.exact = True
+    return g.rng.choice(LEX_KEYS)
+
+
 def scored(g):
     r = g.rng.random()
     if r < 0.95:
@@ -374,14 +380,13 @@ def scored(g):
 def lex_key(g):
     """Sorted sets whose members all have the score 0: what a range of members is in others is not
     specified. Now and then one of the others all the same; `normal` then looks only at the kind of reply."""
-    return g.rng.choice(LEX_KEYS) if g.chance(0.9) else g.key("z")
+    return one_score(g) if g.chance(0.9) else g.key("z")
 
 
 def zadd(g):
     if g.chance(0.2):
-        g.exact = True
         count = g.rng.choice((1, 3, 10, 100)) if g.chance(0.1) else 3
-        return [g.rng.choice(LEX_KEYS)] + [x for _ in range(count) for x in (b"0", g.member())]
+        return [one_score(g)] + [x for _ in range(count) for x in (b"0", g.member())]
     args = [g.key("z")] + g.words(0.12, "NX", "XX", "GT", "LT", "CH")
     if g.chance(0.1):
         return args + [g.word("INCR"), g.score(), g.member()]
@@ -389,7 +394,7 @@ def zadd(g):
 
 
 def zkey(g):
-    return g.key("z") if g.chance(0.93) else g.rng.choice(LEX_KEYS)
+    return g.key("z") if g.chance(0.93) else one_score(g)
 
 
 def any_set(g):
@@ -425,7 +430,7 @@ def zrange_bounds(g, store=False):
         return [g.key("z"), g.integer(-10, 10), g.integer(-10, 10)] + g.words(0.2, "REV") + limit(g, 0.05)
     if how == "score":
         return [g.key("z"), g.score_bound(), g.score_bound(), g.word("BYSCORE")] + g.words(0.3, "REV") + limit(g)
-    key = g.rng.choice(LEX_KEYS) if store else lex_key(g)
+    key = one_score(g) if store else lex_key(g)
     return [key, g.lex_bound(), g.lex_bound(), g.word("BYLEX")] + g.words(0.3, "REV") + limit(g)
 
 
@@ -449,7 +454,7 @@ ZSETS = {
     "ZRANGESTORE": lambda g: [g.key("z")] + zrange_bounds(g, True),
     "ZREMRANGEBYRANK": lambda g: [zkey(g), g.integer(-3, 3), g.integer(-3, 3)],
     "ZREMRANGEBYSCORE": lambda g: [zkey(g), g.score_bound(), g.score_bound()],
-    "ZREMRANGEBYLEX": lambda g: [g.rng.choice(LEX_KEYS), g.lex_bound(), g.lex_bound()],
+    "ZREMRANGEBYLEX": lambda g: [one_score(g), g.lex_bound(), g.lex_bound()],
     "ZPOPMIN": lambda g: [zkey(g)] + ([g.count()] if g.chance(0.6) else []),
     "ZPOPMAX": lambda g: [zkey(g)] + ([g.count()] if g.chance(0.6) else []),
     "ZMPOP": lambda g: mpop(g, "z", ("MIN", "MAX")),
