@@ -599,7 +599,7 @@ int64_t stream_entries_up_to(const struct stream_root *s, struct stream_id id)
 
 bool stream_has_gap_from(const struct stream_root *s, struct stream_id from)
 {
-    return s->length > 0 && !stream_id_is_zero(s->max_deleted) &&
+    return s->length > 0 && stream_id_compare(s->max_deleted, s->first) >= 0 &&
            stream_id_compare(from, s->max_deleted) <= 0;
 }
 

@@ -126,7 +126,7 @@ uint64_t stream_radix_nodes(const struct stream_root *s);
 /* How many entries were ever added up to this id, itself included, as far as that can be known;
  * STREAM_READ_UNKNOWN. */
 int64_t stream_entries_up_to(const struct stream_root *s, struct stream_id id);
-/* Whether an entry that was deleted may have been at or behind `from`. */
+/* Whether an entry that was deleted may have been at or behind `from`, among those that there are. */
 bool stream_has_gap_from(const struct stream_root *s, struct stream_id from);
 
 /* Groups (stream_group.c) ----------------------------------------------------------------------- */
