@@ -176,19 +176,53 @@ static bool is_starved(const struct os_polite *p)
     return got < POLITE_LEAST_SHARE * (got + waited);
 }
 
+static clockid_t executor_clock;
+static bool executor_known;
+
+void os_polite_watch(void)
+{
+    clockid_t id;
+    if (pthread_getcpuclockid(pthread_self(), &id) != 0)
+        return;
+    __atomic_store_n(&executor_clock, id, __ATOMIC_RELAXED);
+    __atomic_store_n(&executor_known, true, __ATOMIC_RELEASE);
+}
+
+/* Looks again when the last look is too old. */
+static bool executor_is_busy(struct os_polite *p)
+{
+    if (!__atomic_load_n(&executor_known, __ATOMIC_ACQUIRE))
+        return false;
+    int64_t now = clock_monotonic_us();
+    if (now - p->looked_us < POLITE_BUSY_LOOK_US)
+        return p->busy;
+    struct timespec t;
+    if (clock_gettime(__atomic_load_n(&executor_clock, __ATOMIC_RELAXED), &t) != 0)
+        return false;
+    int64_t used = (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+    bool busy = p->looked_us > 0 &&
+                (double)(used - p->executor_us) > POLITE_BUSY_SHARE * (double)(now - p->looked_us);
+    if (busy && !p->busy)
+        p->burst_us = cpu_us();
+    p->busy = busy;
+    p->looked_us = now;
+    p->executor_us = used;
+    return p->busy;
+}
+
 void os_polite_begin(struct os_polite *p)
 {
     *p = (struct os_polite){0};
     look_again(p, true);
 }
 
-/* The longer the burst was, the longer the rest. */
-static void rest_after_burst(struct os_polite *p)
+/* The longer the burst was, the longer the rest: rest_us after POLITE_BURST_US. */
+static void rest_after_burst(struct os_polite *p, int64_t rest_us)
 {
     int64_t ran = cpu_us() - p->burst_us;
     if (ran < POLITE_BURST_US)
         return;
-    int64_t rest = ran * POLITE_REST_US / POLITE_BURST_US;
+    int64_t rest = ran * rest_us / POLITE_BURST_US;
     os_sleep_us(rest < REST_MOST_US ? rest : REST_MOST_US);
     p->burst_us = cpu_us();
 }
@@ -198,8 +232,9 @@ void os_polite_check(struct os_polite *p)
     if (p->ended)
         return;
     int64_t since = clock_monotonic_us() - p->wall_us;
+    if (!p->yielding || executor_is_busy(p))
+        rest_after_burst(p, p->yielding ? POLITE_BUSY_REST_US : POLITE_REST_US);
     if (!p->yielding) {
-        rest_after_burst(p);
         if (since >= POLITE_COMPETE_US)
             look_again(p, true);
     } else if (since >= POLITE_YIELD_US) {

@@ -39,11 +39,17 @@ void os_bell_wait(const struct os_bell *b, int64_t timeout_us);
  * never run on a machine that is always busy, the share that it got of the time in which it wanted the
  * processor is looked at now and then (what it waited for a disk or a lock is not such time): below
  * POLITE_LEAST_SHARE it competes for a while, in bursts that are over before anybody notices and
- * that it rests after: left to the kernel a burst would last until the next tick, some milliseconds. */
+ * that it rests after: left to the kernel a burst would last until the next tick, some milliseconds.
+ *
+ * A processor that nobody else wants is not free either: it may be the other half of the executor's core, and it shares
+ * caches and memory with it. So while the executor has much to do there are rests after bursts then, too. */
 struct os_polite {
     int64_t wall_us;         /* at the last look */
     int64_t cpu_us, wait_us; /* then: processor time, and time spent waiting for a processor */
-    int64_t burst_us;        /* while it competes: processor time at the begin of this burst */
+    int64_t burst_us;        /* processor time at the begin of this burst */
+    int64_t looked_us;       /* when the executor was last looked at */
+    int64_t executor_us;     /* its processor time then */
+    bool busy;               /* it was */
     bool yielding;
     bool ended;
 };
@@ -52,6 +58,12 @@ struct os_polite {
 #define POLITE_LEAST_SHARE 0.05
 #define POLITE_BURST_US 100
 #define POLITE_REST_US 400
+/* The executor is busy when it has run for this share of the time since the last look. */
+#define POLITE_BUSY_SHARE 0.25
+#define POLITE_BUSY_LOOK_US 2000
+#define POLITE_BUSY_REST_US 200
+/* The calling thread is the executor: there is one in a process. Without one nobody is busy. */
+void os_polite_watch(void);
 void os_polite_begin(struct os_polite *p);
 /* To be called after each 50 us of work or so: where it is called less often, bursts are longer. */
 void os_polite_check(struct os_polite *p);

@@ -592,6 +592,7 @@ int server_run(struct server *s)
 {
     /* Every client waits for this thread. */
     os_thread_be_prompt();
+    os_polite_watch();
     if (!s->cron_running) {
         s->cron_running = true;
         loop_add_timer(s->loop, CRON_MS, cron, s);
