@@ -19,6 +19,7 @@ struct script_engine {
     size_t memory, memory_limit;
     uint64_t random;    /* the state of math.random, 48 bits */
     size_t compared;    /* by table.sort since the last look at the clock */
+    int pattern_steps;  /* of pattern matching up to the next look */
     unsigned runs;      /* how many scripts have been run */
     int protocol;       /* redis.setresp */
     bool running;

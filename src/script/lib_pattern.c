@@ -27,7 +27,7 @@
 struct matcher {
     lua_State *L;
     const char *begin, *end; /* the subject; a zero byte stands behind it */
-    int steps;
+    int *steps; /* the engine's: many short matches are as long as one long one */
     int count;
     struct {
         const char *at;
@@ -39,8 +39,8 @@ static const char *match(struct matcher *m, const char *s, const char *p);
 
 static inline void step(struct matcher *m)
 {
-    if (__builtin_expect(--m->steps <= 0, 0)) {
-        m->steps = STEPS;
+    if (__builtin_expect(--*m->steps <= 0, 0)) {
+        *m->steps = STEPS;
         engine_look(m->L);
     }
 }
@@ -324,7 +324,7 @@ static const char *begin_match(lua_State *L, struct matcher *m, const char *subj
     m->L = L;
     m->begin = subject;
     m->end = subject + size;
-    m->steps = STEPS;
+    m->steps = &engine_of(L)->pattern_steps;
     m->count = 0;
     return pattern;
 }
