@@ -244,8 +244,25 @@ void client_close_after_reply(struct client *c)
     client_want_write(c);
 }
 
+static void leave_list(struct client **first, struct client ***last, struct client *c)
+{
+    for (struct client **at = first; *at != NULL; at = &(*at)->next_write) {
+        if (*at != c)
+            continue;
+        *at = c->next_write;
+        if (*last == &c->next_write)
+            *last = at;
+        return;
+    }
+}
+
 static void client_free(struct server *s, struct client *c)
 {
+    /* Told of another client's end, when the turn's output had been written already. */
+    if (c->flags & CLIENT_IN_WRITE) {
+        leave_list(&s->clients.write_first, &s->clients.write_last, c);
+        leave_list(&s->clients.push_first, &s->clients.push_last, c);
+    }
     hold_forget(c);
     if (c->flags & CLIENT_MASTER)
         replication_link_down(s, NULL);
