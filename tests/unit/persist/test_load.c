@@ -262,7 +262,7 @@ static bool receive(void *ctx, void *data, size_t room, size_t *got, struct erro
     if (left == 0)
         return error_set(err, ERROR_SYSTEM, "the connection was closed");
     *got = want < left ? want : left;
-    memcpy(data, BEHIND + c->behind, *got);
+    memcpy(data, &BEHIND[c->behind], *got);
     c->behind += *got;
     return true;
 }
