@@ -385,8 +385,9 @@ LOGGED = {"appendonly": "yes", "appendfsync": "always", "auto-aof-rewrite-percen
 
 
 def log_of(server):
+    """The log's commands and annotations, without the room that was filled ahead."""
     folder = server.directory / "appendonlydir"
-    return b"".join(p.read_bytes() for p in sorted(folder.glob("*.incr.aof")))
+    return b"".join(p.read_bytes().rstrip(b"#\n") for p in sorted(folder.glob("*.incr.aof")))
 
 
 def digest(raw):
