@@ -413,14 +413,23 @@ static enum step read_stamp(struct fill *f)
     return read_plain(f);
 }
 
-/* A line of filling at f->at. False: there is none, or not all of it. */
+/* A line of filling at f->at; at the end of the file it may be a piece of one, as the room was filled only
+ * so far when the process ended. False: there is none, or not all of it has been read. */
 static bool pass_filling(struct fill *f)
 {
     const char *bytes = f->b->bytes;
     size_t at = f->at;
     while (at < f->b->size && bytes[at] == '#')
         at++;
-    if (at == f->at || at == f->b->size || bytes[at] != '\n')
+    if (at == f->at)
+        return false;
+    if (at == f->b->size) {
+        if (f->r->read_at < f->r->status.size)
+            return false;
+        advance(f, at);
+        return true;
+    }
+    if (bytes[at] != '\n')
         return false;
     advance(f, at + 1);
     return true;

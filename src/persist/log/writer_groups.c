@@ -174,7 +174,7 @@ static bool fill_ahead(struct writer *w, struct error *err)
     uint64_t from = w->filled_end > w->offset ? w->filled_end : w->offset;
     uint64_t to = (w->offset + FILL_LOW + (most < FILL_MOST ? most : FILL_MOST)) & ~(uint64_t)4095;
     if (to - from > WRITER_BUFFER_SIZE)
-        to = from + WRITER_BUFFER_SIZE;
+        to = (from + WRITER_BUFFER_SIZE) & ~(uint64_t)4095;
     if (to > w->reserved_end)
         return true;
     /* Whether it fails or not: what has been written is filling. */

@@ -255,7 +255,8 @@ static void test_hole_in_what_was_not_synced(void **state)
     text_free(&r.text);
 }
 
-/* Cut off at any byte: whole groups are given, what is left is a torn tail. */
+/* Cut off at any byte: whole groups are given, what is left is a torn tail, but for a '#' alone, which is
+ * as filling is. */
 static void test_every_length(void **state)
 {
     (void)state;
@@ -278,8 +279,8 @@ static void test_every_length(void **state)
             assert_true(r.status.valid_end < size);
         }
     }
-    /* Nothing, the first line, three groups. */
-    assert_int_equal(ends, 5);
+    /* Nothing; the first line and three groups, also with the first byte of what follows. */
+    assert_int_equal(ends, 9);
     text_free(&l.text);
     text_free(&whole.text);
     text_free(&r.text);
@@ -678,6 +679,23 @@ static void test_filling(void **state)
         assert_int_equal(cut.status.crc, whole ? l.crc : crc);
         assert_true(begins_with(&r.text, &cut.text));
     }
+    /* Nor does it count where it ends, but for a piece of the group's own first line. */
+    for (size_t size = begin; size <= full; size++) {
+        memcpy(torn, l.text.data, full);
+        read_bytes(&cut, torn, size);
+        bool torn_group = size > begin + 1 && size < end;
+        assert_int_equal(cut.end, torn_group ? LOG_READ_TORN : LOG_READ_END);
+        assert_int_equal(cut.status.valid_end, torn_group ? begin : size);
+        assert_int_equal(cut.status.lsn, size < end ? lsn : l.lsn);
+        assert_int_equal(cut.status.crc, size < end ? crc : l.crc);
+        assert_int_equal(cut.status.later_groups, 0);
+    }
+    /* A piece of a line followed by anything else is none. */
+    memcpy(torn, l.text.data, full);
+    torn[full - 10] = 'x';
+    read_bytes(&cut, torn, full);
+    assert_int_equal(cut.end, LOG_READ_TORN);
+    assert_int_equal(cut.status.lsn, l.lsn);
     /* A byte of the filling that has changed loses nothing either. */
     for (size_t at = end; at < full; at++) {
         memcpy(torn, l.text.data, full);

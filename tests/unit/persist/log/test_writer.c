@@ -292,6 +292,7 @@ static void test_filled_ahead(void **state)
             assert_int_equal(data[at], filling[0]);
         }
         assert_int_not_equal(data[stats->file_size], '\n');
+        assert_int_equal(size % 4096, 0); /* no line of it is cut */
         mem_free(data);
     }
     read_log("a.aof.1.incr.aof", &found);
