@@ -145,8 +145,9 @@ static bool end_file(struct writer *w, uint64_t lsn, struct error *err)
     struct error ignored;
     if (!writer_put_line(w, ANNOTATION_CLOSE, lsn, err))
         return false;
-    os_file_truncate(&w->file, w->offset, &ignored);
-    w->filled_end = w->reserved_end = w->offset;
+    if (os_file_truncate(&w->file, w->offset, &ignored))
+        w->filled_end = w->offset;
+    w->reserved_end = w->offset;
     w->unsynced = true;
     return true;
 }
