@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "os/file.h"
+#include "persist/log/reader.h"
 #include "persist/log/recovery.h"
 #include "persist/rdb/record.h"
 
@@ -203,28 +204,40 @@ static void note_name(void *ctx, const char *name)
         *highest = seq;
 }
 
+/* Whether there are effects in the file, behind its first line at `head`. What is filled ahead of the first
+ * group, and one that only selects a database, are none. */
+static bool has_effects(const char *path, const struct annotation *head)
+{
+    struct error ignored;
+    struct log_batch batch;
+    struct log_reader *reader = log_reader_open(path, 0, &(struct log_position){0}, &ignored);
+    if (reader == NULL)
+        return false;
+    log_batch_init(&batch);
+    const struct log_status *s = log_reader_status(reader);
+    while (log_reader_next(reader, &batch, &ignored) == LOG_READ_GROUPS && s->lsn <= head->lsn)
+        continue;
+    bool found = s->lsn > head->lsn || s->later_groups > 0;
+    log_batch_free(&batch);
+    log_reader_close(reader);
+    return found;
+}
+
 bool recovery_manifest_ends_early(const char *directory, const char *filename,
                                   const struct manifest *m, struct error *err)
 {
     struct recovery_names names;
     struct annotation a;
-    struct os_file f;
     struct error ignored;
     char path[512];
     bool found = false;
-    uint64_t size = 0;
     if (m->ours || !recovery_list_names(directory, filename, &names, &ignored) ||
         names.incremental_seq <= m->incremental_seq)
         return false;
     int n = snprintf(path, sizeof(path), "%s/%s.%llu.incr.aof", directory, filename,
                      (unsigned long long)names.incremental_seq);
     if (n < 0 || (size_t)n >= sizeof(path) || !recovery_first_line(path, &found, &a, &ignored) ||
-        !found || !os_file_open(&f, path, OS_OPEN_READ, &ignored))
-        return false;
-    os_file_size(&f, &size, &ignored);
-    os_file_close(&f, &ignored);
-    /* One that has its first line alone was begun, and not named any more. */
-    if (size <= ANNOTATION_MAX)
+        !found || !has_effects(path, &a)) /* else it was begun, and not named any more */
         return false;
     error_set(err, ERROR_CORRUPT, "it has no checksum, and does not name %s: its end is lost", path);
     return true;
