@@ -34,12 +34,12 @@ struct thread_scheduling {
 #define SHORT_SLICE_NS 100000
 
 /* All of it is a wish: a system that does not grant it runs the thread as it runs the others. Who asks
- * for short time slices (since Linux 6.12; 0: the usual ones) is let in sooner. */
-static void set_scheduling(int policy, int nice, uint64_t slice_ns)
+ * for short time slices (since Linux 6.12; 0: the usual ones) is let in sooner. The niceness stays. */
+static void set_scheduling(int policy, uint64_t slice_ns)
 {
     struct thread_scheduling how = {.size = sizeof(how),
                                     .policy = (uint32_t)policy,
-                                    .nice = nice,
+                                    .nice = getpriority(PRIO_PROCESS, 0),
                                     .slice_ns = slice_ns};
     syscall(SYS_sched_setattr, 0, &how, 0);
 }
@@ -48,7 +48,7 @@ static void set_scheduling(int policy, int nice, uint64_t slice_ns)
 static void set_slice(uint64_t slice_ns)
 {
     if (sched_getscheduler(0) == SCHED_OTHER)
-        set_scheduling(SCHED_OTHER, getpriority(PRIO_PROCESS, 0), slice_ns);
+        set_scheduling(SCHED_OTHER, slice_ns);
 }
 
 /* A thread inherits the slices of the one that starts it. */
@@ -161,7 +161,7 @@ static int64_t wait_us(int64_t now_us, int64_t used_us)
 static void look_again(struct os_polite *p, bool yielding)
 {
     if (p->yielding != yielding)
-        set_scheduling(yielding ? SCHED_IDLE : SCHED_OTHER, 0, SHORT_SLICE_NS);
+        set_scheduling(yielding ? SCHED_IDLE : SCHED_OTHER, SHORT_SLICE_NS);
     p->yielding = yielding;
     p->wall_us = clock_monotonic_us();
     p->cpu_us = p->burst_us = cpu_us();
@@ -248,5 +248,5 @@ void os_polite_end(struct os_polite *p)
         return;
     p->ended = true;
     p->yielding = false;
-    set_scheduling(SCHED_OTHER, 0, SHORT_SLICE_NS);
+    set_scheduling(SCHED_OTHER, SHORT_SLICE_NS);
 }

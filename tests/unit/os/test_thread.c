@@ -98,6 +98,29 @@ static void test_prompt_keeps_niceness(void **state)
     assert_int_equal(nice, before);
 }
 
+static void be_polite(void *arg)
+{
+    int *nice = arg;
+    struct os_polite p;
+    os_polite_begin(&p);
+    os_polite_check(&p);
+    os_polite_end(&p);
+    *nice = getpriority(PRIO_PROCESS, 0);
+}
+
+/* So does one that was polite, when it has ended to be. */
+static void test_polite_keeps_niceness(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    int nice = -1, before = getpriority(PRIO_PROCESS, 0);
+    if (before < 19)
+        assert_int_equal(setpriority(PRIO_PROCESS, 0, ++before), 0);
+    assert_true(os_thread_start(&thread, "polite", be_polite, &nice, &err));
+    pthread_join(thread, NULL);
+    assert_int_equal(nice, before);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -105,6 +128,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_rings_ahead_end_one_wait, setup, teardown),
         cmocka_unit_test_setup_teardown(test_ringing_never_waits, setup, teardown),
         cmocka_unit_test(test_prompt_keeps_niceness),
+        cmocka_unit_test(test_polite_keeps_niceness),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
