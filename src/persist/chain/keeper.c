@@ -56,6 +56,7 @@ struct chain_keeper {
     bool drop_chain;   /* likewise: a full snapshot has made it past */
     struct chain_link full; /* the one that is being taken */
     char full_path[256];
+    uint64_t full_rate; /* at which it may be read again, should its sum be wanted after all */
     int full_mark;
     bool full_running;
     struct chain_keeper_status status;
@@ -86,11 +87,15 @@ static bool complete_full(struct job *j)
     return true;
 }
 
-static void run_note(struct job *j)
+static bool has_manifest(const char *rdb_path)
 {
     char manifest[256];
-    j->ok = !chain_manifest_path(j->rdb_path, manifest, sizeof(manifest)) ||
-            !os_path_exists(manifest) ||
+    return chain_manifest_path(rdb_path, manifest, sizeof(manifest)) && os_path_exists(manifest);
+}
+
+static void run_note(struct job *j)
+{
+    j->ok = !has_manifest(j->rdb_path) ||
             (complete_full(j) && chain_write(&j->chain, j->rdb_path, &j->err));
     if (j->ok)
         chain_clean(&j->chain, j->rdb_path);
@@ -216,6 +221,7 @@ static void begin_note(struct chain_keeper *k)
     }
     k->note_waits = false;
     struct job *j = job_new(k, JOB_NOTE);
+    j->care.rate = k->full_rate;
     if (job_start(k, j, &err))
         return;
     log_warning("The manifest of the chain of snapshots could not be written: %s", err.message);
@@ -249,7 +255,8 @@ void chain_keeper_full_begins(struct chain_keeper *k, struct save_options *optio
     snprintf(at->value, sizeof(at->value), "%llu", (unsigned long long)lsn);
     if (k->full_mark >= 0)
         changes_end(k->ks, k->full_mark);
-    options->sum = k->enabled && k->wanted;
+    options->sum = k->enabled && (k->wanted || has_manifest(k->full_path));
+    k->full_rate = options->rate_limit;
     k->full_running = true;
     k->full_mark = k->enabled ? changes_begin(k->ks) : -1;
 }
@@ -305,6 +312,7 @@ void chain_keeper_continued(struct chain_keeper *k, struct chain *chain, const c
         drop_chain(k, no_full);
         k->chain = *chain;
         *chain = (struct chain){0};
+        k->wanted |= k->chain.count > 1;
         snprintf(k->rdb_path, sizeof(k->rdb_path), "%s", rdb_path);
         k->tip_mark = mark;
         k->proven = false;
