@@ -508,6 +508,7 @@ bool link_apply_delta(const char *path, struct keyspace *ks, const struct rdb_lo
     struct rdb_load_stats before = *stats;
     struct chain_link found;
     stats->log_id[0] = '\0';
+    stats->log_exact = stats->log_beyond = false; /* those of the link before are in `before` */
     if (!link_read(path, LINK_DELTA, &ks->epoch, &ks->limits, &visitor, NULL, &found, err))
         return false;
     link_pass_place(stats, &before, found.lsn);
