@@ -34,6 +34,12 @@ static bool more_to_read(const struct cutter *c)
     return c->stream->size == 0 || c->taken < c->stream->size;
 }
 
+/* No length that is claimed can reach beyond it. */
+static uint64_t size_known(const struct cutter *c)
+{
+    return c->stream->size != 0 ? c->stream->size : SIZE_UNKNOWN;
+}
+
 static bool read_some(struct cutter *c, void *data, size_t room, size_t *got)
 {
     const struct load_stream *s = c->stream;
@@ -92,8 +98,7 @@ static bool take_head(struct cutter *c, struct rdb_reader *r, struct rdb_load_st
 static bool read_head(struct cutter *c, struct rdb_load_stats *stats)
 {
     struct rdb_reader r;
-    rdb_reader_init_stream(&r, c->stream->size != 0 ? c->stream->size : SIZE_UNKNOWN, fill_piece, c,
-                           c->err);
+    rdb_reader_init_stream(&r, size_known(c), fill_piece, c, c->err);
     bool ok = take_head(c, &r, stats);
     if (ok) {
         c->job->head_crc = rdb_reader_crc(&r);
@@ -115,7 +120,7 @@ static bool find_whole(struct cutter *c)
     struct rdb_record record;
     struct error err = {0};
     load_reader_init_bytes(&r, c->data + c->whole, c->have - c->whole, c->at + c->whole, &err);
-    r.size = SIZE_UNKNOWN;
+    r.size = size_known(c);
     rdb_records_resume(&it, &r, c->job->version, c->next_db);
     while (r.cur < r.end && rdb_records_next(&it, &record)) {
         if (record.kind == RDB_RECORD_END) {
@@ -233,7 +238,7 @@ static bool take_large(struct cutter *c)
     struct load_part p = {.from = c->at, .db = c->db, .spilled = OS_FILE_CLOSED};
     struct rdb_reader r;
     struct error ignored;
-    rdb_reader_init_stream(&r, SIZE_UNKNOWN, fill_large, &l, c->err);
+    rdb_reader_init_stream(&r, size_known(c), fill_large, &l, c->err);
     r.offset = c->at;
     bool ok = read_through(c, &r);
     if (ok) {

@@ -10,8 +10,9 @@
  *              read through to its end, into a buffer of its own or, beyond LOAD_STREAM_HELD, into a
  *              temporary file: one part
  *
- * What has come is bounded: some parts for each worker wait, then nothing is read. No length is believed
- * before so many bytes are there: what is claimed costs nothing until it comes.
+ * What has come is bounded: some parts for each worker wait, then nothing is read. A length
+ * that goes beyond the whole's size is refused at once; where the size is not known it costs what comes:
+ * such a record is read on, into the temporary file, until the stream ends.
  *
  * It is loaded into a keyspace of its own (load_beside) and is worth nothing until all of it is there and
  * the checksum is right: on failure the keyspace is empty again. What is damaged is refused by whoever
