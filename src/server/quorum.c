@@ -27,6 +27,7 @@
 /* So long does an answer wait for the disk. */
 #define VOTE_WAIT_MS 2000
 
+static void on_saved(void *ctx);
 static void start_round(struct quorum *q, bool real);
 static void ask_for_votes(struct quorum *q);
 
@@ -57,7 +58,8 @@ static void catch_up(struct server *s, uint64_t epoch, uint64_t lsn)
 {
     struct quorum *q = s->quorum;
     const struct durability *d = s->durability;
-    bool known = epoch < q->now.log_epoch || (epoch == q->now.log_epoch && q->now.cap == NO_CAP);
+    bool known = epoch < q->now.log_epoch ||
+                 (epoch == q->now.log_epoch && q->now.cap == NO_CAP && (!q->blank || q->caught_up));
     if (known || epoch < q->now.promised || d->state != DURABILITY_ON ||
         writer_durable_lsn(d->writer) < lsn)
         return;
@@ -72,13 +74,16 @@ static void catch_up(struct server *s, uint64_t epoch, uint64_t lsn)
     log_notice("This node's log is of epoch %llu from LSN %llu on", (unsigned long long)epoch,
                (unsigned long long)lsn);
     save(q);
+    /* The file may say so already: then nobody comes to tell that it does. */
+    if (quorum_file_is_saved(q->file, &q->now))
+        on_saved(q);
 }
 
 /* The epoch that the log is of, for whoever else counts on it: also after the next start. */
 static uint64_t saved_epoch(const struct quorum *q)
 {
     const struct quorum_state *saved = quorum_file_saved(q->file);
-    return q->now.cap == NO_CAP && saved->cap == NO_CAP && saved->log_epoch == q->now.log_epoch
+    return quorum_file_is_sure(q->file) && q->now.cap == NO_CAP && saved->cap == NO_CAP && saved->log_epoch == q->now.log_epoch
                ? saved->log_epoch
                : 0;
 }
@@ -89,8 +94,9 @@ static void on_saved(void *ctx)
     struct quorum *q = ctx;
     struct server *s = q->server;
     quorum_file_step(q->file);
-    if (q->caught_up && saved_epoch(q) != 0) {
-        q->caught_up = q->blank = false;
+    if (saved_epoch(q) != 0) {
+        if (q->caught_up)
+            q->caught_up = q->blank = false;
         if (s->is_replica)
             replication_link_durable(s);
         else
@@ -543,6 +549,14 @@ void quorum_link_up(struct server *s, uint64_t epoch, uint64_t lsn)
     q->link_epoch = epoch;
     q->link_lsn = lsn;
     quorum_step(s);
+}
+
+void quorum_note_lost(struct server *s)
+{
+    if (!quorum_is_on(s->quorum))
+        return;
+    s->quorum->blank = true;
+    s->quorum->caught_up = false;
 }
 
 void quorum_link_down(struct server *s)

@@ -96,6 +96,8 @@ void quorum_became_replica(struct server *s);
 bool quorum_accepts(const struct quorum *q, uint64_t epoch);
 void quorum_link_up(struct server *s, uint64_t epoch, uint64_t lsn);
 void quorum_link_down(struct server *s);
+/* There is less in memory than the log's position says: this node votes for nobody until it has caught up. */
+void quorum_note_lost(struct server *s);
 /* The epoch to acknowledge in; 0: none. */
 uint64_t quorum_acknowledges(const struct quorum *q);
 

@@ -21,6 +21,7 @@ struct quorum_file {
     void (*wake)(void *ctx);
     void *ctx;
     struct quorum_state saved, wanted;
+    bool unsure;      /* the last write failed: what it wrote may be there instead of `saved` */
     int64_t retry_us; /* not before then; monotonic */
     /* The one that is under way, by a thread of its own. */
     bool running;
@@ -111,13 +112,19 @@ static bool same(const struct quorum_state *a, const struct quorum_state *b)
            a->log_epoch == b->log_epoch && a->log_lsn == b->log_lsn && a->cap == b->cap;
 }
 
+bool quorum_file_is_sure(const struct quorum_file *f)
+{
+    return !f->unsure;
+}
+
 bool quorum_file_is_saved(const struct quorum_file *f, const struct quorum_state *state)
 {
-    return same(&f->saved, state);
+    return !f->running && !f->unsure && same(&f->saved, state);
 }
 
 static void note_end(struct quorum_file *f)
 {
+    f->unsure = !f->ok;
     if (f->ok) {
         f->saved = f->written;
         return;
@@ -149,7 +156,7 @@ static void finish(struct quorum_file *f)
 static void begin(struct quorum_file *f)
 {
     struct error err = {0};
-    if (f->running || same(&f->saved, &f->wanted) || clock_monotonic_us() < f->retry_us)
+    if (f->running || quorum_file_is_saved(f, &f->wanted) || clock_monotonic_us() < f->retry_us)
         return;
     f->written = f->wanted;
     f->ended = false;
@@ -177,7 +184,7 @@ bool quorum_file_save_now(struct quorum_file *f, const struct quorum_state *stat
 {
     finish(f);
     f->wanted = f->written = *state;
-    if (same(&f->saved, state))
+    if (quorum_file_is_saved(f, state))
         return true;
     f->ok = write_file(state, &f->err);
     note_end(f);

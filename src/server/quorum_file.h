@@ -39,6 +39,8 @@ void quorum_file_free(struct quorum_file *f);
 bool quorum_file_load(struct quorum_file *f, struct quorum_state *state, struct error *err);
 /* What is on the disk for certain. */
 const struct quorum_state *quorum_file_saved(const struct quorum_file *f);
+/* The last write has succeeded: nothing else than that can be there. */
+bool quorum_file_is_sure(const struct quorum_file *f);
 bool quorum_file_is_saved(const struct quorum_file *f, const struct quorum_state *state);
 /* Have this on the disk, some time. */
 void quorum_file_save(struct quorum_file *f, const struct quorum_state *state);
