@@ -68,6 +68,14 @@ static void list(struct client *c)
     replication_apply_config(s);
 }
 
+/* It goes on having it, and may be promoted: a link that breaks loses nothing more. */
+static void note_gone_acked(struct server *s, const struct replica *r)
+{
+    struct replication *all = s->replication;
+    if (!s->is_replica && replication_holds_acked(r) && r->acked > all->gone_acked)
+        all->gone_acked = r->acked;
+}
+
 void replication_forget_client(struct client *c)
 {
     struct server *s = c->server;
@@ -85,9 +93,7 @@ void replication_forget_client(struct client *c)
         replication_disk_cancel(r);
     }
     if (r->listed) {
-        /* It goes on having it, and may be promoted: a link that breaks loses nothing more. */
-        if (!s->is_replica && replication_holds_acked(r) && r->acked > all->gone_acked)
-            all->gone_acked = r->acked;
+        note_gone_acked(s, r);
         if (r->prev != NULL)
             r->prev->next = r->next;
         else
@@ -124,6 +130,7 @@ void replication_close_replicas(struct server *s, const char *why)
         if (r->reader != NULL)
             stream_reader_free(s->stream, r->reader);
         r->reader = NULL;
+        note_gone_acked(s, r);
         r->state = REPLICA_WAITING;
         /* First, as its thread may be waiting for the socket. */
         socket_shut_down(r->client->io.source.fd);
