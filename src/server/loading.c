@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "keyspace/libraries.h"
 #include "os/process.h"
 #include "persist/load.h"
 #include "server/batch.h"
@@ -173,9 +174,16 @@ bool loading_reload(struct server *s, struct client *c, bool flush, bool merge, 
     return ok;
 }
 
-bool loading_reload_log(struct server *s, struct client *c, struct error *err)
+/* For the log to be replayed into. */
+static void give_up_data(struct server *s)
 {
     keyspace_flush(s->ks);
+    libraries_replace(&s->ks->libraries, NULL);
+}
+
+bool loading_reload_log(struct server *s, struct client *c, struct error *err)
+{
+    give_up_data(s);
     loading_begin(s);
     batch_step_aside(s, c);
     bool ok = replay_log_again(s, err);
@@ -189,9 +197,11 @@ bool loading_reload_log(struct server *s, struct client *c, struct error *err)
 
 bool loading_cut_back(struct server *s, uint64_t lsn, int *db, struct error *err)
 {
-    keyspace_flush(s->ks);
+    give_up_data(s);
     loading_begin(s);
     bool ok = replay_log_until(s, lsn, db, err);
     loading_end(s);
-    return ok && library_set_load(s, err);
+    /* A library that cannot be used is data all the same. */
+    library_set_update(s);
+    return ok;
 }
