@@ -246,6 +246,13 @@ static bool full(struct sync *y, struct slice line)
     if (o->has_history && strcmp(r->history, o->history) == 0 && r->lsn < o->lsn &&
         !o->accept_regression)
         return refuse(y, "it is of the same history but has less of it than this replica");
+    /* What is behind the position that was asked for is in a journal before everything is taken. */
+    if (o->has_history && o->end > o->lsn) {
+        r->lsn = o->lsn;
+        r->outcome = SYNC_DIVERGED;
+        r->everything = true;
+        return true;
+    }
     r->outcome = SYNC_FULL;
     return true;
 }

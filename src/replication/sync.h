@@ -89,6 +89,7 @@ struct sync_result {
     char history[SYNC_ID_SIZE + 1];
     uint64_t lsn;
     uint64_t epoch, epoch_lsn; /* of the primary, if this is a node of a quorum */
+    bool everything;    /* DIVERGED: the primary goes on from nowhere here, it sends everything */
     bool journal_written;
     struct keyspace *loaded; /* FULL: the caller's; NULL: there is a file */
     uint64_t keys;
