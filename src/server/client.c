@@ -264,8 +264,11 @@ static void client_free(struct server *s, struct client *c)
         leave_list(&s->clients.push_first, &s->clients.push_last, c);
     }
     hold_forget(c);
-    if (c->flags & CLIENT_MASTER)
-        replication_link_down(s, NULL);
+    if (c->flags & CLIENT_MASTER) {
+        struct error why = {0};
+        error_set(&why, ERROR_SYSTEM, "the connection has ended");
+        replication_link_down(s, &why);
+    }
     replication_forget_client(c);
     secure_forget(c);
     blocked_forget(c);

@@ -240,7 +240,7 @@ static void debug_loadaof(struct call *c)
         return;
     }
     persistence_give_up(s);
-    bool ok = durability_settle(s, &err) &&
+    bool ok = durability_settle(s, 0, &err) &&
               manifest_read(&manifest, config->appenddirname, config->appendfilename, &err);
     if (!ok) {
         log_warning("DEBUG LOADAOF: %s", err.message);

@@ -519,9 +519,16 @@ void durability_note_loaded(struct server *s, const struct rdb_load_stats *stats
 
 /* ---- rewriting ---- */
 
+/* What is in memory is not what the history and the LSN say, and is not to become the log's base. */
+static bool data_lost(const struct durability *d)
+{
+    const struct server *s = d->server;
+    return s->replication != NULL && s->is_replica && s->replication->link.data_lost;
+}
+
 static bool can_rewrite(const struct durability *d)
 {
-    return d->state == DURABILITY_ON && d->refusal == NULL && !d->generation.running &&
+    return d->state == DURABILITY_ON && !data_lost(d) && d->refusal == NULL && !d->generation.running &&
            !writer_busy(d->writer);
 }
 
@@ -663,7 +670,7 @@ static void step(struct durability *d)
     case DURABILITY_FAILED:
         if (!wanted)
             switch_off(d);
-        else if (!d->generation.running && !writer_busy(d->writer) &&
+        else if (!d->generation.running && !data_lost(d) && !writer_busy(d->writer) &&
                  generation_may_retry(&d->generation))
             note_outcome(d, begin_generation(d, GENERATION_ANEW));
         break;
@@ -684,14 +691,17 @@ void durability_apply_config(struct server *s)
     update_holding(d);
 }
 
-bool durability_settle(struct server *s, struct error *err)
+bool durability_settle(struct server *s, int64_t most_us, struct error *err)
 {
     struct durability *d = s->durability;
     struct error ignored;
     if (d->writer == NULL)
         return true;
+    int64_t begin_us = clock_monotonic_us();
     durability_publish(s);
     for (;;) {
+        if (most_us > 0 && d->generation.running && d->generation.kind == GENERATION_ANEW)
+            return error_set(err, ERROR_INVALID, "the log begins anew");
         if (d->generation.kind == GENERATION_REWRITE)
             generation_cancel(&d->generation);
         writer_wait(d->writer, &ignored);
@@ -701,8 +711,11 @@ bool durability_settle(struct server *s, struct error *err)
         os_sleep_us(1000);
     }
     while (writer_state(d->writer) == WRITER_OPEN &&
-           writer_written_lsn(d->writer) < stream_published(s->stream))
+           writer_written_lsn(d->writer) < stream_published(s->stream)) {
+        if (most_us > 0 && clock_monotonic_us() - begin_us > most_us)
+            return error_set(err, ERROR_SYSTEM, "the log's disk is too slow");
         os_sleep_us(1000);
+    }
     if (d->state == DURABILITY_ON && writer_state(d->writer) == WRITER_OPEN)
         return true;
     return error_set(err, ERROR_INVALID, "the log does not have all that is in memory: it is %s",

@@ -132,8 +132,9 @@ void durability_publish(struct server *s);
 struct save_options;
 void durability_mark_snapshot(struct server *s, struct save_options *options);
 /* The executor waits until the log has on disk, or in the system's cache, all that was done, and nothing of it is under
- * way; a rewrite is given up. False: it cannot have all. True when there is no log. Not within a group. */
-bool durability_settle(struct server *s, struct error *err);
+ * way; a rewrite is given up. False: it cannot have all, or (most_us, 0: there is no limit) takes longer than this, or as
+ * long as a new log takes. True when there is no log. Not within a group. */
+bool durability_settle(struct server *s, int64_t most_us, struct error *err);
 /* The data is again what a replay of the log makes. */
 void durability_note_replayed(struct server *s);
 /* Data was changed of which the log has nothing. */

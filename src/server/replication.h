@@ -103,11 +103,13 @@ struct primary_link {
     uint64_t cut_backs;
     uint64_t full_syncs;        /* all data that has come from a primary, and was loaded */
     uint64_t errors;            /* commands of the primary that were answered by an error here */
+    bool down_told;             /* that it is down was announced */
     struct error failure;       /* why it is down; NONE: it is not, or nothing is known */
     bool data_lost;             /* what had come could not be loaded: there is nothing in memory */
     bool refused;               /* the primary has less than there is here */
     /* What the primary's history does not have, from diverged_lsn on: to be written to a journal. */
     bool diverged, given_up; /* given_up: that is done */
+    bool everything;         /* diverged: to go back to diverged_lsn is no use, everything comes anew */
     bool cut_back;           /* it is, and is to be taken back now, outside of any turn */
     uint64_t diverged_lsn;
     char journal_try[256];

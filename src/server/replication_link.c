@@ -36,6 +36,8 @@
 #define REFUSED_RETRY_US 10000000
 #define ACK_US 1000000
 #define NEWLINE_US 1000000
+/* For so long may everybody wait for the disk before everything comes anew instead. */
+#define SETTLE_MOST_US 2000000
 /* The LFU clock counts minutes modulo 2^16: this long is once around. */
 #define LFU_ROUND_MS ((int64_t)65536 * 60000)
 
@@ -95,11 +97,12 @@ static void note_failure(struct server *s, const struct error *why)
 {
     struct primary_link *l = link_of(s);
     /* Said once, not at every try. */
-    if (strcmp(l->failure.message, why->message) != 0) {
+    if (strcmp(l->failure.message, why->message) != 0)
         log_warning("The link to the primary %s:%lld is down: %s", s->config->replicaof_host,
                     (long long)s->config->replicaof_port, why->message);
+    if (!l->down_told)
         announce_replication(s, "link-down", why->message);
-    }
+    l->down_told = true;
     l->failure = *why;
 }
 
@@ -168,7 +171,8 @@ static void update_beside(struct server *s)
         return;
     }
     /* Who reads sees the past of what comes, or nothing, but not another primary's data. */
-    bool same = (l->continuable && p.same_history) || !has_data(s->ks);
+    bool parted = l->fork_id[0] != '\0' || l->diverged || l->given_up;
+    bool same = (l->continuable && p.same_history && !parted) || !has_data(s->ks);
     loading_set_beside(s, same ? BESIDE_READ : BESIDE_HIDDEN);
     loading_note_beside(s, p.read, p.total);
 }
@@ -296,7 +300,7 @@ static void connect_to_primary(struct server *s)
     file_path(o->path);
     if (l->diverged) {
         give_journal(s, &o->journal);
-        o->journal_only = l->diverged && can_cut_back(s);
+        o->journal_only = l->diverged && !l->everything && can_cut_back(s);
     }
     if (quorum_is_on(s->quorum)) {
         snprintf(o->node, sizeof(o->node), "%s", c->quorum_node);
@@ -386,6 +390,7 @@ static void link_up(struct server *s, struct sync_result *r)
     l->state = LINK_UP;
     l->down_since_s = 0;
     l->failure = (struct error){0};
+    l->down_told = false;
     l->refused = false;
     l->continuable = true;
     server_update_attention(s);
@@ -444,6 +449,7 @@ static void take_result(struct server *s)
         /* The journal is written before the primary is asked for everything. */
         l->diverged = true;
         l->diverged_lsn = r->lsn;
+        l->everything = r->everything;
         log_notice("The primary's history went another way at LSN %llu; here it goes on to %llu",
                    (unsigned long long)r->lsn, (unsigned long long)replication_lsn(s));
         set_down(s, 0);
@@ -554,6 +560,8 @@ void replication_link_load(struct server *s)
         }
         l->data_lost = !has_data(s->ks);
         l->continuable = l->continuable && !l->data_lost;
+        if (l->data_lost)
+            quorum_note_lost(s);
         note_failure(s, &err);
         set_down(s, RETRY_US);
         return;
@@ -582,8 +590,13 @@ void replication_link_cut_back(struct server *s)
     uint64_t lsn = l->diverged_lsn;
     int db;
     l->cut_back = false;
-    if (!durability_settle(s, &err) || !can_cut_back(s))
+    if (!can_cut_back(s))
         return;
+    if (!durability_settle(s, SETTLE_MOST_US, &err) || !can_cut_back(s)) {
+        log_notice("The data are not taken back, everything comes anew%s%s", err.message[0] != '\0' ? ": " : "",
+                   err.message);
+        return;
+    }
     snprintf(id, sizeof(id), "%s", asked_history(s));
     log_notice("The data are taken back to LSN %llu, where the primary's history went another way",
                (unsigned long long)lsn);
@@ -599,7 +612,9 @@ void replication_link_cut_back(struct server *s)
         log_warning("The data could not be taken back to LSN %llu: %s", (unsigned long long)lsn,
                     err.message);
         keyspace_flush(s->ks);
+        libraries_replace(&s->ks->libraries, NULL);
         l->data_lost = true;
+        quorum_note_lost(s);
         l->continuable = false;
         return;
     }
@@ -824,6 +839,7 @@ void replication_follow(struct server *s, const char *host, int port)
     replication_close_replicas(s, "this server is a replica of another one now");
     s->ks->lazy_expire_paused = true;
     l->failure = (struct error){0};
+    l->down_told = false;
     l->diverged = l->given_up = false;
     l->refused = false;
     l->retry_us = 0;

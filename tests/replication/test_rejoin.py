@@ -137,6 +137,61 @@ def test_with_more(when):
         x.close()
 
 
+def test_with_more_and_everything_anew():
+    """The new primary's stream does not go back to where the ways parted: it sends everything, and what is given up for
+    that is in a journal before."""
+    with pair(**{"repl-ping-replica-period": "1000", "repl-backlog-size": "16kb"}) as (old, new, x, y):
+        x("SET", "both", 1)
+        assert x("WAITAOF", 1, 0, 60000)[0] == 1
+        wait_for(lambda: y("GET", "both") == b"1", "in step")
+        kill(old, x)
+        y("REPLICAOF", "NO", "ONE")
+        fork = int(info(y)["second_repl_offset"]) - 1
+        y.pipeline([("SET", f"k{i}", "v" * 1000) for i in range(1000)])
+        wait_for(lambda: int(info(y)["repl_backlog_first_byte_offset"]) > fork + 1, "a short stream")
+        old.start()
+        x = old.raw()
+        x("SET", "after", "it was back")
+        end = int(info(x)["master_repl_offset"])
+        follow(x, new.port)
+        wait_up(x)
+        assert_same(y, x)
+        assert x("DBSIZE") == 1001
+        found = info(x)
+        assert found["divergence_journals"] == "1"
+        assert (int(found["divergence_from_lsn"]), int(found["divergence_bytes"])) == (fork, end - fork)
+        assert "it was back" in journal_of(old, found)
+        assert (found["master_full_syncs"], found["master_cut_backs"]) == ("1", "0")
+        x.close()
+
+
+@pytest.mark.parametrize("preamble", ["yes", "no"])
+def test_functions_are_taken_back(preamble):
+    """A library of functions that the new primary does not have is taken back with the rest; one from before stays."""
+    code = "#!lua name={0}\nredis.register_function('{0}', function() return 1 end)"
+
+    def names(raw):
+        return {library[1] for library in raw("FUNCTION", "LIST")}
+    with pair(**{"repl-ping-replica-period": "1000", "aof-use-rdb-preamble": preamble}) as (old, new, x, y):
+        x("FUNCTION", "LOAD", code.format("before"))
+        assert x("WAITAOF", 1, 0, 60000)[0] == 1
+        wait_for(lambda: names(y) == {b"before"}, "in step")
+        kill(old, x)
+        y("REPLICAOF", "NO", "ONE")
+        y("SET", "new", 1)
+        old.start()
+        x = old.raw()
+        x("FUNCTION", "LOAD", code.format("after"))
+        assert names(x) == {b"before", b"after"}
+        follow(x, new.port)
+        wait_up(x)
+        assert_same(y, x)
+        assert info(x)["master_cut_backs"] == "1"
+        assert names(x) == {b"before"}
+        assert x("FCALL_RO", "after", 0).startswith("ERR") and x("GET", "new") == b"1"
+        x.close()
+
+
 def test_under_load_with_a_quorum():
     """The primary of a quorum is killed under load, and comes back: nothing that was acknowledged is
     lost, and what it has more is in its journal."""
