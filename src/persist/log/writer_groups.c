@@ -180,8 +180,18 @@ static bool fill_ahead(struct writer *w, struct error *err)
     /* Whether it fails or not: what has been written is filling. */
     w->filled_end = to;
     annotation_fill(from, w->buffer, (size_t)(to - from));
-    return os_file_write_at(&w->file, from, w->buffer, (size_t)(to - from), err) ||
-           err->code == ERROR_NO_SPACE;
+    if (os_file_write_at(&w->file, from, w->buffer, (size_t)(to - from), err))
+        return true;
+    if (err->code != ERROR_NO_SPACE)
+        return false;
+    /* A piece of it may be there, behind which the next one must not leave a hole. */
+    struct error ignored;
+    if (os_file_truncate(&w->file, from, &ignored)) {
+        w->filled_end = from;
+        if (w->reserved_end != UINT64_MAX)
+            w->reserved_end = from;
+    }
+    return true;
 }
 
 /* Up to where the next group goes: all that was published, or a mark that is near enough. */
