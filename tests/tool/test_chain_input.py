@@ -57,6 +57,18 @@ def chain(tmp_path_factory):
     return directory, made
 
 
+def in_order(out):
+    """The lines of an export; members of large sets, hashes and their like come in an order that each run chooses."""
+    lines = out.splitlines()
+    if lines and lines[0].startswith(b"{"):
+        values = [json.loads(line) for line in lines]
+        for value in values:
+            if value["type"] == "set":
+                value["value"].sort(key=str)
+        lines = [json.dumps(value, sort_keys=True) for value in values]
+    return sorted(lines)
+
+
 # --memory 0 is the least: the chain's keys do not fit, and come in several rounds.
 @pytest.mark.parametrize("memory", [256, 0])
 def test_export(chain, memory):
@@ -66,7 +78,7 @@ def test_export(chain, memory):
                     ["--format", "jsonl", "--key", "many:1*"]):
         whole = run("export", made / "all.rdb", *options)[0]
         out, errors = run("export", directory / "dump.rdb.chain", *options, "--memory", memory)
-        assert sorted(out.splitlines()) == sorted(whole.splitlines()) and errors == b""
+        assert in_order(out) == in_order(whole) and errors == b""
         assert whole.count(b"\n") > 100
 
 
@@ -133,7 +145,7 @@ def test_what_is_named(chain, tmp_path):
     assert b"the manifest" in run("report", delta, status=1)[1]
     assert b"neither a chain of snapshots nor an RDB file" in run("report", tmp_path, status=1)[1]
     shutil.copy(made / "all.rdb", tmp_path / "one.rdb")
-    assert run("export", tmp_path, "--format", "csv")[0] == run("export", made / "all.rdb", "--format", "csv")[0]
+    assert in_order(run("export", tmp_path, "--format", "csv")[0]) == in_order(run("export", made / "all.rdb", "--format", "csv")[0])
     assert run("info", tmp_path)[0] == run("info", tmp_path / "one.rdb")[0]
     assert run("info", directory)[0] == run("info", directory / "dump.rdb.chain")[0]
     shutil.copy(made / "all.rdb", tmp_path / "two.rdb")
