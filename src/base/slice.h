@@ -35,6 +35,12 @@ static inline bool slice_equal(struct slice a, struct slice b)
     return a.size == b.size && (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
 }
 
+static inline bool slice_ends_with(struct slice s, const char *end)
+{
+    size_t size = strlen(end);
+    return s.size >= size && memcmp(s.data + s.size - size, end, size) == 0;
+}
+
 /* Bytewise order, the shorter first when one begins the other: as Redis orders members. */
 static inline int slice_compare(struct slice a, struct slice b)
 {

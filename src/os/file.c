@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +15,7 @@
 
 #include "base/mem.h"
 #include "os/fault.h"
+#include "os/thread.h"
 
 static inline bool faults_active(void)
 {
@@ -218,26 +218,20 @@ bool os_rename(const char *from, const char *to, struct error *err)
     return true;
 }
 
-static void *close_one(void *fd)
+static void close_one(void *fd)
 {
     close((int)(intptr_t)fd);
-    return NULL;
 }
 
 /* Closing the last descriptor of a file that has no name any more frees its blocks. */
 static void close_elsewhere(int fd)
 {
     pthread_t thread;
-    pthread_attr_t attr;
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    if (pthread_create(&thread, &attr, close_one, (void *)(intptr_t)fd) != 0)
+    struct error ignored;
+    if (os_thread_start(&thread, "hf-close", close_one, (void *)(intptr_t)fd, &ignored))
+        pthread_detach(thread);
+    else
         close(fd);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    pthread_attr_destroy(&attr);
 }
 
 bool os_rename_over(const char *from, const char *to, struct error *err)

@@ -38,7 +38,6 @@ struct hotkeys {
     int64_t start_us, end_us;     /* monotonic; the end: when it was, or will be, stopped (INT64_MAX) */
     double user, system;          /* the process's until the start; its own when it has stopped */
     uint64_t cycles, bytes;       /* of all commands */
-    uint64_t random;
     struct sketch *sketches[METRICS]; /* NULL: not wanted */
 };
 
@@ -88,14 +87,6 @@ static void add(struct sketch *sketch, struct slice key, uint64_t hash, uint64_t
         least->weight -= weight;
 }
 
-static bool is_sampled(struct hotkeys *h)
-{
-    h->random ^= h->random << 13;
-    h->random ^= h->random >> 7;
-    h->random ^= h->random << 17;
-    return h->random % (uint64_t)h->sample == 0;
-}
-
 static void stop(struct server *s, struct hotkeys *h, int64_t now_us)
 {
     struct os_cpu_times used;
@@ -129,7 +120,7 @@ void hotkeys_note(struct server *s, const struct call *call, const struct comman
     int count = command_keys(command, call->argv, call->argc, positions, call->argc);
     for (int i = 0; i < count; i++) {
         struct slice key = call->argv[positions[i]];
-        if (key.size > KEY_MAX || !is_sampled(h))
+        if (key.size > KEY_MAX || keyspace_random_below(s->ks, (uint64_t)h->sample) != 0)
             continue;
         uint64_t hash = hash_bytes(key.data, key.size);
         if (h->sketches[BY_CPU] != NULL)
@@ -230,7 +221,6 @@ void cmd_hotkeys_start(struct call *c)
     h->end_us = o.seconds > 0 ? s->now_us + o.seconds * 1000000 : INT64_MAX;
     h->user = used.user;
     h->system = used.system;
-    h->random = (uint64_t)h->start_ms | 1;
     for (int m = 0; m < METRICS; m++)
         h->sketches[m] = wanted[m] ? mem_zalloc(sizeof(struct sketch)) : NULL;
     slowlog_update(s);

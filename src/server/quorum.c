@@ -83,9 +83,8 @@ static void catch_up(struct server *s, uint64_t epoch, uint64_t lsn)
 static uint64_t saved_epoch(const struct quorum *q)
 {
     const struct quorum_state *saved = quorum_file_saved(q->file);
-    return quorum_file_is_sure(q->file) && q->now.cap == NO_CAP && saved->cap == NO_CAP && saved->log_epoch == q->now.log_epoch
-               ? saved->log_epoch
-               : 0;
+    bool same = saved->cap == NO_CAP && saved->log_epoch == q->now.log_epoch;
+    return quorum_file_is_sure(q->file) && q->now.cap == NO_CAP && same ? saved->log_epoch : 0;
 }
 
 /* Something more is on the disk, or could not be written. */

@@ -23,12 +23,6 @@ struct chain_changes {
 
 /* Finding ------------------------------------------------------------------------------------------ */
 
-static bool ends_in(const char *name, const char *end)
-{
-    size_t n = strlen(name), m = strlen(end);
-    return n > m && strcmp(name + n - m, end) == 0;
-}
-
 struct listing {
     const char *end;
     size_t count;
@@ -38,7 +32,7 @@ struct listing {
 static void list_name(void *ctx, const char *name)
 {
     struct listing *l = ctx;
-    if (ends_in(name, l->end) && l->count++ == 0)
+    if (slice_ends_with(slice_cstr(name), l->end) && l->count++ == 0)
         snprintf(l->name, sizeof(l->name), "%s", name);
 }
 
@@ -66,22 +60,6 @@ bool chain_merge_in_directory(const char *directory, char path[PATH_SIZE], struc
     return false;
 }
 
-/* That a file is what the manifest says is told by what stands at its beginning, and later by its checksum. */
-static bool check_link(struct chain_merge *m, size_t i, struct error *err)
-{
-    char path[PATH_SIZE];
-    struct chain_link found;
-    struct rdb_load_stats stats;
-    const struct chain_link *link = &m->chain.links[i];
-    bool ok = chain_merge_path(m, i, path) ? link_read_head(path, link->kind, &found, &stats, err)
-                                           : error_set(err, ERROR_INVALID, "the path is too long");
-    if (ok && (strcmp(found.id, link->id) != 0 || (i > 0 && strcmp(found.parent, link->parent) != 0) ||
-               found.size != link->size))
-        ok = error_set(err, ERROR_CORRUPT, "it is another snapshot than the manifest says");
-    m->size += link->size;
-    return ok || error_prefix(err, "link %zu of %zu of the chain, %s", i + 1, m->chain.count, link->name);
-}
-
 /* The manifest at `path`, whose RDB file is m->rdb. */
 static enum chain_found_kind open_chain(struct chain_merge *m, char path[PATH_SIZE], struct error *err)
 {
@@ -98,8 +76,10 @@ static enum chain_found_kind open_chain(struct chain_merge *m, char path[PATH_SI
         return CHAIN_IS_FILE;
     }
     for (size_t i = 0; i < m->chain.count; i++) {
-        if (!check_link(m, i, err))
+        struct rdb_load_stats stats; /* its damage is told by its checksum, later */
+        if (!chain_read_head(&m->chain, i, m->rdb, &stats, err))
             return CHAIN_IS_WRONG;
+        m->size += m->chain.links[i].size;
     }
     return CHAIN_IS_CHAIN;
 }
@@ -110,7 +90,7 @@ static void mention_chain(struct chain_merge *m, const char *path)
     char id[LINK_ID_SIZE];
     struct chain c = {0};
     struct error ignored = {0};
-    if (ends_in(path, SUFFIX) || !chain_read(&c, path, &ignored))
+    if (slice_ends_with(slice_cstr(path), SUFFIX) || !chain_read(&c, path, &ignored))
         return;
     if (c.count > 1 && link_read_id(path, id, &ignored) && strcmp(id, c.links[0].id) == 0)
         snprintf(m->note, sizeof(m->note), "without the %zu incremental snapshots that follow it: %.200s"
@@ -140,7 +120,7 @@ enum chain_found_kind chain_merge_find(const char *named, size_t memory, char pa
             mention_chain(m, path);
         return CHAIN_IS_FILE;
     }
-    if (!ends_in(path, SUFFIX)) {
+    if (!slice_ends_with(slice_cstr(path), SUFFIX)) {
         error_set(err, ERROR_INVALID, "the manifest of a chain has the name of its RDB file and " SUFFIX);
         return CHAIN_IS_WRONG;
     }

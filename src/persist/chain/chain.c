@@ -263,24 +263,32 @@ enum chain_state chain_find(struct chain_found *f, const char *rdb_path, struct 
     return f->whole == f->chain.count ? CHAIN_WHOLE : CHAIN_BROKEN;
 }
 
-/* The deltas' files are there, and as long as the manifest says; the last one's fields are the tip's. */
+bool chain_read_head(const struct chain *c, size_t i, const char *rdb_path,
+                     struct rdb_load_stats *stats, struct error *err)
+{
+    char path[512];
+    struct chain_link found;
+    const struct chain_link *link = &c->links[i];
+    bool ok = chain_link_path(rdb_path, link, path, sizeof(path))
+                  ? link_read_head(path, link->kind, &found, stats, err)
+                  : error_set(err, ERROR_INVALID, "the path is too long");
+    if (ok && (strcmp(found.id, link->id) != 0 || found.size != link->size ||
+               (i > 0 && strcmp(found.parent, link->parent) != 0)))
+        ok = error_set(err, ERROR_CORRUPT, "it is another snapshot than the manifest says");
+    return ok || error_prefix(err, "link %zu of %zu of the chain, %s", i + 1, c->count, link->name);
+}
+
+/* The last delta's fields are the tip's. */
 static bool read_deltas(struct chain_tip *tip, const char *rdb_path, struct error *err)
 {
     const struct chain *c = &tip->chain;
     struct rdb_load_stats full = tip->stats;
     for (size_t i = 1; i < c->count; i++) {
-        char path[256];
-        struct chain_link found;
-        const struct chain_link *link = &c->links[i];
-        bool ok = chain_link_path(rdb_path, link, path, sizeof(path))
-                      ? link_read_head(path, LINK_DELTA, &found, &tip->stats, err)
-                      : error_set(err, ERROR_INVALID, "the path is too long");
-        if (ok && (strcmp(found.id, link->id) != 0 || found.size != link->size))
-            ok = error_set(err, ERROR_CORRUPT, "it is another snapshot than the manifest says");
-        link_pass_place(&tip->stats, &full, link->lsn);
-        tip->stats.created_ms = link->time_ms;
+        bool ok = chain_read_head(c, i, rdb_path, &tip->stats, err);
+        link_pass_place(&tip->stats, &full, c->links[i].lsn);
+        tip->stats.created_ms = c->links[i].time_ms;
         if (!ok)
-            return error_prefix(err, "link %zu of %zu of the chain, %s", i + 1, c->count, link->name);
+            return false;
     }
     return true;
 }

@@ -64,6 +64,11 @@ struct chain_found {
 };
 enum chain_state chain_find(struct chain_found *f, const char *rdb_path, struct error *err);
 
+/* What the file of link i says of itself before its first key; false: it is not there, or not the one that
+ * the manifest names, as far as that can be told by its beginning and its size. */
+bool chain_read_head(const struct chain *c, size_t i, const char *rdb_path,
+                     struct rdb_load_stats *stats, struct error *err);
+
 /* What a start would restore, and how it stands to the log: of the files only the beginnings are read. */
 struct chain_tip {
     struct chain chain;          /* to be freed; of one link, without SHA-256, where there is no manifest;

@@ -51,16 +51,10 @@ bool manifest_copy(struct manifest *to, const struct manifest *from)
     return true;
 }
 
-static bool ends_with(const char *name, const char *end)
-{
-    size_t n = strlen(name), m = strlen(end);
-    return n >= m && memcmp(name + n - m, end, m) == 0;
-}
-
 bool manifest_is_incremental(const struct manifest_file *f)
 {
     return f->type == MANIFEST_INCREMENTAL ||
-           (f->type == MANIFEST_HISTORY && ends_with(f->name, ".incr.aof"));
+           (f->type == MANIFEST_HISTORY && slice_ends_with(slice_cstr(f->name), ".incr.aof"));
 }
 
 /* A number that was given out must not be given out again, also when the file is history. */

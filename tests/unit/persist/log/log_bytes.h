@@ -11,6 +11,7 @@
 #include "base/crc.h"
 #include "base/text.h"
 #include "persist/log/annotation.h"
+#include "persist/log/reader.h"
 
 #define LOG_HISTORY "0123456789abcdef0123456789abcdef01234567"
 
@@ -93,6 +94,20 @@ static inline void log_close_durable(struct log_bytes *l, int64_t ms)
 static inline void log_close(struct log_bytes *l, int64_t ms)
 {
     log_line(l, (struct annotation){.kind = ANNOTATION_CLOSE, .lsn = l->lsn, .ms = ms});
+}
+
+/* For recovery: what is executed becomes a text at ctx, the arguments of a command and a newline. */
+static inline bool log_execute_as_text(void *ctx, const struct log_batch *b, size_t count,
+                                       struct error *err)
+{
+    (void)err;
+    for (size_t i = 0; i < count; i++) {
+        const struct log_command *c = &b->commands[i];
+        for (uint32_t a = 0; a < c->argc; a++)
+            text_append(ctx, b->args[c->first_arg + a].data, b->args[c->first_arg + a].size);
+        text_append_cstr(ctx, "\n");
+    }
+    return true;
 }
 
 #endif

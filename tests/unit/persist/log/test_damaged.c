@@ -120,18 +120,6 @@ static void put_back(const struct sample *s)
         assert_true(os_file_replace(s->files[i].path, s->files[i].data, s->files[i].size, &err));
 }
 
-static bool execute(void *ctx, const struct log_batch *b, size_t count, struct error *err)
-{
-    (void)err;
-    for (size_t i = 0; i < count; i++) {
-        const struct log_command *c = &b->commands[i];
-        for (uint32_t a = 0; a < c->argc; a++)
-            text_append(ctx, b->args[c->first_arg + a].data, b->args[c->first_arg + a].size);
-        text_append_cstr(ctx, "\n");
-    }
-    return true;
-}
-
 static bool save_no_base(void *ctx, const char *path, uint64_t lsn, const char *history, struct error *err)
 {
     (void)ctx;
@@ -153,7 +141,7 @@ static bool run(struct text *executed, bool cut_torn, struct recovery_result *re
         .rdb = {.checksum = true},
         .now_ms = 1790000000000,
         .new_history = new_history,
-        .execute = execute,
+        .execute = log_execute_as_text,
         .save_base = save_no_base,
         .ctx = executed,
     };

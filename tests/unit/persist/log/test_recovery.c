@@ -29,19 +29,6 @@ static uint64_t next_random(void)
     return z ^ z >> 31;
 }
 
-/* What was executed: arguments and newlines. */
-static bool execute(void *ctx, const struct log_batch *b, size_t count, struct error *err)
-{
-    (void)err;
-    for (size_t i = 0; i < count; i++) {
-        const struct log_command *c = &b->commands[i];
-        for (uint32_t a = 0; a < c->argc; a++)
-            text_append(ctx, b->args[c->first_arg + a].data, b->args[c->first_arg + a].size);
-        text_append_cstr(ctx, "\n");
-    }
-    return true;
-}
-
 static bool save_base(void *ctx, const char *path, uint64_t lsn, const char *history,
                       struct error *err)
 {
@@ -63,7 +50,7 @@ static bool run(struct text *executed, struct recovery_result *result, struct er
         .cut_torn = true,
         .now_ms = 1790000000000,
         .new_history = new_history,
-        .execute = execute,
+        .execute = log_execute_as_text,
         .save_base = save_base,
         .ctx = executed,
     };
