@@ -151,7 +151,9 @@ static int serve(struct config *config)
     is_loading = false;
     if (!loaded) {
         log_warning("The data could not be loaded: %s", err.message);
-        log_warning("Nothing was changed on disk. Repair or move the file away, then start again");
+        if (err.code == ERROR_CORRUPT || err.code == ERROR_TRUNCATED)
+            log_warning("Nothing was changed on disk. `holdfast check` on the data directory says what "
+                        "is damaged, and up to where all is good");
         goto done;
     }
     const struct recovery_result *found = &s->persistence->recovered;

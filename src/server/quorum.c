@@ -650,6 +650,8 @@ bool quorum_start(struct server *s, struct error *err)
     struct quorum *q = s->quorum;
     const struct config *c = s->config;
     bool named = false;
+    if (c->quorum_node_count == 0 && c->quorum_node[0] != '\0')
+        return error_set(err, ERROR_INVALID, "quorum-node '%s' needs quorum-nodes, the list of all", c->quorum_node);
     if (c->quorum_node_count == 0)
         return true;
     for (int i = 0; i < c->quorum_node_count; i++)

@@ -181,7 +181,7 @@ int tool_check(int argc, char **argv)
     int option, status = TOOL_OK;
     while ((option = tool_next_option(argc, argv, known)) != -1) {
         if (option != 'm')
-            return tool_usage_error("check", "an unknown option, or one without its value");
+            return tool_option_error("check", argv);
         if (!number_parse_int64(slice_cstr(optarg), &mib) || mib < 0 || mib > MEMORY_MOST_MIB)
             return tool_usage_error("check", "--memory takes a number of MiB");
     }

@@ -360,7 +360,7 @@ int tool_diff(int argc, char **argv)
                 return tool_usage_error("diff", "--memory takes a number of MiB");
             break;
         default:
-            return tool_usage_error("diff", "an unknown option, or one without its value");
+            return tool_option_error("diff", argv);
         }
     }
     if (tool_argument_count(argc) != 2)

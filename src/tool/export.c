@@ -148,7 +148,7 @@ int tool_export(int argc, char **argv)
                 return tool_usage_error("export", "--memory takes a number of MiB");
             break;
         default:
-            return tool_usage_error("export", "an unknown option, or one without its value");
+            return tool_option_error("export", argv);
         }
     }
     if (!options.format)

@@ -199,7 +199,7 @@ int tool_info(int argc, char **argv)
     int option;
     while ((option = tool_next_option(argc, argv, options)) != -1) {
         if (option != 'j')
-            return tool_usage_error("info", "an unknown option, or one without its value");
+            return tool_option_error("info", argv);
         json = true;
     }
     if (tool_argument_count(argc) != 1)

@@ -208,7 +208,7 @@ int tool_log(int argc, char **argv)
     int option;
     while ((option = tool_next_option(argc, argv, known)) != -1) {
         if (option == '?')
-            return tool_usage_error("log", "an unknown option, or one without its value");
+            return tool_option_error("log", argv);
         if (option == 'k') {
             l.pattern = slice_cstr(optarg);
             l.with_pattern = true;
@@ -217,7 +217,7 @@ int tool_log(int argc, char **argv)
         }
     }
     if (tool_argument_count(argc) != 1)
-        return tool_usage_error("log", "which directory?");
+        return tool_usage_error("log", "which directory, or which file of a log?");
     int status = list(&l, tool_argument(argv, 0));
     text_free(&l.line);
     return tool_finish_output("log", status);

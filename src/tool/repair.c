@@ -122,7 +122,7 @@ int tool_repair(int argc, char **argv)
     int option;
     while ((option = tool_next_option(argc, argv, known)) != -1) {
         if (option != 'y')
-            return tool_usage_error("repair", "an unknown option");
+            return tool_option_error("repair", argv);
         yes = true;
     }
     if (tool_argument_count(argc) != 1)

@@ -456,7 +456,7 @@ int tool_report(int argc, char **argv)
                 return tool_usage_error("report", "--memory takes a number of MiB");
             break;
         default:
-            return tool_usage_error("report", "an unknown option, or one without its value");
+            return tool_option_error("report", argv);
         }
     }
     if (tool_argument_count(argc) != 1)

@@ -79,8 +79,10 @@ int tool_restore(int argc, char **argv)
     for (int option; (option = tool_next_option(argc, argv, options)) != -1;) {
         if (option == 't')
             to = optarg;
-        else if (option != 'u' || !number_parse_uint64(slice_cstr(optarg), &until) || until == 0)
-            return tool_usage_error("restore", "an option is unknown, or its value is wrong");
+        else if (option != 'u')
+            return tool_option_error("restore", argv);
+        else if (!number_parse_uint64(slice_cstr(optarg), &until) || until == 0)
+            return tool_usage_error("restore", "--until takes a number of links, from 1");
     }
     char path[256];
     if (tool_argument_count(argc) != 1 || !to)

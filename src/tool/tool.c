@@ -85,11 +85,27 @@ int tool_usage_error(const char *command, const char *format, ...)
     return TOOL_USAGE;
 }
 
+/* What tool_next_option found wrong last. */
+static const char problem_no_value[] = "needs a value";
+static const char problem_unknown[] = "is unknown, or takes no value";
+static const char *option_problem = problem_unknown;
+
 /* getopt wants the program's name before the arguments, where the subcommand's name is. */
 int tool_next_option(int argc, char **argv, const struct option *options)
 {
     opterr = 0;
-    return getopt_long(argc + 1, argv - 1, "", options, NULL);
+    int option = getopt_long(argc + 1, argv - 1, ":", options, NULL);
+    option_problem = option == ':' ? problem_no_value : problem_unknown;
+    return option == ':' ? '?' : option;
+}
+
+int tool_option_error(const char *command, char **argv)
+{
+    const char *last = argv[optind - 2];
+    /* Of a short option getopt gives the character; it may not have left its argument yet. */
+    if (option_problem == problem_unknown && optopt != 0 && strchr(last, '=') == NULL)
+        return tool_usage_error(command, "the option -%c is unknown", optopt);
+    return tool_usage_error(command, "the option %s %s", last, option_problem);
 }
 
 int tool_argument_count(int argc)
@@ -129,6 +145,13 @@ int tool_run(int argc, char **argv)
             return TOOL_OK;
         }
         return commands[i].run(argc - 2, argv + 2);
+    }
+    if (name[0] != '\0') {
+        fprintf(stderr, "holdfast: '%s' is no command. They are:", name);
+        for (size_t i = 0; i < COMMAND_COUNT; i++)
+            fprintf(stderr, " %s", commands[i].name);
+        fputs(". holdfast --help says more\n", stderr);
+        return TOOL_USAGE;
     }
     print_usage(stderr);
     return TOOL_USAGE;

@@ -28,6 +28,9 @@ int tool_usage_error(const char *command, const char *format, ...)
  * Returns the option's `val`, '?' for what is wrong, -1 at the end; the value is in optarg. */
 struct option;
 int tool_next_option(int argc, char **argv, const struct option *options);
+/* Complain about the option for which tool_next_option has just returned '?': it is unknown, stands
+ * for several, has no value, or has one and takes none. Returns TOOL_USAGE. */
+int tool_option_error(const char *command, char **argv);
 /* After the last option: the arguments that are none. */
 int tool_argument_count(int argc);
 const char *tool_argument(char **argv, int index);

@@ -124,8 +124,17 @@ def test_no_end_of_databases(tmp_path):
 
 
 def test_wrong_arguments(files):
-    """They are refused with status 2 and a line on how it is used."""
-    for args in ([], ["nothing"], ["check"], ["info"], ["info", "a", "b"], ["report", "--top", "x", "f"],
+    """They are refused with status 2 and a line on how it is used; what is unknown is named."""
+    assert b"'nothing' is no command. They are: check repair log" in run("nothing", status=2)[1]
+    for args, said in ((["check", "--fast", "f"], b"check: the option --fast is unknown"),
+                       (["info", "f", "-x"], b"info: the option -x is unknown"),
+                       (["info", "--json=1", "f"], b"info: the option --json=1 is unknown, or takes no value"),
+                       (["diff", "a", "b", "--memory"], b"diff: the option --memory needs a value"),
+                       (["restore", "c", "--to", "f", "--until", "0"], b"--until takes a number of links, from 1"),
+                       (["log", "a", "b"], b"log: which directory, or which file of a log?")):
+        errors = run(*args, status=2)[1]
+        assert said in errors and b"usage: holdfast" in errors, errors
+    for args in ([], ["check"], ["info"], ["info", "a", "b"], ["report", "--top", "x", "f"],
                  ["report", "--html"], ["export", files["redis"]], ["export", "--format", "xml", "f"],
                  ["export", "--format", "csv", "--type", "tree", "f"], ["diff", "a"], ["check", "--fast", "f"]):
         assert b"usage: holdfast" in run(*args, status=2)[1]

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Starts that fail: with status 1, a line that names what is wrong, and nothing changed on disk."""
+import socket
+import subprocess
+
+import pytest
+from harness import BUILD, SANITIZER_REPORTS
+
+CHECK = "`holdfast check` on the data directory says what is damaged"
+
+
+def fails(directory, *args):
+    """What the server says when it ends at once."""
+    done = subprocess.run([str(BUILD / "holdfast-server"), *map(str, args)], cwd=directory, stdin=subprocess.DEVNULL,
+                          timeout=60, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    said = done.stdout.decode(errors="replace")
+    assert not any(r in said for r in SANITIZER_REPORTS), said
+    assert done.returncode == 1, said
+    return said
+
+
+@pytest.mark.parametrize("args,wanted", [
+    (["--port", 0], "Configured to not listen anywhere"),
+    (["--port", 0, "--unixsocket", "missing/s"], "Could not listen on missing/s: bind: No such file or directory"),
+    (["--port", 0, "--tls-port", 1], "Failed to configure TLS: No tls-cert-file configured!"),
+    (["--port", 0, "--tls-port", 1, "--tls-cert-file", "a", "--tls-key-file", "b", "--tls-ca-cert-file", "c"],
+     "Failed to load certificate: a"),
+    (["--logfile", "missing/log"], "cannot open the log file missing/log: No such file or directory"),
+    (["--dir", "missing"], "can't chdir to 'missing': No such file or directory"),
+    (["--aclfile", "missing"], "The users could not be loaded: cannot open missing: No such file or directory"),
+    (["--unixsocket", "s", "--port", 0, "--appendonly", "no", "--quorum-node", "a"],
+     "quorum-node 'a' needs quorum-nodes, the list of all"),
+    (["--unixsocket", "s", "--port", 0, "--quorum-nodes", "a=h:1", "--quorum-node", "b"],
+     "quorum-node 'b' is none of quorum-nodes"),
+], ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "")
+def test_wrong_surroundings(tmp_path, args, wanted):
+    """The thing that is missing or does not fit is named, and `holdfast check` is not: no file is damaged."""
+    said = fails(tmp_path, *args)
+    assert wanted in said and CHECK not in said, said
+
+
+def test_a_port_that_is_in_use(tmp_path):
+    """Address and port are named."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        said = fails(tmp_path, "--bind", "127.0.0.1", "--port", port)
+    assert f"Could not listen on 127.0.0.1 port {port}: bind: Address already in use" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_for_the_log_that_cannot_be_made(tmp_path):
+    """No advice to repair anything: nothing is damaged."""
+    (tmp_path / "file").write_text("")
+    said = fails(tmp_path, "--port", 0, "--unixsocket", "s", "--appenddirname", "file")
+    assert "file" in said and "Not a directory" in said and CHECK not in said, said
+
+
+@pytest.mark.parametrize("args", [["--appendonly", "no"], ["--appendonly", "yes"]], ids=" ".join)
+def test_damaged_data(tmp_path, args):
+    """The file and the offset are named, and what tells more; the file stays."""
+    (tmp_path / "dump.rdb").write_bytes(b"REDIS0010\xfe")
+    said = fails(tmp_path, "--port", 0, "--unixsocket", "s", *args)
+    assert "dump.rdb: offset 10: 1 bytes are needed, 0 are left" in said and CHECK in said, said
+    assert (tmp_path / "dump.rdb").read_bytes() == b"REDIS0010\xfe"
+    assert {p.name for p in tmp_path.iterdir()} <= {"dump.rdb", "s"}
