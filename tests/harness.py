@@ -21,6 +21,41 @@ REDIS = shutil.which("redis-server") or "/usr/bin/redis-server"
 
 running = set()
 
+# What a test waits for may take this long on a machine that is busy with much else, before it counts as missing.
+PATIENCE = 120
+
+
+def wait_for(condition, seconds=PATIENCE):
+    """Ask again and again until the answer is true, and return it."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+    return value
+
+
+def is_settled(raw, soon_ms=60000):
+    """Whether nothing that a primary holds expires soon or has expired already. DEBUG DIGEST, DBSIZE and HLEN count
+    keys and fields that nobody can see any more but that have not been removed yet: before what two servers hold is
+    compared by these, or what one holds before a restart and behind it, wait for this."""
+    try:
+        for db in range(16):
+            raw("SELECT", db)
+            if raw("DBSIZE") == 0:
+                continue
+            keys = raw("KEYS", "*")
+            if raw("DBSIZE") != len(keys) or any(0 <= left < soon_ms for left in raw.pipeline([("PTTL", k) for k in keys])):
+                return False
+            hashes = [k for k, kind in zip(keys, raw.pipeline([("TYPE", k) for k in keys])) if kind == "hash"]
+            for key in hashes:
+                count, fields = raw.pipeline([("HLEN", key), ("HKEYS", key)])
+                left = raw("HPTTL", key, "FIELDS", len(fields), *fields)  # an error of servers that know no such thing
+                if count != len(fields) or not isinstance(left, Error) and any(x == -2 or 0 <= x < soon_ms for x in left):
+                    return False
+        return True
+    finally:
+        raw("SELECT", 0)
+
 
 @atexit.register
 def kill_running():
@@ -82,7 +117,7 @@ class Server:
         if wait:
             self.wait_ready()
 
-    def wait_ready(self, seconds=60):
+    def wait_ready(self, seconds=PATIENCE):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if self.process.poll() is not None:
@@ -109,7 +144,7 @@ class Server:
     def raw(self):
         return Raw(self.socket_path)
 
-    def terminate(self, signal_number=signal.SIGTERM, seconds=60):
+    def terminate(self, signal_number=signal.SIGTERM, seconds=PATIENCE):
         """End the server and return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(signal_number)
@@ -176,7 +211,7 @@ class Raw:
             self.socket.connect(path)
         else:
             self.socket = socket.create_connection(("127.0.0.1", port))
-        self.socket.settimeout(60)
+        self.socket.settimeout(PATIENCE)
         self.buffer = b""
         self.at = 0
 

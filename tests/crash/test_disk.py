@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from harness import Error, Server
+from harness import Error, Server, wait_for
 
 SUDO = [] if os.geteuid() == 0 else ["sudo", "-n"]
 OPTIONS = {"appendonly": "yes", "appendfsync": "always"}
@@ -20,13 +20,6 @@ OPTIONS = {"appendonly": "yes", "appendfsync": "always"}
 def info(raw):
     text = raw("INFO", "persistence").decode()
     return dict(line.split(":", 1) for line in text.split("\r\n") if ":" in line)
-
-
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 @pytest.fixture(params=["tmpfs", "ext4"])

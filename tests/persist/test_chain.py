@@ -14,16 +14,9 @@ import time
 import pytest
 import redis
 
-from harness import BUILD, Error, Server
+from harness import BUILD, Error, Server, wait_for
 
 SEED = int(os.environ.get("HF_SEED", time.time_ns() % 2**32))
-
-
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def persistence(client):
@@ -37,8 +30,20 @@ def chain(client):
     return [dict(zip(link[::2], link[1::2])) for link in text]
 
 
+def begin(client, kind):
+    """Tell it to begin what it can only do alone: behind a full snapshot its manifest may still be written. Returns what
+    it says."""
+    def begun():
+        try:
+            return client.execute_command("HOLDFAST", "SNAPSHOT", kind)
+        except redis.exceptions.ResponseError as e:
+            assert "another snapshot" in str(e) or "already in progress" in str(e), e
+            return None
+    return wait_for(begun)
+
+
 def full(client):
-    client.execute_command("HOLDFAST", "SNAPSHOT", "FULL")
+    begin(client, "FULL")
     wait_for(lambda: persistence(client)["rdb_bgsave_in_progress"] == 0 and len(chain(client)) == 1
              and chain(client)[0]["sha256"])
 
@@ -47,15 +52,7 @@ def incremental(client):
     """Take one; returns its link."""
     taken = persistence(client)["chain_incrementals_taken"]
 
-    def begun():
-        try:
-            reply = client.execute_command("HOLDFAST", "SNAPSHOT", "INCREMENTAL")
-        except redis.exceptions.ResponseError as e:
-            assert "running" in str(e)  # the manifest of the full one is still being written
-            return False
-        assert reply == b"Background incremental snapshot started"
-        return True
-    wait_for(begun)
+    assert begin(client, "INCREMENTAL") == b"Background incremental snapshot started"
     wait_for(lambda: not persistence(client)["chain_incremental_in_progress"])
     after = persistence(client)
     assert after["chain_last_incremental_status"] == "ok", after["chain_last_incremental_error"]
@@ -175,8 +172,7 @@ def test_next_is_full():
         client = server.client()
         assert persistence(client)["chain_next_is_full_as"].startswith("there is no full snapshot")
         client.set("a", 1)
-        assert client.execute_command("HOLDFAST", "SNAPSHOT", "INCREMENTAL") == \
-            b"Background full snapshot started"
+        assert begin(client, "INCREMENTAL") == b"Background full snapshot started"
         wait_for(lambda: len(chain(client)) == 1 and chain(client)[0]["sha256"])
         incremental(client)
         client.execute_command("DEBUG", "POPULATE", 6000, "k")
@@ -185,8 +181,7 @@ def test_next_is_full():
         assert "deleted" in persistence(client)["chain_next_is_full_as"]
         client.set("b", 1)
         before = chain(client)
-        assert client.execute_command("HOLDFAST", "SNAPSHOT", "INCREMENTAL") == \
-            b"Background full snapshot started"
+        assert begin(client, "INCREMENTAL") == b"Background full snapshot started"
         wait_for(lambda: chain(client) and chain(client)[0]["id"] != before[0]["id"])
         wait_for(lambda: not (server.directory / before[1]["file"]).exists())
         assert len(chain(client)) == 1
@@ -228,7 +223,7 @@ def test_swapped_and_emptied():
         link = incremental(client)
         assert (link["keys"], link["deleted"]) == (1, 0)
         states.append(digest(client))
-        client.execute_command("HOLDFAST", "SNAPSHOT", "VERIFY")
+        begin(client, "VERIFY")
         wait_for(lambda: persistence(client)["chain_last_verified_time"])
         assert persistence(client)["chain_verified_links"] == 4
         names = [link["file"] for link in chain(client)]
@@ -249,8 +244,8 @@ def test_progress_and_cancel():
         client.execute_command("DEBUG", "POPULATE", 3000, "k", 1000)
         full(client)
         client.execute_command("DEBUG", "POPULATE", 2000, "other", 1000)
-        client.config_set("snapshot-rate-limit", 100000)  # it would take 40 s
-        client.execute_command("HOLDFAST", "SNAPSHOT", "INCREMENTAL")
+        client.config_set("snapshot-rate-limit", 30000)  # it would take a minute
+        begin(client, "INCREMENTAL")
         wait_for(lambda: persistence(client)["snapshot_current_keys_done"] > 0)
         state = persistence(client)
         assert state["snapshot_current_kind"] == "incremental"
@@ -266,8 +261,8 @@ def test_progress_and_cancel():
         assert not list(server.directory.glob("temp-*"))
         # What is overwritten meanwhile must be held, and is more than may be.
         client.config_set("snapshot-memory-limit", "300kb")
-        client.config_set("rdb-key-save-delay", 20000)
-        client.execute_command("HOLDFAST", "SNAPSHOT", "INCREMENTAL")
+        client.config_set("rdb-key-save-delay", 100000)
+        begin(client, "INCREMENTAL")
         wait_for(lambda: persistence(client)["snapshot_current_keys_done"] > 0)
         for i in range(3000):
             client.append(f"k:{i}", "x" * 500)
@@ -401,7 +396,7 @@ def test_damaged_links():
             with Server(directory=work) as server:
                 client = server.client()
                 damage(server.directory / name, how, rng)
-                client.execute_command("HOLDFAST", "SNAPSHOT", "VERIFY")
+                begin(client, "VERIFY")
                 wait_for(lambda: persistence(client)["chain_last_verified_time"])
                 state = persistence(client)
                 assert state["chain_verified_links"] == number and name in state["chain_verify_error"]
@@ -468,7 +463,7 @@ def test_past_chain():
         server.start()
         client = server.client()
         (server.directory / "dump.rdb").unlink()
-        client.execute_command("HOLDFAST", "SNAPSHOT", "INCREMENTAL")
+        begin(client, "INCREMENTAL")
         wait_for(lambda: persistence(client)["chain_last_incremental_status"] == "err")
         wait_for(lambda: "not the one" in persistence(client)["chain_next_is_full_as"])
         full(client)
@@ -550,7 +545,7 @@ def test_failed_delta_stops_writes():
         # What the delta is to follow is gone.
         (server.directory / "dump.rdb").unlink()
         assert persistence(client)["rdb_last_bgsave_status"] == "ok"
-        client.execute_command("HOLDFAST", "SNAPSHOT", "INCREMENTAL")
+        begin(client, "INCREMENTAL")
         wait_for(lambda: persistence(client)["chain_last_incremental_status"] == "err")
         state = persistence(client)
         assert state["rdb_last_bgsave_status"] == "err"
@@ -577,24 +572,14 @@ def test_cancelled_delta_refuses_nothing():
         client.set("a", 1)
         full(client)
         client.execute_command("DEBUG", "POPULATE", 2000, "k", 1000)
-        client.config_set("snapshot-rate-limit", 100000)
-        client.execute_command("HOLDFAST", "SNAPSHOT", "INCREMENTAL")
+        client.config_set("snapshot-rate-limit", 30000)
+        begin(client, "INCREMENTAL")
         client.execute_command("BGSAVE", "CANCEL")
         wait_for(lambda: not persistence(client)["chain_incremental_in_progress"])
         state = persistence(client)
         assert "cancelled" in state["chain_last_incremental_error"]
         assert state["rdb_last_bgsave_status"] == "ok" and client.set("b", 1)
         client.config_set("snapshot-rate-limit", 0)
-
-
-def verification_begins(client):
-    """False while the job that looks after the manifest of a new chain is still running."""
-    try:
-        client.execute_command("HOLDFAST", "SNAPSHOT", "VERIFY")
-    except redis.exceptions.ResponseError as e:
-        assert "another snapshot" in str(e)
-        return False
-    return True
 
 
 def test_verify_keeps_to_the_rate():
@@ -608,16 +593,16 @@ def test_verify_keeps_to_the_rate():
         assert size > 300000
         client.config_set("snapshot-rate-limit", size)
         begun = time.monotonic()
-        wait_for(lambda: verification_begins(client))
+        begin(client, "VERIFY")
         wait_for(lambda: persistence(client)["chain_last_verified_time"])
         assert time.monotonic() - begun > 0.9
         assert persistence(client)["chain_verified_links"] == 1
         client.config_set("snapshot-rate-limit", 1000)
-        client.execute_command("HOLDFAST", "SNAPSHOT", "VERIFY")
+        begin(client, "VERIFY")
         wait_for(lambda: persistence(client)["chain_verify_in_progress"])
         begun = time.monotonic()
         assert server.terminate() == 0
-        assert time.monotonic() - begun < 60
+        assert time.monotonic() - begun < size / 1000 / 2
 
 
 def test_check_shows_progress_on_a_chain():

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from harness import BUILD, Error, Server, Simple
-from test_chain import full, incremental, wait_for
+from harness import BUILD, Error, Server, Simple, is_settled, wait_for
+from test_chain import full, incremental
 from rdb_bytes import File, length, listpack, string
 
 SEED = int(os.environ.get("HF_SEED", time.time_ns() % 2**32))
@@ -41,6 +41,11 @@ def later(ms=60000):
     return int(time.time() * 1000) + ms
 
 
+def near(times, wanted, slack=30):
+    """The seconds that are left, for a test that may have been kept waiting since they were set."""
+    return len(times) == len(wanted) and all(w - slack <= t <= w if w >= 0 else t == w for t, w in zip(times, wanted))
+
+
 def wait_gone(raw, *keys):
     wait_for(lambda: raw("EXISTS", *keys) == 0)
 
@@ -49,12 +54,12 @@ def wait_gone(raw, *keys):
 def test_setting(raw):
     raw("HSET", "h", "a", 1, "b", 2, "c", 3)
     assert raw("HEXPIRE", "h", 100, "FIELDS", 2, "a", "none") == [1, -2]
-    assert raw("HTTL", "h", "FIELDS", 3, "a", "b", "none") == [100, -1, -2]
-    assert 99000 < raw("HPTTL", "h", "FIELDS", 1, "a")[0] <= 100000
+    assert near(raw("HTTL", "h", "FIELDS", 3, "a", "b", "none"), [100, -1, -2])
+    assert 70000 < raw("HPTTL", "h", "FIELDS", 1, "a")[0] <= 100000
     at = raw("HPEXPIRETIME", "h", "FIELDS", 1, "a")[0]
     assert abs(at - later(100000)) < 60000
     assert raw("HEXPIRETIME", "h", "FIELDS", 1, "a") == [(at + 999) // 1000]
-    assert raw("HPEXPIRE", "h", 50000, "FIELDS", 1, "b") == [1] and raw("HTTL", "h", "FIELDS", 1, "b") == [50]
+    assert raw("HPEXPIRE", "h", 50000, "FIELDS", 1, "b") == [1] and near(raw("HTTL", "h", "FIELDS", 1, "b"), [50])
     assert raw("HEXPIREAT", "h", NEVER // 1000, "FIELDS", 1, "c") == [1]
     assert raw("HPEXPIREAT", "h", NEVER + 1, "FIELDS", 1, "b") == [1]
     assert raw("HPEXPIRETIME", "h", "FIELDS", 2, "b", "c") == [NEVER + 1, NEVER]
@@ -125,7 +130,7 @@ def test_getting_and_setting(raw):
     assert raw("HTTL", "h", "FIELDS", 2, "a", "b") == [-1, -1]
     for option, value in (("EX", 100), ("PX", 100000), ("EXAT", later(100000) // 1000), ("PXAT", later(100000))):
         assert raw("HGETEX", "h", option, value, "FIELDS", 2, "a", "none") == [b"1", None]
-        assert 90 <= raw("HTTL", "h", "FIELDS", 1, "a")[0] <= 101
+        assert 70 <= raw("HTTL", "h", "FIELDS", 1, "a")[0] <= 101
         assert raw("HGETEX", "h", "PERSIST", "FIELDS", 1, "a") == [b"1"] and raw("HTTL", "h", "FIELDS", 1, "a") == [-1]
     assert raw("HGETEX", "h", "PXAT", 5, "FIELDS", 1, "a") == [b"1"] and raw("HGET", "h", "a") is None
     assert raw("HGETEX", "h", "EX", 0, "FIELDS", 1, "b") == [b"2"] and raw("EXISTS", "h") == 0
@@ -135,14 +140,14 @@ def test_getting_and_setting(raw):
     assert raw("HGETEX", "h", "EX", 10, "PERSIST", "FIELDS", 1, "b") == MANDATORY
 
     assert raw("HSETEX", "h", "EX", 100, "FIELDS", 2, "a", 1, "b", 2) == 1
-    assert raw("HTTL", "h", "FIELDS", 2, "a", "b") == [100, 100] and raw("HGETALL", "h") in ([b"a", b"1", b"b", b"2"],
+    assert near(raw("HTTL", "h", "FIELDS", 2, "a", "b"), [100, 100]) and raw("HGETALL", "h") in ([b"a", b"1", b"b", b"2"],
                                                                                          [b"b", b"2", b"a", b"1"])
     assert raw("HSETEX", "h", "KEEPTTL", "FIELDS", 2, "a", 3, "c", 4) == 1
-    assert raw("HTTL", "h", "FIELDS", 2, "a", "c") == [100, -1] and raw("HGET", "h", "a") == b"3"
-    assert raw("HSETEX", "h", "FIELDS", 1, "a", 5) == 1 and raw("HTTL", "h", "FIELDS", 2, "a", "b") == [-1, 100]
+    assert near(raw("HTTL", "h", "FIELDS", 2, "a", "c"), [100, -1]) and raw("HGET", "h", "a") == b"3"
+    assert raw("HSETEX", "h", "FIELDS", 1, "a", 5) == 1 and near(raw("HTTL", "h", "FIELDS", 2, "a", "b"), [-1, 100])
     assert raw("HSETEX", "h", "FNX", "FIELDS", 2, "new", 1, "a", 9) == 0 and raw("HEXISTS", "h", "new") == 0
     assert raw("HSETEX", "h", "FXX", "EX", 9, "FIELDS", 2, "a", 9, "new", 1) == 0 and raw("HGET", "h", "a") == b"5"
-    assert raw("HSETEX", "h", "FNX", "PX", 9000, "FIELDS", 1, "new", 1) == 1 and raw("HTTL", "h", "FIELDS", 1, "new") == [9]
+    assert raw("HSETEX", "h", "FNX", "PX", 90000, "FIELDS", 1, "new", 1) == 1 and near(raw("HTTL", "h", "FIELDS", 1, "new"), [90])
     assert raw("HSETEX", "h", "PXAT", NEVER, "FXX", "FIELDS", 2, "a", 6, "new", 2) == 1
     assert raw("HPEXPIRETIME", "h", "FIELDS", 2, "a", "new") == [NEVER, NEVER]
     assert raw("HSETEX", "none", "FXX", "FIELDS", 1, "a", 1) == 0 and raw("EXISTS", "none") == 0
@@ -262,9 +267,11 @@ def test_events_and_watch(holdfast, raw):
     raw("HPEXPIRE", "h", 1, "FIELDS", 1, "b")
     assert events(3) == ["hexpire", "hexpired", "del"]
     # A field that expires is a change to those who watch the key.
-    raw("HSETEX", "w", "PX", 40, "FIELDS", 1, "a", 1)
+    raw("DEBUG", "SET-ACTIVE-EXPIRE", 0)  # it is watched before the field goes, however long that takes
+    raw("HSETEX", "w", "PX", 1, "FIELDS", 1, "a", 1)
     raw("HSET", "w", "b", 1)
     other("WATCH", "w")
+    raw("DEBUG", "SET-ACTIVE-EXPIRE", 1)
     wait_for(lambda: raw("HLEN", "w") == 1)
     other("MULTI")
     other("PING")
@@ -456,11 +463,7 @@ def test_effects():
             if rng.random() < 0.3:
                 time.sleep(0.002)
 
-        def settled():  # nothing is due soon, and what was due is gone: a digest has keys that nobody sees any more
-            return all(due in (-1, -2) or due > later() for _, fields in state(raw).values() for _, due in fields.values()) and \
-                not any(0 < raw("PTTL", key) for key in raw("KEYS", "*")) and \
-                all(raw("HLEN", key) == len(fields) for key, (_, fields) in state(raw).items()) and raw("DBSIZE") == len(raw("KEYS", "*"))
-        wait_for(settled)
+        wait_for(lambda: is_settled(raw))
         wait_for(lambda: str(raw("DEBUG", "DIGEST")) == str(there("DEBUG", "DIGEST")))
         before, digest = state(raw), str(raw("DEBUG", "DIGEST"))
         s.kill()

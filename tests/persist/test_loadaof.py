@@ -8,8 +8,8 @@ import time
 import pytest
 import redis
 
-from harness import Error, Server
-from test_chain import digest, persistence, wait_for, write_randomly
+from harness import Error, Server, wait_for
+from test_chain import digest, persistence, write_randomly
 
 SEED = int(os.environ.get("HF_SEED", time.time_ns() % 2**32))
 
@@ -51,7 +51,7 @@ def test_while_it_loads():
         client.bgrewriteaof()
         wait_for(lambda: not persistence(client)["aof_rewrite_in_progress"] and
                  persistence(client)["aof_base_size"] > 10000)
-        client.config_set("key-load-delay", 500)
+        client.config_set("key-load-delay", 1500)
         client.set("last", 1)
         other = server.raw()
         done = []

@@ -22,7 +22,7 @@ def make_file(tmp_path, kind="holdfast"):
 
 def start_slowly(tmp_path, **options):
     """A server that takes some seconds to load the file."""
-    options = {"key-load-delay": "1500", **options}
+    options = {"key-load-delay": "3000", **options}
     server = Server(directory=tmp_path, options=options, wait=False)
     end = time.monotonic() + 60
     while True:

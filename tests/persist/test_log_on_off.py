@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The log switched off and on, and starts with and without it: whichever of the log and the RDB file goes
 on where the other ends is what a start has."""
-import random
 import time
 
 import pytest
 
-from harness import Server
-from test_log import info, wait_for
-
+from harness import Server, wait_for
+from test_log import info
 
 
 class Life:
@@ -167,11 +165,8 @@ def test_of_redis_server(life, tmp_path):
     assert "it cannot be told whether it goes on where the log ends" in a.server.text()
 
 
-def test_any_order(life):
+def test_any_order(life, rng):
     """Random steps: a start with the log has the newest of what was logged or saved."""
-    seed = random.randrange(1 << 30)
-    print("seed", seed)
-    rng = random.Random(seed)
     a = life("yes")
     on, safe = True, 0
     for _ in range(10):

@@ -5,14 +5,7 @@ import signal
 import time
 
 import data
-from harness import Server
-
-
-def wait_for(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
+from harness import Server, wait_for
 
 
 def saved(client):

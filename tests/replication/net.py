@@ -7,12 +7,11 @@ import sys
 import threading
 import time
 
-from harness import Raw, Server, Simple
+from harness import PATIENCE, Raw, Server, Simple
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "compare"))
 import differences  # noqa: E402
 
-PATIENCE = 60
 QUICK = {"repl-diskless-sync-delay": "0", "repl-ping-replica-period": "1", "repl-backlog-size": "256mb"}
 
 

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 
-from harness import Error, Server, free_port
+from harness import PATIENCE, Error, Server, free_port
 from net import QUICK, wait_for
 
 PIECE = 65536
@@ -269,10 +269,10 @@ class Cluster:
     def isolate(self, x, pulled=True):
         self.network.pull(self.pairs(x), pulled)
 
-    def wait_elected(self, x, seconds=30):
+    def wait_elected(self, x, seconds=PATIENCE):
         return wait_for(lambda: self.info(x).get("quorum_state") == "elected", f"{x} is elected", seconds)
 
-    def wait_acknowledging(self, x, seconds=30):
+    def wait_acknowledging(self, x, seconds=PATIENCE):
         return wait_for(lambda: self.info(x).get("quorum_state") == "acknowledging", f"{x} follows", seconds)
 
     def __enter__(self):

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from harness import Error, Raw, Server, free_port
+from harness import Error, Raw, Server, free_port, wait_for
 
 KINDS = pytest.mark.parametrize("kind", ["holdfast", "redis"])
 
@@ -17,13 +17,6 @@ KINDS = pytest.mark.parametrize("kind", ["holdfast", "redis"])
 GONE = (EOFError, ConnectionResetError, BrokenPipeError)
 # Free blocks for output, of which Holdfast keeps two megabytes for the next who needs them.
 KEPT = 2200000
-
-
-def wait_for(condition, seconds=15):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def can_bind(family, address):

@@ -14,7 +14,7 @@ import redis
 # Replies are read by functions that call themselves; one test nests thousands of arrays.
 sys.setrecursionlimit(30000)
 
-from harness import Error, Raw, Server, Simple
+from harness import Error, Raw, Server, Simple, wait_for
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "compare"))
 from scripts import COMMANDS, SCRIPTS  # noqa: E402
@@ -284,13 +284,6 @@ ENDLESS = ["while true do end", "while true do pcall(function() while true do en
            "while true do pcall(string.gsub,('a'):rep(200),('a?a+'):rep(20)..'b','') end",
            "for x in ('a'):rep(100):gmatch(('(a*)'):rep(20)..'b') do end",
            "local a,b,t=('x'):rep(2^20)..'a',('x'):rep(2^20)..'b',{} for i=1,2^17 do t[i]=i%2==0 and a or b end table.sort(t)"]
-
-
-def wait_for(condition):
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def wait_for_busy(raw):

@@ -2,19 +2,11 @@
 """holdfast restore: one RDB file out of a chain of snapshots."""
 import json
 import shutil
-import time
 
 import pytest
 
-from harness import Server
+from harness import Server, wait_for
 from tool import run
-
-
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
