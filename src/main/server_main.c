@@ -151,7 +151,7 @@ static int serve(struct config *config)
     is_loading = false;
     if (!loaded) {
         log_warning("The data could not be loaded: %s", err.message);
-        if (err.code == ERROR_CORRUPT || err.code == ERROR_TRUNCATED)
+        if (err.code == ERROR_CORRUPT || err.code == ERROR_TRUNCATED || err.code == ERROR_NOT_FOUND)
             log_warning("Nothing was changed on disk. `holdfast check` on the data directory says what "
                         "is damaged, and up to where all is good");
         goto done;

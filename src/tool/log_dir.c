@@ -12,13 +12,22 @@
 struct search {
     char filename[256];
     size_t count;
+    size_t incrementals; /* a base alone is one that a first start has not come to name */
 };
 
-static void note_manifest(void *ctx, const char *name)
+static bool ends_in(const char *name, const char *suffix)
+{
+    size_t n = strlen(name), size = strlen(suffix);
+    return n > size && strcmp(name + n - size, suffix) == 0;
+}
+
+static void note_file(void *ctx, const char *name)
 {
     struct search *s = ctx;
     size_t n = strlen(name), suffix = strlen(SUFFIX);
-    if (n <= suffix || n >= sizeof(s->filename) || strcmp(name + n - suffix, SUFFIX) != 0)
+    if (ends_in(name, ".incr.aof") && strncmp(name, "temp-", 5) != 0)
+        s->incrementals++;
+    if (n >= sizeof(s->filename) || !ends_in(name, SUFFIX))
         return;
     s->count++;
     snprintf(s->filename, sizeof(s->filename), "%.*s", (int)(n - suffix), name);
@@ -28,10 +37,12 @@ static void note_manifest(void *ctx, const char *name)
 static bool find_manifest(struct log_dir *d, const char *path, struct error *err)
 {
     struct search s = {0};
-    if (!os_dir_list(path, note_manifest, &s, err))
+    if (!os_dir_list(path, note_file, &s, err))
         return false;
     if (s.count > 1)
         return error_set(err, ERROR_INVALID, "%s holds %zu manifests", path, s.count);
+    if (s.count == 0 && s.incrementals > 0)
+        return error_set(err, ERROR_CORRUPT, "%s holds %zu files of a log, but no manifest", path, s.incrementals);
     if (s.count == 0)
         return error_set(err, ERROR_NOT_FOUND, "there is no manifest of a log in %s", path);
     snprintf(d->directory, sizeof(d->directory), "%s", path);
@@ -60,14 +71,17 @@ static bool open_single(struct log_dir *d, const char *path)
 bool log_dir_open(struct log_dir *d, const char *path, struct error *err)
 {
     char below[512];
-    struct error first;
+    struct error first, second;
     *d = (struct log_dir){0};
     if (strlen(path) + sizeof("/appendonlydir") > sizeof(d->directory))
         return error_set(err, ERROR_INVALID, "the path is too long: %.100s...", path);
     snprintf(below, sizeof(below), "%s/appendonlydir", path);
     bool found = find_manifest(d, path, &first);
-    if (!found && first.code == ERROR_NOT_FOUND)
-        found = find_manifest(d, below, err);
+    if (!found && first.code == ERROR_NOT_FOUND) {
+        found = find_manifest(d, below, &second);
+        if (!found && second.code != ERROR_NOT_FOUND)
+            first = second; /* there is a directory of a log, and something is wrong with it */
+    }
     if (found)
         return manifest_read(&d->manifest, d->directory, d->filename, err);
     if (first.code == ERROR_NOT_FOUND && open_single(d, path))

@@ -18,7 +18,8 @@ struct log_dir {
 };
 
 /* `path` is the append-only directory, or the data directory that it stands in (under the name
- * appendonlydir, or the only one with a manifest), or one with an old single file. */
+ * appendonlydir), or one with an old single file. NOT_FOUND: there is no log; CORRUPT: there are files
+ * of one, but no manifest, or a damaged one. */
 bool log_dir_open(struct log_dir *d, const char *path, struct error *err);
 void log_dir_close(struct log_dir *d);
 

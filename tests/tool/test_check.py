@@ -200,3 +200,19 @@ def test_file_of_a_log(tmp_path):
         status = 0 if path.suffix == ".rdb" else 1
         assert (b"takes its directory" in run("check", path, status=status)[0]) == bool(status)
     assert b"2 files" in run("check", tmp_path / "appendonlydir")[0]
+
+
+def test_a_log_without_its_manifest(tmp_path):
+    """A start refuses such a directory, so it is not sound, though the RDB file beside it is."""
+    with harness.Server(options={"appendonly": "yes"}, directory=tmp_path) as server:
+        server.client().set("a", 1)
+        server.client().save()
+    assert b"closed in order" in run("check", tmp_path)[0]
+    (tmp_path / "appendonlydir/appendonly.aof.manifest").unlink()
+    for directory in (tmp_path, tmp_path / "appendonlydir"):
+        assert b"holds 1 files of a log, but no manifest" in run("check", directory, status=1)[0]
+        assert b"but no manifest" in run("log", directory, status=1)[1]
+        assert b"but no manifest" in run("repair", directory, status=1)[1]
+    # Without any incremental there is no log yet: the RDB files are all that there is.
+    (tmp_path / "appendonlydir/appendonly.aof.1.incr.aof").unlink()
+    run("check", tmp_path)
