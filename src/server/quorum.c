@@ -642,7 +642,7 @@ void quorum_init(struct server *s)
     s->quorum = mem_zalloc(sizeof(*s->quorum));
     s->quorum->server = s;
     s->quorum->now.cap = NO_CAP;
-    s->quorum->file = quorum_file_new(wake_saved, s->quorum);
+    s->quorum->file = quorum_file_new(QUORUM_FILE, wake_saved, s->quorum);
 }
 
 bool quorum_start(struct server *s, struct error *err)

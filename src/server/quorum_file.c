@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/quorum_file.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 #define RETRY_US 300000
 
 struct quorum_file {
+    const char *path;
     void (*wake)(void *ctx);
     void *ctx;
     struct quorum_state saved, wanted;
@@ -32,9 +34,10 @@ struct quorum_file {
     bool ended; /* atomic */
 };
 
-struct quorum_file *quorum_file_new(void (*wake)(void *ctx), void *ctx)
+struct quorum_file *quorum_file_new(const char *path, void (*wake)(void *ctx), void *ctx)
 {
     struct quorum_file *f = mem_zalloc(sizeof(*f));
+    f->path = path;
     f->wake = wake;
     f->ctx = ctx;
     f->saved.cap = f->wanted.cap = QUORUM_NO_CAP;
@@ -43,32 +46,51 @@ struct quorum_file *quorum_file_new(void (*wake)(void *ctx), void *ctx)
 
 /* ---- the form ---- */
 
-static bool write_file(const struct quorum_state *q, struct error *err)
+#define FIRST_WORD "holdfast-quorum "
+
+static void format(struct text *t, const struct quorum_state *q)
+{
+    text_appendf(t, FIRST_WORD "1\npromised %llu %s\nlog %llu %llu\n", (unsigned long long)q->promised,
+                 q->promised_to[0] != '\0' ? q->promised_to : "-", (unsigned long long)q->log_epoch,
+                 (unsigned long long)q->log_lsn);
+    if (q->cap != QUORUM_NO_CAP)
+        text_appendf(t, "cap %llu\n", (unsigned long long)q->cap);
+    text_appendf(t, "%08x\n", crc32c(0, t->data, t->size));
+}
+
+static bool write_file(const char *path, const struct quorum_state *q, struct error *err)
 {
     struct text t = {0};
-    text_appendf(&t, "holdfast-quorum 1\npromised %llu %s\nlog %llu %llu\n",
-                 (unsigned long long)q->promised, q->promised_to[0] != '\0' ? q->promised_to : "-",
-                 (unsigned long long)q->log_epoch, (unsigned long long)q->log_lsn);
-    if (q->cap != QUORUM_NO_CAP)
-        text_appendf(&t, "cap %llu\n", (unsigned long long)q->cap);
-    text_appendf(&t, "%08x\n", crc32c(0, t.data, t.size));
-    bool ok = os_file_replace(QUORUM_FILE, t.data, t.size, err);
+    format(&t, q);
+    bool ok = os_file_replace(path, t.data, t.size, err);
     text_free(&t);
     return ok;
 }
 
-static bool parse(struct quorum_state *q, char *data, size_t size)
+/* The size of the last line, the crc's. */
+#define CRC_LINE 9
+
+static bool is_whole(const char *data, size_t size)
+{
+    char crc[CRC_LINE + 1];
+    if (size < CRC_LINE)
+        return false;
+    snprintf(crc, sizeof(crc), "%08x\n", crc32c(0, data, size - CRC_LINE));
+    return memcmp(crc, data + size - CRC_LINE, CRC_LINE) == 0;
+}
+
+/* True: it is in the exact form in which format() writes it. A line more may be one that binds this node to something
+ * that this version does not know. */
+static bool parse(struct quorum_state *q, const char *data, size_t size)
 {
     unsigned long long promised, log_epoch, log_lsn, cap = QUORUM_NO_CAP;
-    char name[CONFIG_NODE_NAME], crc[16];
-    if (size < 9 || data[size - 1] != '\n')
-        return false;
-    snprintf(crc, sizeof(crc), "%08x\n", crc32c(0, data, size - 9));
-    if (memcmp(crc, data + size - 9, 9) != 0)
-        return false;
-    data[size - 9] = '\0';
-    int n = sscanf(data, "holdfast-quorum 1\npromised %llu %31s\nlog %llu %llu\ncap %llu\n", &promised,
-                   name, &log_epoch, &log_lsn, &cap);
+    char name[CONFIG_NODE_NAME], copy[FILE_MAX + 1];
+    struct text t = {0};
+    static_assert(CONFIG_NODE_NAME == 32, "the width in the form below");
+    memcpy(copy, data, size);
+    copy[size] = '\0';
+    int n = sscanf(copy, FIRST_WORD "1\npromised %llu %31s\nlog %llu %llu\ncap %llu\n", &promised, name,
+                   &log_epoch, &log_lsn, &cap);
     if (n < 4)
         return false;
     q->promised = promised;
@@ -76,27 +98,54 @@ static bool parse(struct quorum_state *q, char *data, size_t size)
     q->log_epoch = log_epoch;
     q->log_lsn = log_lsn;
     q->cap = n == 5 ? cap : QUORUM_NO_CAP;
-    return true;
+    format(&t, q);
+    bool same_form = t.size == size && memcmp(t.data, data, size) == 0;
+    text_free(&t);
+    return same_form;
+}
+
+/* What os_file_replace names the file that takes the path's place. */
+static void remove_left_over(void *ctx, const char *name)
+{
+    const struct quorum_file *f = ctx;
+    const char *slash = strrchr(f->path, '/'), *file = slash != NULL ? slash + 1 : f->path;
+    size_t n = strlen(file);
+    struct error ignored;
+    char path[600];
+    if (strncmp(name, file, n) != 0 || strncmp(name + n, ".tmp-", 5) != 0 ||
+        name[n + 5 + strspn(name + n + 5, "0123456789")] != '\0')
+        return;
+    snprintf(path, sizeof(path), "%s%s", f->path, name + n);
+    if (os_unlink(path, &ignored))
+        log_notice("Removed a file that was not finished: %s", path);
 }
 
 bool quorum_file_load(struct quorum_file *f, struct quorum_state *state, struct error *err)
 {
-    char *data;
+    char *data, dir[256];
     size_t size;
+    struct error ignored;
     *state = f->saved;
-    if (!os_path_exists(QUORUM_FILE))
-        return true;
-    if (!os_file_read_whole(QUORUM_FILE, FILE_MAX, &data, &size, err))
-        return false;
-    bool ok = parse(state, data, size);
+    os_path_dir(f->path, dir, sizeof(dir));
+    os_dir_list(dir, remove_left_over, f, &ignored);
+    if (!os_file_read_whole(f->path, FILE_MAX, &data, &size, err))
+        return err->code == ERROR_NOT_FOUND;
+    bool whole = is_whole(data, size), ok = whole && parse(state, data, size);
+    bool other = whole && size > strlen(FIRST_WORD) && memcmp(data, FIRST_WORD, strlen(FIRST_WORD)) == 0;
     mem_free(data);
-    if (!ok)
-        return error_set(err, ERROR_CORRUPT,
-                         "%s is damaged: this node does not know what it has promised. If its data is "
-                         "to be given up, remove the file together with the data",
-                         QUORUM_FILE);
-    f->saved = f->wanted = *state;
-    return true;
+    if (ok) {
+        f->saved = f->wanted = *state;
+        return true;
+    }
+    *state = f->saved;
+    return other ? error_set(err, ERROR_UNSUPPORTED,
+                             "%s is of a newer version of Holdfast: this node does not know what it has promised. "
+                             "Start it with that version",
+                             f->path)
+                 : error_set(err, ERROR_CORRUPT,
+                             "%s is damaged: this node does not know what it has promised. If its data is "
+                             "to be given up, remove the file together with the data",
+                             f->path);
 }
 
 /* ---- writing ---- */
@@ -138,7 +187,7 @@ static void run(void *arg)
     struct quorum_file *f = arg;
     void (*wake)(void *) = f->wake;
     void *ctx = f->ctx;
-    f->ok = write_file(&f->written, &f->err);
+    f->ok = write_file(f->path, &f->written, &f->err);
     __atomic_store_n(&f->ended, true, __ATOMIC_RELEASE);
     wake(ctx);
 }
@@ -186,7 +235,7 @@ bool quorum_file_save_now(struct quorum_file *f, const struct quorum_state *stat
     f->wanted = f->written = *state;
     if (quorum_file_is_saved(f, state))
         return true;
-    f->ok = write_file(state, &f->err);
+    f->ok = write_file(f->path, state, &f->err);
     note_end(f);
     return f->ok;
 }

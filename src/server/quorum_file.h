@@ -30,12 +30,13 @@ struct quorum_state {
 
 struct quorum_file;
 
-/* wake is called on the thread when a state has been written, or could not be. */
-struct quorum_file *quorum_file_new(void (*wake)(void *ctx), void *ctx);
+/* path: QUORUM_FILE; it must outlive it. wake is called on the thread when a state has been written, or could not be. */
+struct quorum_file *quorum_file_new(const char *path, void (*wake)(void *ctx), void *ctx);
 /* Waits for what is under way. */
 void quorum_file_free(struct quorum_file *f);
 
-/* What is there, or what a new node has. False: it is there, but cannot be read or is damaged. */
+/* What is there, or what a new node has; what a crash left of writing it is removed. False: it is there, but cannot be
+ * read (SYSTEM, TOO_LARGE), is damaged (CORRUPT) or of a newer version (UNSUPPORTED); the state is a new node's. */
 bool quorum_file_load(struct quorum_file *f, struct quorum_state *state, struct error *err);
 /* What is on the disk for certain. */
 const struct quorum_state *quorum_file_saved(const struct quorum_file *f);

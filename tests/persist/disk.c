@@ -3,8 +3,9 @@
  * A disk that does as it is told, for the real server: preloaded, it stands before the calls by which
  * the log is written. The first word of the file $HF_DISK says what happens to the log's incremental
  * files: "hang" (fdatasync waits until the word is another one), "sync" (fdatasync fails with EIO),
- * "write" (pwrite fails with EIO), "full" (no space); "vote": fdatasync of the quorum's file waits. Each fdatasync of such a file is noted in
- * $HF_DISK.log, one line with its name and result.
+ * "write" (pwrite fails with EIO), "full" (no space); "vote": fdatasync of the quorum's file waits,
+ * "vote-error": it fails with EIO. Each fdatasync of an incremental file is noted in $HF_DISK.log, one line with
+ * its name and result.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -56,8 +57,13 @@ int fdatasync(int fd)
     if (real == NULL)
         real = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
     bool log = is_log(fd, name);
-    while (strstr(name, "holdfast-quorum") != NULL && strcmp(word(say), "vote") == 0)
+    bool quorum = strstr(name, "holdfast-quorum") != NULL;
+    while (quorum && strcmp(word(say), "vote") == 0)
         usleep(2000);
+    if (quorum && strcmp(say, "vote-error") == 0) {
+        errno = EIO;
+        return -1;
+    }
     if (!log)
         return real(fd);
     while (strcmp(word(say), "hang") == 0)

@@ -1,29 +1,23 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A vote on a disk that is slow (tests/persist/disk.c, preloaded): nobody but who asked for it waits."""
-import os
-import pathlib
-import subprocess
+"""The file of a quorum's node (holdfast-quorum) on a disk that is slow, fails, or has damaged it (disks.py): nobody but
+who needs it waits, nothing counts that is not known to be there, and what cannot be read is not guessed."""
 import time
 
+import pytest
+
+from disks import Disk
 from harness import Server, Simple, free_port
 from net import info, wait_for
-
-DISK = pathlib.Path(__file__).resolve().parents[1] / "persist" / "disk.c"
+from nodes import Cluster, Wires
 
 
 def test_a_vote_waits_for_the_disk(tmp_path):
     """It binds the node at once, and is told of when it is on the disk and not before; meanwhile the server serves."""
-    library, word = tmp_path / "disk.so", tmp_path / "disk"
-    subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O1", "-o", library, DISK, "-ldl"], check=True)
-
-    def say(text):
-        word.with_suffix(".new").write_text(text)
-        word.with_suffix(".new").rename(word)
-
-    say("")
+    disk = Disk(tmp_path)
+    say = disk.say
     nodes = [f"{n}=127.0.0.1:{free_port()}" for n in "abc"]
     server = Server(options={"appendonly": "yes", "quorum-node": "a", "quorum-nodes": nodes}, directory=tmp_path,
-                    plain=True, prefix=["env", f"LD_PRELOAD={library}", f"HF_DISK={word}"])
+                    plain=True, prefix=disk.prefix)
     asker, other = server.raw(), server.raw()
 
     def vote(raw, name):
@@ -60,3 +54,138 @@ def test_a_vote_waits_for_the_disk(tmp_path):
     assert str(vote(other, "b")).startswith("VOTE 1 7 ")
     other.close()
     server.stop()
+
+
+def test_a_vote_on_a_disk_that_fails(tmp_path):
+    """A promise that could not be written binds the node as long as it lives, and is not told of. What it had told of
+    before is there after a crash; that one may be."""
+    disk = Disk(tmp_path)
+    nodes = [f"{n}=127.0.0.1:{free_port()}" for n in "abc"]
+    server = Server(options={"appendonly": "yes", "quorum-node": "a", "quorum-nodes": nodes}, directory=tmp_path,
+                    plain=True, prefix=disk.prefix)
+    raw = server.raw()
+
+    def vote(name, epoch):
+        return str(raw("HOLDFAST", "VOTE", name, epoch, 0, 10**9, "REAL"))
+
+    wait_for(lambda: info(raw)["quorum_can_vote"] == "1", "the log is on")
+    # It is a primary that nobody votes for: what it asks others for takes no more than a try now and then.
+    wait_for(lambda: vote("b", 1007).startswith("VOTE 1 1007 "), "the first vote")
+    disk.say("vote-error")
+    assert vote("c", 1008).startswith("VOTE 0 1008 ")
+    assert "The state of the quorum is not on the disk: " in server.text()
+    assert "promised 1008" not in (tmp_path / "holdfast-quorum").read_text()
+    # Not even what is there already: it may have been replaced.
+    assert vote("b", 1007).startswith("VOTE 0 1008 ")
+    assert vote("b", 1008).startswith("VOTE 0 1008 ")
+    assert raw("PING") == Simple("PONG")
+    raw.close()
+    server.kill()
+    server.start()
+    raw = server.raw()
+    wait_for(lambda: info(raw)["quorum_can_vote"] == "1", "the log is on")
+    assert info(raw)["quorum_promised_epoch"] == "1007"
+    assert vote("c", 1007).startswith("VOTE 0 1007 ")
+    assert vote("b", 1007).startswith("VOTE 1 1007 ")
+    disk.say("")
+    wait_for(lambda: vote("c", 1008).startswith("VOTE 1 1008 "), "the vote")
+    assert "promised 1008 c" in (tmp_path / "holdfast-quorum").read_text()
+    raw.close()
+    server.stop()
+
+
+@pytest.mark.parametrize("word", ["vote", "vote-error"])
+def test_an_epoch_that_is_not_on_the_disk(tmp_path, word):
+    """A replica whose disk does not take the new primary's epoch, as it hangs or fails, follows and serves, but does not
+    acknowledge: it is none of the majority. When its disk works it is, without being told, and after a crash, too."""
+    disk = Disk(tmp_path)
+
+    class Network(Wires):
+        def prefix(self, x):
+            return disk.prefix if x == "b" else ()
+
+    with Cluster(network=Network, plain=True, **{"durability-timeout": "30000"}) as nodes:
+        nodes.wait_elected("a")
+        for n in "bc":
+            nodes.wait_acknowledging(n)
+        x = nodes.nodes["a"].raw()
+        assert x("SET", "k", 0) == "OK"
+        before = int(nodes.info("b")["quorum_log_epoch"])
+        disk.say(word)
+        nodes.promote("c")
+        # By the vote of a, which is the only one that can give one.
+        wait_for(lambda: nodes.info("c").get("quorum_epoch", "0") != "0", "c is elected")
+        nodes.follow("a", "c")
+        nodes.follow("b", "c")
+        nodes.wait_acknowledging("a")
+        c = nodes.nodes["c"].raw()
+        wait_for(lambda: nodes.info("b").get("master_link_status") == "up", "b follows")
+        assert c("SET", "k", 1) == "OK"
+        b = nodes.nodes["b"].raw()
+        wait_for(lambda: b("GET", "k") == b"1", "b has it")
+        found = nodes.info("b")
+        epoch = int(nodes.info("c")["quorum_epoch"])
+        assert epoch > before
+        assert (found["quorum_state"], int(found["quorum_epoch"])) == ("following", epoch), found
+        wait_for(lambda: nodes.info("c")["quorum_present"] == "2", "b does not count")
+        # With the other one gone there is no majority, though both have it in their logs, on their disks.
+        nodes.isolate("a")
+        c.send(c.encode(["SET", "k", 2]))
+        wait_for(lambda: b("GET", "k") == b"2", "b has it")
+        found = nodes.info("c")
+        assert int(found["quorum_sure_lsn"]) < int(found["master_repl_offset"]), found
+        assert nodes.info("b")["quorum_state"] == "following"
+        disk.say("")
+        nodes.wait_acknowledging("b")
+        assert c.read() == "OK"
+        assert int(nodes.info("b")["quorum_log_epoch"]) == epoch
+        b.close()
+        nodes.nodes["b"].kill()
+        nodes.nodes["b"].start()
+        assert int(nodes.info("b")["quorum_log_epoch"]) == epoch
+        nodes.follow("b", "c")
+        nodes.wait_acknowledging("b")
+        assert c("SET", "k", 3) == "OK"
+        nodes.isolate("a", False)
+        nodes.wait_acknowledging("a")
+        for raw in (c, x):
+            raw.close()
+
+
+def test_what_cannot_be_read(tmp_path):
+    """A file that was cut short, has another bit, or is of a newer version stops the start and stays as it is."""
+    nodes = [f"{n}=127.0.0.1:{free_port()}" for n in "abc"]
+    server = Server(options={"appendonly": "yes", "quorum-node": "a", "quorum-nodes": nodes}, directory=tmp_path)
+    raw = server.raw()
+    wait_for(lambda: info(raw)["quorum_can_vote"] == "1", "the log is on")
+    assert raw("HOLDFAST", "VOTE", "b", 1007, 0, 10**9, "REAL").startswith("VOTE 1 1007 ")
+    raw.close()
+    server.kill()
+    path = tmp_path / "holdfast-quorum"
+    whole = path.read_bytes()
+    assert b"promised 1007 b" in whole
+    newer = whole.replace(b"quorum 1", b"quorum 2")[:-9]
+    for data, words in [(whole[:-1], "is damaged"), (b"", "is damaged"),
+                        (whole.replace(b"1007", b"1006"), "is damaged"),
+                        (newer + b"%08x\n" % crc32c(newer), "is of a newer version")]:
+        path.write_bytes(data)
+        server.start(wait=False)
+        assert server.process.wait(60) == 1, server.text()
+        assert f"holdfast-quorum {words}" in server.text().splitlines()[-1]
+        assert path.read_bytes() == data
+        server.kill()
+    path.write_bytes(whole)
+    server.start()
+    raw = server.raw()
+    assert info(raw)["quorum_promised_epoch"] == "1007"
+    raw.close()
+    server.stop()
+
+
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
