@@ -691,6 +691,14 @@ void durability_apply_config(struct server *s)
     update_holding(d);
 }
 
+static bool takes_too_long(int64_t begin_us, int64_t most_us, struct error *err)
+{
+    if (most_us == 0 || clock_monotonic_us() - begin_us <= most_us)
+        return false;
+    error_set(err, ERROR_SYSTEM, "the log's disk is too slow");
+    return true;
+}
+
 bool durability_settle(struct server *s, int64_t most_us, struct error *err)
 {
     struct durability *d = s->durability;
@@ -704,16 +712,19 @@ bool durability_settle(struct server *s, int64_t most_us, struct error *err)
             return error_set(err, ERROR_INVALID, "the log begins anew");
         if (d->generation.kind == GENERATION_REWRITE)
             generation_cancel(&d->generation);
-        writer_wait(d->writer, &ignored);
+        if (most_us == 0)
+            writer_wait(d->writer, &ignored);
         note_outcome(d, generation_step(&d->generation, d->writer));
         if (!d->generation.running && !writer_busy(d->writer))
             break;
+        if (takes_too_long(begin_us, most_us, err))
+            return false;
         os_sleep_us(1000);
     }
     while (writer_state(d->writer) == WRITER_OPEN &&
            writer_written_lsn(d->writer) < stream_published(s->stream)) {
-        if (most_us > 0 && clock_monotonic_us() - begin_us > most_us)
-            return error_set(err, ERROR_SYSTEM, "the log's disk is too slow");
+        if (takes_too_long(begin_us, most_us, err))
+            return false;
         os_sleep_us(1000);
     }
     if (d->state == DURABILITY_ON && writer_state(d->writer) == WRITER_OPEN)

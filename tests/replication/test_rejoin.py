@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from disks import Disk
 from harness import PLAIN_BUILD
 from net import assert_same, follow, holdfast, info, redis_server, wait_for, wait_up
 from nodes import Cluster
@@ -161,6 +162,43 @@ def test_with_more_and_everything_anew():
         assert found["divergence_journals"] == "1"
         assert (int(found["divergence_from_lsn"]), int(found["divergence_bytes"])) == (fork, end - fork)
         assert "it was back" in journal_of(old, found)
+        assert (found["master_full_syncs"], found["master_cut_backs"]) == ("1", "0")
+        x.close()
+
+
+def test_with_more_on_a_disk_that_hangs(tmp_path):
+    """The log that would take it back waits for the disk, in the middle of a rewrite: nobody waits with it for longer than
+    two seconds, and everything comes anew."""
+    disk = Disk(tmp_path)
+    with pair(**{"repl-ping-replica-period": "1000"}) as (old, new, x, y):
+        x("SET", "both", 1)
+        assert x("WAITAOF", 1, 0, 60000)[0] == 1
+        wait_for(lambda: y("GET", "both") == b"1", "in step")
+        kill(old, x)
+        y("REPLICAOF", "NO", "ONE")
+        y("SET", "new", 1)
+        # It does not send everything before it is told.
+        y("CONFIG", "SET", "repl-diskless-sync-delay", 600)
+        old.plain, old.prefix = True, disk.prefix
+        old.start()
+        x = old.raw()
+        x("SET", "after", "it was back")
+        assert x("WAITAOF", 1, 0, 60000)[0] == 1
+        disk.say("hang")
+        x("BGREWRITEAOF")
+        wait_for(lambda: info(x, "persistence")["aof_rewrite_in_progress"] == "1", "the rewrite")
+        follow(x, new.port)
+        wait_for(lambda: "The data are not taken back, everything comes anew: the log's disk is too slow" in old.text(),
+                 "it gives up")
+        assert x("GET", "after") == b"it was back"
+        found = info(x)
+        assert found["divergence_journals"] == "1" and "it was back" in journal_of(old, found)
+        disk.say("")
+        y("CONFIG", "SET", "repl-diskless-sync-delay", 0)
+        wait_up(x)
+        assert_same(y, x)
+        assert x("GET", "after") is None
+        found = info(x)
         assert (found["master_full_syncs"], found["master_cut_backs"]) == ("1", "0")
         x.close()
 
