@@ -113,7 +113,7 @@ struct primary_link {
     bool cut_back;           /* it is, and is to be taken back now, outside of any turn */
     uint64_t diverged_lsn;
     char journal_try[256];
-    uint64_t journal_try_until;
+    uint64_t journal_try_from, journal_try_until;
     char journal[256];         /* the last one's path; "": none */
     uint64_t journal_from, journal_until, journals;
 };

@@ -213,20 +213,26 @@ static void give_journal(struct server *s, struct sync_journal *j)
     struct primary_link *l = link_of(s);
     const struct durability *d = s->durability;
     uint64_t end = replication_lsn(s);
-    *j = (struct sync_journal){.from = l->diverged_lsn, .until = end};
-    if (d->state == DURABILITY_ON) {
-        snprintf(j->log_directory, sizeof(j->log_directory), "%s", s->config->appenddirname);
-        snprintf(j->log_filename, sizeof(j->log_filename), "%s", s->config->appendfilename);
-    } else if (s->stream != NULL && stream_first(s->stream) <= l->diverged_lsn) {
-        j->bytes = mem_alloc((size_t)(end - j->from));
-        stream_copy(s->stream, j->from, end, j->bytes);
-    } else {
-        log_warning("ALARM: what is given up, LSN %llu to %llu, cannot be written to a divergence journal: there is "
-                    "no log, and memory does not go back so far",
-                    (unsigned long long)j->from, (unsigned long long)end);
+    uint64_t logged = end, kept = s->stream != NULL ? stream_first(s->stream) : end, first;
+    if (d->state == DURABILITY_ON && generation_first_lsn(&d->generation, &first))
+        logged = first;
+    first = logged <= l->diverged_lsn || logged < kept ? logged : kept;
+    *j = (struct sync_journal){.from = first > l->diverged_lsn ? first : l->diverged_lsn, .until = end};
+    if (j->from > l->diverged_lsn)
+        log_warning("ALARM: what is given up, LSN %llu to %llu, cannot be written to a divergence journal: neither the "
+                    "log, if there is one, nor memory goes back so far",
+                    (unsigned long long)l->diverged_lsn, (unsigned long long)(j->from < end ? j->from : end));
+    if (j->from >= end) {
         l->diverged = false;
         l->given_up = true;
         return;
+    }
+    if (logged <= j->from) {
+        snprintf(j->log_directory, sizeof(j->log_directory), "%s", s->config->appenddirname);
+        snprintf(j->log_filename, sizeof(j->log_filename), "%s", s->config->appendfilename);
+    } else {
+        j->bytes = mem_alloc((size_t)(end - j->from));
+        stream_copy(s->stream, j->from, end, j->bytes);
     }
     time_t now = (time_t)(s->ks->now_ms / 1000);
     struct tm t;
@@ -236,6 +242,7 @@ static void give_journal(struct server *s, struct sync_journal *j)
     snprintf(j->path, sizeof(j->path), "divergence-%s-%llu.aof", date, (unsigned long long)j->from);
     snprintf(j->history, sizeof(j->history), "%s", asked_history(s));
     snprintf(l->journal_try, sizeof(l->journal_try), "%s", j->path);
+    l->journal_try_from = j->from;
     l->journal_try_until = end;
 }
 
@@ -246,7 +253,7 @@ static void note_journal(struct server *s)
     l->given_up = true;
     l->journals++;
     memcpy(l->journal, l->journal_try, sizeof(l->journal));
-    l->journal_from = l->diverged_lsn;
+    l->journal_from = l->journal_try_from;
     l->journal_until = l->journal_try_until;
     announce_replication(s, "diverged", l->journal);
     log_warning("ALARM: this server's LSN %llu to %llu are not in the primary's history. They are given up, and kept in "

@@ -97,6 +97,7 @@ class Cable(threading.Thread):
         self.pairs = []
         self.open = True
         self.cut_after = None  # bytes from the primary; then the connection is cut, once
+        self.cut_for_good = False  # and there is none any more
         self.start()
 
     def run(self):
@@ -128,6 +129,7 @@ class Cable(threading.Thread):
                     self.cut_after -= len(data)
                     if self.cut_after <= 0:
                         data = data[:len(data) + self.cut_after] if len(data) + self.cut_after > 0 else b""
+                        self.open = not self.cut_for_good
                         self.cut_after = None
                         sink.sendall(data)
                         break

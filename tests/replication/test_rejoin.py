@@ -10,7 +10,7 @@ import pytest
 
 from disks import Disk
 from harness import PLAIN_BUILD
-from net import assert_same, follow, holdfast, info, redis_server, wait_for, wait_up
+from net import Cable, assert_same, follow, holdfast, info, redis_server, wait_for, wait_up
 from nodes import Cluster
 from sentinel import Node
 
@@ -199,6 +199,81 @@ def test_with_more_on_a_disk_that_hangs(tmp_path):
         assert_same(y, x)
         assert x("GET", "after") is None
         found = info(x)
+        assert (found["master_full_syncs"], found["master_cut_backs"]) == ("1", "0")
+        x.close()
+
+
+def test_far_behind_one_that_was_taken_back():
+    """Who has less than one that was taken back gets nothing from the log that it had before, though that goes back so
+    far: what stands there behind the place where the ways parted is another history's."""
+    with pair(**{"repl-ping-replica-period": "1000"}) as (old, new, x, y), holdfast() as third:
+        z = third.raw()
+        x("SET", "both", 1)
+        follow(z, old.port)
+        wait_up(z)
+        wait_for(lambda: z("GET", "both") == y("GET", "both") == b"1", "in step")
+        z("REPLICAOF", "127.0.0.1", 1)
+        for value in "both":
+            x.pipeline([("SET", f"k{i}", value * 500) for i in range(500)])
+        wait_for(lambda: info(y)["slave_repl_offset"] == info(x)["master_repl_offset"], "in step")
+        y("REPLICAOF", "NO", "ONE")
+        # As many bytes, of other values.
+        for raw, value in ((x, "x"), (y, "y")):
+            raw.pipeline([("SET", f"k{i}", value * 500) for i in range(500)])
+        fork = int(info(y)["second_repl_offset"]) - 1
+        # It learns of the new history, and gets a part of what was before.
+        cable = Cable(new.port)
+        cable.cut_after, cable.cut_for_good = 300_000, True
+        follow(z, cable.port)
+        wait_for(lambda: cable.cut_after is None and info(z)["master_link_status"] == "down", "the wire is cut")
+        found = info(z)
+        assert found["master_replid"] == info(y)["master_replid"] and int(found["slave_repl_offset"]) < fork
+        follow(x, new.port)
+        wait_up(x)
+        wait_for(lambda: info(x, "persistence")["log_state"] == "on", "its log is on")
+        assert info(x)["master_cut_backs"] == "1"
+        follow(z, old.port)
+        wait_up(z)
+        assert_same(y, x)
+        assert_same(x, z)
+        assert z("GET", "k0") == b"y" * 500
+        assert "on disk: the log does not go back to LSN" in info(x)["last_full_sync_reason"]
+        cable.close()
+        for raw in (x, z):
+            raw.close()
+
+
+def test_with_more_than_is_kept():
+    """Neither its log nor its memory goes back to where the ways parted: the journal has what there is, the server says
+    what it has not, and follows."""
+    with pair(**{"repl-ping-replica-period": "1000", "repl-log-history": "0"}) as (old, new, x, y):
+        x("SET", "both", 1)
+        assert x("WAITAOF", 1, 0, 60000)[0] == 1
+        wait_for(lambda: y("GET", "both") == b"1", "in step")
+        y("REPLICAOF", "NO", "ONE")
+        x("SET", "before", "it was killed")
+        assert x("WAITAOF", 1, 0, 60000)[0] == 1
+        kill(old, x)
+        y("SET", "new", 1)
+        fork = int(info(y)["second_repl_offset"]) - 1
+        old.start()
+        x = old.raw()
+        memory = int(info(x)["repl_backlog_first_byte_offset"]) - 1
+        for turn in range(3):
+            x("SET", f"after{turn}", "it was back")
+            x("BGREWRITEAOF")
+            wait_for(lambda: info(x, "persistence")["aof_rewrites"] == str(turn + 1) and
+                     info(x, "persistence")["aof_rewrite_in_progress"] == "0", "the rewrite")
+        wait_for(lambda: int(info(x)["repl_log_first_byte_offset"]) - 1 > memory, "what is replaced is removed")
+        end = int(info(x)["master_repl_offset"])
+        follow(x, new.port)
+        wait_up(x)
+        assert_same(y, x)
+        found = info(x)
+        assert (int(found["divergence_from_lsn"]), int(found["divergence_bytes"])) == (memory, end - memory)
+        assert f"ALARM: what is given up, LSN {fork} to {memory}, cannot be written to a divergence journal" in old.text()
+        shown = journal_of(old, found)
+        assert all(f"after{turn}" in shown for turn in range(3)) and "it was killed" not in shown
         assert (found["master_full_syncs"], found["master_cut_backs"]) == ("1", "0")
         x.close()
 

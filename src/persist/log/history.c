@@ -150,10 +150,15 @@ bool history_read(const char *directory, const char *filename, uint64_t from, ui
         return false;
     size_t first = r.manifest.count;
     for (size_t i = r.manifest.count; i > 0; i--) {
-        if (read_head(directory, r.manifest.files[i - 1].name, &head) && head.lsn <= from) {
+        if (!read_head(directory, r.manifest.files[i - 1].name, &head))
+            continue;
+        if (head.lsn <= from) {
             first = i - 1;
             break;
         }
+        /* What was before may be another history's, which went on where this one was left. */
+        if (head.chain == 0)
+            break;
     }
     bool ok = first < r.manifest.count ||
               error_set(err, ERROR_NOT_FOUND, "the log does not go back to LSN %llu",

@@ -26,7 +26,8 @@
 typedef bool history_take(void *ctx, struct slice bytes, struct error *err);
 
 /* Gives what is between the two LSNs, in order. False: some of it may have been given. NOT_FOUND: the files
- * do not go back to `from`. */
+ * do not go back to `from`; those before a generation that was begun anew do not count, as it may be of another
+ * history. */
 bool history_read(const char *directory, const char *filename, uint64_t from, uint64_t until,
                   history_take *take, void *ctx, struct error *err);
 /* The first LSN that the files have, going back from their end without a gap; false: none. */
