@@ -31,6 +31,20 @@ void list_reply_mpop(struct call *c, struct keyref *ref, const struct list_mpop 
 /* From the first of the keys that is there. True, too, when an error was replied. */
 bool list_reply_mpop_any(struct call *c, const struct list_mpop *o);
 
+/* The arguments that LMOVEM and BLMOVEM share, which end with what stands from argv[at] on:
+ * [COUNT count | EXACTLY count] [OBO | BULK], both or neither of them. */
+struct list_movem {
+    enum list_end from, to;
+    uint64_t count; /* so many, or as many as there are */
+    bool exactly;   /* so many or none */
+    bool in_bulk;   /* they keep their order; else they are taken and put one by one */
+};
+/* False: an error was replied. */
+bool list_parse_movem(struct call *c, int at, struct list_movem *o);
+/* Move them from the list argv[1] to the list argv[2]. False: there are none, or not enough. True, too,
+ * when an error was replied. */
+bool list_reply_movem(struct call *c, const struct list_movem *o);
+
 /* Move an element from the list argv[1] to the list argv[2]. True, too, when an error was replied. */
 bool list_reply_move(struct call *c, enum list_end from_end, enum list_end to_end);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * The commands that take elements from lists and wait for them: BLPOP, BRPOP, BLMPOP, BLMOVE,
- * BRPOPLPUSH. The log has them as what they did: LPOP, RPOP, LMOVE, RPOPLPUSH.
+ * BLMOVEM, BRPOPLPUSH. The log has them as what they did: LPOP, RPOP, LMOVE, RPOPLPUSH.
  */
 #include "command/list_common.h"
 #include "command/wait.h"
@@ -112,4 +112,29 @@ void cmd_blmove(struct call *c)
 void cmd_brpoplpush(struct call *c)
 {
     move_or_wait(c, (struct move){LIST_TAIL, LIST_HEAD});
+}
+
+/* ---- BLMOVEM ---- */
+
+static bool serve_movem(struct call *c, struct slice key, struct entry *e, void *state)
+{
+    (void)key;
+    (void)e;
+    return list_reply_movem(c, state);
+}
+
+void cmd_blmovem(struct call *c)
+{
+    struct list_movem o;
+    int64_t timeout_ms;
+    if (!list_parse_movem(c, 6, &o) || !call_timeout_seconds(c, c->argv[5], &timeout_ms) ||
+        list_reply_movem(c, &o))
+        return;
+    call_wait(c, &(struct call_wait){.type = ENTRY_LIST,
+                                     .keys = c->argv + 1,
+                                     .key_count = 1,
+                                     .timeout_ms = timeout_ms,
+                                     .serve = serve_movem,
+                                     .state = &o,
+                                     .state_size = sizeof(o)});
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The commands that combine sets: SINTER, SUNION, SDIFF, what they have to STORE, and SINTERCARD.
+ * The commands that combine sets: SINTER, SUNION, SDIFF, what they have to STORE, and SINTERCARD,
+ * SUNIONCARD and SDIFFCARD.
  */
 #include "type/set_algebra.h"
 
@@ -136,28 +137,64 @@ void cmd_sdiffstore(struct call *c)
 
 /* ---- counting ---- */
 
-void cmd_sintercard(struct call *c)
+struct card_args {
+    struct operands sets;
+    uint64_t limit; /* 0: none */
+    bool approx;
+};
+
+/* numkeys key [key ...] [LIMIT limit] [APPROX]. False: an error was replied. Else o->sets is to be freed. */
+static bool parse_card(struct call *c, bool approx_allowed, struct card_args *o)
 {
     int64_t numkeys, limit = 0;
     if (!call_int64_range(c, c->argv[1], 1, INT64_MAX, &numkeys,
                           "ERR numkeys should be greater than 0"))
-        return;
+        return false;
     if (numkeys > c->argc - 2) {
         reply_error(c->reply, "ERR Number of keys can't be greater than number of args");
-        return;
+        return false;
     }
-    for (int i = 2 + (int)numkeys; i < c->argc; i += 2) {
-        if (!slice_is(c->argv[i], "limit") || i + 1 == c->argc) {
+    o->approx = false;
+    for (int i = 2 + (int)numkeys; i < c->argc; i++) {
+        if (approx_allowed && slice_is(c->argv[i], "approx")) {
+            o->approx = true;
+        } else if (!slice_is(c->argv[i], "limit") || i + 1 == c->argc) {
             reply_syntax_error(c->reply);
-            return;
+            return false;
+        } else if (!call_int64_range(c, c->argv[++i], 0, INT64_MAX, &limit,
+                                     "ERR LIMIT can't be negative")) {
+            return false;
         }
-        if (!call_int64_range(c, c->argv[i + 1], 0, INT64_MAX, &limit,
-                              "ERR LIMIT can't be negative"))
-            return;
     }
-    struct operands o;
-    if (!find_operands(c, 2, (int)numkeys, &o))
+    o->limit = (uint64_t)limit;
+    return find_operands(c, 2, (int)numkeys, &o->sets);
+}
+
+void cmd_sintercard(struct call *c)
+{
+    struct card_args o;
+    if (!parse_card(c, false, &o))
         return;
-    reply_int(c->reply, (int64_t)set_intersect(o.sets, o.count, (uint64_t)limit, NULL, NULL));
-    operands_free(&o);
+    reply_int(c->reply, (int64_t)set_intersect(o.sets.sets, o.sets.count, o.limit, NULL, NULL));
+    operands_free(&o.sets);
+}
+
+void cmd_sdiffcard(struct call *c)
+{
+    struct card_args o;
+    if (!parse_card(c, false, &o))
+        return;
+    reply_int(c->reply, (int64_t)set_count_difference(o.sets.sets, o.sets.count, o.limit));
+    operands_free(&o.sets);
+}
+
+void cmd_sunioncard(struct call *c)
+{
+    struct card_args o;
+    if (!parse_card(c, true, &o))
+        return;
+    uint64_t found = o.approx ? set_estimate_union(o.sets.sets, o.sets.count)
+                              : set_count_union(c->ks, o.sets.sets, o.sets.count, o.limit);
+    reply_int(c->reply, (int64_t)(o.limit != 0 && found > o.limit ? o.limit : found));
+    operands_free(&o.sets);
 }

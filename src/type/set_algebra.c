@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "type/hyperloglog.h"
 
 static int by_count(const void *a, const void *b)
 {
@@ -104,32 +105,43 @@ static void subtract_by_removal(struct set_scratch *s, const struct entry *first
     }
 }
 
+/* The others that are there, the largest first, as they are the most likely to have a member; the
+ * caller frees the array. */
+static const struct entry **largest_first(const struct entry *const *sets, int count, int *found)
+{
+    const struct entry **order = mem_alloc(((size_t)count + 1) * sizeof(*order));
+    int n = 0;
+    for (int i = 0; i < count; i++) {
+        if (sets[i])
+            order[n++] = sets[i];
+    }
+    qsort(order, (size_t)n, sizeof(*order), by_count);
+    for (int i = 0; i < n / 2; i++) {
+        const struct entry *swap = order[i];
+        order[i] = order[n - 1 - i];
+        order[n - 1 - i] = swap;
+    }
+    *found = n;
+    return order;
+}
+
 static void subtract(struct set_scratch *s, const struct entry *const *sets, int count)
 {
     if (sets[0] == NULL)
         return;
-    const struct entry **others = mem_alloc((size_t)count * sizeof(*others));
-    int n = 0;
+    int n;
+    const struct entry **others = largest_first(sets + 1, count - 1, &n);
     uint64_t total = set_count(sets[0]);
     bool itself = false;
-    for (int i = 1; i < count; i++) {
-        itself |= sets[i] == sets[0];
-        if (sets[i]) {
-            others[n++] = sets[i];
-            total += set_count(sets[i]);
-        }
+    for (int i = 0; i < n; i++) {
+        itself |= others[i] == sets[0];
+        total += set_count(others[i]);
     }
     /* A search costs about half of what adding and removing cost. */
     uint64_t search = set_count(sets[0]) * (uint64_t)(n + 1) / 2;
     if (itself) {
         /* Nothing is left. */
     } else if (search <= total) {
-        qsort(others, (size_t)n, sizeof(*others), by_count);
-        for (int i = 0; i < n / 2; i++) {
-            const struct entry *swap = others[i];
-            others[i] = others[n - 1 - i];
-            others[n - 1 - i] = swap;
-        }
         subtract_by_search(s, sets[0], others, n);
     } else {
         subtract_by_removal(s, sets[0], others, n);
@@ -154,4 +166,71 @@ void set_combine(struct set_scratch *s, enum set_operation operation,
         }
         break;
     }
+}
+
+/* ---- counting ---- */
+
+uint64_t set_count_difference(const struct entry *const *sets, int count, uint64_t limit)
+{
+    if (sets[0] == NULL)
+        return 0;
+    int n;
+    const struct entry **others = largest_first(sets + 1, count - 1, &n);
+    uint64_t found = 0;
+    bool itself = false;
+    for (int i = 0; i < n; i++)
+        itself |= others[i] == sets[0];
+    struct member_iter it;
+    struct dict_item item;
+    member_iter_init(&it, sets[0]);
+    while (!itself && (limit == 0 || found < limit) && member_iter_next(&it, &item))
+        found += !in_sets(others, n, item.key, true);
+    mem_free(others);
+    return found;
+}
+
+/* Up to this number of sets it is quicker to look each member up in the larger ones than to keep a
+ * union of them; and nothing is allocated. */
+#define UNION_SEARCHED 4
+
+uint64_t set_count_union(struct keyspace *ks, const struct entry *const *sets, int count,
+                         uint64_t limit)
+{
+    int n;
+    const struct entry **order = largest_first(sets, count, &n);
+    struct set_scratch scratch;
+    bool kept = n > UNION_SEARCHED;
+    if (kept)
+        set_scratch_init(&scratch, ks, slice_of("", 0));
+    uint64_t found = n > 0 && !kept ? set_count(order[0]) : 0;
+    for (int i = kept ? 0 : 1; i < n && (limit == 0 || found < limit); i++) {
+        struct member_iter it;
+        struct dict_item item;
+        member_iter_init(&it, order[i]);
+        while ((limit == 0 || found < limit) && member_iter_next(&it, &item))
+            found += kept ? set_add(&scratch.ref, item.key) : !in_sets(order, i, item.key, true);
+    }
+    if (kept)
+        set_scratch_deinit(&scratch);
+    mem_free(order);
+    return limit != 0 && found > limit ? limit : found;
+}
+
+uint64_t set_estimate_union(const struct entry *const *sets, int count)
+{
+    uint8_t registers[HLL_REGISTERS] = {0};
+    for (int i = 0; i < count; i++) {
+        struct member_iter it;
+        struct dict_item item;
+        if (sets[i] == NULL)
+            continue;
+        member_iter_init(&it, sets[i]);
+        while (member_iter_next(&it, &item)) {
+            uint8_t value;
+            unsigned at = hll_register_of(item.key, &value);
+            if (value > registers[at])
+                registers[at] = value;
+        }
+    }
+    return hll_estimate(registers);
 }

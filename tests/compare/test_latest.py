@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The commands of Redis 8.6 to 8.10, as their documentation describes them."""
+import os
+import random
+import time
+
+import pytest
+
+from harness import Error, Server, Simple
+from test_newer import OK, SYNTAX, WRONGTYPE, arity_error
+
+
+@pytest.fixture(scope="module")
+def holdfast():
+    with Server() as s:
+        yield s
+
+
+@pytest.fixture
+def raw(holdfast):
+    raw = holdfast.raw()
+    raw("FLUSHALL")
+    yield raw
+    raw.close()
+
+
+@pytest.fixture
+def rng():
+    seed = int(os.environ.get("HF_SEED") or time.time_ns() % 2 ** 32)
+    print(f"HF_SEED={seed}")
+    return random.Random(seed)
+
+
+# ---- SUNIONCARD, SDIFFCARD ----
+
+
+# They count what SUNION and SDIFF give, up to LIMIT.
+def test_cardinalities(raw):
+    raw("SADD", "a", "x", "y", "z", 1, 2)
+    raw("SADD", "b", "z", "w", 2, 3)
+    raw("SADD", "c", "x")
+    assert raw("SUNIONCARD", 2, "a", "b") == 7 and raw("SUNIONCARD", 1, "a") == 5
+    assert raw("SUNIONCARD", 3, "a", "none", "a") == 5 and raw("SUNIONCARD", 2, "none", "nothing") == 0
+    assert raw("SDIFFCARD", 2, "a", "b") == 3 and raw("SDIFFCARD", 3, "a", "b", "c") == 2 and raw("SDIFFCARD", 1, "a") == 5
+    assert raw("SDIFFCARD", 2, "a", "a") == raw("SDIFFCARD", 2, "none", "a") == 0 and raw("SDIFFCARD", 2, "a", "none") == 5
+    for limit, union, difference in ((0, 7, 3), (1, 1, 1), (3, 3, 3), (6, 6, 3), (100, 7, 3)):
+        assert raw("SUNIONCARD", 2, "a", "b", "LIMIT", limit) == union
+        assert raw("SDIFFCARD", 2, "a", "b", "limit", limit) == difference
+        assert raw("SUNIONCARD", 2, "a", "b", "APPROX", "LIMIT", limit) == raw("SUNIONCARD", 2, "a", "b", "LIMIT", limit, "approx") == union
+    raw("SET", "string", 1)
+    for name in ("SUNIONCARD", "SDIFFCARD"):
+        assert raw(name, 2, "a", "string") == raw(name, 2, "none", "string") == WRONGTYPE
+        assert raw(name, 0, "a") == raw(name, -1, "a") == raw(name, "x", "a") == Error("ERR numkeys should be greater than 0")
+        assert raw(name, 3, "a", "b") == Error("ERR Number of keys can't be greater than number of args")
+        assert raw(name, 1, "a", "LIMIT", -1) == raw(name, 1, "a", "LIMIT", "x") == Error("ERR LIMIT can't be negative")
+        assert raw(name, 1, "a", "LIMIT") == raw(name, 1, "a", "b") == SYNTAX
+        assert raw(name, 1) == arity_error(name.lower())
+        assert raw("COMMAND", "GETKEYS", name, 2, "p", "q", "LIMIT", 3) == [b"p", b"q"]
+    assert raw("SDIFFCARD", 1, "a", "APPROX") == SYNTAX
+
+
+# Of many sets at random they count the same as SUNION and SDIFF.
+def test_cardinalities_at_random(raw, rng):
+    for _ in range(20):
+        raw("FLUSHALL")
+        keys = [f"k{i}" for i in range(rng.choice((1, 2, 4, 5, 9)))]
+        for key in keys:
+            members = rng.sample(range(rng.choice((20, 2000))), rng.randrange(20))
+            if members:
+                raw("SADD", key, *[m if rng.random() < 0.7 else f"m{m}" for m in members])
+        chosen = [rng.choice(keys) for _ in range(rng.randrange(1, 12))]
+        for name, all_of_it in (("SUNIONCARD", "SUNION"), ("SDIFFCARD", "SDIFF")):
+            count, limit = len(raw(all_of_it, *chosen)), rng.randrange(1, 40)
+            assert raw(name, len(chosen), *chosen) == count
+            assert raw(name, len(chosen), *chosen, "LIMIT", limit) == min(count, limit)
+
+
+# The estimate of a large union is near it: four standard errors of 0.81 %. The members are always the same.
+def test_estimated_union(raw):
+    for i in range(4):
+        for start in range(0, 10000, 1000):
+            raw("SADD", f"k{i}", *[f"member:{n}" for n in range(i * 5000 + start, i * 5000 + start + 1000)])
+    keys = [f"k{i}" for i in range(4)]
+    assert raw("SUNIONCARD", 4, *keys) == 25000
+    estimate = raw("SUNIONCARD", 4, *keys, "APPROX")
+    assert abs(estimate - 25000) < 25000 * 0.0324
+    assert raw("SUNIONCARD", 4, *keys, "APPROX", "LIMIT", 100) == 100
+    raw("PFADD", "h", *raw("SUNION", *keys))
+    assert raw("PFCOUNT", "h") == estimate
+
+
+# ---- LMOVEM, BLMOVEM ----
+
+NULL_ARRAY = ("null array",)
+
+
+def fill(raw, key, *items):
+    raw("DEL", key)
+    raw("RPUSH", key, *items)
+
+
+def whole(raw, key):
+    return raw("LRANGE", key, 0, -1)
+
+
+def chars(text):
+    return [bytes([c]) for c in text.encode()]
+
+
+# What is moved, where it comes to stand and in which order.
+def test_lmovem(raw):
+    for start, end, how, reply, left in (
+            ("LEFT", "LEFT", "OBO", "cba", "de"), ("LEFT", "LEFT", "BULK", "abc", "de"), ("LEFT", "RIGHT", "OBO", "abc", "de"),
+            ("LEFT", "RIGHT", "BULK", "abc", "de"), ("RIGHT", "RIGHT", "OBO", "edc", "ab"), ("RIGHT", "RIGHT", "BULK", "cde", "ab"),
+            ("RIGHT", "LEFT", "OBO", "cde", "ab"), ("RIGHT", "LEFT", "BULK", "cde", "ab")):
+        for selector in ("COUNT", "EXACTLY"):
+            fill(raw, "s", *"abcde")
+            fill(raw, "d", *"xy")
+            assert raw("LMOVEM", "s", "d", start, end, selector, 3, how) == chars(reply)
+            assert whole(raw, "s") == chars(left) and whole(raw, "d") == chars(reply + "xy" if end == "LEFT" else "xy" + reply)
+    # Without a count it moves one.
+    assert raw("LMOVEM", "d", "new", "left", "right") == [b"c"] and whole(raw, "new") == [b"c"]
+    # As many as there are, but with EXACTLY.
+    assert raw("LMOVEM", "s", "d", "LEFT", "RIGHT", "EXACTLY", 3, "OBO") == NULL_ARRAY and whole(raw, "s") == chars("ab")
+    assert raw("LMOVEM", "s", "gone", "LEFT", "RIGHT", "COUNT", 2 ** 63 - 1, "OBO") == chars("ab") and raw("EXISTS", "s") == 0
+    assert raw("LMOVEM", "none", "d", "LEFT", "LEFT") == raw("LMOVEM", "none", "d", "LEFT", "LEFT", "COUNT", 2, "BULK") == []
+    assert raw("LMOVEM", "none", "d", "LEFT", "LEFT", "EXACTLY", 1, "BULK") == NULL_ARRAY
+    # Within one list: a rotation; a block that turns round; nothing. The key stays with its expiry.
+    for args, result, after in ((("LEFT", "RIGHT", "COUNT", 2, "OBO"), "ab", "cdeab"), (("RIGHT", "LEFT", "EXACTLY", 2, "BULK"), "de", "deabc"),
+                                (("LEFT", "LEFT", "EXACTLY", 3, "OBO"), "cba", "cbade"), (("RIGHT", "RIGHT", "COUNT", 4, "OBO"), "edcb", "aedcb"),
+                                (("LEFT", "LEFT", "COUNT", 3, "BULK"), "abc", "abcde"), (("LEFT", "RIGHT", "COUNT", 9, "OBO"), "abcde", "abcde"),
+                                (("RIGHT", "RIGHT", "COUNT", 9, "OBO"), "edcba", "edcba")):
+        fill(raw, "k", *"abcde")
+        raw("EXPIRE", "k", 1000)
+        assert raw("LMOVEM", "k", "k", *args) == chars(result) and whole(raw, "k") == chars(after) and raw("TTL", "k") > 0
+    raw("SET", "string", 1)
+    assert raw("LMOVEM", "string", "d", "LEFT", "LEFT") == WRONGTYPE
+    assert raw("LMOVEM", "k", "string", "LEFT", "LEFT", "COUNT", 2, "OBO") == WRONGTYPE and raw("LLEN", "k") == 5
+    for count in (0, -1, "x", 2 ** 63):
+        for selector in ("COUNT", "EXACTLY"):
+            assert raw("LMOVEM", "k", "d", "LEFT", "LEFT", selector, count, "OBO") == Error("ERR count should be greater than 0")
+    for wrong in (["UP", "LEFT"], ["LEFT", "UP"], ["LEFT", "LEFT", "COUNT"], ["LEFT", "LEFT", "COUNT", 2], ["LEFT", "LEFT", "COUNT", 2, "ALL"],
+                  ["LEFT", "LEFT", "SOME", 2, "OBO"], ["LEFT", "LEFT", "COUNT", 2, "OBO", "BULK"]):
+        assert raw("LMOVEM", "k", "d", *wrong) == SYNTAX
+    assert raw("LMOVEM", "k", "d", "LEFT") == arity_error("lmovem") and raw("BLMOVEM", "k", "d", "LEFT", "LEFT") == arity_error("blmovem")
+
+
+def model_movem(lists, source, destination, start, end, count, bulk):
+    items = lists[source]
+    taken = items[:count] if start == "LEFT" else items[len(items) - count:]
+    items[:] = items[count:] if start == "LEFT" else items[:len(items) - count]
+    if not bulk and start == end:
+        taken = taken[::-1]
+    to = lists[destination]
+    to[:] = taken + to if end == "LEFT" else to + taken
+    return taken
+
+
+# At random against a model, with long lists and elements of all sizes; and a start from the log has the same lists.
+def test_lmovem_at_random(rng):
+    with Server(options={"appendonly": "yes", "appendfsync": "no"}) as s:
+        raw = s.raw()
+        lists = {b"a": [], b"b": [], b"c": []}
+        for _ in range(120):
+            source, destination = rng.choice(list(lists)), rng.choice(list(lists))
+            if not lists[source] or rng.random() < 0.2:
+                items = [rng.choice((b"%d" % rng.randrange(1000), b"x" * rng.randrange(30), b"y" * rng.randrange(200)))
+                         for _ in range(rng.choice((1, 3, 50, 700)))] + [b"z" * rng.randrange(5000)]
+                raw("RPUSH", source, *items)
+                lists[source] += items
+            start, end, how = rng.choice(("LEFT", "RIGHT")), rng.choice(("LEFT", "RIGHT")), rng.choice(("OBO", "BULK"))
+            count = rng.choice((1, 2, 7, 600, len(lists[source])))
+            if rng.random() < 0.5 and count > len(lists[source]):
+                assert raw("LMOVEM", source, destination, start, end, "EXACTLY", count, how) == NULL_ARRAY
+            count_there = min(count, len(lists[source]))
+            reply = raw("LMOVEM", source, destination, start, end, "COUNT", count, how)
+            assert reply == model_movem(lists, source, destination, start, end, count_there, how == "BULK")
+            assert whole(raw, source) == lists[source] and whole(raw, destination) == lists[destination]
+        log = b"".join(path.read_bytes() for path in (s.directory / "appendonlydir").iterdir())
+        assert b"LMOVEM" not in log
+        s.terminate()
+        s.start()
+        raw = s.raw()
+        for key, items in lists.items():
+            assert whole(raw, key) == items
+
+
+def wait_blocked(raw, count):
+    deadline = time.monotonic() + 60
+    while f"blocked_clients:{count}\r\n".encode() not in raw("INFO", "clients"):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+# BLMOVEM waits until there is one element, or with EXACTLY until there are enough, whatever made them so.
+def test_blmovem(holdfast, raw):
+    fill(raw, "s", 1, 2, 3)
+    assert raw("BLMOVEM", "s", "d", "LEFT", "RIGHT", 0, "COUNT", 2, "BULK") == [b"1", b"2"]
+    assert raw("BLMOVEM", "s", "d", "LEFT", "RIGHT", 0) == [b"3"] and raw("EXISTS", "s") == 0
+    waiting = holdfast.raw()
+    grow = (lambda: raw("RPUSH", "s", 3), lambda: raw("LINSERT", "s", "AFTER", 2, 3), lambda: (raw("RPUSH", "feed", 3), raw("LMOVE", "feed", "s", "LEFT", "RIGHT")),
+            lambda: (raw("RPUSH", "feed", 3, 1, 2), raw("SORT", "feed", "STORE", "s")), lambda: (raw("RPUSH", "feed", 1, 2, 3), raw("RENAME", "feed", "s")))
+    for act in grow:
+        raw("DEL", "s", "d", "feed")
+        waiting.send(waiting.encode(("BLMOVEM", "s", "d", "LEFT", "RIGHT", 0, "EXACTLY", 3, "OBO")))
+        wait_blocked(raw, 1)
+        raw("RPUSH", "s", 1, 2)
+        wait_blocked(raw, 1)
+        assert whole(raw, "s") == [b"1", b"2"] and raw("EXISTS", "d") == 0
+        act()
+        assert waiting.read() == whole(raw, "d") == [b"1", b"2", b"3"] and raw("EXISTS", "s") == 0
+    # Who wants less than another who waits longer is served, and the other one stays in its place.
+    raw("DEL", "s", "d")
+    other = holdfast.raw()
+    waiting.send(waiting.encode(("BLMOVEM", "s", "d", "LEFT", "RIGHT", 0, "EXACTLY", 3, "OBO")))
+    wait_blocked(raw, 1)
+    other.send(other.encode(("BLMOVEM", "s", "e", "RIGHT", "LEFT", 0, "COUNT", 5, "BULK")))
+    wait_blocked(raw, 2)
+    raw("RPUSH", "s", 1, 2)
+    assert other.read() == [b"1", b"2"] == whole(raw, "e")
+    wait_blocked(raw, 1)
+    # What it moves may serve others in turn.
+    other.send(other.encode(("BLPOP", "d", 0)))
+    wait_blocked(raw, 2)
+    raw("RPUSH", "s", 7, 8, 9)
+    assert waiting.read() == [b"7", b"8", b"9"] and other.read() == [b"d", b"7"] and whole(raw, "d") == [b"8", b"9"]
+    # A time-out, a transaction and a script get null; a key of another type an error.
+    raw("DEL", "s", "d")
+    fill(raw, "s", 1)
+    exactly = ("BLMOVEM", "s", "d", "LEFT", "RIGHT", 0.01, "EXACTLY", 2, "OBO")
+    assert raw(*exactly) == NULL_ARRAY and whole(raw, "s") == [b"1"]
+    raw("MULTI")
+    raw(*exactly[:5], 0, *exactly[6:])
+    assert raw("EXEC") == [NULL_ARRAY]
+    assert raw("EVAL", "return redis.call('BLMOVEM', KEYS[1], KEYS[2], 'LEFT', 'RIGHT', '0', 'EXACTLY', '2', 'OBO')", 2, "s", "d") is None
+    assert raw("EVAL", "return redis.call('BLMOVEM', KEYS[1], KEYS[2], 'LEFT', 'RIGHT', '0')", 2, "s", "d") == [b"1"]
+    assert raw(*exactly[:5], -1) == Error("ERR timeout is negative") and raw(*exactly[:5], "x") == Error("ERR timeout is not a float or out of range")
+    raw("SET", "string", 1)
+    assert raw("BLMOVEM", "string", "d", "LEFT", "LEFT", 0) == WRONGTYPE
+    waiting.close()
+    other.close()
+
+
+# Events: a push at the destination and a pop at the source, as LMOVE tells them.
+def test_lmovem_events(holdfast, raw):
+    raw("CONFIG", "SET", "notify-keyspace-events", "KEA")
+    try:
+        fill(raw, "s", 1, 2)
+        listener = holdfast.raw()
+        listener("PSUBSCRIBE", "__keyevent@0__:*")
+        raw("LMOVEM", "s", "d", "LEFT", "LEFT", "COUNT", 2, "BULK")
+        raw("LMOVEM", "none", "d", "LEFT", "LEFT", "COUNT", 2, "BULK")
+        raw("SET", "end", 1)
+        events = []
+        while not events or events[-1] != (b"set", b"end"):
+            message = listener.read()
+            events.append((message[2].split(b":")[1], message[3]))
+        assert events == [(b"lpush", b"d"), (b"lpop", b"s"), (b"del", b"s"), (b"set", b"end")]
+        listener.close()
+    finally:
+        raw("CONFIG", "SET", "notify-keyspace-events", "")
