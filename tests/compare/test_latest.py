@@ -259,3 +259,125 @@ def test_lmovem_events(holdfast, raw):
         listener.close()
     finally:
         raw("CONFIG", "SET", "notify-keyspace-events", "")
+
+
+# ---- INCREX ----
+
+
+# It adds within bounds, and gives the number and what was added.
+def test_increx(raw):
+    assert raw("INCREX", "k") == [1, 1] and raw("INCREX", "k") == [2, 1]
+    assert raw("INCREX", "k", "BYINT", 5) == [7, 5] and raw("INCREX", "k", "byint", -10) == [-3, -10] and raw("INCREX", "k", "BYINT", 0) == [-3, 0]
+    assert raw("OBJECT", "ENCODING", "k") == b"int"
+    for value, args, reply in (
+            (10, ("BYINT", 10, "UBOUND", 15), [10, 0]), (10, ("BYINT", 10, "UBOUND", 15, "SATURATE"), [15, 5]),
+            (10, ("BYINT", -10, "LBOUND", 5), [10, 0]), (10, ("SATURATE", "BYINT", -10, "LBOUND", 5), [5, -5]),
+            (5, ("BYINT", 5, "UBOUND", 10), [10, 5]), (5, ("LBOUND", 0, "BYINT", 100, "UBOUND", 10, "SATURATE"), [10, 5]),
+            (50, ("BYINT", 5, "UBOUND", 30), [50, 0]), (50, ("BYINT", 5, "UBOUND", 30, "SATURATE"), [30, -20]), (50, ("BYINT", -25, "UBOUND", 30), [25, -25]),
+            (-50, ("BYINT", -5, "LBOUND", -30, "SATURATE"), [-30, 20]),
+            (2 ** 63 - 8, ("BYINT", 2 ** 63 - 8), [2 ** 63 - 8, 0]), (2 ** 63 - 8, ("BYINT", 2 ** 63 - 8, "SATURATE"), [2 ** 63 - 1, 7]),
+            (8 - 2 ** 63, ("BYINT", 8 - 2 ** 63, "SATURATE"), [-2 ** 63, -8]), (5, ("BYINT", 2 ** 63 - 1, "UBOUND", 10, "SATURATE"), [10, 5]),
+            (None, ("BYINT", 5, "LBOUND", 10), [0, 0]), (None, ("BYINT", 5, "LBOUND", 10, "SATURATE"), [10, 10])):
+        raw("DEL", "k")
+        if value is not None:
+            raw("SET", "k", value)
+        assert raw("INCREX", "k", *args) == reply
+        assert raw("GET", "k") == (b"%d" % reply[0] if value is not None or reply[1] else None)
+    raw("SET", "k", 2 ** 63 - 8)
+    assert raw("INCREX", "k", "BYINT", 1, "SATURATE", "UBOUND", -2 ** 63) == Error("ERR applied increment would overflow")
+    assert raw("GET", "k") == b"9223372036854775800"
+
+
+# The same with floating-point numbers, which RESP3 has as such.
+def test_increx_by_float(raw):
+    for value, args, reply in (
+            (1.5, ("0.25",), ("1.75", "0.25")), (10, ("100", "UBOUND", "42.5", "SATURATE"), ("42.5", "32.5")), (10, ("100", "UBOUND", "42.5"), ("10", "0")),
+            (0, ("-100", "LBOUND", "-5.5", "SATURATE"), ("-5.5", "-5.5")), (50.5, ("5.5", "UBOUND", 30, "SATURATE"), ("30", "-20.5")),
+            (5, ("5", "UBOUND", 10), ("10", "5")), (None, ("-0.5", "UBOUND", "-1.5"), ("0", "0")), (None, ("2.5",), ("2.5", "2.5"))):
+        raw("DEL", "k")
+        if value is not None:
+            raw("SET", "k", value)
+        assert raw("INCREX", "k", "BYFLOAT", *args) == [word.encode() for word in reply]
+        assert raw("GET", "k") == (reply[0].encode() if value is not None or reply[1] != "0" else None)
+    raw("SET", "k", 3)
+    raw("HELLO", 3)
+    assert raw("INCREX", "k", "BYFLOAT", "0.5") == [("double", b"3.5"), ("double", b"0.5")] and raw("INCREX", "n") == [1, 1]
+    raw("HELLO", 2)
+    # The greatest number of all: refused, or reached.
+    greatest = raw("INCREX", "g", "BYFLOAT", "1e4932")[0]
+    assert raw("INCREX", "g", "BYFLOAT", "1e4932") == [greatest, b"0"]
+    assert raw("INCREX", "g", "BYFLOAT", "1e4932", "SATURATE")[0] == raw("GET", "g") != greatest
+    assert raw("INCREX", "g", "BYFLOAT", "-1e4932", "UBOUND", "-1.1e4932", "SATURATE") == Error("ERR applied increment would produce Infinity")
+    raw("SET", "k", "inf")
+    assert raw("INCREX", "k", "BYFLOAT", 1) == Error("ERR value cannot be Infinity")
+    for word in ("inf", "-inf"):
+        assert raw("INCREX", "k", "BYFLOAT", word) == Error("ERR BYFLOAT increment cannot be Infinity")
+
+
+# When the key expires: as told, not touched otherwise, and with ENX only where it did not expire.
+def test_increx_expiry(raw):
+    now = int(time.time())
+    for args, low, high in ((("EX", 100), 90, 100), (("PX", 100000), 90, 100), (("EXAT", now + 500), 400, 500), (("PXAT", (now + 500) * 1000), 400, 500),
+                            (("EX", 100, "ENX"), 90, 100)):
+        raw("SET", "k", 1)
+        assert raw("INCREX", "k", *args) == [2, 1] and low < raw("TTL", "k") <= high
+        assert raw("INCREX", "k", "ENX", "EX", 5) == [3, 1] and low < raw("TTL", "k") <= high
+        assert raw("INCREX", "k", "EXAT", 1, "ENX") == [4, 1] and low < raw("TTL", "k") <= high
+        assert raw("INCREX", "k", "UBOUND", 3, "EX", 5) == [4, 0] and low < raw("TTL", "k") <= high
+        assert raw("INCREX", "k") == [5, 1] and low < raw("TTL", "k") <= high
+        assert raw("INCREX", "k", "PERSIST") == [6, 1] and raw("TTL", "k") == -1 and raw("INCREX", "k", "PERSIST") == [7, 1]
+        assert raw("INCREX", "k", "BYINT", 9, "UBOUND", 8, "SATURATE", "EX", 100) == [8, 1] and raw("TTL", "k") > 90
+    # A time that is past removes the key, or does not make it.
+    assert raw("INCREX", "k", "EXAT", 1) == [9, 1] and raw("EXISTS", "k") == 0
+    assert raw("INCREX", "k", "PXAT", 1) == [1, 1] and raw("EXISTS", "k") == 0
+    assert raw("INCREX", "k", "EX", 100, "ENX") == [1, 1] and raw("TTL", "k") > 90
+
+
+def test_increx_errors(raw):
+    raw("SET", "k", "text")
+    raw("RPUSH", "list", 1)
+    for wrong in (["FOO"], ["BYINT"], ["BYINT", 1, "FOO"], ["BYINT", 1, "BYFLOAT", 1], ["BYFLOAT", 1, "BYINT", 1], ["BYINT", 1, "BYINT", 2],
+                  ["EX", 10, "PX", 10], ["EX", 10, "PERSIST"], ["PERSIST", "EX", 10], ["PERSIST", "ENX"], ["ENX", "PERSIST"], ["PERSIST", "PERSIST"],
+                  ["EX", 10, "EX", 20], ["LBOUND", 0, "LBOUND", 1], ["UBOUND", 9, "UBOUND", 8], ["UBOUND"], ["EX"], ["SATURATE", "SATURATE"],
+                  ["ENX", "ENX", "EX", 10], ["KEEPTTL"], ["NX"]):
+        assert raw("INCREX", "k", *wrong) == SYNTAX, wrong
+    for args, error in ((["ENX"], "ENX flag requires an expiration"), (["BYINT", "x"], "Increment is not an integer or out of range"),
+                        (["BYINT", "1.5"], "Increment is not an integer or out of range"), (["BYFLOAT", "x"], "Increment is not a valid float"),
+                        (["LBOUND", "1.5"], "LBOUND is not an integer or out of range"), (["BYFLOAT", 1, "UBOUND", "x"], "UBOUND is not a valid float"),
+                        (["BYFLOAT", 1, "LBOUND", "-inf"], "LBOUND cannot be Infinity"),
+                        (["LBOUND", 10, "UBOUND", 5], "LBOUND can't be greater than UBOUND"),
+                        (["BYFLOAT", 1, "LBOUND", "10.5", "UBOUND", "1.5"], "LBOUND can't be greater than UBOUND"),
+                        (["EX", 0], "invalid expire time in 'increx' command"), (["PX", -1], "invalid expire time in 'increx' command"),
+                        (["EX", 2 ** 63 - 1], "invalid expire time in 'increx' command"), ([], "value is not an integer or out of range"),
+                        (["BYFLOAT", 1], "value is not a valid float")):
+        assert raw("INCREX", "k", *args) == Error("ERR " + error)
+    assert raw("INCREX", "list") == raw("INCREX", "list", "BYFLOAT", 1) == WRONGTYPE and raw("INCREX") == arity_error("increx")
+    assert raw("GET", "k") == b"text"
+
+
+# The log has SET, and a start from it has the same numbers and times; the events are those of INCRBY and EXPIRE.
+def test_increx_in_the_log():
+    with Server(options={"appendonly": "yes", "appendfsync": "always", "notify-keyspace-events": "KEA"}) as s:
+        raw, listener = s.raw(), s.raw()
+        listener("PSUBSCRIBE", "__keyevent@0__:*")
+        for args in (["a"], ["a", "BYINT", 5, "EX", 1000], ["a", "EX", 5, "ENX"], ["b", "BYFLOAT", "0.1"], ["b", "BYFLOAT", 9, "UBOUND", "2.5", "SATURATE"],
+                     ["c", "EX", 1000], ["c", "PERSIST"], ["c", "UBOUND", 0], ["d"], ["d", "PXAT", 1], ["none", "PXAT", 1]):
+            raw("INCREX", *args)
+        raw("SET", "end", 1)
+        events = []
+        while not events or events[-1] != "set end":
+            message = listener.read()
+            events.append(f"{message[2].split(b':')[1].decode()} {message[3].decode()}")
+        assert events == ["incrby a", "incrby a", "expire a", "incrby a", "incrbyfloat b", "incrbyfloat b", "incrby c", "expire c", "incrby c", "persist c",
+                          "incrby d", "del d", "set end"]
+
+        def state():
+            return [(raw("GET", key), raw("PEXPIRETIME", key)) for key in "abcd"]
+        before = state()
+        assert [value for value, _ in before] == [b"7", b"2.5", b"2", None]
+        log = b"".join(path.read_bytes() for path in (s.directory / "appendonlydir").iterdir())
+        assert b"INCREX" not in log and b"KEEPTTL" in log and b"PXAT" in log
+        s.kill()
+        s.start()
+        raw = s.raw()
+        assert state() == before
