@@ -13,6 +13,7 @@
 #include "server/acl.h"
 #include "server/batch.h"
 #include "server/blocked.h"
+#include "server/himport.h"
 #include "server/hold.h"
 #include "server/pubsub.h"
 #include "server/replication.h"
@@ -276,6 +277,7 @@ static void client_free(struct server *s, struct client *c)
     pubsub_forget(c);
     tracking_end(c);
     monitor_end(c);
+    fieldsets_free(&c->fieldsets);
     for (struct queued_command *q = c->put_off_first, *next; q != NULL; q = next) {
         next = q->next;
         mem_free(q);
@@ -554,7 +556,8 @@ size_t client_memory(const struct client *c)
 {
     size_t tls = c->io.tls != NULL ? tls_memory(c->io.tls) : 0;
     return sizeof(*c) + tls + connection_input_memory(&c->io) + c->io.out.allocated +
-           transaction_memory(c) + pubsub_client_memory(c) + blocked_client_memory(c);
+           transaction_memory(c) + pubsub_client_memory(c) + blocked_client_memory(c) +
+           fieldsets_memory(c->fieldsets);
 }
 
 void client_describe(struct client *c, struct text *out)
@@ -624,6 +627,7 @@ void client_reset(struct client *c)
     pubsub_forget(c);
     tracking_end(c);
     monitor_end(c);
+    fieldsets_free(&c->fieldsets);
     c->db = &c->server->ks->dbs[0];
     c->reply.protocol = 2;
     client_set_text(&c->name, slice_of(NULL, 0));

@@ -48,6 +48,7 @@ enum client_flag {
      CLIENT_REPLY_SKIP | CLIENT_PUBSUB | CLIENT_RESTRICTED)
 
 struct acl_user;
+struct fieldset;
 struct held;
 struct queued_command;
 struct replica;
@@ -82,6 +83,7 @@ struct client {
     char *peer, *local;                  /* made when first asked for */
     int64_t created_us, active_us;       /* monotonic */
     int64_t soft_limit_since_us;         /* output above the soft limit; 0: it is not */
+    struct fieldset *fieldsets;          /* of HIMPORT: server/himport.h */
     struct replica *replica;             /* what REPLCONF has said: server/replication.h */
     uint64_t wait_lsn;                   /* WAIT, WAITAOF: for this, */
     size_t wait_replicas;                /* by so many; 0: it does not */

@@ -12,6 +12,7 @@
 #include "server/batch.h"
 #include "server/config.h"
 #include "server/dispatch.h"
+#include "server/himport.h"
 #include "server/hold.h"
 #include "server/replication.h"
 
@@ -255,6 +256,7 @@ void scripting_call(struct scripting *sc, struct scripting_call *now)
         stream_end_group(stream);
     /* SELECT in a script is the script's own. */
     client->db = db;
+    fieldsets_free(&s->script_fieldsets);
     sc->running = NULL;
     if (sc->timed_out) {
         sc->timed_out = false;

@@ -179,6 +179,7 @@ struct server {
     struct persistence *persistence; /* data on disk: server/persistence.h */
     struct metrics_listener *metrics; /* metrics-port: server/metrics_listener.h */
     struct scripting *scripting; /* server/scripting.h */
+    struct fieldset *script_fieldsets; /* of the script that runs: server/himport.h */
     struct migrate_cache *migrate; /* connections that MIGRATE has made: server/migrate.h */
     struct reply_direct direct;    /* large strings go to their client without a copy */
     size_t direct_bytes;           /* of the command that is executed: sent so */

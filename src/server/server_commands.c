@@ -178,7 +178,3 @@ void cmd_bgsave(struct call *c)
         reply_errorf(c->reply, "ERR %s", err.message);
 }
 
-void cmd_module_list(struct call *c)
-{
-    reply_array(c->reply, 0);
-}

@@ -50,7 +50,7 @@ LEFT_OUT = {
     "LATENCY GRAPH": "test_slowlog", "LATENCY DOCTOR": "test_slowlog", "LATENCY HISTOGRAM": "test_slowlog",
     "LATENCY HELP": "test_server",
     **{name: "test_server" for name in table_rows() if name.split()[0] in ("CLUSTER", "ASKING", "READONLY", "READWRITE")},
-    "MODULE LIST": "test_newer", "RESTORE-ASKING": "test_newer",
+    "MODULE LIST": "test_newer", **{name: "test_latest" for name in ("LOLWUT", "MODULE HELP", "MODULE LOAD", "MODULE LOADEX", "MODULE UNLOAD")}, "RESTORE-ASKING": "test_newer",
     "COMMAND HELP": "test_server", "OBJECT HELP": "test_server", "CONFIG SET": "preamble of a sequence", "PFSELFTEST": "test_bits",
 }
 

@@ -381,3 +381,118 @@ def test_increx_in_the_log():
         s.start()
         raw = s.raw()
         assert state() == before
+
+
+# ---- HIMPORT ----
+
+
+NO_FIELDSET = Error("ERR no such fieldset")
+
+
+# A list of fields is named once for the connection; what is made of it is a hash like any other.
+def test_himport(holdfast, raw):
+    assert raw("HIMPORT", "PREPARE", "u", "name", "email", "age") == OK
+    assert raw("HIMPORT", "SET", "user:1", "u", "alice", "a@example.com", 30) == OK
+    assert raw("HGETALL", "user:1") == [b"name", b"alice", b"email", b"a@example.com", b"age", b"30"]
+    # It takes the place of what was there, whatever that was.
+    raw("SET", "k", "string", "EX", 1000)
+    raw("HSET", "h", "old", 1)
+    for key in ("k", "h"):
+        assert raw("himport", "set", key, "u", 1, 2, 3) == OK and raw("HLEN", key) == 3 and raw("HGET", key, "old") is None and raw("TTL", key) == -1
+    # Another list takes the place of one of the same name, unless it is refused.
+    assert raw("HIMPORT", "PREPARE", "u", "x", "y") == OK and raw("HIMPORT", "SET", "k", "u", "", "v") == OK
+    assert raw("HGETALL", "k") == [b"x", b"", b"y", b"v"]
+    assert raw("HIMPORT", "PREPARE", "u", "a", "b", "a") == Error("ERR duplicate field name in fieldset")
+    assert raw("HIMPORT", "SET", "k", "u", 1, 2) == OK and raw("HIMPORT", "PREPARE", "", "", "b") == OK
+    assert raw("HIMPORT", "SET", "e", "", "va", "vb") == OK and raw("HGET", "e", "") == b"va"
+    count = Error("ERR value count does not match the fieldset's number of fields")
+    assert raw("HIMPORT", "SET", "k", "u", 1) == raw("HIMPORT", "SET", "k", "u", 1, 2, 3) == count and raw("HLEN", "k") == 2
+    assert raw("HIMPORT", "SET", "k", "none", 1) == NO_FIELDSET
+    for args in ((), ("PREPARE",), ("PREPARE", "n"), ("SET", "k", "u"), ("DISCARD",), ("DISCARD", "a", "b"), ("DISCARDALL", "a")):
+        name = "|".join(("himport", *args[:1])).lower()
+        assert raw("HIMPORT", *args) == arity_error(name)
+    # Other connections do not see it; a large one is a large hash.
+    other = holdfast.raw()
+    assert other("HIMPORT", "SET", "k", "u", 1, 2) == NO_FIELDSET
+    fields = [f"field:{i}" for i in range(3000)]
+    before = int(raw("CLIENT", "INFO").split(b"tot-mem=")[1].split()[0])
+    assert raw("HIMPORT", "PREPARE", "large", *fields) == OK and raw("HIMPORT", "SET", "large", "large", *range(3000)) == OK
+    assert raw("HLEN", "large") == 3000 and raw("HGET", "large", "field:2999") == b"2999"
+    raw("PING")
+    assert int(raw("CLIENT", "INFO").split(b"tot-mem=")[1].split()[0]) > before + 3000 * 8
+    # Forgetting them leaves the hashes as they are.
+    assert raw("HIMPORT", "DISCARD", "large") == 1 and raw("HIMPORT", "DISCARD", "large") == 0 and raw("HLEN", "large") == 3000
+    assert raw("HIMPORT", "DISCARDALL") == 2 and raw("HIMPORT", "DISCARDALL") == 0 and raw("HIMPORT", "SET", "k", "u", 1, 2) == NO_FIELDSET
+    raw("HIMPORT", "PREPARE", "u", "f")
+    raw("RESET")
+    assert raw("HIMPORT", "SET", "k", "u", 1) == NO_FIELDSET
+    # In a transaction they are the connection's, in a script the script's.
+    raw("MULTI")
+    raw("HIMPORT", "PREPARE", "t", "f", "g")
+    raw("HIMPORT", "SET", "k", "t", 1, 2)
+    assert raw("EXEC") == [OK, OK] and raw("HGETALL", "k") == [b"f", b"1", b"g", b"2"]
+    assert isinstance(raw("EVAL", "return redis.call('HIMPORT', 'SET', KEYS[1], 't', '1', '2')", 1, "s"), Error) and raw("EXISTS", "s") == 0
+    assert raw("EVAL", "redis.call('HIMPORT', 'PREPARE', 't', 'a'); return redis.call('HIMPORT', 'SET', KEYS[1], 't', '1')", 1, "s") == OK
+    assert raw("HGETALL", "s") == [b"a", b"1"] and raw("HIMPORT", "SET", "k", "t", 1, 2) == OK
+    assert b"no such fieldset" in raw("EVAL", "return redis.pcall('HIMPORT', 'SET', KEYS[1], 't', '1').err", 1, "s")
+    assert raw("COMMAND", "GETKEYS", "HIMPORT", "SET", "p", "t", 1) == [b"p"]
+    other.close()
+
+
+# The log has what was made as HSET, behind a DEL of what was there; one event for each.
+def test_himport_in_the_log():
+    with Server(options={"appendonly": "yes", "appendfsync": "always", "notify-keyspace-events": "KEA"}) as s:
+        raw, listener = s.raw(), s.raw()
+        listener("PSUBSCRIBE", "__keyevent@0__:*")
+        raw("HIMPORT", "PREPARE", "u", "f", "g")
+        raw("HIMPORT", "SET", "a", "u", 1, 2)
+        raw("HSET", "a", "h", 3)
+        raw("HIMPORT", "SET", "a", "u", 4, 5)
+        raw("SET", "b", "x", "EX", 1000)
+        raw("HIMPORT", "SET", "b", "u", 6, 7)
+        assert [(message[2].split(b":")[1], message[3]) for message in (listener.read() for _ in range(6))] == [
+            (b"hset", b"a"), (b"hset", b"a"), (b"hset", b"a"), (b"set", b"b"), (b"expire", b"b"), (b"hset", b"b")]
+        log = b"".join(path.read_bytes() for path in (s.directory / "appendonlydir").iterdir())
+        assert b"HIMPORT" not in log
+        s.kill()
+        s.start()
+        raw = s.raw()
+        assert [raw("HGETALL", key) for key in "ab"] == [[b"f", b"4", b"g", b"5"], [b"f", b"6", b"g", b"7"]] and raw("TTL", "b") == -1
+
+
+# ---- what Redis 7.0 has, too: LOLWUT, MODULE ----
+
+
+# A text that ends with the version; redis-server's has the same end, and takes the same arguments.
+def test_lolwut(raw):
+    with Server("redis") as redis:
+        theirs = redis.raw()
+        for args in ([], ["VERSION"], ["VERSION", 5, 10, 2, 2], ["VERSION", 6, 4, 4], ["VERSION", 5, -3, 1, 1], ["VERSION", 99, 1], ["something", "else"]):
+            for answer in (raw("LOLWUT", *args), theirs("LOLWUT", *args)):
+                assert b"Redis ver. " in answer.splitlines()[-1] and answer.endswith(b"\n")
+        for args in (["VERSION", "x"], ["VERSION", 5, "x"], ["VERSION", 5, 1, "x"], ["VERSION", 6, 1, 2, "x"], ["VERSION", 5, 1, 1, 1, "x"]):
+            ours, other = raw("LOLWUT", *args), theirs("LOLWUT", *args)
+            assert isinstance(ours, Error) == isinstance(other, Error) and (not isinstance(ours, Error) or ours == other)
+        assert max(map(len, raw("LOLWUT", "VERSION", 5, 30).splitlines()[:-1])) <= 30
+        for connection in (raw, theirs):
+            connection("HELLO", 3)
+        ours, other = raw("LOLWUT"), theirs("LOLWUT")
+        assert ours[0] == other[0] == "verbatim"
+        raw("HELLO", 2)
+
+
+# No module is loaded; who asks for one is refused as redis-server refuses it.
+def test_module_commands(holdfast, raw):
+    with Server("redis") as redis:
+        theirs = redis.raw()
+        for args in (["LOAD", "/tmp/none.so"], ["LOADEX", "/tmp/none.so", "CONFIG", "a", "b"], ["UNLOAD", "none"], ["LOAD"], ["UNLOAD"], ["UNLOAD", "a", "b"],
+                     ["LIST"], ["LIST", "a"]):
+            assert raw("MODULE", *args) == theirs("MODULE", *args)
+        assert isinstance(raw("MODULE", "LOAD", "x"), Error)
+        ours = raw("MODULE", "HELP")
+        assert [line.split()[0] for line in ours if not line.startswith(" ")] == [line.split()[0] for line in theirs("MODULE", "HELP") if not line.startswith(" ")]
+    options = {"enable-module-command": "yes"}
+    with Server(options=options) as s, Server("redis", options=options) as redis:
+        raw, theirs = s.raw(), redis.raw()
+        for args in (["LOAD", "/tmp/none.so"], ["LOADEX", "/tmp/none.so"], ["UNLOAD", "none"], ["LIST"]):
+            assert raw("MODULE", *args) == theirs("MODULE", *args)
