@@ -16,7 +16,7 @@
 #include "type/set.h"
 
 enum operation { UNION, INTERSECTION, DIFFERENCE };
-enum aggregate { AGGREGATE_SUM, AGGREGATE_MIN, AGGREGATE_MAX };
+enum aggregate { AGGREGATE_SUM, AGGREGATE_MIN, AGGREGATE_MAX, AGGREGATE_COUNT };
 
 /* ---- inputs ---- */
 
@@ -167,6 +167,7 @@ static double aggregate(enum aggregate how, double a, double b)
     double sum = a + b;
     switch (how) {
     case AGGREGATE_SUM:
+    case AGGREGATE_COUNT: /* of the weights: see weighted */
         return isnan(sum) ? 0 : sum; /* infinities of both signs */
     case AGGREGATE_MIN:
         return b < a ? b : a;
@@ -176,8 +177,10 @@ static double aggregate(enum aggregate how, double a, double b)
     return b > a ? b : a;
 }
 
-static double weighted(const struct input *in, double score)
+static double weighted(const struct input *in, double score, enum aggregate how)
 {
+    if (how == AGGREGATE_COUNT)
+        return in->weight;
     double product = in->weight * score;
     return isnan(product) ? 0 : product; /* zero times infinity */
 }
@@ -190,7 +193,7 @@ static void unite(struct results *r, const struct input *inputs, int count, enum
         bool transient;
         input_iter_init(&it, &inputs[i]);
         while (input_iter_next(&it, &item, &transient))
-            results_add(r, item.member, transient, weighted(&inputs[i], item.score));
+            results_add(r, item.member, transient, weighted(&inputs[i], item.score, how));
     }
     if (count == 1)
         return;
@@ -215,13 +218,14 @@ static void unite(struct results *r, const struct input *inputs, int count, enum
 static bool in_all(const struct input *inputs, int count, enum aggregate how, struct slice member,
                    double *score)
 {
-    *score = weighted(&inputs[0], *score);
+    *score = weighted(&inputs[0], *score, how);
     for (int i = 1; i < count; i++) {
         double other;
         if (!input_score(&inputs[i], member, &other))
             return false;
         /* As in Redis, zero times infinity makes the whole sum 0 here, not only this part. */
-        *score = aggregate(how, *score, inputs[i].weight * other);
+        double part = how == AGGREGATE_COUNT ? inputs[i].weight : inputs[i].weight * other;
+        *score = aggregate(how, *score, part);
     }
     return true;
 }
@@ -307,6 +311,8 @@ static bool parse_aggregate(struct call *c, struct slice word, enum aggregate *o
         *out = AGGREGATE_MIN;
     } else if (slice_is(word, "max")) {
         *out = AGGREGATE_MAX;
+    } else if (slice_is(word, "count")) {
+        *out = AGGREGATE_COUNT;
     } else {
         reply_syntax_error(c->reply);
         return false;
@@ -374,7 +380,14 @@ static void answer(struct call *c, const struct algebra *a, const struct results
     zset_builder_init(&b, &c->ks->epoch, &c->ks->limits);
     for (size_t i = 0; i < r->count; i++)
         zset_builder_append(&b, r->items[i].member, r->items[i].score);
-    zset_store(c, c->argv[1], &b, events[a->operation]);
+    struct slice key = c->argv[1];
+    bool was_there = db_find(c->db, key, key_hash(key)) != NULL;
+    zset_store(c, key, &b, events[a->operation]);
+    /* Redis 7.0 cannot count: it is told the result. */
+    if (a->aggregate == AGGREGATE_COUNT && r->count > 0)
+        call_effect_restore(c, c->db, key, db_find(c->db, key, key_hash(key)));
+    else if (a->aggregate == AGGREGATE_COUNT && was_there)
+        call_effect_delete(c, c->db, key);
 }
 
 static void run(struct call *c, struct algebra a)

@@ -517,7 +517,7 @@ const char *client_local(struct client *c)
     return c->local;
 }
 
-static void describe_flags(const struct client *c, char out[16])
+void client_describe_flags(const struct client *c, char out[CLIENT_FLAGS_SIZE])
 {
     static const struct {
         uint32_t flag;
@@ -562,9 +562,9 @@ size_t client_memory(const struct client *c)
 
 void client_describe(struct client *c, struct text *out)
 {
-    char flags[16], events[3];
+    char flags[CLIENT_FLAGS_SIZE], events[3];
     size_t n = 0;
-    describe_flags(c, flags);
+    client_describe_flags(c, flags);
     if (c->io.source.events & EPOLLIN)
         events[n++] = 'r';
     if (c->io.source.events & EPOLLOUT)

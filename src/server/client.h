@@ -136,6 +136,9 @@ const char *client_local(struct client *c);
 enum client_class client_class(const struct client *c);
 /* Bytes of its state, input, output and queued commands. */
 size_t client_memory(const struct client *c);
+/* The letters that CLIENT LIST has for its state. */
+#define CLIENT_FLAGS_SIZE 16
+void client_describe_flags(const struct client *c, char out[CLIENT_FLAGS_SIZE]);
 /* The line of CLIENT LIST, without the end of line. */
 void client_describe(struct client *c, struct text *out);
 

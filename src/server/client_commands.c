@@ -6,53 +6,7 @@
 #include "command/help.h"
 #include "handlers.h"
 #include "server/client.h"
-
-/* Which clients CLIENT LIST and CLIENT KILL mean; what is not set lets everybody pass. */
-struct filter {
-    struct slice addr, laddr;
-    bool has_addr, has_laddr, has_type, has_id;
-    enum client_class type;
-    bool master; /* the type is that of the primary's connection, which is of no class */
-    uint64_t id;
-    int64_t min_age_s;
-    bool skip_me;
-};
-
-static bool parse_type(struct call *c, struct slice name, struct filter *f)
-{
-    f->has_type = true;
-    f->master = false;
-    if (slice_is(name, "normal")) {
-        f->type = CLIENT_CLASS_NORMAL;
-    } else if (slice_is(name, "slave") || slice_is(name, "replica")) {
-        f->type = CLIENT_CLASS_REPLICA;
-    } else if (slice_is(name, "pubsub")) {
-        f->type = CLIENT_CLASS_PUBSUB;
-    } else if (slice_is(name, "master")) {
-        f->master = true;
-    } else {
-        reply_errorf(c->reply, "ERR Unknown client type '%.*s'", (int)name.size, name.data);
-        return false;
-    }
-    return true;
-}
-
-static bool passes(const struct filter *f, struct client *client, const struct client *self)
-{
-    if (f->has_id && client->id != f->id)
-        return false;
-    bool is_master = client->flags & CLIENT_MASTER;
-    if (f->has_type && (f->master != is_master || (!is_master && client_class(client) != f->type)))
-        return false;
-    if (f->has_addr && !slice_equal(f->addr, slice_cstr(client_peer(client))))
-        return false;
-    if (f->has_laddr && !slice_equal(f->laddr, slice_cstr(client_local(client))))
-        return false;
-    if (f->min_age_s > 0 &&
-        (client->server->now_us - client->created_us) / 1000000 < f->min_age_s)
-        return false;
-    return !(f->skip_me && client == self);
-}
+#include "server/client_filter.h"
 
 void cmd_client_id(struct call *c)
 {
@@ -104,126 +58,56 @@ void cmd_client_info(struct call *c)
     text_free(&out);
 }
 
-static bool parse_list(struct call *c, struct filter *f)
+static void list_client(struct client *p, struct text *out)
 {
-    if (c->argc == 2)
-        return true;
-    if (c->argc == 4 && slice_is(c->argv[2], "type"))
-        return parse_type(c, c->argv[3], f);
-    if (c->argc > 3 && slice_is(c->argv[2], "id")) {
-        int64_t id;
-        for (int i = 3; i < c->argc; i++) {
-            if (!call_int64(c, c->argv[i], &id, "ERR Invalid client ID"))
-                return false;
-        }
-        f->has_id = true;
-        return true;
-    }
-    reply_syntax_error(c->reply);
-    return false;
+    client_describe(p, out);
+    text_append_cstr(out, "\n");
 }
 
 void cmd_client_list(struct call *c)
 {
-    struct filter f = {0};
+    struct client_filter f = {0};
     struct text out = {0};
-    if (!parse_list(c, &f))
+    int ids;
+    if (!client_filter_parse(c, &f, false))
         return;
-    if (f.has_id) {
+    if (client_filter_is_ids(&f, &ids)) {
         /* In the order in which they were asked for. */
-        for (int i = 3; i < c->argc; i++) {
+        for (int i = 3; i < 3 + ids; i++) {
             int64_t id = 0;
             number_parse_int64(c->argv[i], &id);
-            for (struct client *p = c->server->clients.first; p != NULL; p = p->next) {
-                if (p->id != (uint64_t)id)
-                    continue;
-                client_describe(p, &out);
-                text_append_cstr(&out, "\n");
-            }
+            struct client *p = client_find(c->server, (uint64_t)id);
+            if (p != NULL)
+                list_client(p, &out);
         }
     } else {
         for (struct client *p = c->server->clients.first; p != NULL; p = p->next) {
-            if (!passes(&f, p, c->client))
-                continue;
-            client_describe(p, &out);
-            text_append_cstr(&out, "\n");
+            if (client_filter_passes(&f, p, c->client))
+                list_client(p, &out);
         }
     }
+    client_filter_deinit(&f);
     reply_verbatim(c->reply, text_slice(&out), "txt");
     text_free(&out);
 }
 
-static bool parse_kill(struct call *c, struct filter *f)
+static bool is_meant(struct call *c, const struct client_filter *f, struct client *p)
 {
-    if (c->argc == 3) {
-        f->has_addr = true;
-        f->addr = c->argv[2];
-        return true;
-    }
-    f->skip_me = true;
-    for (int i = 2; i < c->argc; i += 2) {
-        struct slice name = c->argv[i];
-        if (i + 1 == c->argc) {
-            reply_syntax_error(c->reply);
-            return false;
-        }
-        struct slice value = c->argv[i + 1];
-        int64_t n;
-        if (slice_is(name, "id")) {
-            if (!call_int64_range(c, value, 1, INT64_MAX, &n,
-                                  "ERR client-id should be greater than 0"))
-                return false;
-            f->has_id = true;
-            f->id = (uint64_t)n;
-        } else if (slice_is(name, "type")) {
-            if (!parse_type(c, value, f))
-                return false;
-        } else if (slice_is(name, "addr")) {
-            f->has_addr = true;
-            f->addr = value;
-        } else if (slice_is(name, "laddr")) {
-            f->has_laddr = true;
-            f->laddr = value;
-        } else if (slice_is(name, "user")) {
-            if (!slice_equal(value, SLICE("default"))) {
-                reply_errorf(c->reply, "ERR No such user '%.*s'", (int)value.size, value.data);
-                return false;
-            }
-        } else if (slice_is(name, "maxage")) {
-            if (!call_int64_range(c, value, INT64_MIN, INT64_MAX, &n,
-                                  "ERR maxage is not an integer or out of range"))
-                return false;
-            if (n <= 0) {
-                reply_error(c->reply, "ERR maxage should be greater than 0");
-                return false;
-            }
-            f->min_age_s = n;
-        } else if (slice_is(name, "skipme")) {
-            if (slice_is(value, "yes")) {
-                f->skip_me = true;
-            } else if (slice_is(value, "no")) {
-                f->skip_me = false;
-            } else {
-                reply_syntax_error(c->reply);
-                return false;
-            }
-        } else {
-            reply_syntax_error(c->reply);
-            return false;
-        }
-    }
-    return true;
+    /* CLIENT KILL ip:port is older than the filters. */
+    if (c->argc == 3)
+        return slice_equal(c->argv[2], slice_cstr(client_peer(p)));
+    return client_filter_passes(f, p, c->client);
 }
 
 void cmd_client_kill(struct call *c)
 {
-    struct filter f = {0};
+    struct client_filter f = {0};
     int64_t killed = 0;
     bool self = false;
-    if (!parse_kill(c, &f))
+    if (c->argc != 3 && !client_filter_parse(c, &f, true))
         return;
     for (struct client *p = c->server->clients.first; p != NULL; p = p->next) {
-        if (p->flags & CLIENT_CLOSING || !passes(&f, p, c->client))
+        if (p->flags & CLIENT_CLOSING || !is_meant(c, &f, p))
             continue;
         if (p == c->client)
             self = true;
@@ -231,6 +115,7 @@ void cmd_client_kill(struct call *c)
             client_close(p);
         killed++;
     }
+    client_filter_deinit(&f);
     if (c->argc != 3)
         reply_int(c->reply, killed);
     else if (killed != 0)

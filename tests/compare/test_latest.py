@@ -496,3 +496,82 @@ def test_module_commands(holdfast, raw):
         raw, theirs = s.raw(), redis.raw()
         for args in (["LOAD", "/tmp/none.so"], ["LOADEX", "/tmp/none.so"], ["UNLOAD", "none"], ["LIST"]):
             assert raw("MODULE", *args) == theirs("MODULE", *args)
+
+
+# ---- newer options of older commands ----
+
+
+# AGGREGATE COUNT adds up the weights of the inputs that have a member, whatever its scores are.
+def test_aggregate_count():
+    with Server(options={"appendonly": "yes", "appendfsync": "always"}) as s:
+        raw = s.raw()
+        raw("ZADD", "a", 1, "x", "inf", "y", -7, "z")
+        raw("ZADD", "b", 2, "x", 5, "y")
+        raw("SADD", "c", "x", "w")
+        assert raw("ZUNION", 3, "a", "b", "c", "AGGREGATE", "COUNT", "WITHSCORES") == [b"w", b"1", b"z", b"1", b"y", b"2", b"x", b"3"]
+        assert raw("ZUNION", 3, "a", "b", "c", "WEIGHTS", 0.5, 2, 10, "AGGREGATE", "count", "WITHSCORES") == [
+            b"z", b"0.5", b"y", b"2.5", b"w", b"10", b"x", b"12.5"]
+        assert raw("ZINTER", 2, "a", "b", "AGGREGATE", "COUNT", "WITHSCORES") == [b"x", b"2", b"y", b"2"]
+        assert raw("ZINTER", 2, "a", "b", "WEIGHTS", "inf", "-inf", "AGGREGATE", "COUNT", "WITHSCORES") == [b"x", b"0", b"y", b"0"]
+        assert raw("ZUNION", 1, "a", "AGGREGATE", "COUNT", "WITHSCORES") == [b"x", b"1", b"y", b"1", b"z", b"1"]
+        assert raw("ZUNIONSTORE", "u", 2, "a", "b", "AGGREGATE", "COUNT") == 3 and raw("ZINTERSTORE", "i", 2, "a", "c", "WEIGHTS", 3, 4, "AGGREGATE", "COUNT") == 1
+        raw("SET", "gone", 1)
+        assert raw("ZUNIONSTORE", "gone", 1, "none", "AGGREGATE", "COUNT") == raw("ZUNIONSTORE", "gone", 1, "none", "AGGREGATE", "COUNT") == 0
+        assert raw("ZUNION", 1, "a", "AGGREGATE", "AVG") == raw("ZDIFF", 1, "a", "AGGREGATE", "COUNT") == SYNTAX
+        log = b"".join(path.read_bytes() for path in (s.directory / "appendonlydir").iterdir())
+        assert b"COUNT" not in log and b"RESTORE" in log
+        s.kill()
+        s.start()
+        raw = s.raw()
+        assert raw("ZRANGE", "u", 0, -1, "WITHSCORES") == [b"z", b"1", b"x", b"2", b"y", b"2"] and raw("ZRANGE", "i", 0, -1, "WITHSCORES") == [b"x", b"7"]
+        assert raw("EXISTS", "gone") == 0
+
+
+def listed(reply):
+    return [int(line.split()[0].split(b"=")[1]) for line in reply.splitlines()]
+
+
+# Filters of CLIENT LIST and CLIENT KILL: a client must pass all; NOT- turns one round.
+def test_client_filters(holdfast, raw):
+    import harness
+    raw("ACL", "SETUSER", "tester", "on", "nopass", "+@all", "~*", "&*")
+    a, b = holdfast.raw(), harness.Raw(port=holdfast.port)
+    a("CLIENT", "SETNAME", "first")
+    a("CLIENT", "SETINFO", "LIB-NAME", "lib")
+    a("CLIENT", "SETINFO", "LIB-VER", "1.2")
+    a("SELECT", 3)
+    a("CLIENT", "CAPA", "redirect")
+    b("AUTH", "tester", "")
+    b("SUBSCRIBE", "channel")
+    me, first = raw("CLIENT", "ID"), a("CLIENT", "ID")
+    line = next(line for line in raw("CLIENT", "LIST", "USER", "tester").decode().splitlines())
+    second, address, local = int(line.split()[0][3:]), line.split()[1][5:], line.split()[2][6:]
+    everybody = sorted((me, first, second))
+    for filters, wanted in (
+            (["NAME", "first"], [first]), (["name", "none"], []), (["NAME", ""], [me, second]), (["LIB-NAME", "lib"], [first]), (["LIB-VER", "1.2"], [first]),
+            (["LIB-VER", "1.3"], []), (["DB", 3], [first]), (["DB", 0], [me, second]), (["CAPA", "r"], [first]), (["USER", "tester"], [second]),
+            (["USER", "default"], [me, first]), (["ADDR", address], [second]), (["LADDR", local], [second]), (["IP", "127.0.0.1"], [second]),
+            (["FLAGS", "P"], [second]), (["FLAGS", "U"], [me, first]), (["FLAGS", "UP"], []), (["TYPE", "pubsub"], [second]), (["TYPE", "primary"], []),
+            (["SKIPME", "yes"], [first, second]), (["SKIPME", "no"], everybody), (["ID", first, 999999, me], [me, first]), (["ID", me, "SKIPME", "yes"], []),
+            (["ID", me, first, "NAME", "first"], [first]), (["NAME", "first", "DB", 0], []), (["MAXAGE", 100000], []), (["IDLE", 100000], []),
+            (["NOT-ID", me, first], [second]), (["NOT-TYPE", "pubsub"], [me, first]), (["NOT-ADDR", address], [me, first]), (["NOT-LADDR", local], [me, first]),
+            (["NOT-USER", "default"], [second]), (["NOT-NAME", "first"], [me, second]), (["NOT-FLAGS", "U"], [second]), (["NOT-LIB-NAME", "lib"], [me, second]),
+            (["NOT-LIB-VER", "1.2"], [me, second]), (["NOT-DB", 0], [first]), (["NOT-CAPA", "r"], [me, second]), (["NOT-IP", "127.0.0.1"], [me, first]),
+            (["ID", me, "NOT-ID", me], []), (["ADDR", "x", "ADDR", address], [second])):
+        assert sorted(listed(raw("CLIENT", "LIST", *filters))) == sorted(wanted), filters
+    assert listed(raw("CLIENT", "LIST", "ID", first, me, first)) == [first, me, first]
+    for wrong in (["NAME"], ["WHAT", "x"], ["NOT-MAXAGE", 1], ["NOT-IDLE", 1], ["NOT-SKIPME", "yes"], ["SKIPME", "maybe"], ["not-", 1]):
+        assert raw("CLIENT", "LIST", *wrong) == raw("CLIENT", "KILL", "ID", 999999, *wrong) == SYNTAX, wrong
+    for filters, error in ((["USER", "nobody"], "No such user 'nobody'"), (["TYPE", "odd"], "Unknown client type 'odd'"), (["DB", 99], "DB index is out of range"),
+                           (["MAXAGE", 0], "maxage should be greater than 0"), (["IDLE", "x"], "idle is not an integer or out of range")):
+        assert raw("CLIENT", "LIST", *filters) == raw("CLIENT", "KILL", *filters) == Error("ERR " + error)
+    assert raw("CLIENT", "LIST", "ID", "x") == raw("CLIENT", "LIST", "ID", me, "x") == Error("ERR Invalid client ID")
+    assert raw("CLIENT", "KILL", "ID", "x", "DB", 0) == Error("ERR client-id should be greater than 0")
+    # Those that are killed are the same, but for who asks.
+    assert raw("CLIENT", "KILL", "NOT-NAME", "first", "FLAGS", "U") == 0 and raw("CLIENT", "KILL", "USER", "tester") == 1
+    assert listed(raw("CLIENT", "LIST")) == sorted((me, first))
+    assert raw("CLIENT", "KILL", "ID", first, 999999, "MAXAGE", 100000) == 0 and raw("CLIENT", "KILL", "ID", 999999, first) == 1
+    assert listed(raw("CLIENT", "LIST")) == [me]
+    raw("ACL", "DELUSER", "tester")
+    a.close()
+    b.close()
