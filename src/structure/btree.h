@@ -90,6 +90,12 @@ void btree_remove_range(struct btree *t, struct epoch *e, uint64_t rank, uint64_
 void btree_append(struct btree *t, struct epoch *e, struct slice item);
 void btree_prepend(struct btree *t, struct epoch *e, struct slice item);
 
+/* Moves (base/mem_move.h) what should: the leaf with the item of this rank, its large items, and the nodes
+ * that begin with it. Returns the rank to go on from, 0 at the end; any rank may be given. No snapshot
+ * may be live. */
+struct mem_mover;
+uint64_t btree_move(struct btree *t, struct mem_mover *m, uint64_t rank);
+
 /* Retire everything (in constant time or by the reclaimer); the tree is empty afterwards. */
 void btree_clear(struct btree *t, struct epoch *e);
 /* For the deep free of an entry: see table_type.free_below. */

@@ -1,11 +1,52 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Walks over whole btrees: the deep free, sizes, and the check for tests.
+ * Walks over whole btrees: moving, the deep free, sizes, and the check for tests.
  */
 #include "structure/btree_node.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+
+#include "base/mem_move.h"
+
+/* --- moving ------------------------------------------------------------------------------------ */
+
+static void move_large(struct mem_mover *m, struct btree_leaf *leaf)
+{
+    for (uint32_t i = 0; leaf->tag & BTREE_FLAG_LARGE && i < leaf->count; i++) {
+        uint16_t slot = leaf->slots[i];
+        if (btree_slot_code(slot) != BTREE_CODE_LARGE)
+            continue;
+        char *payload = (char *)leaf + (btree_leaf_payload(leaf, slot) - (const char *)leaf);
+        struct btree_large *large = mem_move(m, btree_payload_large(payload));
+        memcpy(payload, &large, sizeof(large));
+    }
+}
+
+uint64_t btree_move(struct btree *t, struct mem_mover *m, uint64_t rank)
+{
+    if (rank >= t->count)
+        return 0;
+    void **slot = &t->root;
+    uint64_t rest = rank;
+    for (int height = t->height; height > 0; height--) {
+        if (rest == 0)
+            *slot = mem_move(m, *slot);
+        struct btree_node *node = *slot;
+        const uint64_t *counts = btree_node_counts(node);
+        uint32_t index = 0;
+        while (rest >= counts[index])
+            rest -= counts[index++];
+        slot = &btree_node_children(node)[index];
+        if (height == 1 && index + 1U < node->count)
+            __builtin_prefetch(btree_node_children(node)[index + 1]);
+    }
+    struct btree_leaf *leaf = mem_move(m, *slot);
+    *slot = leaf;
+    move_large(m, leaf);
+    rank += leaf->count - rest;
+    return rank < t->count ? rank : 0;
+}
 
 /* --- deep free --------------------------------------------------------------------------------- */
 

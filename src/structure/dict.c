@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "base/mem_move.h"
 #include "structure/dict_leaf.h"
 
 /* Two siblings that fit together in this are merged. The distance to DICT_LEAF_MAX is what has to be
@@ -678,6 +679,36 @@ bool dict_random(const struct dict *d, uint64_t (*rand)(void *ctx), void *ctx,
     uint32_t index = (uint32_t)(((rand(ctx) >> 32) * leaf->count) >> 32);
     *item = dict_item_read(leaf->kind, dict_leaf_item(leaf, index));
     return true;
+}
+
+/* ---- moving ---- */
+
+static void move_part(struct mem_mover *m, char *part)
+{
+    if (!dict_part_is_block(part))
+        return;
+    struct dict_block *block = mem_move(m, dict_part_block(part));
+    memcpy(part + 1, &block, sizeof(block));
+}
+
+uint64_t dict_move(struct dict *d, struct mem_mover *m, uint64_t from)
+{
+    uint64_t first, last;
+    if (!trie_leaf_at(d->root, from, &first, &last))
+        return 0;
+    struct trie_path path;
+    trie_path_move(m, &d->root, first, &path);
+    struct dict_leaf *leaf = mem_move(m, dict_leaf_of(path.leaf));
+    trie_path_set(&path, word_of(leaf));
+    for (uint32_t i = 0; leaf->has_blocks && i < leaf->count; i++) {
+        char *item = (char *)leaf + (dict_leaf_item(leaf, i) - (const char *)leaf);
+        move_part(m, item);
+        if (leaf->kind == DICT_MAP) {
+            char *value = item + dict_part_size(item);
+            move_part(m, value + (dict_value_part(value) - value));
+        }
+    }
+    return last + 1;
 }
 
 /* ---- freeing ---- */

@@ -136,6 +136,13 @@ bool dict_iter_next(struct dict_iter *it, struct dict_item *item);
 bool dict_random(const struct dict *d, uint64_t (*rand)(void *ctx), void *ctx,
                  struct dict_item *item);
 
+/* Moves (base/mem_move.h) what should: the leaf that `from` belongs to, with its large items and the pages
+ * that begin with it. Returns where to go on, 0 at the end. Any number may be given, so that a walk
+ * may be put down and the dict be changed: what it then passes over stays where it is. No snapshot
+ * may be live. */
+struct mem_mover;
+uint64_t dict_move(struct dict *d, struct mem_mover *m, uint64_t from);
+
 /* Retire everything (in constant time or by the reclaimer); the dict is empty afterwards. */
 void dict_clear(struct dict *d, struct epoch *e);
 /* For the deep free of an entry: see table_type.free_below. */

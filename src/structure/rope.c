@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/mem_move.h"
 
 struct chunk {
     uint64_t tag;
@@ -429,6 +430,35 @@ void rope_clear(struct rope *r, struct epoch *e)
     if (r->root)
         retire_subtree(e, r->root, r->size / ROPE_CHUNK + 1);
     rope_init(r);
+}
+
+/* --- moving ------------------------------------------------------------------------------------ */
+
+uint64_t rope_move(struct rope *r, struct mem_mover *m, uint64_t from)
+{
+    if (from >= spans[r->height])
+        return 0;
+    void **slot = &r->root;
+    uint64_t next = from + 1;
+    for (int height = r->height;; height--) {
+        uint64_t span = spans[height], end = from - from % span + span;
+        if (!*slot) {
+            next = end; /* a hole */
+            break;
+        }
+        if (from % span == 0)
+            *slot = mem_move(m, *slot);
+        if (height == 0)
+            break;
+        struct page *page = *slot;
+        uint32_t index = index_in(height, from);
+        if (index >= page->capacity) {
+            next = end;
+            break;
+        }
+        slot = &page->slots[index];
+    }
+    return next < spans[r->height] && next * ROPE_CHUNK < r->size ? next : 0;
 }
 
 /* --- the deep free, sizes, the check ----------------------------------------------------------- */

@@ -288,6 +288,20 @@ uint64_t table_walk_changed(const struct table *t, unsigned mark, uint64_t since
                             uint64_t last, size_t max_segments,
                             bool (*fn)(void *ctx, void *item), void *ctx, bool *done);
 
+/* Moving (base/mem_move.h) while no snapshot is live: the segment that the cursor stands on, and the pages
+ * that begin with it, are moved when it is come to; then fn is given its items one after another, moves
+ * them and what hangs below them, and returns where they are now. Returns when the segment is through or
+ * fn has set *stop. The table may be changed between two calls: what is then passed over stays where it
+ * is. False: the table has been gone through, and the cursor stands at its beginning. A cursor of zeros
+ * does at first. */
+struct mem_mover;
+struct table_cursor {
+    uint64_t hash; /* the first of the segment */
+    uint32_t slot; /* of all its buckets, the next one */
+};
+bool table_move(struct table *t, struct mem_mover *m, struct table_cursor *cursor,
+                void *(*fn)(void *ctx, void *item, bool *stop), void *ctx);
+
 /* A random item: a random segment weighted by hash range, then a random filled slot; the bias of
  * the ranges is small. NULL when empty. r is a fresh random number. */
 void *table_random(const struct table *t, uint64_t r);

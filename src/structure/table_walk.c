@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Reading a table as a whole: SCAN, walking a range, random items, what is due, and the check.
+ * A table as a whole: SCAN, walking a range, moving, random items, what is due, and the check.
  */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "base/mem_move.h"
 #include "structure/table_segment.h"
 
 /* All items of a segment; returns how many. */
@@ -247,6 +248,46 @@ uint64_t table_walk_changed(const struct table *t, unsigned mark, uint64_t since
         first = to + 1;
     }
     return first;
+}
+
+/* --- moving ------------------------------------------------------------------------------------
+ */
+
+bool table_move(struct table *t, struct mem_mover *m, struct table_cursor *cursor,
+                void *(*fn)(void *ctx, void *item, bool *stop), void *ctx)
+{
+    enum { SLOTS_AHEAD = 2 * TABLE_BUCKET_SLOTS };
+    uint64_t first, last;
+    trie_word word = trie_leaf_at(t->root, cursor->hash, &first, &last);
+    if (word == 0) {
+        *cursor = (struct table_cursor){0, 0};
+        return false;
+    }
+    uint32_t meta = trie_meta_of(word), slots = table_meta_buckets(meta) * TABLE_BUCKET_SLOTS;
+    struct table_segment *s = segment_of(word);
+    if (cursor->slot == 0) {
+        struct trie_path path;
+        trie_path_move(m, &t->root, first, &path);
+        s = mem_move(m, s);
+        trie_path_set(&path, trie_leaf_word(s, (uint16_t)meta));
+    }
+    bool stop = false;
+    uint32_t n = cursor->slot;
+    for (; n < slots && !stop; n++) {
+        if (n + SLOTS_AHEAD < slots) {
+            uint32_t ahead = n + SLOTS_AHEAD;
+            __builtin_prefetch(table_slot_item(
+                s->buckets[ahead / TABLE_BUCKET_SLOTS].slots[ahead % TABLE_BUCKET_SLOTS]));
+        }
+        uint64_t *slot = &s->buckets[n / TABLE_BUCKET_SLOTS].slots[n % TABLE_BUCKET_SLOTS];
+        if (*slot == 0)
+            continue;
+        void *item = table_slot_item(*slot), *now = fn(ctx, item, &stop);
+        /* What stands beside the address goes with the item. */
+        *slot ^= (uint64_t)(uintptr_t)item ^ (uint64_t)(uintptr_t)now;
+    }
+    *cursor = n < slots ? (struct table_cursor){first, n} : (struct table_cursor){last + 1, 0};
+    return n < slots || last != UINT64_MAX;
 }
 
 /* --- random items ------------------------------------------------------------------------------

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/mem_move.h"
 
 /* A page stands in exactly one slot of its parent: it took the place of a leaf that filled one slot
  * of a full page, and while it is there that page cannot get smaller. */
@@ -98,6 +99,26 @@ void trie_path_own(struct epoch *e, trie_word *root, uint64_t hash, struct trie_
             *slot = page_word(copy);
             page_retire(e, page);
             page = copy;
+        }
+        uint32_t index = trie_page_index(page, hash);
+        path->page[path->count] = page;
+        path->index[path->count] = index;
+        path->count++;
+        slot = &page->slots[index];
+    }
+    path->leaf = *slot;
+}
+
+void trie_path_move(struct mem_mover *m, trie_word *root, uint64_t hash, struct trie_path *path)
+{
+    path->root = root;
+    path->count = 0;
+    trie_word *slot = root;
+    while (TRIE_IS_PAGE(*slot)) {
+        struct trie_page *page = trie_page_of(*slot);
+        if (hash << (TRIE_PAGE_BITS * page->level) == 0) {
+            page = mem_move(m, page);
+            *slot = page_word(page);
         }
         uint32_t index = trie_page_index(page, hash);
         path->page[path->count] = page;

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/mem_move.h"
 #include "structure/btree.h"
 #include "unit/random.h"
 
@@ -26,6 +27,7 @@ static int setup(void **state)
     (void)state;
     random_begin();
     btree_register();
+    mem_move_everything(true);
     /* The C library keeps something of each thread for the next one: not to be taken for a leak. */
     struct epoch a, b;
     epoch_init(&a, true);
@@ -279,6 +281,22 @@ static void toggle_snapshot(struct world *w)
     w->frozen[i].snapshot = NULL;
 }
 
+/* Every block of some leaves moves, from anywhere on, or of all. */
+static void move_some(struct world *w)
+{
+    struct mem_mover m = {0, 0};
+    uint64_t rank = random_below(2) ? 0 : random_below(w->model.count + 3);
+    uint64_t leaves = random_below(8) ? 1 + random_below(10) : UINT64_MAX;
+    bool there = rank < w->model.count;
+    if (epoch_has_snapshot(&w->epoch))
+        return;
+    do
+        rank = btree_move(&w->tree, &m, rank);
+    while (rank != 0 && --leaves > 0);
+    assert_int_equal(m.stayed, 0);
+    assert_int_equal(m.moved > 0, there);
+}
+
 /* Grows towards `size`, wanders about it, and shrinks to nothing, snapshots coming and going. */
 static void run_world(bool ordered, enum shape shape, size_t size, size_t steps, bool with_thread)
 {
@@ -309,6 +327,8 @@ static void run_world(bool ordered, enum shape shape, size_t size, size_t steps,
             remove_some(&w);
         if (random_below(10) == 0)
             epoch_reclaim_step(&w.epoch, random_below(50));
+        if (random_below(10) == 0)
+            move_some(&w);
         if (i % 64 == 0)
             btree_check(&w.tree, &w.epoch, ordered);
     }

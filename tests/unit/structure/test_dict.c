@@ -10,6 +10,7 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/mem_move.h"
 #include "structure/dict.h"
 #include "unit/random.h"
 
@@ -55,6 +56,7 @@ static int setup(void **state)
     struct hash_key key = {random_bits(), random_bits()};
     hash_key_init(&key);
     dict_register();
+    mem_move_everything(true);
     return 0;
 }
 
@@ -294,6 +296,20 @@ static void change(struct dict *d, struct epoch *e, struct model *m, unsigned ad
         expire(d, e, m);
 }
 
+/* Every block of some leaves moves, from anywhere on, or of all. */
+static void move_some(struct dict *d, const struct epoch *e)
+{
+    struct mem_mover m = {0, 0};
+    uint64_t at = random_below(2) ? 0 : random_bits();
+    size_t leaves = random_below(8) ? 1 + random_below(10) : SIZE_MAX;
+    if (epoch_has_snapshot(e))
+        return;
+    do
+        at = dict_move(d, &m, at);
+    while (at != 0 && --leaves > 0);
+    REQUIRE(m.stayed == 0 && (m.moved > 0) == (d->root != 0));
+}
+
 /* ---- snapshots ---- */
 
 struct frozen {
@@ -343,8 +359,12 @@ static void run_model_of(struct model (*make)(void *ctx), void *ctx, unsigned st
             size_t i = random_below(live_count);
             compare(&live[i].dict, &live[i].model);
         }
+        while (random_below(3000) < live_count)
+            release(&e, &live[--live_count]);
         if (random_below(20) == 0)
             epoch_reclaim_step(&e, 8);
+        if (random_below(20) == 0)
+            move_some(&d, &e);
         if (random_below(2000) == 0) {
             dict_check(&d, &e);
             compare(&d, &m);

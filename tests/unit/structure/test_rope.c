@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/mem_move.h"
 #include "structure/rope.h"
 #include "unit/random.h"
 
@@ -30,6 +31,7 @@ static int setup(void **state)
     for (size_t i = 0; i < NOISE_SIZE; i++)
         noise[i] = (char)random_bits();
     rope_register();
+    mem_move_everything(true);
     /* The C library keeps something of each thread for the next one: not to be taken for a leak. */
     struct epoch a, b;
     epoch_init(&a, true);
@@ -159,6 +161,20 @@ static void toggle_snapshot(struct world *w)
     w->frozen[i].snapshot = NULL;
 }
 
+/* Every block of some chunks moves, from anywhere on, or of all. */
+static void move_some(struct world *w)
+{
+    struct mem_mover m = {0, 0};
+    uint64_t at = random_below(2) ? 0 : random_below(w->size / ROPE_CHUNK + 3);
+    uint64_t chunks = random_below(4) ? 1 + random_below(10) : UINT64_MAX;
+    if (epoch_has_snapshot(&w->epoch))
+        return;
+    do
+        at = rope_move(&w->rope, &m, at);
+    while (at != 0 && --chunks > 0);
+    assert_int_equal(m.stayed, 0);
+}
+
 static void change(struct world *w)
 {
     uint64_t dice = random_below(100);
@@ -187,6 +203,8 @@ static void run_world(size_t limit, size_t steps, bool with_thread)
             change(&w);
         if (random_below(10) == 0)
             epoch_reclaim_step(&w.epoch, random_below(50));
+        if (random_below(4) == 0)
+            move_some(&w);
         if (i % 16 == 0)
             rope_check(&w.rope, &w.epoch);
         if (i % 256 == 0)

@@ -17,6 +17,7 @@
 #include <time.h>
 
 #include "base/mem.h"
+#include "base/mem_move.h"
 #include "structure/table.h"
 
 /* The C library keeps the bookkeeping of threads that have ended for later ones: some hundred bytes
@@ -467,6 +468,25 @@ static void collect(int64_t now)
         assert_false(model.items[key].there && model.items[key].due <= now);
 }
 
+static void *move_item(void *ctx, void *item, bool *stop)
+{
+    *stop = random_below(30) == 0;
+    return mem_move(ctx, item);
+}
+
+/* Some segments move, with pages and items, from anywhere on, or all of them. */
+static void move_some(void)
+{
+    struct mem_mover m = {0, 0};
+    struct table_cursor at = {0, 0};
+    uint32_t calls = random_below(4) ? random_below(40) : UINT32_MAX;
+    if (random_below(2))
+        at = (struct table_cursor){random_next(), random_below(500)};
+    while (table_move(&table, &m, &at, move_item, &m) && calls-- > 0)
+        ;
+    assert_int_equal(m.stayed, 0);
+}
+
 /* Now and then all changes come to one part of the hashes, so that some segments have long not been
  * touched when a neighbour merges with them. */
 static uint64_t local_hash, local_mask;
@@ -485,6 +505,8 @@ static void one_operation(uint32_t keys, uint32_t bias, bool threads)
 {
     uint32_t what = random_below(1000), key = random_key(keys);
     struct view **slot = &views[random_below(VIEWS)];
+    if (!epoch_has_snapshot(&epoch) && random_below(100) == 0)
+        move_some();
     if (what < 6) {
         if (!*slot)
             view_take(slot, threads && random_below(2));
@@ -800,6 +822,7 @@ int main(void)
     const char *given = getenv("HF_SEED");
     seed = given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
     table_register(&item_type);
+    mem_move_everything(true);
     epoch_register(KIND_NODE, chain_free);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_model, begin_test),
