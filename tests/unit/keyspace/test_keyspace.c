@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "base/mem.h"
+#include "keyspace/defrag.h"
 #include "keyspace/keyspace.h"
 
 /* The C library keeps the bookkeeping of threads that have ended for later ones: some hundred bytes
@@ -609,8 +610,12 @@ static void run_model(bool with_reclaimer, int steps)
             model_clear(&model[d][k]);
     }
     static struct held held[3];
+    struct defrag *defrag = defrag_new(ks);
+    mem_move_everything(true);
     for (int i = 0; i < steps; i++) {
         random_step(ks);
+        if (rnd(10) == 0)
+            defrag_step(defrag, (int64_t)rnd(600), fake_clock_us, 1 + rnd(40));
         epoch_reclaim_step(&ks->epoch, 4);
         if (rnd(60) == 0) {
             struct held *h = &held[rnd(3)];
@@ -626,6 +631,13 @@ static void run_model(bool with_reclaimer, int steps)
         if (held[i].snapshot)
             release(ks, &held[i]);
     }
+    while (defrag_step(defrag, 300, fake_clock_us, 7) == DEFRAG_MORE)
+        ;
+    assert_true(defrag_get_stats(defrag)->keys_moved > 0);
+    assert_int_equal(defrag_get_stats(defrag)->keys_stayed, 0);
+    assert_int_equal(defrag_get_stats(defrag)->blocks.stayed, 0);
+    mem_move_everything(false);
+    defrag_free(defrag);
     check_current(ks);
     keyspace_free(ks);
     for (int d = 0; d < DBS; d++) {
