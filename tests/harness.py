@@ -19,6 +19,9 @@ BUILD = ROOT / os.environ.get("HOLDFAST_BUILD", "build")
 PLAIN_BUILD = ROOT / os.environ.get("HOLDFAST_PLAIN_BUILD", os.environ.get("HOLDFAST_BUILD", "build"))
 REDIS = shutil.which("redis-server") or "/usr/bin/redis-server"
 
+# Any test may be run so: in each server all blocks of keys move all the time (keyspace/defrag.h).
+MOVE_EVERYTHING = os.environ.get("HF_MOVE_EVERYTHING")
+
 running = set()
 
 # What a test waits for may take this long on a machine that is busy with much else, before it counts as missing.
@@ -129,6 +132,8 @@ class Server:
             try:
                 client = self.client()
                 if client.ping():
+                    if self.kind == "holdfast" and MOVE_EVERYTHING:
+                        client.execute_command("DEBUG", "DEFRAG-EVERYTHING", 1)
                     return
             except redis.exceptions.RedisError:
                 pass

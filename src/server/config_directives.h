@@ -160,18 +160,15 @@ INT(slowlog_max_len, "slowlog-max-len", "commandlog-slow-execution-max-len", 128
     LIVE)
 
 /* memory */
-INT(active_defrag_cycle_max, "active-defrag-cycle-max", NULL, 25, 1, 99, LIVE | INERT)
-INT(active_defrag_cycle_min, "active-defrag-cycle-min", NULL, 1, 1, 99, LIVE | INERT)
-INT(active_defrag_cycle_us, "active-defrag-cycle-us", NULL, 500, 0, 100000, LIVE | INERT)
+INT(active_defrag_cycle_max, "active-defrag-cycle-max", NULL, 25, 1, 99, LIVE)
+INT(active_defrag_cycle_min, "active-defrag-cycle-min", NULL, 1, 1, 99, LIVE)
+INT(active_defrag_cycle_us, "active-defrag-cycle-us", NULL, 500, 0, 100000, LIVE)
 MEMORY(active_defrag_ignore_bytes, "active-defrag-ignore-bytes", NULL, 104857600, 1, INT64_MAX,
-       LIVE | INERT)
-INT(active_defrag_max_scan_fields, "active-defrag-max-scan-fields", NULL, 1000, 1, INT64_MAX,
-    LIVE | INERT)
-INT(active_defrag_threshold_lower, "active-defrag-threshold-lower", NULL, 10, 0, 1000,
-    LIVE | INERT)
-INT(active_defrag_threshold_upper, "active-defrag-threshold-upper", NULL, 100, 0, 1000,
-    LIVE | INERT)
-BOOL(activedefrag, "activedefrag", NULL, false, LIVE | INERT)
+       LIVE)
+INT(active_defrag_max_scan_fields, "active-defrag-max-scan-fields", NULL, 1000, 1, INT64_MAX, LIVE)
+INT(active_defrag_threshold_lower, "active-defrag-threshold-lower", NULL, 10, 0, 1000, LIVE)
+INT(active_defrag_threshold_upper, "active-defrag-threshold-upper", NULL, 100, 0, 1000, LIVE)
+BOOL(activedefrag, "activedefrag", NULL, false, LIVE)
 MEMORY(client_query_buffer_limit, "client-query-buffer-limit", NULL, 1073741824, 1048576,
        INT64_MAX, LIVE)
 BOOL(disable_thp, "disable-thp", NULL, true, FIXED | INERT)

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/mem_move.h"
 #include "base/number.h"
 
 #define FIXED DIRECTIVE_FIXED
@@ -231,6 +232,12 @@ bool directive_set(struct config *c, const struct directive *d, const struct sli
     case DIRECTIVE_BOOL:
         if (!slice_is(argv[0], "yes") && !slice_is(argv[0], "no"))
             return error_set(err, ERROR_INVALID, "argument must be 'yes' or 'no'");
+        if (d->offset == offsetof(struct config, activedefrag) && slice_is(argv[0], "yes") &&
+            !mem_can_move())
+            return error_set(err, ERROR_INVALID,
+                             "Active defragmentation cannot be enabled: it needs jemalloc 5.2 or later, "
+                             "and this server uses %s",
+                             mem_allocator_name());
         *(bool *)field_at(c, d) = slice_is(argv[0], "yes");
         return true;
     case DIRECTIVE_STRING:

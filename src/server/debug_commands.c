@@ -17,6 +17,7 @@
 #include "persist/rdb/format.h"
 #include "server/access.h"
 #include "server/config_table.h"
+#include "server/defragment.h"
 #include "server/durability.h"
 #include "server/persistence.h"
 #include "server/server.h"
@@ -30,6 +31,8 @@
 static void debug_help(struct call *c)
 {
     static const char *const lines[] = {
+        "DEFRAG-EVERYTHING <0|1>",
+        "    Move all blocks of all keys all the time, to find who does not expect it.",
         "DIGEST",
         "    A digest of all keys and values; redis-server gives the same for the same data.",
         "DIGEST-VALUE <key> [<key> ...]",
@@ -196,6 +199,12 @@ static void debug_set_active_expire(struct call *c)
     reply_ok(c->reply);
 }
 
+static void debug_defrag_everything(struct call *c)
+{
+    defragment_everything(c->server->defragment, (int)to_double(c->argv[2]) != 0);
+    reply_ok(c->reply);
+}
+
 static void debug_reload(struct call *c)
 {
     bool save = true, flush = true, merge = false;
@@ -346,6 +355,7 @@ static const struct {
     {"digest-value", 2, INT32_MAX, debug_digest_value},
     {"populate", 3, 5, debug_populate},
     {"set-active-expire", 3, 3, debug_set_active_expire},
+    {"defrag-everything", 3, 3, debug_defrag_everything},
     {"segfault", 2, 2, debug_segfault},
     {"panic", 2, INT32_MAX, debug_panic},
     {"reload", 2, INT32_MAX, debug_reload},

@@ -11,6 +11,7 @@
 #include "server/blocked.h"
 #include "server/client.h"
 #include "server/config.h"
+#include "server/defragment.h"
 #include "server/durability.h"
 #include "server/life.h"
 #include "server/memory_limit.h"
@@ -169,7 +170,10 @@ static void memory_section(struct server *s, struct text *out)
                           "mem_total_replication_buffers:0\r\nmem_clients_slaves:0\r\n");
     text_appendf(out, "mem_clients_normal:%zu\r\nmem_cluster_links:0\r\nmem_aof_buffer:0\r\n",
                  use.clients);
-    text_appendf(out, "mem_allocator:%s\r\nactive_defrag_running:0\r\n", mem_allocator_name());
+    struct defragment_report defragment;
+    defragment_get_report(s->defragment, &defragment);
+    text_appendf(out, "mem_allocator:%s\r\nactive_defrag_running:%d\r\n", mem_allocator_name(),
+                 defragment.percent);
     text_appendf(out, "lazyfree_pending_objects:%zu\r\nlazyfreed_objects:0\r\n",
                  epoch_pending_count(&s->ks->epoch));
 }
@@ -303,6 +307,21 @@ static void number(struct text *out, const char *name, uint64_t v)
     text_appendf(out, "%s:%llu\r\n", name, (unsigned long long)v);
 }
 
+/* Times are milliseconds, as Redis has them; what it does not have are the last two. */
+static void defragment_fields(const struct server *s, struct text *out)
+{
+    struct defragment_report r;
+    defragment_get_report(s->defragment, &r);
+    number(out, "active_defrag_hits", r.stats.blocks.moved);
+    number(out, "active_defrag_misses", r.stats.blocks.stayed);
+    number(out, "active_defrag_key_hits", r.stats.keys_moved);
+    number(out, "active_defrag_key_misses", r.stats.keys_stayed);
+    number(out, "total_active_defrag_time", (uint64_t)r.total_us / 1000);
+    number(out, "current_active_defrag_time", (uint64_t)r.current_us / 1000);
+    number(out, "active_defrag_passes", r.passes);
+    number(out, "active_defrag_slowest_slice_usec", (uint64_t)r.slowest_slice_us);
+}
+
 static void stats_section(struct server *s, struct text *out)
 {
     const struct server_stats *st = &s->stats;
@@ -335,10 +354,8 @@ static void stats_section(struct server *s, struct text *out)
     number(out, "pubsubshard_channels", pubsub_topics(s->pubsub, TOPIC_SHARD));
     text_append_cstr(out, "latest_fork_usec:0\r\ntotal_forks:0\r\n");
     number(out, "migrate_cached_sockets", migrate_cache_count(s->migrate));
-    text_append_cstr(out, "slave_expires_tracked_keys:0\r\nactive_defrag_hits:0\r\n"
-                          "active_defrag_misses:0\r\nactive_defrag_key_hits:0\r\n"
-                          "active_defrag_key_misses:0\r\ntotal_active_defrag_time:0\r\n"
-                          "current_active_defrag_time:0\r\n");
+    text_append_cstr(out, "slave_expires_tracked_keys:0\r\n");
+    defragment_fields(s, out);
     struct tracking_counts tracking;
     tracking_count(s, &tracking);
     number(out, "tracking_total_keys", tracking.keys);

@@ -5,10 +5,12 @@
 #include <stdio.h>
 
 #include "base/mem.h"
+#include "base/mem_move.h"
 #include "base/text.h"
 #include "command/help.h"
 #include "handlers.h"
 #include "server/client.h"
+#include "server/config.h"
 #include "server/info.h"
 #include "server/scripting.h"
 #include "server/server.h"
@@ -137,6 +139,10 @@ void cmd_memory_doctor(struct call *c)
                              "* Fragmentation: the allocator's pages are only partly used. That "
                              "follows from many deletions or from values that change in size; it "
                              "gets better as new data fills the gaps.\n");
+        if (ratio(m.active, m.allocated) > 1.1 && m.active - m.allocated > 10 * MEGABYTE &&
+            mem_can_move() && !c->server->config->activedefrag)
+            text_append_cstr(&report, "  CONFIG SET activedefrag yes has the server move what is left "
+                                      "together and give the rest back.\n");
         if (ratio(rss, m.resident) > 1.1 && rss - m.resident > 10 * MEGABYTE)
             text_append_cstr(&report, "* Resident memory: much of it is not the allocator's: "
                                       "threads' stacks, libraries, other mappings.\n");

@@ -18,6 +18,7 @@
 #include "server/blocked.h"
 #include "server/client.h"
 #include "server/config.h"
+#include "server/defragment.h"
 #include "server/durability.h"
 #include "server/hold.h"
 #include "server/hotkeys.h"
@@ -367,6 +368,7 @@ void server_reset_stats(struct server *s)
     *old = fresh;
     s->ks->hit_count = s->ks->miss_count = s->ks->expired_count = 0;
     s->ks->expired_fields = 0;
+    defragment_reset_stats(s->defragment);
     struct replication *r = s->replication;
     r->sync_full = r->sync_partial_ok = r->sync_partial_err = r->sync_partial_disk = 0;
 }
@@ -379,6 +381,7 @@ static int64_t cron(void *ctx)
     clients_cron(s);
     memory_limit_check(s);
     memory_limit_clients(s);
+    defragment_cron(s->defragment);
     shutdown_step(s);
     if (s->cron_count % 100 == 1)
         slowlog_update(s);
@@ -399,6 +402,7 @@ static void turn_begin(void *ctx)
     durability_begin_turn(s);
     if (s->now_us >= s->expire_next_us && (s->expire_more || keyspace_has_due(s->ks)))
         expire_some(s);
+    defragment_begin_turn(s->defragment);
     if (s->clients.tls_pending != NULL)
         secure_read_pending(s);
 }
@@ -471,6 +475,7 @@ struct server *server_new(struct config *config)
     s->acl = acl_new();
     s->password_applied = mem_dup("", 0);
     s->evictor = evictor_new();
+    s->defragment = defragment_new(s);
     s->command_logs = command_log_new();
     s->latency = latency_monitor_new();
     s->migrate = migrate_cache_new();
@@ -524,6 +529,7 @@ void server_free(struct server *s)
     acl_free(s->acl);
     mem_free(s->password_applied);
     evictor_free(s->evictor);
+    defragment_free(s->defragment);
     command_log_free(s->command_logs);
     hotkeys_free(s->hotkeys);
     latency_monitor_free(s->latency);

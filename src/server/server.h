@@ -32,6 +32,7 @@ struct batch;
 struct blocked;
 struct client;
 struct config;
+struct defragment;
 struct durability;
 struct histogram;
 struct hold;
@@ -158,6 +159,7 @@ struct server {
     char *password_applied; /* requirepass as the default user has it */
     struct evictor *evictor; /* for maxmemory: server/memory_limit.h */
     bool out_of_memory, evict_timer_set;
+    struct defragment *defragment; /* server/defragment.h */
     struct command_log *command_logs; /* server/slowlog.h */
     struct hotkeys *hotkeys;          /* server/hotkeys.h; NULL: nothing was counted */
     struct latency_monitor *latency;
