@@ -37,6 +37,9 @@ void cmd_pfadd(struct call *c)
     bool is_new = ref.entry == NULL, changed;
     if (is_new)
         hll_create(&ref);
+    else if (!(ref.entry->flags & ENTRY_GROWN))
+        /* To Redis it is changed in part even where nothing of it changes. */
+        keyref_own(&ref)->flags |= ENTRY_GROWN;
     enum hll_result result = hll_add(&ref, c->argv + 2, (size_t)c->argc - 2, &changed);
     /* What was changed before damage was met stays, and so is an effect. */
     if (changed || is_new) {
