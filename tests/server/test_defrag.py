@@ -7,18 +7,11 @@ import time
 import pytest
 import redis
 
-from harness import Error, Server
+from harness import Error, Server, wait_for
 
 ROUNDS = int(os.environ.get("HF_DEFRAG_ROUNDS", 60))
 FAR_MS = 4102444800000
 KEYS = 12
-
-
-def wait_for(condition, what, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.02)
 
 
 def text(rng, most):
@@ -116,7 +109,8 @@ class Waiter(threading.Thread):
 
     def __init__(self, server):
         super().__init__()
-        self.client, self.got = redis.Redis(unix_socket_path=server.socket_path), []
+        # In a database that no SWAPDB takes away.
+        self.client, self.got = server.client(db=15), []
 
     def run(self):
         while True:
@@ -136,8 +130,8 @@ def test_everything_moves_all_the_time(rng):
         for server in (moving, replica):
             assert server.raw()("DEBUG", "DEFRAG-EVERYTHING", 1) == "OK"
         client, raw, other = moving.client(), moving.raw(), still.raw()
-        wait_for(lambda: replica.client().info("replication")["master_link_status"] == "up", "the replica is not in step")
-        waiter = Waiter(moving)
+        wait_for(lambda: replica.client().info("replication")["master_link_status"] == "up")
+        waiter, feed = Waiter(moving), moving.client(db=15)
         waiter.start()
         cache = moving.raw()
         cache("HELLO", 3)
@@ -154,7 +148,7 @@ def test_everything_moves_all_the_time(rng):
                 assert a == b, (command[:3], a, b)
             item = rng.randbytes(rng.choice((10, 5000)))
             pushed.append(item)
-            client.rpush("queue", item)
+            feed.rpush("queue", item)
             if number % 12 == 5:
                 try:
                     client.bgsave()
@@ -171,19 +165,19 @@ def test_everything_moves_all_the_time(rng):
             r("SELECT", 0)
             r("SET", "big", big)
         assert all(value == big for value in raw.pipeline([("GET", "big")] * 5))
-        client.rpush("queue", b"the end")
+        feed.rpush("queue", b"the end")
         waiter.join(120)
         assert not waiter.is_alive() and waiter.got == pushed
-        wait_for(lambda: client.info("persistence")["rdb_bgsave_in_progress"] == 0, "the save does not end")
-        wait_for(lambda: hits(client) > 1000 and client.info("stats")["active_defrag_passes"] > 1, "nothing has moved")
+        wait_for(lambda: client.info("persistence")["rdb_bgsave_in_progress"] == 0)
+        wait_for(lambda: hits(client) > 1000 and client.info("stats")["active_defrag_passes"] > 1)
         info = client.info("stats")
         assert info["active_defrag_misses"] == 0 and info["active_defrag_key_hits"] > 0
         expected = digest(still.client())
         assert digest(client) == expected
         follower = replica.client()
         wait_for(lambda: follower.info("replication")["slave_repl_offset"] ==
-                 client.info("replication")["master_repl_offset"], "the replica does not follow")
-        wait_for(lambda: hits(follower) > 100, "nothing has moved in the replica")
+                 client.info("replication")["master_repl_offset"])
+        wait_for(lambda: hits(follower) > 100)
         assert digest(follower) == expected
         moving.terminate()
         moving.start()
@@ -198,7 +192,7 @@ def test_rests_while_a_snapshot_is_live():
         client.config_set("snapshot-rate-limit", "20kb")
         client.config_set("rdbcompression", "no")
         client.execute_command("DEBUG", "DEFRAG-EVERYTHING", 1)
-        wait_for(lambda: hits(client) > 0, "nothing has moved")
+        wait_for(lambda: hits(client) > 0)
         client.bgsave()
         before, seen = hits(client), 0
         for _ in range(4):
@@ -215,6 +209,9 @@ def test_rests_while_a_snapshot_is_live():
 @pytest.fixture(scope="module")
 def plain():
     with Server(plain=True) as server:
+        # What moves here moves for a reason, also where HF_MOVE_EVERYTHING is set.
+        assert server.raw()("DEBUG", "DEFRAG-EVERYTHING", 0) == "OK"
+        server.client().config_resetstat()
         yield server
 
 
@@ -253,7 +250,7 @@ def test_memory_goes_back(plain, rng):
     client.execute_command("MEMORY", "PURGE")
     rss = client.info("memory")["used_memory_rss"]
     client.config_set("active-defrag-ignore-bytes", "1mb")
-    wait_for(lambda: client.info("memory")["allocator_frag_ratio"] < 1.3, "what was deleted is still there")
+    wait_for(lambda: client.info("memory")["allocator_frag_ratio"] < 1.3)
     info = client.info("all")
     assert info["active_defrag_hits"] > 10000 and info["active_defrag_key_hits"] > 10000
     assert info["active_defrag_passes"] > 0 or info["active_defrag_running"] > 0
@@ -262,7 +259,7 @@ def test_memory_goes_back(plain, rng):
     client.execute_command("MEMORY", "PURGE")
     assert client.info("memory")["used_memory_rss"] < rss - (holes["allocator_active"] - info["allocator_active"]) / 2
     # And then it rests.
-    wait_for(lambda: client.info("memory")["active_defrag_running"] == 0, "it does not end")
+    wait_for(lambda: client.info("memory")["active_defrag_running"] == 0)
     assert client.info("stats")["total_active_defrag_time"] > 0
     assert client.info("stats")["current_active_defrag_time"] == 0
     client.config_resetstat()
