@@ -5,6 +5,7 @@ as they came."""
 import atexit
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -72,10 +73,39 @@ SANITIZER_REPORTS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime
                      "WARNING: ThreadSanitizer")
 
 
+def system_ports():
+    """The least port that the system gives to connections."""
+    try:
+        return int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:
+        return 0
+
+
+def ports_of_this_process():
+    """Port after port out of a range that is this test process's own, below those that the system gives to connections:
+    between the moment when a port is chosen and the one when a server listens there nobody else takes it."""
+    first, end = 12000, min(system_ports(), 32768)
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 8
+    size = (end - first) // 8
+    at = random.SystemRandom().randrange(size) if size > 0 else 0
+    while size > 1000:
+        at = (at + 1) % size
+        yield first + worker * size + at
+    while True:
+        yield 0
+
+
+ports = ports_of_this_process()
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    while True:
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", next(ports)))
+            except OSError:
+                continue
+            return s.getsockname()[1]
 
 
 class Server:

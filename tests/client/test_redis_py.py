@@ -6,6 +6,8 @@ import time
 import pytest
 import redis
 
+from harness import PATIENCE, wait_for
+
 
 @pytest.fixture
 def client(server):
@@ -18,7 +20,7 @@ def test_strings(client):
     assert client.set("k", "v") is True
     assert client.set("k", "w", nx=True) is None
     assert client.set("k", "w", xx=True, get=True) == "v"
-    assert client.getex("k", ex=100) == "w" and 98 <= client.ttl("k") <= 100
+    assert client.getex("k", ex=100) == "w" and 40 <= client.ttl("k") <= 100
     assert client.set("k", "x", keepttl=True) and client.ttl("k") > 0
     assert client.getdel("k") == "x" and client.get("k") is None
     assert client.mset({"a": 1, "b": 2}) and client.mget("a", "b", "c") == ["1", "2", None]
@@ -156,16 +158,14 @@ def test_expiry(client):
             pipe.set(f"long:{i}", i, ex=100)
         pipe.execute()
     assert client.pttl("short:1") <= 150
-    client.set("then", 1, pxat=int(time.time() * 1000) + 150)
+    client.set("then", 1, pxat=int(time.time() * 1000) + 1500)
     client.hset("hash", "f", 1)
     assert client.pexpire("hash", 150) and client.expire("none", 1) is False
     assert client.persist("long:0") and client.ttl("long:0") == -1
     time.sleep(0.2)
-    assert client.get("short:1") is None and client.exists("then", "hash") == 0
-    end = time.monotonic() + 5
-    while client.dbsize() != 500 and time.monotonic() < end:
-        time.sleep(0.02)
-    assert client.dbsize() == 500
+    assert client.get("short:1") is None and client.exists("hash") == 0
+    wait_for(lambda: client.exists("then") == 0)
+    wait_for(lambda: client.dbsize() == 500)
     assert client.info("stats")["expired_keys"] == 502
 
 
@@ -196,7 +196,7 @@ def test_queue(server):
         client.lpush("jobs", i, i + 1, i + 2)
     client.set("produced", 1)
     for t in threads:
-        t.join(30)
+        t.join(PATIENCE)
     assert sorted(done) == list(range(jobs))
     assert client.llen("working") == 0
 
@@ -265,7 +265,7 @@ def test_introspection(client):
     assert client.command_count() > 100
     assert client.command_getkeys("MSET", "a", 1, "b", 2) == ["a", "b"]
     assert "get" in client.command()
-    assert abs(client.time()[0] - time.time()) < 5
+    assert abs(client.time()[0] - time.time()) < 60
     assert client.echo("hi") == "hi" and client.ping() is True
     assert client.lastsave() is not None
 

@@ -82,7 +82,8 @@ def test_full(small, policy):
         acknowledged = {}
         for round in range(3):
             free = fill(small / "filler")
-            for i in range(2000):
+            # With everysec as many as wait for the disk while it is slow to say that it is full.
+            for i in range(20000):
                 key, value = f"{round}:{i}", f"{i}:" + "x" * 90000
                 reply = raw("SET", key, value)
                 if isinstance(reply, Error):

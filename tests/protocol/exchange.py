@@ -3,6 +3,8 @@
 import socket
 import time
 
+from harness import PATIENCE
+
 
 def request(*args):
     out = b"*%d\r\n" % len(args)
@@ -15,7 +17,7 @@ def request(*args):
 def connect(server):
     s = socket.socket(socket.AF_UNIX)
     s.connect(server.socket_path)
-    s.settimeout(20)
+    s.settimeout(PATIENCE)
     return s
 
 
@@ -35,7 +37,22 @@ def read_rest(s, quiet=0.2):
         return out + b"<closed>"
 
 
-def exchange(server, *pieces, quiet=0.2):
+def wait_until_read(server, size):
+    """The server has read so many bytes that were sent before, and has written what it has to say to them: who asks it
+    again and again is answered once in a turn of its, and in each turn it takes some kilobytes from everybody."""
+    other = connect(server)
+    try:
+        for _ in range(4 + size // 8192):
+            other.sendall(b"PING\r\n")
+            if not other.recv(1 << 16):
+                break
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    other.close()
+
+
+def exchange(server, *pieces, quiet=0.02):
+    """All that the server says to these bytes, however busy the machine is, and b"<closed>" if it closes behind that."""
     s = connect(server)
     try:
         for i, piece in enumerate(pieces):
@@ -44,6 +61,7 @@ def exchange(server, *pieces, quiet=0.2):
             s.sendall(piece)
     except (BrokenPipeError, ConnectionResetError):
         pass
+    wait_until_read(server, sum(map(len, pieces)))
     out = read_rest(s, quiet)
     s.close()
     return out

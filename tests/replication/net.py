@@ -76,9 +76,9 @@ def assert_same(primary, replica, what=""):
     def same():
         return in_step(primary, replica) and primary("DEBUG", "DIGEST") == replica("DEBUG", "DIGEST")
     try:
-        wait_for(same, "same digest", 20)
+        wait_for(same, "same digest", 40)
     except AssertionError:
-        wait_for(lambda: in_step(primary, replica), f"{what}: in step {info(primary)} {info(replica)}", 20)
+        wait_for(lambda: in_step(primary, replica), f"{what}: in step {info(primary)} {info(replica)}")
         mine, theirs = contents(primary), contents(replica)
         places = [p for p in sorted({*mine, *theirs}) if mine.get(p) != theirs.get(p) and not (
             p in mine and p in theirs and (has_negative_zero(primary, p) or has_negative_zero(replica, p)))]
@@ -97,7 +97,8 @@ class Cable(threading.Thread):
         self.pairs = []
         self.open = True
         self.cut_after = None  # bytes from the primary; then the connection is cut, once
-        self.cut_for_good = False  # and there is none any more
+        self.cuts = []  # what cut_after is to be behind that, one after the other
+        self.cut_for_good = False  # and no other is made
         self.start()
 
     def run(self):
@@ -130,7 +131,7 @@ class Cable(threading.Thread):
                     if self.cut_after <= 0:
                         data = data[:len(data) + self.cut_after] if len(data) + self.cut_after > 0 else b""
                         self.open = not self.cut_for_good
-                        self.cut_after = None
+                        self.cut_after = self.cuts.pop(0) if self.cuts else None
                         sink.sendall(data)
                         break
                 sink.sendall(data)

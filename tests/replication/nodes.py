@@ -238,7 +238,7 @@ class Cluster:
                     node.wait_ready()
             self.nodes[n] = Node(n, self.network, {
                 **QUICK, "appendonly": "yes", "appendfsync": "always", "durability": "quorum",
-                "quorum-node": n, "quorum-nodes": listed, "durability-timeout": "4000",
+                "quorum-node": n, "quorum-nodes": listed, "durability-timeout": "60000",
                 "repl-timeout": "10", **options, **own}, plain=plain, wait=not own)
             # When it is started again it has been told nothing.
             self.nodes[n].options.pop("replicaof", None)

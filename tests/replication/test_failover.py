@@ -152,7 +152,7 @@ def test_clients_wait_and_go_on():
         x("SET", "k", 1)
         os.kill(replica.process.pid, signal.SIGSTOP)
         x("SET", "k", 2)
-        assert x("FAILOVER", "TIMEOUT", 600) == "OK"
+        assert x("FAILOVER", "TIMEOUT", 4000) == "OK"
         w.send(w.encode(["INCR", "k"]) + w.encode(["EVAL", "return redis.call('incr', 'k')", 0]))
         begin = time.monotonic()
         assert r("GET", "k") == b"2"

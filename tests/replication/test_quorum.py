@@ -62,7 +62,7 @@ def test_what_can_be_asked_for():
 def test_replica_n(kind):
     """A reply waits for the replica's acknowledgement, and so does a read of that key by whoever wants to be as
     sure; other reads pass, and when no acknowledgement comes there is an error in time."""
-    with holdfast(**{"durability-timeout": "3000"}) as primary, (
+    with holdfast(**{"durability-timeout": "60000"}) as primary, (
             holdfast() if kind == "holdfast" else redis_server()) as replica:
         x, y, z = primary.raw(), replica.raw(), primary.raw()
         follow(y, primary.port)
@@ -74,6 +74,7 @@ def test_replica_n(kind):
             assert x("SET", "k", i) == "OK"
             assert y("GET", "k") == str(i).encode()
         assert z("GET", "k") == b"19"
+        assert x("CONFIG", "SET", "durability-timeout", 3000) == "OK"
         replica.process.send_signal(signal.SIGSTOP)
         x.send(x.encode(["SET", "k", "unsure"]))
         w = primary.raw()
@@ -122,6 +123,7 @@ def test_a_majority_is_enough(nodes):
         assert x("SET", "k", n) == "OK"
         nodes.nodes[n].process.send_signal(signal.SIGCONT)
         wait_for(lambda: nodes.info("a").get("quorum_present") == "3", "all are there again")
+    assert x("CONFIG", "SET", "durability-timeout", 2000) == "OK"
     for n in "bc":
         nodes.nodes[n].process.send_signal(signal.SIGSTOP)
     assert str(x("SET", "lost?", 1)).startswith("NOREPLICAS ")
@@ -130,6 +132,7 @@ def test_a_majority_is_enough(nodes):
     for n in "bc":
         nodes.nodes[n].process.send_signal(signal.SIGCONT)
     wait_for(lambda: x("SET", "k", 2) == "OK", "writes go on")
+    assert x("CONFIG", "SET", "durability-timeout", 60000) == "OK"
     x.close()
 
 
@@ -140,6 +143,7 @@ def test_who_has_less_is_not_elected(nodes):
     nodes.isolate("c")
     for i in range(50):
         assert x("SET", f"key{i}", i) == "OK"
+    assert x("CONFIG", "SET", "durability-timeout", 2000) == "OK"
     x.close()
     nodes.nodes["a"].process.send_signal(signal.SIGSTOP)
     # In this order: what is still under way to c must not reach it as a replica.

@@ -51,7 +51,8 @@ def last_file(node):
 def test_with_nothing_more(kind, torn):
     """What it has is the beginning of the new primary's history, all of it or (its disk has lost some bytes at the
     end) not: it goes on from there, in the right database."""
-    with pair(kind) as (old, new, x, y):
+    # Without pings, of which one would be a place of its own if its replica has not got it.
+    with pair(kind, **{"repl-ping-replica-period": "1000"}) as (old, new, x, y):
         x("SELECT", 3)
         for i in range(50):
             x("RPUSH", "l", i)
@@ -324,6 +325,9 @@ def test_under_load_with_a_quorum():
         assert acknowledged >= 300
         a.kill()
         x.close()
+        # What is under way to them still arrives.
+        for n in "bc":
+            wait_for(lambda: nodes.info(n)["master_link_status"] == "down", "the link is down")
         best = max("bc", key=lambda n: int(nodes.info(n)["slave_repl_offset"]))
         other = "cb"["bc".index(best)]
         nodes.promote(best)

@@ -72,7 +72,7 @@ def test_begins_in_another_database(tmp_path, preamble):
 # appendonly yes while a full resynchronisation is on its way: the log is of what came with it, and of what
 # follows.
 def test_on_during_a_resynchronisation(tmp_path):
-    with holdfast(**{"rdb-key-save-delay": "1000"}) as primary:
+    with holdfast(**{"rdb-key-save-delay": "8000"}) as primary:
         x = primary.raw()
         x.pipeline([("SET", f"k{i}", i) for i in range(500)])
         replica = Server("holdfast", {**QUICK, **LOG, "appendonly": "no", "replicaof": ["127.0.0.1", primary.port]},
@@ -115,4 +115,5 @@ def test_local_writes_are_told(tmp_path):
         assert y("DEL", "nothing") == 0
         assert info(y, "replication")["replica_unlogged_writes"] == "3"
         assert replica.text().count("A client has written to this replica") == 1
-        assert in_step(x, y) and info(y, "persistence")["log_lsn"] >= lsn
+        wait_for(lambda: in_step(x, y), "in step")
+        assert int(info(y, "persistence")["log_lsn"]) >= int(lsn)

@@ -80,7 +80,7 @@ def test_wait_and_min_replicas(pair):
     """WAIT tells how many have it; without enough good replicas writes are refused."""
     primary, replica, x, y = pair
     x("SET", "k", 1)
-    assert x("WAIT", 1, 10000) == 1
+    assert x("WAIT", 1, 60000) == 1
     assert x("WAIT", 2, 50) == 1
     assert x("CONFIG", "SET", "min-replicas-to-write", 1) == "OK"
     wait_for(lambda: x("SET", "k", 2) == "OK", "a good replica")
@@ -205,7 +205,7 @@ class Liar(threading.Thread):
             except OSError:
                 return
             try:
-                s.settimeout(10)
+                s.settimeout(60)
                 data = b""
                 while True:
                     data += s.recv(65536)
@@ -267,7 +267,7 @@ class Stream(Liar):
         while True:
             try:
                 s, _ = self.listener.accept()
-                s.settimeout(10)
+                s.settimeout(60)
                 heard = b""
                 while b"PSYNC" not in heard:
                     if heard:

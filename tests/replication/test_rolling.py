@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from harness import Error
+from harness import PATIENCE, Error
 from net import follow, holdfast, info, wait_for, wait_up
 from sentinel import Node
 from test_failover import Counter
@@ -20,7 +20,7 @@ def restart(node):
     """In order: what is in memory is on disk, with its place in the history."""
     raw = node.raw()
     raw.send(raw.encode(["SHUTDOWN", "SAVE"]))
-    node.process.wait(60)
+    node.process.wait(PATIENCE)
     raw.close()
     node.terminate()
     node.start()
@@ -127,7 +127,7 @@ def test_shutdown_before_the_log_is_on():
     """A replica that has just got all the data ends before its own log is of that data: its snapshot is newer than
     the log that there was, and tells its own place in the primary's history."""
     with holdfast() as primary:
-        replica = Node(appendonly="yes", **{"snapshot-rate-limit": "1mb"})
+        replica = Node(appendonly="yes", **{"snapshot-rate-limit": "256kb"})
         x, y = primary.raw(), replica.raw()
         assert y("SET", "own", 1) == "OK"
         x.pipeline([("SET", f"k{i}", f"{i:0100}") for i in range(20000)])

@@ -126,7 +126,7 @@ def test_no_longer_than_asked_for(kind, timeout, words):
         begun = time.monotonic()
         asking = pair.primary.raw()
         asking.send(asking.encode(("SHUTDOWN", *words)))
-        assert pair.ended(30) == 0
+        assert pair.ended() == 0
         assert time.monotonic() - begun >= (0.9 if timeout == 1 else 0)
         assert (pair.primary.directory / "dump.rdb").exists() == ("SAVE" in words)
 
@@ -139,7 +139,7 @@ def test_timeout_may_be_set(kind):
         pair.stall()
         pair.raw("SET", "k", "later")
         pair.begin("NOSAVE")
-        assert pair.ended(30) == 0
+        assert pair.ended() == 0
 
 
 @KINDS
@@ -176,7 +176,7 @@ def test_second_signal_ends_the_wait():
         pair.primary.process.send_signal(signal.SIGTERM)
         wait_for(pair.waits, "the wait for the replica")
         pair.primary.process.send_signal(signal.SIGINT)
-        assert pair.ended(30) == 1
+        assert pair.ended() == 1
 
 
 def test_replica_with_replicas():

@@ -58,6 +58,9 @@ def test_writes_and_cuts(certificates, primary_kind, replica_kind, options):
         writer = Writer(primary, SEED)
         follow(y, cable.port)
         wait_up(y)
+        # redis-server gives up a transfer when all data are flushed meanwhile.
+        full = info(x, "stats")["sync_full"]
+        assert full == "1" or primary_kind == "redis"
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
             time.sleep(rng.random() * SECONDS / 4)
@@ -65,7 +68,7 @@ def test_writes_and_cuts(certificates, primary_kind, replica_kind, options):
             wait_up(y)
         assert writer.stop() > 0
         assert_same(x, y, f"seed {SEED}")
-        assert info(x, "stats")["sync_full"] == "1"
+        assert info(x, "stats")["sync_full"] == full
         assert f"port={replica.port}," in info(x)["slave0"]
         cable.close()
 
@@ -105,6 +108,8 @@ def test_far_behind_is_served_from_the_log(certificates):
         y("REPLICAOF", "127.0.0.1", 1)
         for k in range(20):
             x.pipeline([["SET", f"k{i}", "v" * 1000 + str(k)] for i in range(100)])
+        wait_for(lambda: int(info(x)["repl_backlog_first_byte_offset"]) > int(info(y)["master_repl_offset"]) + 1,
+                 "the backlog has moved on")
         follow(y, primary.port)
         wait_up(y)
         assert_same(x, y)
@@ -177,8 +182,8 @@ def test_migrate(certificates, source, target):
         for i in range(20):
             x("SET", f"k{i}", "v" * (1 << i))
         digest = x("DEBUG", "DIGEST")
-        assert x("MIGRATE", "127.0.0.1", b.port, "k0", 0, 5000) == "OK"
-        assert x("MIGRATE", "127.0.0.1", b.port, "", 0, 20000, "KEYS", *(f"k{i}" for i in range(1, 20))) == "OK"
+        assert x("MIGRATE", "127.0.0.1", b.port, "k0", 0, 60000) == "OK"
+        assert x("MIGRATE", "127.0.0.1", b.port, "", 0, 60000, "KEYS", *(f"k{i}" for i in range(1, 20))) == "OK"
         assert y("DEBUG", "DIGEST") == digest
         x("SET", "stays", 1)
         assert x("MIGRATE", "127.0.0.1", plain.port, "stays", 0, 1000).startswith("IOERR")

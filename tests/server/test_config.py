@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from harness import BUILD, REDIS, Error, Raw, Server, running
+from harness import BUILD, PATIENCE, REDIS, Error, Raw, Server, running
 
 KINDS = pytest.mark.parametrize("kind", ["holdfast", "redis"])
 PROGRAM = {"holdfast": str(BUILD / "holdfast-server"), "redis": REDIS}
@@ -29,7 +29,7 @@ class Started:
         running.add(self.process)
         self.process.stdin.write((text or "").encode())
         self.process.stdin.close()
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE
         while True:
             with contextlib.suppress(OSError):
                 self.raw = Raw(str(directory / "s"))
@@ -60,7 +60,7 @@ class Started:
 
 def fails_to_start(kind, directory, args, text=""):
     """What it says when it ends at once, with status 1."""
-    done = subprocess.run([PROGRAM[kind], *map(str, args)], cwd=directory, input=text.encode(), timeout=20,
+    done = subprocess.run([PROGRAM[kind], *map(str, args)], cwd=directory, input=text.encode(), timeout=PATIENCE,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 1, done.stdout.decode()
     return done.stdout.decode()
@@ -383,7 +383,7 @@ def test_password_survives_a_rewrite(kind, tmp_path):
     (tmp_path / "f.conf").write_bytes(conf + b"masteruser x\n")
     with Server("holdfast", {"port": None, "bind": None, "dir": None, "save": None}, args=[tmp_path / "f.conf"],
                 directory=tmp_path, wait=False) as server:
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE
         while not os.path.exists(server.socket_path):
             assert time.monotonic() < end, server.text()
             time.sleep(0.02)

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from harness import Error, Raw, Server, free_port, wait_for
+from harness import PATIENCE, Error, Raw, Server, free_port, wait_for
 
 KINDS = pytest.mark.parametrize("kind", ["holdfast", "redis"])
 
@@ -34,7 +34,7 @@ HAS_IPV6 = can_bind(socket.AF_INET6, "::1")
 def connect(address, port):
     """A Raw connection to an address."""
     raw = Raw.__new__(Raw)
-    raw.socket = socket.create_connection((address, port), 20)
+    raw.socket = socket.create_connection((address, port), PATIENCE)
     raw.buffer, raw.at = b"", 0
     return raw
 
@@ -174,7 +174,7 @@ def test_tcp_keepalive(kind):
         assert raw("CONFIG", "GET", "tcp-keepalive") == [b"tcp-keepalive", b"300"]
         assert 29000 < timer() <= 30100
         assert raw("CONFIG", "SET", "tcp-keepalive", 50) == "OK"
-        assert 4900 < timer() <= 5100
+        assert 4000 < timer() <= 5100
         raw("CONFIG", "SET", "tcp-keepalive", 0)
         assert timer() is None
 
@@ -383,7 +383,7 @@ def test_few_descriptors(kind):
 
 
 @KINDS
-@pytest.mark.parametrize("limit", ["normal 8mb 0 0", "normal 0 4mb 1"])
+@pytest.mark.parametrize("limit", ["normal 8mb 0 0", "normal 0 4mb 4"])
 def test_one_who_never_reads(kind, limit):
     """is closed at the hard limit, or when he was above the soft one for long enough, and what was kept
     for him is free again; the limit may be set while he is connected."""
@@ -402,7 +402,7 @@ def test_one_who_never_reads(kind, limit):
             time.sleep(0.2)
             assert [brief.read() for _ in range(70)] == [b"x" * 100000] * 70
             wait_for(lambda: int(info(raw, "clients")["connected_clients"]) == 2)
-            assert time.monotonic() - begin >= 1
+            assert time.monotonic() - begin >= 3
             assert brief("PING") == "PONG"
         else:
             stuck.send(stuck.encode(("GET", "k")) * 50)
@@ -457,7 +457,7 @@ def test_timeout_at_run_time(kind):
         raw("CONFIG", "SET", "timeout", 1)
         begin = time.monotonic()
         while "connected_clients:2" in raw("INFO", "clients").decode():
-            assert time.monotonic() - begin < 5
+            assert time.monotonic() - begin < 60
             time.sleep(0.05)
         assert time.monotonic() - begin > 0.9
         with pytest.raises(GONE):
@@ -511,6 +511,12 @@ def test_slow_readers_of_large_values_do_not_hold_up_others():
     with Server("holdfast", {"client-output-buffer-limit": f"normal {limit} 0 0".split()}, plain=True) as server:
         raw = server.raw()
         size = 4 << 20
+        alone = []
+        for i in range(300):
+            begin = time.perf_counter()
+            assert raw("SET", "k", i) == "OK"
+            alone.append(time.perf_counter() - begin)
+        alone.sort()
         raw("SET", "large", b"x" * size)
         slow = [server.raw() for _ in range(10)]
         for s in slow:
@@ -528,7 +534,8 @@ def test_slow_readers_of_large_values_do_not_hold_up_others():
             assert raw("SET", "k", i) == "OK"
             times.append(time.perf_counter() - begin)
         times.sort()
-        assert times[len(times) // 2] < 0.005, times[-5:]
+        # Beside what it takes on this machine at this time when there is nobody else.
+        assert times[150] < 0.005 + 10 * alone[150], (times[150], times[-5:], alone[150], alone[-5:])
         wait_for(lambda: info(raw, "clients")["connected_clients"] == "12")
         kept = int(info(raw, "memory")["mem_clients_normal"])
         assert 5 * size < kept < 10 * limit, kept

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from harness import Error, Server, Simple
+from harness import Error, Server, Simple, wait_for
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "compare"))
 import data  # noqa: E402
@@ -58,6 +58,13 @@ def increments(server):
     return b"".join((folder / name).read_bytes() for name in names if (folder / name).exists())
 
 
+def unneeded(server):
+    """Files of the log that its manifest does not name."""
+    folder = server.directory / "appendonlydir"
+    named = {line.split()[1] for line in (folder / "appendonly.aof.manifest").read_text().splitlines() if line.startswith("file ")}
+    return {p.name for p in folder.iterdir()} - named - {"appendonly.aof.manifest"}
+
+
 def effects(server, raw, mark=b"the end"):
     """All effects so far, up to a mark that is put behind them."""
     raw("SELECT", 0)
@@ -74,6 +81,8 @@ def effects(server, raw, mark=b"the end"):
 def replay(server, raw):
     """A redis-server that has loaded the log."""
     effects(server, raw)
+    # Files that are needed no more are removed one by one.
+    wait_for(lambda: not unneeded(server))
     directory = tempfile.mkdtemp(prefix="hf-replay-")
     shutil.copytree(server.directory / "appendonlydir", pathlib.Path(directory) / "appendonlydir")
     return Server("redis", {"appendonly": "yes"}, directory)

@@ -114,7 +114,7 @@ def test_loading():
         s.raw()("DEBUG", "POPULATE", "2000")
         s.raw()("SAVE")
         s.terminate()
-        s.options["key-load-delay"] = 500
+        s.options["key-load-delay"] = 2000
         s.start(wait=False)
         seen = set()
         while (200, "ready\n") not in seen:

@@ -153,7 +153,7 @@ def test_latency_events(pair):
         r("CONFIG", "SET", "latency-monitor-threshold", "50")
         r("DEBUG", "SLEEP", "0.06")
         (name, at, last, worst), = r("LATENCY", "LATEST")
-        assert at > 1600000000 and 60 <= last == worst < 5000
+        assert at > 1600000000 and 60 <= last == worst < 60000
         (at, ms), = r("LATENCY", "HISTORY", "command")
         assert b"command" in r("LATENCY", "GRAPH", "command") and b"command" in r("LATENCY", "DOCTOR")
         got += [name, r("LATENCY", "RESET", "nosuch", "command"), r("LATENCY", "LATEST")]
@@ -175,6 +175,7 @@ def test_latency_histogram(pair):
         assert name == b"set" and calls == 100
         bounds, counts = buckets[::2], buckets[1::2]
         assert counts[-1] == 100 and counts == sorted(counts)
-        assert all(b & (b - 1) == 0 for b in bounds) and bounds == sorted(set(bounds))
+        # redis-server's are powers of two of 1024 ns, which are shown rounded.
+        assert bounds == sorted(set(bounds)) and (server is pair[0] or all(b & (b - 1) == 0 for b in bounds))
         assert b"set" in r("LATENCY", "HISTOGRAM")
         r.close()
