@@ -82,9 +82,9 @@ def test_full(small, policy):
         acknowledged = {}
         for round in range(3):
             free = fill(small / "filler")
-            # With everysec as many as wait for the disk while it is slow to say that it is full.
+            # With everysec as many as wait for the disk until it says that it is full: fewer than it has room for afterwards.
             for i in range(20000):
-                key, value = f"{round}:{i}", f"{i}:" + "x" * 90000
+                key, value = f"{round}:{i}", f"{i}:" + "x" * 9000
                 reply = raw("SET", key, value)
                 if isinstance(reply, Error):
                     break
@@ -103,7 +103,7 @@ def test_full(small, policy):
             if round == 1:
                 # Killed while it is full, too.
                 free = fill(small / "filler")
-                while raw("SET", "again", "x" * 90000) == "OK":
+                while raw("SET", "again", "x" * 9000) == "OK":
                     pass
                 server.kill()
                 free()
