@@ -15,7 +15,7 @@ async function connect(options = {}) {
 }
 
 async function until(condition, what) {
-  const end = Date.now() + 60000;
+  const end = Date.now() + 120000;
   while (!(await condition())) {
     assert.ok(Date.now() < end, `${what} took too long`);
     await pause(10);
@@ -29,7 +29,7 @@ async function streams(redis) {
   const consume = async (name, many) => {
     const own = await connect();
     for (let taken = 0; taken < many;) {
-      const reply = await own.xReadGroup("billing", name, [{ key: "events", id: ">" }], { COUNT: 10, BLOCK: 5000 });
+      const reply = await own.xReadGroup("billing", name, [{ key: "events", id: ">" }], { COUNT: 10, BLOCK: 60000 });
       for (const [id] of reply.events) {
         assert.ok(!seen.has(id), "an entry came twice");
         seen.set(id, name);
@@ -103,7 +103,7 @@ async function sessions(redis) {
   assert.deepEqual({ ...(await redis.hGetAll("session:1")) }, { user: "ada", cart: "[1,2]" });
   assert.equal(await redis.hIncrBy("session:1", "views", 2), 2);
   await redis.expire("session:1", 120);
-  assert.ok((await redis.ttl("session:1")) > 100);
+  assert.ok((await redis.ttl("session:1")) > 60);
 }
 
 // A window that slides, in a script that the client knows by name.
@@ -114,7 +114,7 @@ async function rateLimit() {
         NUMBER_OF_KEYS: 1,
         SCRIPT: `local now = tonumber(ARGV[1]) redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
           if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[3]) then return 0 end
-          redis.call('ZADD', KEYS[1], now, ARGV[1] .. ':' .. redis.call('INCR', KEYS[1] .. ':n')) redis.call('PEXPIRE', KEYS[1], ARGV[2]) return 1`,
+          redis.call('ZADD', KEYS[1], now, ARGV[1] .. ':' .. redis.call('INCR', KEYS[1] .. ':n')) redis.call('PEXPIRE', KEYS[1], ARGV[2] + 60000) return 1`,
         parseCommand(parser, key, now, window, limit) {
           parser.pushKey(key);
           parser.push(String(now), String(window), String(limit));

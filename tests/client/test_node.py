@@ -13,5 +13,5 @@ HERE = pathlib.Path(__file__).resolve().parent
 @pytest.mark.parametrize("library, program", [("ioredis", "work.js"), ("redis", "services.js"), ("bullmq", "jobs.js")])
 def test_node(server, library, program):
     assert (HERE / "node_modules" / library).is_dir(), "npm ci in tests/client has not been run"
-    run = subprocess.run(["node", program, str(server.port)], cwd=HERE, capture_output=True, text=True, timeout=180)
+    run = subprocess.run(["node", program, str(server.port)], cwd=HERE, capture_output=True, text=True, timeout=400)
     assert run.returncode == 0 and run.stdout == "done\n", run.stdout + run.stderr
