@@ -14,7 +14,7 @@ import re
 import subprocess
 import time
 
-from harness import PLAIN_BUILD, Raw
+from harness import PATIENCE, PLAIN_BUILD, Raw
 from partitions import Rig
 
 
@@ -31,9 +31,13 @@ class Losses(Rig):
         self.seen_journals = {n: set() for n in self.cluster.names}
 
     def number(self, name, field):
-        return int(self.look(name)[field])
+        return int(self.answer(name)[field])
 
-    def wait(self, condition, what, seconds=60):
+    def answer(self, name):
+        """What it says of itself, however long that takes."""
+        return self.wait(lambda: self.look(name) or None, f"{name} answers")
+
+    def wait(self, condition, what, seconds=PATIENCE):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             found = condition()
@@ -48,16 +52,19 @@ class Losses(Rig):
     def is_up(self, name):
         return self.look(name).get("master_link_status") == "up"
 
-    def write_for(self, seconds):
+    def write_for(self, seconds, least=0):
+        """Until so many more have been acknowledged."""
+        before = self.acknowledged()
         self.quiet = False
         time.sleep(seconds)
+        self.wait(lambda: self.acknowledged() >= before + least, "writers go on")
         self.silence()
 
     def newest(self, names):
         """Whom Sentinel would choose: who has most. Nothing is on its way any more."""
         def settled():
             before = [self.number(n, "master_repl_offset") for n in names]
-            time.sleep(0.1)
+            time.sleep(0.4)
             return before if before == [self.number(n, "master_repl_offset") for n in names] else None
         offsets = self.wait(settled, "replicas come to rest")
         best = max(offsets)
@@ -77,15 +84,15 @@ class Losses(Rig):
             time.sleep(rng.random() * 0.3)
         heal = self.pull(old)
         # For longer than repl-timeout now and then: the replicas have gone.
-        self.write_for(rng.random() * 0.3 + (5 if rng.random() < 0.1 else 0))
-        found = self.look(old)
+        self.write_for(rng.random() * 0.3 + (5 if rng.random() < 0.1 else 0), 1)
+        found = self.answer(old)
         end, could = int(found["master_repl_offset"]), int(found["failover_would_lose_bytes"])
         acknowledged = end - could
         new, has = self.newest(others)
         self.promote(new)
         self.wait(lambda: self.is_serving(new), "the new primary")
         # It is cut off, and does not know: it goes on until somebody tells it.
-        self.wait(lambda: self.look(old)["role"] == "slave", "the old one has been told")
+        self.wait(lambda: self.answer(old)["role"] == "slave", "the old one has been told")
         fork = self.number(new, "second_repl_offset") - 1
         killed = rng.random() < 0.4
         if killed:

@@ -22,7 +22,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from harness import Error, Raw  # noqa: E402
+from harness import PATIENCE, Error, Raw  # noqa: E402
 from namespaces import Namespaces, permitted  # noqa: E402
 from net import wait_for  # noqa: E402
 from nodes import Cluster, Wires  # noqa: E402
@@ -150,7 +150,7 @@ class Watcher(threading.Thread):
 
 class Rig:
     OPTIONS = {"durability-timeout": "1000", "repl-timeout": "2"}
-    WITHOUT = {"durability": "memory", "quorum-nodes": "", "appendfsync": "everysec"}
+    WITHOUT = {"durability": "memory", "quorum-nodes": "", "quorum-node": "", "appendfsync": "everysec"}
 
     def __init__(self, seed, quorum=True, plain=False, say=lambda *_: None, proxies=False):
         self.seed = seed
@@ -311,21 +311,24 @@ class Rig:
             if n != self.primary:
                 self.follow(n, self.primary)
 
+    def acknowledged(self):
+        return sum(len(w.acknowledged) for w in self.writers)
+
     def silence(self):
         """Waits until what clients have asked for is answered, and lets them ask for nothing more."""
         self.quiet = True
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while any(c.at_work for c in self.clients):
             assert time.monotonic() < end, "a client does not come back"
             time.sleep(0.001)
 
     def settle(self):
         """All are there, one is elected, the others follow."""
-        end = time.monotonic() + 90
+        end = time.monotonic() + 2 * PATIENCE
         while time.monotonic() < end:
             for name in (self.primary, *self.cluster.names):
                 self.promote(name)
-                if self.wait_serving(name, 5):
+                if self.wait_serving(name, 15):
                     break
             wanted = "acknowledging" if self.quorum else None
             while time.monotonic() < end and self.is_serving(self.primary):
@@ -339,9 +342,9 @@ class Rig:
     def run(self, rounds):
         with self.cluster:
             if self.quorum:
-                self.cluster.wait_elected("a", 60)
+                self.cluster.wait_elected("a")
                 for n in "bc":
-                    self.cluster.wait_acknowledging(n, 60)
+                    self.cluster.wait_acknowledging(n)
             else:
                 for n in "bc":
                     wait_for(lambda: self.look(n).get("master_link_status") == "up", f"{n} follows")
@@ -355,7 +358,7 @@ class Rig:
                 self.round()
             self.ending = True
             for c in (*writers, *readers, watcher):
-                c.join(30)
+                c.join(PATIENCE)
                 assert not c.is_alive()
                 assert getattr(c, "failure", None) is None, c.failure
             self.settle()
@@ -379,7 +382,7 @@ class Rig:
                 signed.add(epoch)
                 watcher.epochs.setdefault(epoch, set()).update(nodes)
         twice = {e: sorted(n) for e, n in watcher.epochs.items() if len(n) > 1}
-        end = time.monotonic() + 30
+        end = time.monotonic() + PATIENCE
         while True:
             digests = {n: self.digest(n) for n in self.cluster.names}
             if len(set(digests.values())) == 1 or time.monotonic() > end:

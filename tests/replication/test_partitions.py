@@ -4,6 +4,7 @@ import os
 import time
 
 from losses import Losses
+from net import wait_for
 from partitions import Rig
 
 SEED = int(os.environ.get("HF_SEED", time.time_ns() % 1_000_000))
@@ -25,7 +26,9 @@ def test_the_rig_sees_a_loss():
 
     def round_of_loss():
         undo = rig.pull(rig.primary)
-        time.sleep(0.3)
+        time.sleep(0.1)
+        before = rig.acknowledged()
+        wait_for(lambda: rig.acknowledged() > before + 20, "the primary goes on alone")
         rig.promote("b" if rig.primary == "a" else "a")
         time.sleep(0.3)
         undo()
