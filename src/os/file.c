@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -206,6 +207,13 @@ bool os_file_reserve(struct os_file *f, uint64_t offset, uint64_t size, struct e
 void os_file_forget_cache(struct os_file *f, uint64_t offset, uint64_t size)
 {
     posix_fadvise(f->fd, (off_t)offset, (off_t)size, POSIX_FADV_DONTNEED);
+}
+
+bool os_file_is_cached(const struct os_file *f, uint64_t offset)
+{
+    char byte;
+    struct iovec one = {&byte, 1};
+    return preadv2(f->fd, &one, 1, (off_t)offset, RWF_NOWAIT) >= 0 || errno != EAGAIN;
 }
 
 bool os_rename(const char *from, const char *to, struct error *err)

@@ -56,8 +56,11 @@ bool os_file_size(struct os_file *f, uint64_t *size, struct error *err);
 bool os_file_truncate(struct os_file *f, uint64_t size, struct error *err);
 /* Reserve room behind the end without changing the size (KEEP_SIZE). UNSUPPORTED if it cannot. */
 bool os_file_reserve(struct os_file *f, uint64_t offset, uint64_t size, struct error *err);
-/* The range will not be needed soon: may leave the page cache. */
+/* The range (size 0: all that is behind it) will not be needed soon: may leave the page cache. */
 void os_file_forget_cache(struct os_file *f, uint64_t offset, uint64_t size);
+/* Whether the byte at the offset can be read without asking the disk; true, too, where the system
+ * does not say. Brings nothing into the cache. */
+bool os_file_is_cached(const struct os_file *f, uint64_t offset);
 
 bool os_rename(const char *from, const char *to, struct error *err);
 /* The same, for large files: the room of the one that was there is given back on a thread of its own, so

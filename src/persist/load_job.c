@@ -12,6 +12,8 @@
 #define WAIT_MS 10
 /* Progress is written down after so many keys. */
 #define PROGRESS_KEYS 64
+/* Longer chunks, which are of one large value, are read piece by piece, through the page cache. */
+#define COLD_MOST (16U << 20)
 
 /* Pairs whose hashes have one top byte. The blocks of a list grow, so that a database of a few keys
  * costs little and one of many is not made of crumbs: 7, 15, ... 255 pairs are 128 to 4096 bytes. */
@@ -206,13 +208,47 @@ static void reader_init_spilled(struct rdb_reader *r, struct load_part *p, struc
     r->size += p->from;
 }
 
+/* The file was mostly saved past the page cache, and is read but once: through the cache a start would
+ * wait for pages to be found and copied, and what others have there would leave. */
+static bool is_cold(const struct load_job *job, const struct load_part *p)
+{
+    return p->chunk && job->cold.fd >= 0 && p->to - p->from <= COLD_MOST &&
+           !os_file_is_cached(job->file, p->from);
+}
+
+/* In the builder's buffer, until the next one; NULL: it could not be read. */
+static const char *read_cold(struct load_builder *b, const struct load_part *p, struct error *err)
+{
+    if (!b->cold.buffer)
+        os_direct_begin(&b->cold, &b->job->cold, true);
+    const char *data = os_direct_aim(&b->cold, p->from, (size_t)(p->to - p->from));
+    for (uint64_t have = p->from, got = 0; have < p->to; have += got) {
+        size_t part;
+        if (!os_direct_read_on(&b->cold, &part, err))
+            return NULL;
+        got = part;
+        if (got == 0) {
+            error_set(err, ERROR_TRUNCATED, "the file became shorter");
+            return NULL;
+        }
+    }
+    return data;
+}
+
 static void load_part(struct load_builder *b, struct load_part *p)
 {
     struct error err = {0}, ignored;
     struct rdb_reader r;
     struct load_range range = {b->job->file, p->from, p->to};
-    if (p->data)
-        load_reader_init_bytes(&r, p->data, (size_t)(p->to - p->from), p->from, &err);
+    const void *data = p->data;
+    if (!data && is_cold(b->job, p))
+        data = read_cold(b, p, &err);
+    if (err.code != ERROR_NONE) {
+        load_job_fail(b->job, &err);
+        return;
+    }
+    if (data)
+        load_reader_init_bytes(&r, data, (size_t)(p->to - p->from), p->from, &err);
     else if (p->spilled.fd >= 0)
         reader_init_spilled(&r, p, &range, &err);
     else
@@ -458,6 +494,8 @@ static void work(struct load_builder *b, bool scans)
         build_tables(b);
     mem_free(b->pairs);
     mem_free(b->scratch);
+    if (b->cold.buffer)
+        os_direct_end(&b->cold);
 
     void (*wake)(void *) = job->options->wake;
     void *ctx = job->options->wait_ctx;
@@ -619,6 +657,8 @@ void load_job_deinit(struct load_job *job)
         mem_free(job->builds[i]);
     mem_free(job->builds);
     mem_free(job->tasks);
+    if (job->cold.fd >= 0)
+        os_file_close(&job->cold, &ignored);
     pthread_cond_destroy(&job->changed);
     pthread_mutex_destroy(&job->lock);
 }
@@ -627,7 +667,8 @@ void load_job_init(struct load_job *job, struct keyspace *ks, struct os_file *f,
                      const struct rdb_load_options *options)
 {
     *job = (struct load_job){
-        .ks = ks, .file = f, .size = size, .options = options, .workers = options->threads};
+        .ks = ks, .file = f, .size = size, .options = options, .workers = options->threads,
+        .cold = OS_FILE_CLOSED};
     job->last = &job->first;
     job->queue_last = &job->queue;
     pthread_mutex_init(&job->lock, NULL);

@@ -17,6 +17,7 @@
 
 #include <pthread.h>
 
+#include "os/direct.h"
 #include "os/file.h"
 #include "os/thread.h"
 #include "persist/rdb/format.h"
@@ -58,6 +59,7 @@ struct load_builder {
     uint64_t delayed;      /* keys, for key_delay_us */
     struct table_pair *pairs, *scratch; /* room for a task */
     uint64_t room;
+    struct os_direct cold; /* reads chunks that are not in the page cache; begun with the first one */
     struct os_polite polite;
 };
 
@@ -70,6 +72,7 @@ struct db_build {
 struct load_job {
     struct keyspace *ks;
     struct os_file *file; /* NULL: the bytes come by a stream */
+    struct os_file cold;  /* the same, if it has an index: read past the page cache where it is not there */
     uint64_t size;
     const struct rdb_load_options *options;
     /* Run by a thread of its own that makes the parts; NULL: the caller does, before or meanwhile. */

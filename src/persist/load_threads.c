@@ -197,6 +197,8 @@ static bool queue_chunks(struct load_job *job)
     if (usable) {
         job->tail = index.offset;
         job->all_queued = true;
+        /* Another descriptor, as how a file is read belongs to it. If there is none, so be it. */
+        os_file_open(&job->cold, job->file->path, OS_OPEN_READ, &ignored);
     }
     load_index_deinit(&index);
     return usable;

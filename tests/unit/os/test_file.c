@@ -148,6 +148,26 @@ static void test_loss_happens(void **state)
     assert_true(lost_name > 0 && lost_data > 0 && torn > 0 && kept > 0);
 }
 
+/* What was just written is in the page cache; what was synced and let go is not, where the system says so. */
+static void test_cached(void **state)
+{
+    (void)state;
+    struct os_file f;
+    static char block[16384];
+    assert_true(os_file_open(&f, path_a, OS_OPEN_CREATE_TRUNCATE, &err));
+    assert_true(os_file_write(&f, block, sizeof(block), &err));
+    assert_true(os_file_is_cached(&f, 0) && os_file_is_cached(&f, 8192));
+    assert_true(os_file_is_cached(&f, 1 << 20)); /* behind the end no disk is asked */
+    assert_true(os_file_sync(&f, &err));
+    os_file_forget_cache(&f, 0, sizeof(block));
+    bool there = os_file_is_cached(&f, 8192);
+    assert_true(os_file_is_cached(&f, 8192) == there); /* asking brings nothing in */
+    size_t got;
+    assert_true(os_file_read_at(&f, 8192, block, 1, &got, &err));
+    assert_true(os_file_is_cached(&f, 8192));
+    assert_true(os_file_close(&f, &err));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -155,6 +175,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_plans, setup, teardown),
         cmocka_unit_test_setup_teardown(test_replace_survives, setup, teardown),
         cmocka_unit_test_setup_teardown(test_loss_happens, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_cached, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
