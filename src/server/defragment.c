@@ -8,7 +8,8 @@
 #include "server/server.h"
 #include "server/slowlog.h"
 
-#define SLICE_US 250
+/* What a slice has begun when its time is up takes it to 0.25 ms at most. */
+#define SLICE_US 200
 /* Looks at the allocator's statistics, in runs of the cron: every second. */
 #define LOOK_EVERY 10
 /* A pass that has moved less than one block of so many has found nothing worth another. */
@@ -27,7 +28,7 @@ struct defragment {
     int64_t not_before_us; /* no new pass before that */
     int64_t begun_us;  /* when it began to run */
     int64_t total_us;  /* of earlier runs */
-    int64_t slowest_us;
+    int64_t executor_us, slowest_us; /* of the slices */
     uint64_t passes;
     unsigned looks;
     struct mem_mover at_begin; /* of the pass */
@@ -144,6 +145,7 @@ void defragment_begin_turn(struct defragment *d)
     enum defrag_result result = defrag_step(d->walk, slice, clock_monotonic_us,
                                             (uint64_t)c->active_defrag_max_scan_fields);
     int64_t took = clock_monotonic_us() - begun;
+    d->executor_us += took;
     if (took > d->slowest_us)
         d->slowest_us = took;
     latency_note(s, "active-defrag-cycle", took);
@@ -193,6 +195,7 @@ void defragment_get_report(const struct defragment *d, struct defragment_report 
                                          .total_us = d->total_us + current,
                                          .current_us = current,
                                          .passes = d->passes,
+                                         .executor_us = d->executor_us,
                                          .slowest_slice_us = d->slowest_us};
 }
 
@@ -203,6 +206,6 @@ void defragment_reset_stats(struct defragment *d)
     d->total_us = 0;
     if (d->percent > 0)
         d->begun_us = d->server->now_us;
-    d->slowest_us = 0;
+    d->executor_us = d->slowest_us = 0;
     d->passes = 0;
 }

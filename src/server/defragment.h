@@ -35,6 +35,7 @@ struct defragment_report {
     int64_t total_us;   /* so long it has run in all */
     int64_t current_us; /* since it began to run; 0: it does not */
     uint64_t passes;    /* over all keys */
+    int64_t executor_us;     /* what the slices took of the executor's time */
     int64_t slowest_slice_us;
 };
 void defragment_get_report(const struct defragment *d, struct defragment_report *report);

@@ -307,7 +307,7 @@ static void number(struct text *out, const char *name, uint64_t v)
     text_appendf(out, "%s:%llu\r\n", name, (unsigned long long)v);
 }
 
-/* Times are milliseconds, as Redis has them; what it does not have are the last two. */
+/* Times are milliseconds, as Redis has them; what it does not have are the last three. */
 static void defragment_fields(const struct server *s, struct text *out)
 {
     struct defragment_report r;
@@ -319,6 +319,7 @@ static void defragment_fields(const struct server *s, struct text *out)
     number(out, "total_active_defrag_time", (uint64_t)r.total_us / 1000);
     number(out, "current_active_defrag_time", (uint64_t)r.current_us / 1000);
     number(out, "active_defrag_passes", r.passes);
+    number(out, "active_defrag_executor_usec", (uint64_t)r.executor_us);
     number(out, "active_defrag_slowest_slice_usec", (uint64_t)r.slowest_slice_us);
 }
 
