@@ -136,7 +136,7 @@ def test_unauthenticated_clients():
 
 def wait_listening(server):
     import time
-    for _ in range(500):
+    for _ in range(5000):
         try:
             connect(server).close()
             return
