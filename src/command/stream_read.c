@@ -87,8 +87,8 @@ static bool parse(struct call *c, bool by_group, struct read *r)
     return true;
 }
 
-/* The id behind which one stream is read: that of the last entry for `$`, the highest one for `>`.
- */
+/* The id behind which one stream is read: that of the last entry for `$`, the one before it for `+`,
+ * which is so read itself, the highest one for `>`. */
 static bool resolve_id(struct call *c, const struct read *r, int i, struct stream_id *id)
 {
     struct slice key = c->argv[r->keys_at + i], text = c->argv[r->keys_at + r->key_count + i];
@@ -112,6 +112,21 @@ static bool resolve_id(struct call *c, const struct read *r, int i, struct strea
                         "> ID to get new messages. The $ ID would just return an empty result "
                         "set.");
         *id = e ? stream_root_of(e)->last : STREAM_ID_MIN;
+        return true;
+    }
+    if (text.size == 1 && text.data[0] == '+') {
+        struct stream_item newest;
+        if (r->by_group)
+            return fail(c,
+                        "ERR The + ID is meaningless in the context of XREADGROUP: you want to "
+                        "read the history of this consumer by specifying a proper ID, or use the "
+                        "> ID to get new messages. The + ID would just return an empty result "
+                        "set.");
+        *id = e ? stream_root_of(e)->last : STREAM_ID_MIN;
+        if (e && stream_edge(stream_root_of(e), true, &newest)) {
+            *id = newest.id;
+            stream_id_prev(id);
+        }
         return true;
     }
     if (text.size == 1 && text.data[0] == '>') {

@@ -57,6 +57,7 @@ def command(g):
         args = generators.ALL[name](g)
         if g.chance(0.05):
             args = generators.not_long(name, generators.not_soon(name, generators.mutate(g, name, args)))
+        args = generators.not_newer(name, args)
         line = [w.encode() for w in name.split()] + [words(a) for a in args]
         g.exact = True  # as a whole it is not mutated
         if SEPARATOR not in line:

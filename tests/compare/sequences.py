@@ -124,6 +124,7 @@ class Generator:
         if self.g.chance(self.mutation):
             args = generators.mutate(self.g, name, args)
             args = generators.not_long(name, generators.not_soon(name, args))
+        args = generators.not_newer(name, args)
         words = [w.encode() for w in name.split()]
         if self.g.chance(0.05):
             words = [w.lower() for w in words]

@@ -47,7 +47,7 @@ def variants(name, rng, known):
                 if name in SMALLER and SMALLER[name] < end < 2 ** 33:
                     continue
                 changed = args[:at] + [b"%d" % end] + args[at + 1:]
-                yield generators.not_long(name, generators.not_soon(name, changed))
+                yield generators.not_newer(name, generators.not_long(name, generators.not_soon(name, changed)))
 
 
 def test_every_integer_argument(seed):

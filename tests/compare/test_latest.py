@@ -575,3 +575,26 @@ def test_client_filters(holdfast, raw):
     raw("ACL", "DELUSER", "tester")
     a.close()
     b.close()
+
+
+# The id + of XREAD is the last entry that there is; without one it waits like $.
+def test_xread_last(holdfast, raw):
+    for i in range(1, 5):
+        raw("XADD", "a", f"{i}-0", "f", i)
+    raw("XADD", "b", "7-7", "f", 7)
+    last = [[b"a", [[b"4-0", [b"f", b"4"]]]], [b"b", [[b"7-7", [b"f", b"7"]]]]]
+    assert raw("XREAD", "STREAMS", "a", "b", "none", "+", "+", "+") == raw("XREAD", "COUNT", 3, "STREAMS", "a", "b", "+", "+") == last
+    assert raw("XREAD", "BLOCK", 1, "STREAMS", "a", "+") == last[:1]
+    raw("XDEL", "a", "4-0", "2-0")
+    assert raw("XREAD", "COUNT", 5, "STREAMS", "a", "+") == [[b"a", [[b"3-0", [b"f", b"3"]]]]]
+    raw("XDEL", "a", "3-0", "1-0")
+    assert raw("XREAD", "STREAMS", "a", "none", "+", "+") == raw("XREAD", "BLOCK", 1, "STREAMS", "a", "+") == NULL_ARRAY
+    waiting = holdfast.raw()
+    waiting.send(waiting.encode(("XREAD", "BLOCK", 0, "STREAMS", "a", "none", "+", "+")))
+    wait_blocked(raw, 1)
+    raw("XADD", "a", "5-0", "f", 5)
+    assert waiting.read() == [[b"a", [[b"5-0", [b"f", b"5"]]]]]
+    raw("XGROUP", "CREATE", "a", "g", 0)
+    refused = raw("XREADGROUP", "GROUP", "g", "c", "STREAMS", "a", "+")
+    assert isinstance(refused, Error) and refused.startswith("ERR The + ID is meaningless in the context of XREADGROUP")
+    waiting.close()
