@@ -450,7 +450,7 @@ static void answer_end(struct answer *a, struct waiter *w)
         s->effects += changed;
     }
     if (s->hold_replies)
-        hold_reply_end(client, a->start);
+        hold_reply_end(client, a->call.command, a->start);
     stats->cycles += server_cycles() - a->begin;
     if (client->reply.error_count != a->errors) {
         stats->failed++;

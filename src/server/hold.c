@@ -588,11 +588,11 @@ uint64_t hold_reply_begin(const struct client *c)
     return output_end(c);
 }
 
-void hold_reply_end(struct client *c, uint64_t start)
+void hold_reply_end(struct client *c, const struct command *command, uint64_t start)
 {
     struct server *s = c->server;
     struct hold *h = s->hold;
-    if (output_end(c) == start || s->stream == NULL)
+    if (output_end(c) == start || s->stream == NULL || !shows_data(command))
         return;
     uint64_t end = stream_end(s->stream);
     int level = hold_level_of(c);

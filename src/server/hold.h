@@ -79,9 +79,10 @@ bool hold_uses_replicas(const struct hold *h);
 /* As dispatch (server/dispatch.h), which it calls: while replies are held (server->hold_replies). */
 bool hold_dispatch(struct client *c, struct call *call, const struct command *command);
 /* The same around a reply to a client that waited (server/blocked.h): `start` is what begin gave. The
- * second only while replies are held, when the effects of the reply are in the stream. */
+ * second only while replies are held, when the effects of the reply are in the stream; a reply that shows nothing of
+ * the data (a vote) is not held. */
 uint64_t hold_reply_begin(const struct client *c);
-void hold_reply_end(struct client *c, uint64_t start);
+void hold_reply_end(struct client *c, const struct command *command, uint64_t start);
 /* One command of a transaction has been executed. */
 void hold_note_call(struct server *s, struct call *call, const struct command *command);
 /* A key was changed, or has expired. */

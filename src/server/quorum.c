@@ -17,6 +17,7 @@
 #include "server/hold.h"
 #include "server/replication.h"
 
+/* So long may a node take to say what it would do; a vote takes its disk as well (VOTE_WAIT_MS). */
 #define PEER_TIMEOUT_MS 500
 #define RETRY_US 300000
 /* Who is alone looks whether somebody else has been elected. */
@@ -44,6 +45,32 @@ static bool position(const struct server *s, uint64_t *epoch, uint64_t *lsn)
     *lsn = writer_durable_lsn(d->writer);
     if (*lsn > q->now.cap)
         *lsn = q->now.cap;
+    return true;
+}
+
+/* Behind this nothing was sure in the epoch that it is, or was, elected in. */
+static uint64_t sure_in_epoch(const struct server *s)
+{
+    uint64_t sure = hold_sure(s->hold, HOLD_QUORUM);
+    return sure > s->quorum->epoch_lsn ? sure : s->quorum->epoch_lsn;
+}
+
+/* Where a candidate has to be for this node's vote: it has what may have been sure by this node's word. The primary of
+ * an epoch knows what was sure in it, and what it has beyond that is not needed: when it has no majority,
+ * or has been voted out. */
+static bool position_to_vote(const struct server *s, uint64_t *epoch, uint64_t *lsn)
+{
+    const struct quorum *q = s->quorum;
+    uint64_t sure = UINT64_MAX;
+    if (!position(s, epoch, lsn))
+        return false;
+    if (q->epoch != 0 && q->epoch == *epoch &&
+        quorum_present(s, s->config->durability_timeout * 1000) < q->majority)
+        sure = sure_in_epoch(s);
+    else if (q->epoch == 0 && q->lost_epoch != 0 && q->lost_epoch == *epoch)
+        sure = q->lost_sure;
+    if (*lsn > sure)
+        *lsn = sure;
     return true;
 }
 
@@ -135,6 +162,8 @@ static void lose(struct server *s, const char *why)
         return;
     log_warning("No longer elected in epoch %llu: %s. Writes are refused", (unsigned long long)q->epoch,
                 why);
+    q->lost_epoch = q->epoch;
+    q->lost_sure = sure_in_epoch(s);
     q->epoch = 0;
     q->outrun = true;
     announce_replication(s, "deposed", why);
@@ -279,7 +308,7 @@ static void begin_election(struct quorum *q, bool real)
     o->epoch = q->asked;
     o->real = q->real = real;
     o->enough = q->majority - 1;
-    o->timeout_ms = PEER_TIMEOUT_MS;
+    o->timeout_ms = real ? VOTE_WAIT_MS : PEER_TIMEOUT_MS;
     o->wake = wake;
     o->ctx = q;
     o->tls = tls_context_share(s->config->tls_replication ? s->tls_client : NULL);
@@ -482,7 +511,7 @@ void cmd_holdfast_vote(struct call *c)
     }
     struct vote v = {.epoch = k.epoch};
     snprintf(v.name, sizeof(v.name), "%.*s", (int)k.name.size, k.name.data);
-    bool granted = position(s, &v.log_epoch, &v.lsn) && would_vote(s, &k, v.log_epoch, v.lsn);
+    bool granted = position_to_vote(s, &v.log_epoch, &v.lsn) && would_vote(s, &k, v.log_epoch, v.lsn);
     if (granted && real)
         promise(s, &k);
     if (granted && real && !is_for(quorum_file_saved(q->file), &v))
@@ -505,7 +534,7 @@ void quorum_became_primary(struct server *s)
         return;
     uint64_t lsn = replication_lsn(s);
     q->link_epoch = 0;
-    q->epoch = 0;
+    q->epoch = q->lost_epoch = 0;
     q->retry_us = 0;
     q->outrun = false;
     note_problem(q, "the others have not been asked yet");
@@ -525,7 +554,7 @@ void quorum_became_replica(struct server *s)
     struct quorum *q = s->quorum;
     if (!quorum_is_on(q))
         return;
-    q->epoch = 0;
+    q->epoch = q->lost_epoch = 0;
     q->problem[0] = '\0';
     /* The votes of the round that is under way are for a log which may be replaced now. */
     q->asked = 0;

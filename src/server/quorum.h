@@ -19,7 +19,8 @@
  * Its *position* is (log epoch, the LSN its disk holds, at most cap). The rules:
  *
  *  1. A node votes once in an epoch, in epochs that only grow, and only for a candidate whose position is not
- *     below its own. Before it votes it has left its primary, and the promise is on its disk.
+ *     below its own. Before it votes it has left its primary, and the promise is on its disk. The primary of the
+ *     epoch that its log is of, once it has no majority, takes the last LSN that was sure for its own position.
  *  2. An elected primary begins epoch e at the LSN that its stream has then. A node that follows it takes
  *     e as its log epoch as soon as its disk holds everything up to there, and acknowledges in e from then on.
  *  3. An LSN is sure when a majority, the primary included, has it on disk, acknowledged in e. The primary stops
@@ -28,7 +29,8 @@
  * So: a write that was sure in e is on the disks of a majority whose log epoch is e or later. Whoever is
  * elected in a later epoch was voted for by at least one of them, after its last acknowledgement, so its
  * position is not below that one's: with a later log epoch its log is a copy of that epoch's primary, which had
- * the write by induction; with the same it is a copy of the same primary's log, and longer.
+ * the write by induction; with the same it is a copy of the same primary's log, and longer. (If the one that has
+ * voted is e's primary itself it knows that the write was sure, and the candidate has at least that.)
  *
  * Who has never heard of an epoch (a new node, or one whose disk is lost) votes for no candidate that has; one whose
  * log ends before the place where its log epoch began has lost data, and votes for nobody until it
@@ -62,6 +64,8 @@ struct quorum {
     bool blank;     /* the log has less than it had */
     /* As a primary. */
     uint64_t epoch, epoch_lsn; /* elected in this one, which begins there; 0: not */
+    /* Elected in this one until somebody else was voted for, and nothing behind that LSN was sure in it; 0: not. */
+    uint64_t lost_epoch, lost_sure;
     uint64_t seen;             /* the newest epoch that somebody has named */
     uint64_t asked;            /* of the election that is under way */
     bool real;

@@ -234,6 +234,46 @@ def test_back_to_the_same_epoch():
         x.close()
 
 
+def test_replaced_while_it_is_alone():
+    """A primary that is left without a majority does not keep another one from being elected for writes that nobody was
+    told of: that one has all that was sure. If it has not, it is not elected."""
+    with Cluster(**{"durability-timeout": "30000"}) as nodes:
+        nodes.wait_elected("a")
+        for n in "bc":
+            nodes.wait_acknowledging(n)
+        x = nodes.nodes["a"].raw()
+        nodes.isolate("b")
+        assert x("SET", "k", "sure") == "OK"
+        nodes.nodes["c"].kill()
+        nodes.promote("b")
+        nodes.isolate("b", False)
+        wait_for(lambda: "node a has more" in nodes.info("b").get("quorum_problem", ""), "it is told")
+        assert nodes.info("b")["quorum_epoch"] == "0"
+        nodes.follow("b", "a")
+        nodes.wait_acknowledging("b")
+        wait_for(lambda: x("GET", "k") == b"sure", "it is sure")
+        nodes.isolate("b")
+        x.send(x.encode(["SET", "k", "unsure"]))
+        y = nodes.nodes["a"].raw()
+        y("HOLDFAST", "DURABILITY", "memory")
+        wait_for(lambda: y("GET", "k") == b"unsure", "it is done")
+        nodes.promote("b")
+        nodes.isolate("b", False)
+        wait_for(lambda: nodes.info("b")["quorum_epoch"] != "0", "it is elected")
+        nodes.follow("a", "b")
+        assert str(x.read()).startswith("NOREPLICAS ")
+        nodes.wait_acknowledging("a")
+        b = nodes.nodes["b"].raw()
+        wait_for(lambda: b("GET", "k") == b"sure", "what was sure")
+        assert b("SET", "k", "b") == "OK"
+        assert nodes.info("a")["divergence_journals"] == "1"
+        nodes.nodes["c"].start()
+        nodes.follow("c", "b")
+        nodes.wait_acknowledging("c")
+        for raw in (b, x, y):
+            raw.close()
+
+
 @pytest.mark.parametrize("options", [LOGGED, {}], ids=["from the log", "from memory"])
 def test_divergence_journal(options):
     """An old primary that has gone on alone follows the promoted one: what it has to give up is in a journal that
