@@ -519,16 +519,10 @@ void durability_note_loaded(struct server *s, const struct rdb_load_stats *stats
 
 /* ---- rewriting ---- */
 
-/* What is in memory is not what the history and the LSN say, and is not to become the log's base. */
-static bool data_lost(const struct durability *d)
-{
-    const struct server *s = d->server;
-    return s->replication != NULL && s->is_replica && s->replication->link.data_lost;
-}
-
 static bool can_rewrite(const struct durability *d)
 {
-    return d->state == DURABILITY_ON && !data_lost(d) && d->refusal == NULL && !d->generation.running &&
+    /* What is in memory is not what the history and the LSN say, and is not to become the log's base. */
+    return d->state == DURABILITY_ON && !persistence_has_lost(d->server) && d->refusal == NULL && !d->generation.running &&
            !writer_busy(d->writer);
 }
 
@@ -670,7 +664,7 @@ static void step(struct durability *d)
     case DURABILITY_FAILED:
         if (!wanted)
             switch_off(d);
-        else if (!d->generation.running && !data_lost(d) && !writer_busy(d->writer) &&
+        else if (!d->generation.running && !persistence_has_lost(d->server) && !writer_busy(d->writer) &&
                  generation_may_retry(&d->generation))
             note_outcome(d, begin_generation(d, GENERATION_ANEW));
         break;

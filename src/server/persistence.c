@@ -364,9 +364,26 @@ bool persistence_load(struct server *s, struct error *err)
     return ok;
 }
 
+bool persistence_has_lost(const struct server *s)
+{
+    return s->replication != NULL && s->is_replica && s->replication->link.data_lost;
+}
+
+/* What is in memory is at no position of any history, and what is on the disk is better. */
+static bool has_nothing(const struct server *s, struct error *err)
+{
+    if (!persistence_has_lost(s))
+        return false;
+    error_set(err, ERROR_INVALID, "there is nothing to save: this replica's data is lost until its primary sends it anew. "
+                                  "What is on the disk stays");
+    return true;
+}
+
 bool persistence_save(struct server *s, struct error *err)
 {
     struct save_options options;
+    if (has_nothing(s, err))
+        return false;
     persistence_options(s, &options);
     full_begins(s->persistence, &options);
     bool ok = saver_save(s->persistence->saver, &options, err);
@@ -380,6 +397,8 @@ bool persistence_save(struct server *s, struct error *err)
 bool persistence_begin_save(struct server *s, struct error *err)
 {
     struct save_options options;
+    if (has_nothing(s, err))
+        return false;
     persistence_options(s, &options);
     full_begins(s->persistence, &options);
     bool ok = saver_begin(s->persistence->saver, &options, err);
@@ -395,6 +414,8 @@ bool persistence_begin_incremental(struct server *s, struct error *err)
 {
     struct persistence *p = s->persistence;
     struct save_options options;
+    if (has_nothing(s, err))
+        return false;
     persistence_options(s, &options);
     chain_keeper_enable(p->chain, s->config->snapshot_chain_max > 0);
     /* What the chain has to say against it is said before a number is given out. */
@@ -432,9 +453,13 @@ bool persistence_shutdown(struct server *s, int bits)
     bool wanted = bits & SHUTDOWN_BIT_SAVE || snapshots_are_scheduled(s);
     if (bits & SHUTDOWN_BIT_NOSAVE || !wanted || s->loading)
         return true;
+    struct error err = {0};
+    if (has_nothing(s, &err)) {
+        log_warning("Not saved before exiting: %s", err.message);
+        return !(bits & SHUTDOWN_BIT_SAVE) || bits & SHUTDOWN_BIT_FORCE;
+    }
     log_notice("Saving before exiting");
     snprintf(p->snapshots.reason, sizeof(p->snapshots.reason), "the server ends");
-    struct error err = {0};
     if (persistence_save(s, &err))
         return true;
     return bits & SHUTDOWN_BIT_FORCE;

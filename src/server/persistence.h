@@ -49,6 +49,9 @@ bool persistence_load_snapshot(struct server *s, struct keyspace *ks, struct rdb
                                struct error *err);
 /* Saves that run in the background are given up; returns when they have ended. */
 void persistence_give_up(struct server *s);
+/* This replica's data could be loaded neither from its primary nor anew from its own log: what is in memory is nothing,
+ * and no save is begun until everything has come anew. */
+bool persistence_has_lost(const struct server *s);
 /* The options that a save has by the configuration. */
 void persistence_options(const struct server *s, struct save_options *options);
 /* SAVE. The executor waits. */

@@ -444,7 +444,7 @@ void snapshots_look(struct server *s)
 {
     struct snapshots *n = of(s);
     struct persistence *p = s->persistence;
-    if (s->loading)
+    if (s->loading || persistence_has_lost(s))
         return;
     count_bytes(s, n);
     count_changes(s, n);

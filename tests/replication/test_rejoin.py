@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from disks import Disk
-from harness import PLAIN_BUILD
+from harness import PLAIN_BUILD, Error
 from net import Cable, assert_same, follow, holdfast, info, redis_server, wait_for, wait_up
 from nodes import Cluster
 from sentinel import Node
@@ -164,6 +164,48 @@ def test_with_more_and_everything_anew():
         assert (int(found["divergence_from_lsn"]), int(found["divergence_bytes"])) == (fork, end - fork)
         assert "it was back" in journal_of(old, found)
         assert (found["master_full_syncs"], found["master_cut_backs"]) == ("1", "0")
+        x.close()
+
+
+@pytest.mark.parametrize("end", ["everything comes anew", "it ends"])
+def test_with_more_and_a_damaged_log(end):
+    """The log that would take it back is damaged: its data is lost until the new primary sends it. What is in memory until
+    then is saved by no command, no rule and not at the end: the snapshot that there is is better than nothing."""
+    with pair(**{"repl-ping-replica-period": "1000"}) as (old, new, x, y):
+        x("SET", "both", 1)
+        assert x("WAITAOF", 1, 0, 60000)[0] == 1
+        assert x("SAVE") == "OK"
+        dump = (old.directory / "dump.rdb").read_bytes()
+        wait_for(lambda: y("GET", "both") == b"1", "in step")
+        kill(old, x)
+        y("REPLICAOF", "NO", "ONE")
+        y("SET", "new", 1)
+        # It does not send everything before it is told.
+        y("CONFIG", "SET", "repl-diskless-sync-delay", 600)
+        old.start()
+        x = old.raw()
+        x("SET", "after", "it was back")
+        assert x("WAITAOF", 1, 0, 60000)[0] == 1
+        base, = glob.glob(f"{old.directory}/appendonlydir/*.base.rdb")
+        os.truncate(base, os.path.getsize(base) - 1)
+        follow(x, new.port)
+        wait_for(lambda: "The data could not be taken back" in old.text(), "it is lost")
+        assert x("DBSIZE") == 0
+        for request in ("SAVE",), ("BGSAVE",), ("HOLDFAST", "SNAPSHOT", "FULL"), ("HOLDFAST", "SNAPSHOT", "INCREMENTAL"):
+            assert isinstance(x(*request), Error), request
+        x("CONFIG", "SET", "save", "1 1")
+        if end == "it ends":
+            x.close()
+            assert old.terminate() == 0
+            assert "Not saved before exiting: there is nothing to save" in old.text()
+            assert (old.directory / "dump.rdb").read_bytes() == dump
+            return
+        assert (old.directory / "dump.rdb").read_bytes() == dump
+        y("CONFIG", "SET", "repl-diskless-sync-delay", 0)
+        wait_up(x)
+        assert_same(y, x)
+        wait_for(lambda: x("SAVE") == "OK", "it is saved")
+        assert (old.directory / "dump.rdb").read_bytes() != dump
         x.close()
 
 
