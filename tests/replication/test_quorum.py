@@ -251,7 +251,7 @@ def test_replaced_while_it_is_alone():
         assert nodes.info("b")["quorum_epoch"] == "0"
         nodes.follow("b", "a")
         nodes.wait_acknowledging("b")
-        wait_for(lambda: x("GET", "k") == b"sure", "it is sure")
+        nodes.wait_elected("a")  # it has heard of b
         nodes.isolate("b")
         x.send(x.encode(["SET", "k", "unsure"]))
         y = nodes.nodes["a"].raw()

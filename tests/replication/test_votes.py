@@ -117,7 +117,7 @@ def test_an_epoch_that_is_not_on_the_disk(tmp_path, word):
         wait_for(lambda: nodes.info("c").get("quorum_epoch", "0") != "0", "c is elected")
         nodes.follow("a", "c")
         nodes.follow("b", "c")
-        nodes.wait_acknowledging("a")
+        nodes.wait_elected("c")
         c = nodes.nodes["c"].raw()
         wait_for(lambda: nodes.info("b").get("master_link_status") == "up", "b follows")
         assert c("SET", "k", 1) == "OK"
@@ -145,7 +145,7 @@ def test_an_epoch_that_is_not_on_the_disk(tmp_path, word):
         assert int(nodes.info("b")["quorum_log_epoch"]) == epoch
         nodes.follow("b", "c")
         nodes.wait_acknowledging("b")
-        assert c("SET", "k", 3) == "OK"
+        wait_for(lambda: c("SET", "k", 3) == "OK", "it counts again")
         nodes.isolate("a", False)
         nodes.wait_acknowledging("a")
         for raw in (c, x):
