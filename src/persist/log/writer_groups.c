@@ -159,7 +159,10 @@ bool writer_reserve(struct writer *w, uint64_t end)
 
 size_t writer_join_filling(const struct writer *w, uint64_t end, char *out)
 {
-    return end < w->filled_end ? annotation_join_filling(end, out) : 0;
+    /* Also where nothing is filled yet, as fill_ahead is about to. */
+    bool filled = end < w->filled_end ||
+                  __atomic_load_n(&w->sync, __ATOMIC_RELAXED) == WRITER_ALWAYS;
+    return filled ? annotation_join_filling(end, out) : 0;
 }
 
 /* Where each commit is waited for the room of the next ones is written with this one: to write over what is
@@ -172,6 +175,9 @@ static bool fill_ahead(struct writer *w, struct error *err)
         return true;
     uint64_t most = w->offset < FILL_LEAST ? FILL_LEAST : w->offset;
     uint64_t from = w->filled_end > w->offset ? w->filled_end : w->offset;
+    /* The policy was another one when the group was joined: behind the next group, then. */
+    if (from == w->offset && from % ANNOTATION_FILL_LINE == ANNOTATION_FILL_LINE - 1)
+        return true;
     uint64_t to = (w->offset + FILL_LOW + (most < FILL_MOST ? most : FILL_MOST)) & ~(uint64_t)4095;
     if (to - from > WRITER_BUFFER_SIZE)
         to = (from + WRITER_BUFFER_SIZE) & ~(uint64_t)4095;
