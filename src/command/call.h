@@ -52,6 +52,7 @@ struct call {
     bool in_script;        /* called by a script */
     bool no_touch;         /* CLIENT NO-TOUCH: reads leave the access clock alone */
     bool replays;          /* the request is an effect: of the log, or of the primary */
+    bool errors_counted;   /* INFO's errorstats have the reply's errors already: a script's */
     bool effect_given;     /* the handler has said what its effect is: see call_effect */
     bool effect_group;     /* what it has given is one group */
     struct stream *stream; /* where effects go; NULL: nobody wants them */
@@ -91,7 +92,7 @@ void call_missed(struct call *c, struct slice key);
 bool call_find(struct call *c, struct slice key, enum entry_type type, struct entry **e);
 /* The same whatever its type. */
 struct entry *call_find_any(struct call *c, struct slice key);
-/* The same without noting an access (TTL, EXISTS, OBJECT). */
+/* The same without noting an access (TTL, EXISTS). */
 static inline struct entry *call_peek(struct call *c, struct slice key)
 {
     struct entry *e = db_find(c->db, key, call_hash(c, key));
@@ -104,6 +105,9 @@ static inline struct entry *call_peek(struct call *c, struct slice key)
 /* Find a key to write. ref->entry is NULL when it is not there. False: -WRONGTYPE was replied. */
 bool call_find_write(struct call *c, struct slice key, enum entry_type type, struct keyref *ref);
 void call_find_write_any(struct call *c, struct slice key, struct keyref *ref);
+/* The same for a command that reads what it will write (GETSET): it is counted as a hit or miss. */
+bool call_find_update(struct call *c, struct slice key, enum entry_type type, struct keyref *ref);
+void call_count_read(struct call *c, const struct keyref *ref);
 
 /* The classes of keyspace events, for notify-keyspace-events. */
 enum event_class {

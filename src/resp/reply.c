@@ -63,6 +63,11 @@ static void put_error_line(struct reply *r, const char *s, size_t size)
 static void note_error(struct reply *r, const char *message)
 {
     size_t n = strcspn(message, " \r\n");
+    /* What is one word, as a script may make it, is no code. */
+    if (message[n] == '\0') {
+        message = "ERR";
+        n = 3;
+    }
     if (n >= sizeof(r->last_error))
         n = sizeof(r->last_error) - 1;
     memcpy(r->last_error, message, n);

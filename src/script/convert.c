@@ -152,6 +152,8 @@ static void push_value(lua_State *L, struct input *in)
         break;
     case '-':
         push_field(L, "err", take_line(in));
+        lua_pushboolean(L, true);
+        lua_setfield(L, -2, ENGINE_COUNTED);
         break;
     case '=':
         push_verbatim(L, in, take_int(in));
@@ -195,6 +197,13 @@ struct output {
 
 static void write_value(struct output *o);
 
+static void note_own_error(const struct output *o)
+{
+    const struct script_engine *e = engine_of(o->L);
+    if (e->host.own_error != NULL)
+        e->host.own_error(e->host.ctx, o->reply->last_error);
+}
+
 /* The field of the table at the top is pushed if it is of that type. */
 static bool has_field(lua_State *L, const char *name, int type)
 {
@@ -223,7 +232,10 @@ static void write_line(struct output *o, bool error)
         reply_simple(o->reply, text_cstr(&line));
         text_free(&line);
     }
-    lua_pop(o->L, 2);
+    lua_pop(o->L, 1);
+    if (error && !engine_is_counted(o->L))
+        note_own_error(o);
+    lua_pop(o->L, 1);
 }
 
 static void write_pairs(struct output *o, bool map)
@@ -341,6 +353,7 @@ static void write_value(struct output *o)
     if (!lua_checkstack(L, 6) || outbuf_size(o->reply->out) > o->size_end) {
         o->given_up = true;
         reply_error(o->reply, "ERR reached lua stack limit");
+        note_own_error(o);
         lua_pop(L, 1);
         return;
     }

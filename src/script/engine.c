@@ -293,6 +293,15 @@ static const char *raw_string(lua_State *L, const char *field)
     return s;
 }
 
+bool engine_is_counted(lua_State *L)
+{
+    lua_pushliteral(L, ENGINE_COUNTED);
+    lua_rawget(L, -2);
+    bool counted = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    return counted;
+}
+
 /* The error at the top of the stack as text; `name`: of the script, for the place. */
 static void describe_error(struct script_engine *e, struct slice name, struct text *out)
 {
@@ -413,6 +422,8 @@ bool script_run(struct script_engine *e, const struct script_run *run, struct re
         describe_error(e, run->name, &message);
         reply_error(reply, text_cstr(&message));
         text_free(&message);
+        if (e->host.own_error != NULL && !(lua_istable(L, -1) && engine_is_counted(L)))
+            e->host.own_error(e->host.ctx, reply->last_error);
     }
     end(e);
     if (++e->runs % COLLECT_RUNS == 0)

@@ -56,6 +56,12 @@ bool sandbox_real(lua_State *L, int index);
 /* redis.* (api.c): pushes the table; `loading`: as a library sees it while it is loaded. */
 void api_push(struct script_engine *e, bool loading);
 
+/* A command's error has this field, true, by which it is known from a script's own: as in Redis, where
+ * scripts see it, too. */
+#define ENGINE_COUNTED "ignore_error_stats_update"
+/* Whether the table at the top of the stack has it. */
+bool engine_is_counted(lua_State *L);
+
 /* Values (convert.c). */
 void convert_reply_to_lua(lua_State *L, struct slice reply);
 void convert_lua_to_reply(lua_State *L, struct reply *reply, int script_protocol);

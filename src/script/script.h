@@ -50,6 +50,9 @@ struct script_host {
     int (*may_call)(void *ctx, const struct slice *argv, int argc);
     /* redis.log: level 0 (debug) to 3 (warning). */
     void (*log)(void *ctx, int level, struct slice message);
+    /* The script's reply has an error of its own making, with this code ("ERR"), not one that `call`
+     * replied. May be NULL. */
+    void (*own_error)(void *ctx, const char *code);
     const char *version; /* of Redis: "7.0.15" */
 };
 

@@ -246,7 +246,9 @@ static bool dispatch_slowly(struct client *c, struct call *call, const struct co
     char *error;
     const struct command *found = dispatch_lookup(command, call->argv, call->argc, &error);
     if (found == NULL) {
-        /* A container has an id of its own, a command with a wrong number of arguments too. */
+        /* What exists and has a wrong number of arguments is counted, a container's subcommand too. */
+        if (command != NULL && command->subcommand_count != 0 && call->argc > 1)
+            command = command_find_sub(command, call->argv[1]);
         reject(c, call, command, error);
         mem_free(error);
         return true;
@@ -417,6 +419,7 @@ void dispatch_call(struct client *c, struct call *call, const struct command *co
     struct stream *stream = s->is_replica ? NULL : s->stream;
     call->command = command;
     call->stream = stream;
+    call->errors_counted = false;
     /* What a script calls is shown after the script. */
     if (__builtin_expect(s->clients.monitors != NULL, 0) && command->flags & COMMAND_SKIP_MONITOR)
         monitor_feed(c, command, call->argv, call->argc, NULL);
@@ -452,7 +455,8 @@ void dispatch_call(struct client *c, struct call *call, const struct command *co
     c->commands++;
     if (__builtin_expect(call->reply->error_count != errors, 0)) {
         stats->failed++;
-        dispatch_count_error(s, call->reply->last_error);
+        if (!call->errors_counted)
+            dispatch_count_error(s, call->reply->last_error);
     }
 }
 

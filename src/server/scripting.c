@@ -39,21 +39,18 @@ struct scripting {
 
 /* What the engine asks --------------------------------------------------------------------------- */
 
-/* As dispatch_lookup, with the errors that scripts get. */
+/* As dispatch_lookup, with the errors that scripts get. NULL: there is no such command; *error is set,
+ * as it is when the number of arguments is wrong. */
 static const struct command *look_up(const struct slice *argv, int argc, const char **error)
 {
     const struct command *command = command_find(argv[0]);
     if (command != NULL && command->subcommand_count != 0 && argc > 1)
         command = command_find_sub(command, argv[1]);
-    if (command == NULL) {
+    if (command == NULL)
         *error = "ERR Unknown Redis command called from script";
-        return NULL;
-    }
-    if (command->handler == NULL ||
-        (command->arity > 0 ? argc != command->arity : argc < -command->arity)) {
+    else if (command->handler == NULL ||
+             (command->arity > 0 ? argc != command->arity : argc < -command->arity))
         *error = "ERR Wrong number of args calling Redis command from script";
-        return NULL;
-    }
     return command;
 }
 
@@ -113,14 +110,17 @@ static void host_call(void *ctx, const struct slice *argv, int argc, struct repl
     struct client *client = sc->running->call->client;
     const char *error = NULL;
     const struct command *command = look_up(argv, argc, &error);
-    if (command != NULL && command->flags & COMMAND_NOSCRIPT)
+    if (error == NULL && command->flags & COMMAND_NOSCRIPT)
         error = "ERR This Redis command is not allowed from script";
     if (error == NULL)
         error = check_acl(client, command, argv, argc);
     if (error == NULL)
         error = check_write(sc, command);
     if (error != NULL) {
+        if (command != NULL)
+            s->stats.commands[command->id].rejected++;
         reply_error(reply, error);
+        dispatch_count_error(s, reply->last_error);
         return;
     }
     if (command->flags & COMMAND_WRITE)
@@ -144,14 +144,20 @@ static void host_call(void *ctx, const struct slice *argv, int argc, struct repl
 static int host_may_call(void *ctx, const struct slice *argv, int argc)
 {
     struct scripting *sc = ctx;
-    const char *error;
+    const char *error = NULL;
     const struct command *command = look_up(argv, argc, &error);
-    if (command == NULL)
+    if (error != NULL)
         return -1;
     int at = 0;
     struct client *c = sc->running->call->client;
     return !(c->flags & CLIENT_RESTRICTED) ||
            acl_check(c->user, command, argv, argc, &at) == ACL_ALLOWED;
+}
+
+static void host_own_error(void *ctx, const char *code)
+{
+    const struct scripting *sc = ctx;
+    dispatch_count_error(sc->server, code);
 }
 
 static void host_log(void *ctx, int level, struct slice message)
@@ -252,6 +258,7 @@ void scripting_call(struct scripting *sc, struct scripting_call *now)
     if (stream != NULL)
         stream_begin_group(stream);
     script_run(now->engine, &now->run, c->reply);
+    c->errors_counted = true;
     if (stream != NULL && stream == s->stream && stream_in_group(stream))
         stream_end_group(stream);
     /* SELECT in a script is the script's own. */
@@ -398,6 +405,7 @@ static struct script_engine *new_engine(struct scripting *sc, enum script_kind k
                                      .go_on = host_go_on,
                                      .may_call = host_may_call,
                                      .log = host_log,
+                                     .own_error = host_own_error,
                                      .version = SERVER_REDIS_VERSION};
     struct script_engine *e = script_engine_new(kind, &host);
     script_engine_set_memory_limit(e, (size_t)sc->server->config->script_memory_limit);
