@@ -141,8 +141,9 @@ static void reply_field(struct call *c, const struct field_operation *o, uint64_
     reply_int(c->reply, o->is_signed ? extend_sign(v, o->width) : (int64_t)v);
 }
 
-/* Returns whether the field has another value afterwards. */
-static bool write_field(struct call *c, struct keyref *ref, const struct field_operation *o)
+/* Returns whether it was written; *changed is set if the field has another value afterwards. */
+static bool write_field(struct call *c, struct keyref *ref, const struct field_operation *o,
+                        bool *changed)
 {
     uint64_t mask = UINT64_MAX >> (64 - o->width);
     uint64_t old = bitmap_get_field(ref->entry, o->offset, o->width), fresh;
@@ -157,10 +158,12 @@ static bool write_field(struct call *c, struct keyref *ref, const struct field_o
         return false;
     }
     fresh &= mask;
-    if (fresh != old)
+    if (fresh != old) {
         bitmap_set_field(ref, o->offset, o->width, fresh);
+        *changed = true;
+    }
     reply_field(c, o, set ? old : fresh);
-    return fresh != old;
+    return true;
 }
 
 /* ---- the commands ---- */
@@ -183,18 +186,18 @@ static void write_fields(struct call *c, const struct field_request *r)
     if (!call_find_write(c, c->argv[1], ENTRY_STRING, &ref))
         return;
     bool is_new = ref.entry == NULL;
-    bool changed = bitmap_grow(&ref, r->bytes);
+    bool grown = bitmap_grow(&ref, r->bytes), changed = false, written = false;
     reply_array(c->reply, r->count);
     for (size_t i = 0; i < r->count; i++) {
         const struct field_operation *o = &r->operations[i];
         if (o->verb == FIELD_GET)
             reply_field(c, o, bitmap_get_field(ref.entry, o->offset, o->width));
         else
-            changed |= write_field(c, &ref, o);
+            written |= write_field(c, &ref, o, &changed);
     }
-    /* Also when every write has failed: the string may have become longer. */
-    if (changed)
-        string_changed(c, ref.key, is_new, "setbit");
+    /* When every write has failed the string may still have become longer, of which Redis tells nobody. */
+    if (changed || grown)
+        string_changed(c, ref.key, is_new, written ? "setbit" : NULL);
 }
 
 static void run(struct call *c, bool read_only)

@@ -67,6 +67,21 @@ bool call_find_write(struct call *c, struct slice key, enum entry_type type, str
     return true;
 }
 
+void call_count_read(struct call *c, const struct keyref *ref)
+{
+    if (ref->entry != NULL)
+        c->ks->hit_count++;
+    else
+        call_missed(c, ref->key);
+}
+
+bool call_find_update(struct call *c, struct slice key, enum entry_type type, struct keyref *ref)
+{
+    bool found = call_find_write(c, key, type, ref);
+    call_count_read(c, ref);
+    return found;
+}
+
 void call_changed(struct call *c, struct db *db, struct slice key, enum event_class class,
                   const char *event, uint64_t changes)
 {

@@ -128,6 +128,7 @@ void cmd_restore(struct call *c)
     } else {
         set_access(c->ks, e, &o);
         keyref_give(&ref, e);
+        call_changed(c, c->db, key, EVENT_NEW_KEY, "new", 0);
         call_changed(c, c->db, key, EVENT_GENERIC, "restore", 1);
         /* Written anew: the payload may be of a version that not everybody reads. */
         call_effect_restore(c, c->db, key, ref.entry);

@@ -7,12 +7,16 @@
 #include "handlers.h"
 #include "type/encoding.h"
 
-/* The entry of argv[2], without an access; NULL: null was replied. */
+/* The entry of argv[2], without an access, and without an event if it is missing; NULL: null was replied. */
 static const struct entry *find_object(struct call *c)
 {
-    const struct entry *e = call_peek(c, c->argv[2]);
-    if (e == NULL)
+    const struct entry *e = db_find(c->db, c->argv[2], call_hash(c, c->argv[2]));
+    if (e != NULL) {
+        c->ks->hit_count++;
+    } else {
+        c->ks->miss_count++;
         reply_null(c->reply);
+    }
     return e;
 }
 

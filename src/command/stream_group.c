@@ -201,7 +201,7 @@ void cmd_xack(struct call *c)
     struct keyref ref;
     struct stream_group g;
     struct stream_id id;
-    if (!call_stream_write(c, c->argv[1], &ref))
+    if (!call_find_update(c, c->argv[1], ENTRY_STREAM, &ref))
         return;
     if (!ref.entry || !stream_group_find(stream_root_of(ref.entry), c->argv[2], &g)) {
         reply_int(c->reply, 0);
@@ -366,7 +366,7 @@ static bool parse_least_idle(struct call *c, struct claim *claim, const char *er
 
 static bool find_claim(struct call *c, struct claim *claim)
 {
-    if (!call_stream_write(c, c->argv[1], &claim->ref))
+    if (!call_find_update(c, c->argv[1], ENTRY_STREAM, &claim->ref))
         return false;
     if (claim->ref.entry &&
         stream_group_find(stream_root_of(claim->ref.entry), c->argv[2], &claim->g))

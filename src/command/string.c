@@ -95,6 +95,8 @@ static void set_with_options(struct call *c)
 
     struct keyref ref;
     call_find_write_any(c, c->argv[1], &ref);
+    if (args.get)
+        call_count_read(c, &ref);
     if (args.get && ref.entry && entry_type(ref.entry) != ENTRY_STRING) {
         reply_wrong_type(c->reply);
         return;
@@ -175,7 +177,7 @@ void cmd_psetex(struct call *c)
 void cmd_getset(struct call *c)
 {
     struct keyref ref;
-    if (!call_find_write(c, c->argv[1], ENTRY_STRING, &ref))
+    if (!call_find_update(c, c->argv[1], ENTRY_STRING, &ref))
         return;
     reply_string(c->reply, ref.entry);
     string_set_and_tell(c, &ref, c->argv[2], ENTRY_NO_EXPIRY);
@@ -192,7 +194,7 @@ static void delete_and_tell(struct call *c, struct keyref *ref)
 void cmd_getdel(struct call *c)
 {
     struct keyref ref;
-    if (!call_find_write(c, c->argv[1], ENTRY_STRING, &ref))
+    if (!call_find_update(c, c->argv[1], ENTRY_STRING, &ref))
         return;
     reply_string(c->reply, ref.entry);
     if (ref.entry)
@@ -210,7 +212,7 @@ void cmd_getex(struct call *c)
         }
     }
     struct keyref ref;
-    if (!call_find_write(c, c->argv[1], ENTRY_STRING, &ref))
+    if (!call_find_update(c, c->argv[1], ENTRY_STRING, &ref))
         return;
     if (ref.entry == NULL) {
         reply_null(c->reply);

@@ -185,7 +185,7 @@ static void debug_populate(struct call *c)
         memcpy(value, text, (size_t)n);
         /* Without a size the value is the text; with one it is cut, or filled up with zeros. */
         string_set(&ref, slice_of(value, size >= 0 ? (size_t)size : (size_t)n), ENTRY_NO_EXPIRY);
-        call_changed(c, c->db, k, EVENT_STRING, "set", 1);
+        call_changed(c, c->db, k, EVENT_NEW_KEY, "new", 1);
     }
     durability_note_unlogged(c->server);
     mem_free(key);

@@ -31,7 +31,7 @@ void cmd_memory_usage(struct call *c)
             return;
         }
     }
-    const struct entry *e = call_peek(c, c->argv[2]);
+    const struct entry *e = db_find(c->db, c->argv[2], call_hash(c, c->argv[2]));
     if (e)
         reply_int(c->reply, (int64_t)entry_memory(e));
     else

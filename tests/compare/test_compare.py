@@ -48,12 +48,12 @@ def test_random_sequences(seed):
     assert not failures, "\n\n".join(failures)
 
 
-def run(pair, seed):
+def run(pair, seed, sequences=SEQUENCES):
     known = known_commands(pair)
     failures, seen = [], set()
     end = time.monotonic() + SECONDS
     number, commands = FIRST, 0
-    while (time.monotonic() < end if SECONDS else number < FIRST + SEQUENCES) and len(failures) < FAILURES:
+    while (time.monotonic() < end if SECONDS else number < FIRST + sequences) and len(failures) < FAILURES:
         sequence = Generator(seed, number, known).sequence()
         mismatch = pair.mismatch(sequence, whole=number % 10 == 0)
         if mismatch and mismatch.signature not in seen:
