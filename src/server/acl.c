@@ -279,26 +279,8 @@ static bool apply_command(struct acl_selector *s, struct slice name, bool on, co
     return true;
 }
 
-static bool add_key_pattern(struct acl_selector *s, struct slice text, unsigned permissions,
-                            const char **reason)
-{
-    bool everything = text.size == 1 && text.data[0] == '*' && permissions == (ACL_READ_KEY | ACL_WRITE_KEY);
-    if (s->all_keys && !everything) {
-        *reason = "Adding a pattern after the * pattern (or the 'allkeys' flag) is not valid and does "
-                  "not have any effect. Try 'resetkeys' to start with an empty list of patterns";
-        return false;
-    }
-    if (everything) {
-        s->all_keys = true;
-        patterns_free(&s->keys);
-        return true;
-    }
-    pattern_add(&s->keys, text, permissions, 0);
-    return true;
-}
-
 /* "%RW~pattern" */
-static bool apply_permissions(struct acl_selector *s, struct slice rule, const char **reason)
+static bool apply_permissions(struct acl_selector *s, struct slice rule)
 {
     unsigned permissions = 0;
     size_t at = 1;
@@ -310,10 +292,10 @@ static bool apply_permissions(struct acl_selector *s, struct slice rule, const c
             break;
         permissions |= bit;
     }
-    *reason = syntax;
     if (at >= rule.size || rule.data[at] != '~' || permissions == 0)
         return false;
-    return add_key_pattern(s, slice_of(rule.data + at + 1, rule.size - at - 1), permissions, reason);
+    pattern_add(&s->keys, slice_of(rule.data + at + 1, rule.size - at - 1), permissions, 0);
+    return true;
 }
 
 bool acl_has_blank(struct slice s)
@@ -329,8 +311,13 @@ static bool selector_apply(struct acl_selector *s, struct slice rule, const char
 {
     struct slice rest = slice_of(rule.data + 1, rule.size > 0 ? rule.size - 1 : 0);
     *reason = syntax;
-    if (slice_is(rule, "allkeys") || slice_equal(rule, SLICE("~*")))
-        return add_key_pattern(s, SLICE("*"), ACL_READ_KEY | ACL_WRITE_KEY, reason);
+    if (rule.size == 0)
+        return true; /* as in Redis: it says nothing */
+    if (slice_is(rule, "allkeys") || slice_equal(rule, SLICE("~*"))) {
+        s->all_keys = true;
+        patterns_free(&s->keys);
+        return true;
+    }
     if (slice_is(rule, "resetkeys")) {
         s->all_keys = false;
         patterns_free(&s->keys);
@@ -350,22 +337,30 @@ static bool selector_apply(struct acl_selector *s, struct slice rule, const char
         return apply_category(s, SLICE("all"), true);
     if (slice_is(rule, "nocommands"))
         return apply_category(s, SLICE("all"), false);
-    if (rule.size == 0)
-        return false;
     switch (rule.data[0]) {
     case '~':
-        return !acl_has_blank(rest) && add_key_pattern(s, rest, ACL_READ_KEY | ACL_WRITE_KEY, reason);
     case '%':
-        return !acl_has_blank(rest) && apply_permissions(s, rule, reason);
-    case '&':
+        if (s->all_keys) {
+            *reason = "Adding a pattern after the * pattern (or the 'allkeys' flag) is not valid and "
+                      "does not have any effect. Try 'resetkeys' to start with an empty list of "
+                      "patterns";
+            return false;
+        }
         if (acl_has_blank(rest))
             return false;
+        if (rule.data[0] == '%')
+            return apply_permissions(s, rule);
+        pattern_add(&s->keys, rest, ACL_READ_KEY | ACL_WRITE_KEY, 0);
+        return true;
+    case '&':
         if (s->all_channels) {
             *reason = "Adding a pattern after the * pattern (or the 'allchannels' flag) is not valid and "
                       "does not have any effect. Try 'resetchannels' to start with an empty list of "
                       "channels";
             return false;
         }
+        if (acl_has_blank(rest))
+            return false;
         pattern_add(&s->channels, rest, 0, 0);
         return true;
     case '+':

@@ -53,6 +53,20 @@ def test_rules(pair):
     both(pair, talk)
 
 
+# An empty rule says nothing; that a pattern comes behind all patterns is found before what is wrong with it.
+@pytest.mark.parametrize("rules", [[""], ["", "on", ""], ["allkeys", "~a b"], ["allkeys", "%X~a"], ["allkeys", "%RW~*"], ["allkeys", "~*"],
+                                   ["resetkeys", "%RW~*", "~a"], ["allchannels", "& x"], ["resetchannels", "& x"], ["~a b"], ["%R~a b"],
+                                   ["(allkeys ~a)"], ["()"]])
+def test_rule_arguments(pair, rules):
+    def talk(server):
+        r = server.raw()
+        r("ACL", "DELUSER", "u")
+        got = [r("ACL", "SETUSER", "u", *rules), r("ACL", "GETUSER", "u")]
+        r.close()
+        return got
+    both(pair, talk)
+
+
 USERS = {
     "reader": "on nopass ~a* +@read +ping", "writer": "on nopass %W~w* +@write +@read", "mixed": "on nopass %R~r* %RW~m* +@all",
     "channels": "on nopass resetchannels &news.* +@all ~*", "selectors": "on nopass -@all (+get ~g*) (+set ~s*)",
