@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/statvfs.h>
@@ -291,6 +292,31 @@ bool os_dir_sync(const char *path, struct error *err)
     if (faults_active())
         os_fault_note_dir_sync(path);
     return true;
+}
+
+bool os_dir_lock(const char *path, int *lock, struct error *err)
+{
+    *lock = -1;
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return error_set_errno(err, errno, "cannot open directory %s", path);
+    /* It goes with the descriptor: what the process leaves behind when it is killed is free. */
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        *lock = fd;
+        return true;
+    }
+    int why = errno;
+    close(fd);
+    if (why == EWOULDBLOCK)
+        return error_set(err, ERROR_EXISTS, "%s is in use by another process", path);
+    return error_set(err, ERROR_UNSUPPORTED, "cannot lock directory %s: %s", path, strerror(why));
+}
+
+void os_dir_unlock(int *lock)
+{
+    if (*lock >= 0)
+        close(*lock);
+    *lock = -1;
 }
 
 bool os_dir_list(const char *path, void (*fn)(void *ctx, const char *name), void *ctx,

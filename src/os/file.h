@@ -71,6 +71,12 @@ bool os_dir_create(const char *path, struct error *err); /* existing already is 
 /* The same, and on return its name is on the disk. */
 bool os_dir_create_synced(const char *path, struct error *err);
 bool os_dir_sync(const char *path, struct error *err);
+/* Take the directory for this process, as others that use this function see it: until os_dir_unlock, or the
+ * process ends, however it does. EXISTS: another process has it, or this one already. NOT_FOUND: there is
+ * no such directory. UNSUPPORTED: its file system knows no such locks. Nothing is written. */
+bool os_dir_lock(const char *path, int *lock, struct error *err);
+/* -1 is none, and remains so. */
+void os_dir_unlock(int *lock);
 /* Calls fn for each name in the directory (not "." and ".."), in no order. */
 bool os_dir_list(const char *path, void (*fn)(void *ctx, const char *name), void *ctx,
                  struct error *err);

@@ -25,7 +25,7 @@ struct iovec;
 
 struct outbuf_block {
     struct outbuf_block *next;
-    size_t size;     /* bytes filled; of the last block: up to date only after outbuf_seal */
+    size_t size;     /* bytes filled; of the last block: not up to date, `pos` is */
     size_t capacity; /* of data */
     char data[];
 };

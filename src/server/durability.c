@@ -242,6 +242,33 @@ static int64_t on_timer(void *ctx)
     return TIMER_MS;
 }
 
+/* ---- the directory ---- */
+
+bool durability_lock(struct server *s, struct error *err)
+{
+    struct durability *d = s->durability;
+    /* `dir` may be another one since. */
+    os_dir_unlock(&d->lock);
+    d->lock_tried = os_dir_lock(s->config->appenddirname, &d->lock, err);
+    if (d->lock_tried || err->code == ERROR_EXISTS)
+        return d->lock_tried;
+    d->lock_tried = err->code != ERROR_NOT_FOUND;
+    if (err->code == ERROR_UNSUPPORTED)
+        log_warning("Nothing keeps a second server from this log: %s", err->message);
+    *err = (struct error){0};
+    return true;
+}
+
+/* There is a log. */
+static void lock_new_directory(struct durability *d)
+{
+    struct error err = {0};
+    if (!d->lock_tried && !durability_lock(d->server, &err)) {
+        d->lock_tried = true;
+        log_warning("ALARM: two servers write one log: %s", err.message);
+    }
+}
+
 /* ---- states ---- */
 
 static bool new_writer(struct durability *d, struct error *err)
@@ -396,6 +423,11 @@ void durability_set_history(struct server *s, const char *history)
 static void switch_on(struct durability *d)
 {
     struct error err = {0};
+    if (d->once && !durability_lock(d->server, &err)) {
+        d->once = false;
+        log_warning("The log could not be started: %s", err.message);
+        return;
+    }
     /* What was changed meanwhile is in no log: it goes on behind every position that a snapshot made
      * meanwhile can name. */
     if (d->server->stream == NULL) {
@@ -654,6 +686,7 @@ static void step(struct durability *d)
         }
         break;
     case DURABILITY_ON:
+        lock_new_directory(d);
         watch_writer(d);
         if (!wanted)
             switch_off(d);
@@ -738,6 +771,7 @@ void durability_init(struct server *s)
 {
     struct durability *d = mem_zalloc(sizeof(*d));
     d->server = s;
+    d->lock = -1;
     s->durability = d;
     struct generation *g = &d->generation;
     generation_init(g, s->config->appenddirname, s->config->appendfilename, durability_wake, d);
@@ -751,11 +785,13 @@ void durability_init(struct server *s)
     generation_pass_numbers(g);
 }
 
-bool durability_may_start(const struct server *s, struct error *err)
+bool durability_may_start(struct server *s, struct error *err)
 {
     const struct durability *d = s->durability;
-    if (d->writer != NULL || d->manifest_error.code == ERROR_NONE)
+    if (d->writer != NULL)
         return true;
+    if (d->manifest_error.code == ERROR_NONE)
+        return durability_lock(s, err);
     *err = d->manifest_error;
     return false;
 }
@@ -802,6 +838,7 @@ bool durability_start(struct server *s, const struct durability_position *at, st
                     "until there is some");
     set_state(d, DURABILITY_ON);
     watch_writer(d);
+    lock_new_directory(d);
     return true;
 }
 
@@ -836,6 +873,7 @@ void durability_deinit(struct server *s)
     generation_deinit(&d->generation);
     if (d->writer != NULL)
         drop_writer(d);
+    os_dir_unlock(&d->lock);
     mem_free(d);
     s->durability = NULL;
 }

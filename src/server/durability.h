@@ -73,6 +73,8 @@ struct durability {
     bool unlogged;
     bool no_snapshot;         /* when it goes OFF no snapshot need be made */
     struct error manifest_error; /* it is there, but cannot be read */
+    int lock;                    /* of the log's directory (os_dir_lock); -1: not taken */
+    bool lock_tried;             /* and need not be tried again */
     struct generation generation; /* and the files that there are */
     uint64_t slow_downs;
     int64_t started_us;       /* the time that shares are shares of */
@@ -117,8 +119,13 @@ struct durability_position {
  * False: err says why. */
 bool durability_start(struct server *s, const struct durability_position *at, struct error *err);
 
-/* Whether CONFIG SET appendonly yes can work: not beside a manifest that cannot be read. */
-bool durability_may_start(const struct server *s, struct error *err);
+/* Whether CONFIG SET appendonly yes can work: not beside a manifest that cannot be read, nor where another
+ * server writes its log. */
+bool durability_may_start(struct server *s, struct error *err);
+/* Take the log's directory for this process, until it ends: two servers that write one log destroy it, and
+ * a start cuts off what another one is just writing. False: another process has it. A directory that is not
+ * there yet is taken as soon as there is a log in it. */
+bool durability_lock(struct server *s, struct error *err);
 /* The bounds of a turn. Between them the log's thread need not wake the executor where replies wait for
  * it: it is asked at the end, before replies are written. The end is in two parts; the second is true
  * when there is more to do. */

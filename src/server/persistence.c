@@ -17,6 +17,9 @@
 
 #define SCHEDULE_INTERVAL_MS 100
 
+/* How long a start waits for another server to let go of the log's directory. */
+#define DIRECTORY_WAIT_US 10000000
+
 /* Below this much held memory nothing hurries or is given up, however little data there is. */
 #define MEMORY_LIMIT_FLOOR (64 << 20)
 
@@ -336,9 +339,28 @@ static bool load_log(struct server *s, struct error *err)
     return true;
 }
 
+/* The server before this one may have closed its sockets and not yet its log. */
+static bool take_directory(struct server *s, struct error *err)
+{
+    int64_t begin_us = clock_monotonic_us();
+    bool said = false;
+    while (!durability_lock(s, err)) {
+        if (clock_monotonic_us() - begin_us > DIRECTORY_WAIT_US)
+            return false;
+        if (!said)
+            log_notice("%s: waiting for it to end", err->message);
+        said = true;
+        os_sleep_us(10000);
+    }
+    return true;
+}
+
 bool persistence_load(struct server *s, struct error *err)
 {
     struct config *c = s->config;
+    /* Another server's temporary files, and the end of its log, are not what a crash has left. */
+    if (c->appendonly && !take_directory(s, err))
+        return false;
     saver_clean_temporary(c->dbfilename);
     if (!c->appendonly) {
         if (c->recover_until[0] != '\0')

@@ -109,7 +109,11 @@ static int repair(struct repair *r, bool yes)
         printf("Nothing was changed. With --yes it is done; stop the server first\n");
         return TOOL_FAILED;
     }
-    if (carry_out(r, &err))
+    int lock = -1;
+    bool free = os_dir_lock(r->log.directory, &lock, &err) || err.code != ERROR_EXISTS;
+    bool done = free && carry_out(r, &err);
+    os_dir_unlock(&lock);
+    if (done)
         return TOOL_OK;
     fprintf(stderr, "holdfast repair: %s\n", err.message);
     return TOOL_FAILED;

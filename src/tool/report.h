@@ -19,7 +19,7 @@
 
 /* A line of a section. */
 struct report_row {
-    struct slice name; /* owned by the section when owns_names */
+    struct slice name; /* a constant, or in the section's `names` */
     bool is_data;      /* the name comes from the file */
     int level;         /* 1: top; more: part of the row of a lower level before it */
     struct tally tally;

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Starts that fail: with status 1, a line that names what is wrong, and nothing changed on disk."""
+import fcntl
+import os
 import socket
 import subprocess
+import time
 
 import pytest
-from harness import BUILD, SANITIZER_REPORTS
+import redis
+from harness import BUILD, SANITIZER_REPORTS, Server
 
 CHECK = "`holdfast check` on the data directory says what is damaged"
 
@@ -63,3 +67,57 @@ def test_damaged_data(tmp_path, args):
     assert "dump.rdb: offset 10: 1 bytes are needed, 0 are left" in said and CHECK in said, said
     assert (tmp_path / "dump.rdb").read_bytes() == b"REDIS0010\xfe"
     assert {p.name for p in tmp_path.iterdir()} <= {"dump.rdb", "s"}
+
+
+ON = {"appendonly": "yes"}
+
+
+def test_two_servers_over_one_log(tmp_path):
+    """The second one does not start, and touches nothing of what the first one writes; a server without a log
+    cannot begin one there. When the first one is killed the next one starts at once."""
+    first = Server(options={**ON, "appendfsync": "always"}, directory=tmp_path)
+    first.client().set("a", 1)
+    before = {p.name: p.read_bytes() for p in (tmp_path / "appendonlydir").iterdir()}
+    said = fails(tmp_path, "--port", 0, "--unixsocket", "s")
+    assert "appendonlydir is in use by another process" in said and CHECK not in said, said
+    with Server(directory=tmp_path) as second:
+        with pytest.raises(redis.ResponseError, match="in use by another process"):
+            second.client().config_set("appendonly", "yes")
+        assert second.client().config_get("appendonly") == {"appendonly": "no"}
+    assert before == {p.name: p.read_bytes() for p in (tmp_path / "appendonlydir").iterdir()}
+    first.client().set("b", 2)
+    first.kill()
+    with Server(options=ON, directory=tmp_path) as next_one:
+        assert next_one.client().mget("a", "b") == [b"1", b"2"]
+
+
+def test_no_repair_beside_a_server(tmp_path):
+    """What could be repaired is not, while somebody has the log."""
+    with Server(options=ON, directory=tmp_path) as server:
+        server.client().set("a", 1)
+    log = tmp_path / "appendonlydir/appendonly.aof.1.incr.aof"
+    damaged = log.read_bytes().replace(b"SET", b"XET")
+    log.write_bytes(damaged)
+    command = [str(BUILD / "holdfast"), "repair", str(tmp_path), "--yes"]
+    lock = os.open(tmp_path / "appendonlydir", os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    done = subprocess.run(command, capture_output=True, timeout=60)
+    assert done.returncode == 1 and b"in use by another process" in done.stderr, done
+    assert log.read_bytes() == damaged
+    os.close(lock)
+    done = subprocess.run(command, capture_output=True, timeout=60)
+    assert done.returncode == 0 and log.read_bytes() != damaged, done
+
+
+def test_a_start_waits_for_the_server_before(tmp_path):
+    """One that is about to end lets go of the log a little later than of its clients."""
+    first = Server(options=ON, directory=tmp_path)
+    first.client().set("a", 1)
+    with Server(options=ON, directory=tmp_path, wait=False) as second:
+        deadline = time.monotonic() + 60
+        while "waiting for it to end" not in second.text():
+            assert time.monotonic() < deadline and second.process.poll() is None, second.text()
+            time.sleep(0.01)
+        first.kill()
+        second.wait_ready()
+        assert second.client().get("a") == b"1"

@@ -3,8 +3,7 @@
  * The primitives of the RDB format: bytes, numbers, lengths and strings, read from and written to
  * buffers that somebody else fills and empties. No file descriptors here.
  *
- * Format (Redis's rdb.h names; the format is described in "Redis RDB Dump File Format", Sripathi
- * Krishnan, and by the files themselves):
+ * Format (described in "Redis RDB Dump File Format", Sripathi Krishnan, and by the files themselves):
  *
  *     length:  00LLLLLL                      6 bits
  *              01LLLLLL LLLLLLLL             14 bits, big-endian
@@ -121,7 +120,7 @@ struct rdb_writer {
     void *ctx;
     bool failed;   /* a flush failed: everything after does nothing */
     bool compress; /* strings by LZF where that is shorter */
-    int version;   /* 9 .. 12: what may be used */
+    int version;   /* 7 .. 12: what may be used; 10 at first */
     char *lzf;     /* room for a compressed string */
     size_t lzf_capacity;
     /* Trying to compress what does not compress costs many times what writing it does. After

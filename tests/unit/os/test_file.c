@@ -168,6 +168,28 @@ static void test_cached(void **state)
     assert_true(os_file_close(&f, &err));
 }
 
+/* A directory is taken by one holder at a time, also by another description in this process, and is free when
+ * it is given back; taking it writes nothing. */
+static void test_dir_lock(void **state)
+{
+    (void)state;
+    int first, second;
+    assert_false(os_dir_lock(path_a, &first, &err));
+    assert_int_equal(err.code, ERROR_NOT_FOUND);
+    assert_int_equal(first, -1);
+    assert_true(os_dir_create(path_a, &err));
+    assert_true(os_dir_lock(path_a, &first, &err));
+    assert_false(os_dir_lock(path_a, &second, &err));
+    assert_int_equal(err.code, ERROR_EXISTS);
+    assert_non_null(strstr(err.message, path_a));
+    os_dir_unlock(&second);
+    os_dir_unlock(&first);
+    assert_int_equal(first, -1);
+    assert_true(os_dir_lock(path_a, &second, &err));
+    os_dir_unlock(&second);
+    assert_int_equal(rmdir(path_a), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -176,6 +198,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_replace_survives, setup, teardown),
         cmocka_unit_test_setup_teardown(test_loss_happens, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cached, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_dir_lock, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
