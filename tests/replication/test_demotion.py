@@ -57,6 +57,8 @@ def test_promoted_and_left_alone():
         for raw in (y, z):
             follow(raw, a.port)
             wait_up(raw)
+            # What is taken back later is taken back by the log.
+            wait_for(lambda: info(raw, "persistence")["log_state"] == "on", "its log is on")
         x("SET", "both", 1)
         for raw in (y, z):
             wait_for(lambda: raw("GET", "both") == b"1", "it has arrived")
