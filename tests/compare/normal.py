@@ -93,6 +93,12 @@ def sort(args, reply):
     return len(reply) if b"LIMIT" in upper or b"GET" in upper else unordered(reply)
 
 
+def is_open_sort(args):
+    """A SORT of which the order may be left open and that has nulls for what is missing."""
+    upper = [a.upper() if isinstance(a, bytes) else a for a in args]
+    return name_of(args) in ("SORT", "SORT_RO") and b"BY" in upper and b"GET" in upper
+
+
 def times_near(reply):
     """Times by the clock, wherever they stand."""
     if isinstance(reply, list):

@@ -11,6 +11,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "compare"))
 import generators  # noqa: E402
 from arguments import Arguments  # noqa: E402
 from harness import Error  # noqa: E402
+from normal import Near  # noqa: E402
+from script_calls import CALLERS  # noqa: E402
 from sequences import SAMPLERS  # noqa: E402
 
 COMMANDS = int(os.environ.get("HF_ACL_COMMANDS", 400))
@@ -37,6 +39,16 @@ def fill(raw, rng, known):
                "p": ("PFADD",), "g": ("GEOADD",)}
     commands = [[name, *generators.ALL[name](g)] for names in writers.values() for name in names for _ in range(5)]
     raw.pipeline([c for c in commands if not (c[0] == "XADD" and b"*" in c)])
+
+
+# Each key is made anew for each of two replies, and its time to live begins then: a script may ask for it, too.
+TIMES = {"TTL", "PTTL", "EXPIRETIME", "PEXPIRETIME", *CALLERS}
+
+
+def without_clock(reply):
+    if isinstance(reply, (list, tuple)):
+        return type(reply)(without_clock(x) for x in reply)
+    return Near(reply, 20000) if type(reply) is int and reply > 9000 else reply
 
 
 def values(raw, keys):
@@ -77,7 +89,7 @@ def test_keys_are_those_checked(server, seed):
                 admin("DEL", *rest)
             before = values(admin, rest)
             user("AUTH", "u", "x")
-            replies.append(user(*line))
+            replies.append(without_clock(user(*line)) if command in TIMES else user(*line))
             assert values(admin, rest) == before, (name, line, "changed what it was not allowed to touch")
             replies.append(values(admin, list(rights)))
         if isinstance(replies[0], Error) and replies[0].startswith("NOPERM"):
