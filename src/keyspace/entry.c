@@ -33,18 +33,6 @@ size_t entry_fixed_value_size(enum entry_encoding encoding)
     return 0;
 }
 
-size_t entry_size_for(size_t key_size, bool expires, enum entry_encoding encoding,
-                      size_t value_size)
-{
-    size_t size =
-        sizeof(struct entry) + (expires ? 8 : 0) + (key_size > UINT8_MAX ? 4 : 0) + key_size;
-    if (encoding == ENTRY_ROPE || encoding >= ENTRY_DICT)
-        return ((size + 7) & ~(size_t)7) + entry_fixed_value_size(encoding);
-    size += encoding == ENTRY_INT ? sizeof(int64_t) : value_size;
-    /* Blocks of 8 bytes are the only ones that are not aligned to 16. */
-    return size + (size == sizeof(struct entry));
-}
-
 const char *entry_end(const struct entry *e)
 {
     size_t fixed = entry_fixed_value_size(entry_encoding(e));

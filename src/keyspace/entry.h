@@ -232,11 +232,20 @@ static inline void entry_set_clock(struct entry *e, uint32_t clock)
 const char *entry_end(const struct entry *e);
 /* The size that was asked of the allocator. At least 9, so that every entry is aligned to 16 bytes. */
 size_t entry_size(const struct entry *e);
-/* The size of an entry with these properties. For roots value_size is the size of the root. */
-size_t entry_size_for(size_t key_size, bool expires, enum entry_encoding encoding,
-                      size_t value_size);
 /* The size of the value field for an encoding that has a fixed one (int, roots); 0 for bytes. */
 size_t entry_fixed_value_size(enum entry_encoding encoding);
+/* The size of an entry with these properties. value_size counts for embedded bytes only. */
+static inline size_t entry_size_for(size_t key_size, bool expires, enum entry_encoding encoding,
+                                    size_t value_size)
+{
+    size_t size =
+        sizeof(struct entry) + (expires ? 8 : 0) + (key_size > UINT8_MAX ? 4 : 0) + key_size;
+    if (encoding == ENTRY_ROPE || encoding >= ENTRY_DICT)
+        return ((size + 7) & ~(size_t)7) + entry_fixed_value_size(encoding);
+    size += encoding == ENTRY_INT ? sizeof(int64_t) : value_size;
+    /* Blocks of 8 bytes are the only ones that are not aligned to 16. */
+    return size + (size == sizeof(struct entry));
+}
 
 /* Allocate an entry. The value field is not set, but for roots, which are zeroed. `due` may be
  * ENTRY_NO_EXPIRY. value_size counts for embedded bytes only. */

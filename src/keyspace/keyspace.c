@@ -105,9 +105,11 @@ struct keyspace *keyspace_new(int db_count, bool with_reclaimer)
     for (int i = 0; i < db_count; i++) {
         ks->dbs[i].ks = ks;
         ks->dbs[i].id = i;
+        ks->dbs[i].sizes = mem_zalloc(sizeof(*ks->dbs[i].sizes));
         table_init(&ks->dbs[i].table, &entry_table_type);
         ks->dbs[i].table.space = (uint32_t)i;
     }
+    ks->sizes_aside = mem_zalloc(sizeof(*ks->sizes_aside));
     epoch_set_spaces(&ks->epoch, (uint32_t)db_count);
     ks->limits = (struct encoding_limits){.hash_max_listpack_entries = 512,
                                           .hash_max_listpack_value = 64,
@@ -138,6 +140,9 @@ void keyspace_free(struct keyspace *ks)
         changes_end(ks, i);
     epoch_reclaim_all(&ks->epoch);
     epoch_deinit(&ks->epoch);
+    for (int i = 0; i < ks->db_count; i++)
+        mem_free(ks->dbs[i].sizes);
+    mem_free(ks->sizes_aside);
     mem_free(ks->dbs);
     mem_free(ks);
 }
@@ -164,8 +169,15 @@ uint64_t keyspace_random_below(struct keyspace *ks, uint64_t bound)
     return (uint64_t)((wide)keyspace_random(ks) * bound >> 64);
 }
 
+const struct keysizes *db_keysizes(struct db *db)
+{
+    size_watch_end(&db->ks->size_watch);
+    return db->sizes;
+}
+
 void db_flush(struct db *db)
 {
+    size_watch_drop(&db->ks->size_watch, db->sizes);
     table_clear(&db->table, &db->ks->epoch);
     changes_note_emptied(db);
     db->expires = 0;
@@ -186,12 +198,16 @@ void keyspace_swap(struct keyspace *ks, int a, int b)
         return;
     struct db *x = &ks->dbs[a], *y = &ks->dbs[b];
     struct table table = x->table;
+    struct keysizes *sizes = x->sizes;
     uint64_t expires = x->expires, timed = x->timed, cursor = x->expire_cursor;
+    size_watch_end(&ks->size_watch);
     x->table = y->table;
+    x->sizes = y->sizes;
     x->expires = y->expires;
     x->timed = y->timed;
     x->expire_cursor = y->expire_cursor;
     y->table = table;
+    y->sizes = sizes;
     y->expires = expires;
     y->timed = timed;
     y->expire_cursor = cursor;
@@ -208,17 +224,22 @@ void keyspace_exchange(struct keyspace *to, struct keyspace *from)
 {
     assert(to->db_count == from->db_count);
     changes_lose(to, "data was loaded since the last one");
+    size_watch_end(&to->size_watch);
+    size_watch_end(&from->size_watch);
     for (int i = 0; i < to->db_count; i++) {
         struct db *x = &to->dbs[i], *y = &from->dbs[i];
         struct table table = x->table;
+        struct keysizes *sizes = x->sizes;
         uint64_t expires = x->expires, timed = x->timed;
         assert(table.count == 0);
         x->table = y->table;
+        x->sizes = y->sizes;
         x->expires = y->expires;
         x->timed = y->timed;
         x->expire_cursor = 0;
         x->flush_count++;
         y->table = table;
+        y->sizes = sizes;
         y->expires = expires;
         y->timed = timed;
         y->expire_cursor = 0;
@@ -227,8 +248,10 @@ void keyspace_exchange(struct keyspace *to, struct keyspace *from)
 
 void keyspace_discard(struct keyspace *ks, struct keyspace *from)
 {
-    for (int i = 0; i < from->db_count; i++)
+    for (int i = 0; i < from->db_count; i++) {
+        size_watch_drop(&from->size_watch, from->dbs[i].sizes);
         table_clear(&from->dbs[i].table, &ks->epoch);
+    }
     keyspace_free(from);
 }
 
@@ -290,7 +313,12 @@ void keyref_find(struct keyref *ref, struct db *db, struct slice key, uint64_t h
 /* Whether blocks of the two sizes are of the same class of the allocator. */
 static bool same_class(size_t a, size_t b)
 {
-    return a == b || mem_good_size(a) == mem_good_size(b);
+    if (a == b)
+        return true;
+    /* Small classes, which most are of, are 16 bytes apart, and nothing is of 8. */
+    if ((a | b) < 128)
+        return (a + 15) / 16 == (b + 15) / 16;
+    return mem_good_size(a) == mem_good_size(b);
 }
 
 /* A snapshot may still read a moved value's nodes where it stood before. */
@@ -391,6 +419,7 @@ static void replace_block(struct keyref *ref, struct entry *fresh)
 {
     struct db *db = ref->db;
     struct epoch *epoch = &db->ks->epoch;
+    size_watch_move(&db->ks->size_watch, old, fresh);
     struct entry *old = ref->entry;
     struct table_place place;
     table_own(&db->table, epoch, ref->hash, old, &place);
@@ -405,6 +434,47 @@ static void replace_block(struct keyref *ref, struct entry *fresh)
 static void note_due(struct keyref *ref, int64_t due)
 {
     struct db *db = ref->db;
+/* Whether it is a string of which put and resize know the size. */
+static bool is_short(enum entry_encoding encoding)
+{
+    return encoding <= ENTRY_BYTES;
+}
+
+/* The entry's value is going to be changed. */
+static inline void watch_size(struct keyref *ref)
+{
+    if (!is_short(entry_encoding(ref->entry)))
+        size_watch_begin(&ref->db->ks->size_watch, ref->db->sizes, ref->entry);
+}
+
+static unsigned short_bin(enum entry_encoding encoding, size_t size)
+{
+    return encoding == ENTRY_INT ? keysizes_bin_of_int((int64_t)size) : keysizes_bin(size);
+}
+
+/* The value becomes another one, as keyref_put gives it. */
+static inline void watch_new_size(struct keyref *ref, enum entry_encoding encoding, size_t size)
+{
+    struct entry *e = ref->entry;
+    struct size_watch *w = &ref->db->ks->size_watch;
+    struct keysizes *sizes = ref->db->sizes;
+    if (!is_short(entry_encoding(e))) {
+        size_watch_begin(w, sizes, e);
+        return;
+    }
+    unsigned before = keysizes_bin_of_short(e);
+    if (is_short(encoding)) {
+        unsigned after = short_bin(encoding, size);
+        if (before == after || w->entry == e)
+            return;
+        sizes->counts[ENTRY_STRING][before]--;
+        sizes->counts[ENTRY_STRING][after]++;
+    } else if (w->entry != e) {
+        sizes->counts[ENTRY_STRING][before]--;
+        size_watch_new(w, sizes, e);
+    }
+}
+
     struct table_place place;
     table_own(&db->table, &db->ks->epoch, ref->hash, ref->entry, &place);
     table_note_due(&db->table, &place, due);
@@ -437,6 +507,7 @@ static void set_due_in_block(struct entry *e, int64_t due, bool with_value)
     if (has)
         memcpy(e->body, &due, sizeof(due));
 }
+    watch_size(ref);
 
 /* ---- writing ---- */
 
@@ -455,6 +526,10 @@ static struct entry *put_new(struct keyref *ref, int64_t due, enum entry_type ty
         /* An expired key may stand there that keyref_find has hidden. */
         ref->entry = table_find(&db->table, ref->hash, ref->key.data, ref->key.size);
         if (ref->entry)
+    if (is_short(encoding))
+        db->sizes->counts[ENTRY_STRING][short_bin(encoding, value_size)]++;
+    else
+        size_watch_new(&db->ks->size_watch, db->sizes, e);
             keyref_delete(ref);
     }
     struct entry *e = entry_new(ref->key, due, type, encoding, value_size);
@@ -468,6 +543,7 @@ struct entry *keyref_put(struct keyref *ref, int64_t due, enum entry_type type,
                          enum entry_encoding encoding, size_t value_size)
 {
     struct db *db = ref->db;
+    watch_new_size(ref, encoding, value_size);
     struct entry *old = ref->entry;
     if (old == NULL)
         return put_new(ref, due == KEYREF_KEEP_DUE ? ENTRY_NO_EXPIRY : due, type, encoding,
@@ -495,8 +571,10 @@ struct entry *keyref_put(struct keyref *ref, int64_t due, enum entry_type type,
 
     size_t fixed = entry_fixed_value_size(encoding);
     assert(fixed || value_size <= ENTRY_EMBED_MAX);
-    set_due_in_block(old, due, false);
+    if (had || has)
+        set_due_in_block(old, due, false);
     old->type_encoding = (uint8_t)((unsigned)type << 4 | (unsigned)encoding);
+    size_watch_move(&db->ks->size_watch, old, old);
     old->flags &= (uint8_t)~ENTRY_VALUE_FLAGS;
     old->value_size = fixed ? 0 : (uint16_t)value_size;
     entry_set_clock(old, clock);
@@ -517,6 +595,7 @@ static struct entry *new_like(const struct keyref *ref, enum entry_encoding enco
     entry_set_clock(e, entry_clock(old));
     return e;
 }
+    watch_new_size(ref, entry_encoding(old), new_size);
 
 struct entry *keyref_resize(struct keyref *ref, size_t new_size)
 {
@@ -531,6 +610,7 @@ struct entry *keyref_resize(struct keyref *ref, size_t new_size)
     size_t common = old->value_size < new_size ? old->value_size : new_size;
     memcpy((void *)(uintptr_t)entry_value(e), entry_value(old), common);
     replace_block(ref, e);
+    watch_new_size(ref, encoding, value_size);
     return e;
 }
 
@@ -545,6 +625,7 @@ void keyref_set_due(struct keyref *ref, int64_t due)
     struct entry *old = ref->entry;
     bool had = old->flags & ENTRY_EXPIRES, has = due != ENTRY_NO_EXPIRY;
     if (!had && !has)
+        size_watch_move(&ref->db->ks->size_watch, old, old);
         return;
     size_t new_size =
         entry_size_for(entry_key(old).size, has, entry_encoding(old), old->value_size);
@@ -625,6 +706,7 @@ void keyref_expire_field(struct keyref *ref, struct slice field)
 }
 
 /* Take the entry out of the table. Returns whether the block is the caller's alone. */
+    size_watch_remove(&db->ks->size_watch, db->sizes, ref->entry);
 static bool unlink_entry(struct keyref *ref)
 {
     struct db *db = ref->db;
@@ -678,8 +760,9 @@ void keyref_give(struct keyref *ref, struct entry *e)
         entry_free_block(e);
         e = named;
     }
-    insert_block(ref->db, ref->hash, e);
+    db_insert(ref->db, ref->hash, e);
     ref->entry = e;
+    ++*keysizes_count_of(db->sizes, e);
 }
 
 void db_insert(struct db *db, uint64_t hash, struct entry *e)
@@ -735,7 +818,8 @@ void keyref_copy_from(struct keyref *to, const struct entry *from, int64_t due)
     assert(to->entry != from);
     struct epoch *epoch = &to->db->ks->epoch;
     enum entry_encoding encoding = entry_encoding(from);
-    struct entry *e = keyref_put(to, due, entry_type(from), encoding, from->value_size);
+    size_t size = encoding == ENTRY_INT ? (size_t)entry_int(from) : from->value_size;
+    struct entry *e = keyref_put(to, due, entry_type(from), encoding, size);
     e->flags |= from->flags & ENTRY_VALUE_FLAGS;
 
     void *value = (void *)(uintptr_t)entry_value(e);

@@ -20,6 +20,7 @@
 #include "base/hash.h"
 #include "keyspace/changes.h"
 #include "keyspace/entry.h"
+#include "keyspace/keysizes.h"
 #include "structure/epoch.h"
 #include "structure/table.h"
 
@@ -42,6 +43,7 @@ struct db {
     struct table table;
     uint64_t expires;       /* keys with an expiry */
     uint64_t timed;         /* hashes of which fields expire */
+    struct keysizes *sizes; /* of its keys, but for the one that is watched: see db_keysizes */
     uint64_t expire_cursor; /* where active expiry goes on */
     uint64_t flush_count;   /* adds one at every FLUSHDB, FLUSHALL, SWAPDB: for WATCH */
     struct db_changes changes[EPOCH_MARKS];
@@ -54,6 +56,8 @@ struct keyspace {
     struct db *dbs;
     int db_count;
     struct change_mark marks[EPOCH_MARKS];
+    struct size_watch size_watch;
+    struct keysizes *sizes_aside; /* for databases that are nobody's: type/set_scratch.h */
     struct encoding_limits limits;
     uint64_t string_size_max; /* proto-max-bulk-len: what APPEND and SETRANGE may make */
     int64_t now_ms;           /* wall clock, set by the executor before each command; it stands still
@@ -137,11 +141,21 @@ struct entry *keyref_own(struct keyref *ref);
 
 /* Give the key a fresh value: creates the key or replaces what it had (type, value, encoding,
  * flags), retiring the old value. `due`: ENTRY_NO_EXPIRY or a time; KEYREF_KEEP_DUE keeps the old
- * entry's. Returns the new entry; its value field is to be filled by the caller (roots are zeroed).
- */
+ * entry's. `value_size` counts for embedded bytes; of a number it is the number. Returns the new entry;
+ * its value field is to be filled by the caller (roots are zeroed). */
 #define KEYREF_KEEP_DUE INT64_MIN
 struct entry *keyref_put(struct keyref *ref, int64_t due, enum entry_type type,
                          enum entry_encoding encoding, size_t value_size);
+
+/* For who changes a number in place, which is at hand: before it becomes another one. */
+static inline void keyref_note_int(struct keyref *ref, int64_t fresh)
+{
+    unsigned before = keysizes_bin_of_int(entry_int(ref->entry)), after = keysizes_bin_of_int(fresh);
+    if (before != after && ref->db->ks->size_watch.entry != ref->entry) {
+        ref->db->sizes->counts[ENTRY_STRING][before]--;
+        ref->db->sizes->counts[ENTRY_STRING][after]++;
+    }
+}
 
 /* Resize embedded bytes; the common prefix is kept. Owns the entry. new_size <= ENTRY_EMBED_MAX. */
 struct entry *keyref_resize(struct keyref *ref, size_t new_size);
@@ -184,6 +198,9 @@ void keyspace_swap(struct keyspace *ks, int a, int b);
 void keyspace_exchange(struct keyspace *to, struct keyspace *from);
 /* `from`, which has begun with the same epoch, is not wanted: it goes in constant time, and the reclaimer
  * of `ks` frees what is in it. */
+/* How many keys of each size it has now. Valid until the keyspace is next written. */
+const struct keysizes *db_keysizes(struct db *db);
+
 void keyspace_discard(struct keyspace *ks, struct keyspace *from);
 
 /* Remove the key if it is there but past its expiry, as a read of it does. True if it did. */

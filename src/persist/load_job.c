@@ -80,6 +80,7 @@ static void add_entry(struct load_builder *b, int db, uint64_t hash, struct entr
     d->counts[part]++;
     d->expires += expires;
     d->timed += timed;
+    ++*keysizes_count_of(&d->sizes, e);
 }
 
 static void drop_pairs(struct load_builder *b)
@@ -382,6 +383,11 @@ static void plan_db(struct load_job *job, int db)
     b->db = db;
     b->expires = expires;
     b->timed = timed;
+    b->sizes = (struct keysizes){0};
+    for (int i = 0; i < job->builder_count; i++) {
+        if (job->builders[i].dbs[db])
+            keysizes_add(&b->sizes, &job->builders[i].dbs[db]->sizes);
+    }
     table_build_plan(&b->build, job->ks->dbs[db].table.type, counts);
     job->builds[job->build_count++] = b;
     job->task_count += b->build.task_count;
@@ -606,6 +612,7 @@ bool load_job_take_tables(struct load_job *job, struct error *err)
         }
         db->expires += b->expires;
         db->timed += b->timed;
+        keysizes_add(db->sizes, &b->sizes);
     }
     return !job->rejected || error_set(err, ERROR_CORRUPT, "a key occurs twice");
 }

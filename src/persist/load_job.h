@@ -31,6 +31,7 @@ struct db_pairs {
     struct pair_block *blocks[TABLE_BUILD_PARTS];
     uint64_t counts[TABLE_BUILD_PARTS];
     uint64_t expires, timed;
+    struct keysizes sizes;
 };
 
 /* Bytes [from, to) of the file: whole records. */
@@ -66,6 +67,7 @@ struct load_builder {
 struct db_build {
     int db;
     uint64_t expires, timed;
+    struct keysizes sizes;
     struct table_build build;
 };
 

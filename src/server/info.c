@@ -486,6 +486,48 @@ static void keyspace_section(struct server *s, struct text *out)
     }
 }
 
+/* "512", "1K", "2K", ...: the least size that is in the bin. */
+static void append_size(struct text *out, unsigned bin)
+{
+    static const char units[] = {'\0', 'K', 'M', 'G', 'T'};
+    unsigned power = bin == 0 ? 0 : bin - 1;
+    text_appendf(out, "%u", bin == 0 ? 0 : 1U << power % 10);
+    if (power >= 10)
+        text_appendf(out, "%c", units[power / 10]);
+}
+
+static void keysizes_section(struct server *s, struct text *out)
+{
+    static const struct {
+        enum entry_type type;
+        const char *name;
+    } kinds[] = {{ENTRY_STRING, "strings_sizes"}, {ENTRY_LIST, "lists_items"},
+                 {ENTRY_SET, "sets_items"},       {ENTRY_ZSET, "zsets_items"},
+                 {ENTRY_HASH, "hashes_items"},    {ENTRY_STREAM, "streams_items"}};
+    for (int i = 0; i < s->ks->db_count; i++) {
+        if (s->ks->dbs[i].table.count == 0)
+            continue;
+        const struct keysizes *sizes = db_keysizes(&s->ks->dbs[i]);
+        for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
+            const uint64_t *counts = sizes->counts[kinds[k].type];
+            bool first = true;
+            for (unsigned bin = 0; bin < KEYSIZES_BINS; bin++) {
+                if (counts[bin] == 0)
+                    continue;
+                if (first)
+                    text_appendf(out, "db%d_distrib_%s:", i, kinds[k].name);
+                else
+                    text_append_cstr(out, ",");
+                append_size(out, bin);
+                text_appendf(out, "=%llu", (unsigned long long)counts[bin]);
+                first = false;
+            }
+            if (!first)
+                text_append_cstr(out, "\r\n");
+        }
+    }
+}
+
 enum section_class { SECTION_DEFAULT, SECTION_ALL };
 
 static const struct section {
@@ -507,6 +549,7 @@ static const struct section {
     {"latencystats", "Latencystats", SECTION_ALL, latencystats_section},
     {"cluster", "Cluster", SECTION_DEFAULT, cluster_section},
     {"keyspace", "Keyspace", SECTION_DEFAULT, keyspace_section},
+    {"keysizes", "Keysizes", SECTION_DEFAULT, keysizes_section},
 };
 
 static bool is_wanted(const struct section *section, const struct slice *names, int count)

@@ -88,6 +88,33 @@ static void memory_metrics(struct server *s, struct text *out)
                      (double)s->config->maxmemory);
 }
 
+/* What INFO keysizes has. */
+static void keysizes_metrics(struct server *s, struct text *out)
+{
+    const char *name = "holdfast_db_keys_by_size";
+    char id[16], least[24];
+    exposition_begin(out, name, "gauge",
+                     "Keys of each type by size (bytes of strings, else elements), which is at least "
+                     "that of the label and less than twice as much.");
+    for (int i = 0; i < s->ks->db_count; i++) {
+        if (s->ks->dbs[i].table.count == 0)
+            continue;
+        snprintf(id, sizeof(id), "%d", i);
+        const struct keysizes *sizes = db_keysizes(&s->ks->dbs[i]);
+        for (int type = 0; type < ENTRY_TYPE_COUNT; type++) {
+            for (unsigned bin = 0; bin < KEYSIZES_BINS; bin++) {
+                uint64_t count = sizes->counts[type][bin];
+                if (count == 0)
+                    continue;
+                snprintf(least, sizeof(least), "%llu", bin ? 1ULL << (bin - 1) : 0);
+                const char *const labels[] = {
+                    "db", id, "type", entry_type_name((enum entry_type)type), "size", least, NULL};
+                exposition_count(out, name, "", labels, count);
+            }
+        }
+    }
+}
+
 static void keyspace_metrics(struct server *s, struct text *out)
 {
     char id[16];
@@ -104,6 +131,7 @@ static void keyspace_metrics(struct server *s, struct text *out)
         if (i == 0 || s->ks->dbs[i].table.count > 0)
             exposition_count(out, "holdfast_db_expiring_keys", "", label, s->ks->dbs[i].expires);
     }
+    keysizes_metrics(s, out);
     exposition_counter(out, "holdfast_expired_keys_total", "Keys removed as their time had come.",
                        s->ks->expired_count);
     exposition_counter(out, "holdfast_expired_fields_total",

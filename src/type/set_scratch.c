@@ -3,7 +3,7 @@
 
 void set_scratch_init(struct set_scratch *s, struct keyspace *ks, struct slice key)
 {
-    s->db = (struct db){.ks = ks};
+    s->db = (struct db){.ks = ks, .sizes = ks->sizes_aside};
     table_init(&s->db.table, ks->dbs[0].table.type);
     s->ref = (struct keyref){.db = &s->db, .key = key, .hash = key_hash(key)};
 }

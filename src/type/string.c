@@ -140,7 +140,7 @@ const char *string_encoding_name(const struct entry *e)
 
 void string_set_int64(struct keyref *ref, int64_t value, int64_t due)
 {
-    struct entry *e = keyref_put(ref, due, ENTRY_STRING, ENTRY_INT, 0);
+    struct entry *e = keyref_put(ref, due, ENTRY_STRING, ENTRY_INT, (size_t)value);
     memcpy(value_of(e), &value, sizeof(value));
 }
 
@@ -273,10 +273,12 @@ enum string_incr_result string_incr(struct keyref *ref, int64_t delta, int64_t *
         return STRING_INCR_NOT_INTEGER;
     if (__builtin_add_overflow(value, delta, &value))
         return STRING_INCR_OVERFLOW;
-    if (ref->entry && entry_encoding(ref->entry) == ENTRY_INT)
+    if (ref->entry && entry_encoding(ref->entry) == ENTRY_INT) {
+        keyref_note_int(ref, value);
         memcpy(value_of(keyref_own(ref)), &value, sizeof(value));
-    else
+    } else {
         string_set_int64(ref, value, KEYREF_KEEP_DUE);
+    }
     *result = value;
     return STRING_INCR_OK;
 }
