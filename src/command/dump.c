@@ -118,7 +118,7 @@ void cmd_restore(struct call *c)
     bool replaced = ref.entry != NULL;
     if (replaced)
         keyref_delete(&ref);
-    if (due <= c->now_ms && !c->ks->lazy_expire_paused) {
+    if (due <= c->now_ms && !c->ks->lazy_expire_paused && !c->ks->importing) {
         /* It has expired already: all that is left of the command is that the old key is gone. */
         rdb_drop_entry(loader, e);
         if (replaced) {

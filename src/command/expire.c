@@ -62,7 +62,10 @@ static void expire_key(struct call *c, bool seconds, int64_t base)
         reply_int(c->reply, 0);
         return;
     }
-    if (due <= c->now_ms) {
+    /* What has expired at its source may still be written to there. */
+    if (c->ks->importing && due < 0)
+        due = 0;
+    if (due <= c->now_ms && !c->ks->importing) {
         keyref_delete(&ref);
         call_changed(c, c->db, ref.key, EVENT_GENERIC, "del", 1);
         call_effect_delete(c, c->db, ref.key);

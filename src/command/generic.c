@@ -180,11 +180,6 @@ void cmd_copy(struct call *c)
 
 /* ---- listing ---- */
 
-static bool is_expired(const struct call *c, const struct entry *e)
-{
-    return e->flags & ENTRY_EXPIRES && entry_due(e) < c->now_ms;
-}
-
 struct keys_walk {
     struct call *c;
     struct slice pattern;
@@ -196,7 +191,7 @@ static bool visit_key(void *ctx, void *item)
 {
     struct keys_walk *walk = ctx;
     struct slice key = entry_key(item);
-    if (!is_expired(walk->c, item) && (walk->all || glob_match(walk->pattern, key, false))) {
+    if (!entry_has_expired(walk->c->ks, item) && (walk->all || glob_match(walk->pattern, key, false))) {
         reply_bulk(walk->c->reply, key);
         walk->count++;
     }
@@ -221,11 +216,12 @@ void cmd_randomkey(struct call *c)
     for (int i = 0; i < RANDOM_TRIES && c->db->table.count > 0; i++) {
         struct entry *e = table_random(&c->db->table, keyspace_random(c->ks));
         struct slice key = entry_key(e);
-        if (!is_expired(c, e)) {
+        if (!entry_has_expired(c->ks, e)) {
             reply_bulk(c->reply, key);
             return;
         }
-        db_expire(c->db, key, key_hash(key));
+        if (!c->ks->importing)
+            db_expire(c->db, key, key_hash(key));
     }
     reply_null(c->reply);
 }

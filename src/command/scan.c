@@ -17,7 +17,7 @@ struct found_keys {
 
 static bool wanted(const struct found_keys *found, const struct entry *e)
 {
-    if (e->flags & ENTRY_EXPIRES && entry_due(e) < found->c->now_ms)
+    if (entry_has_expired(found->c->ks, e))
         return false;
     if (found->args->has_type && !slice_is(found->args->type, entry_type_name(entry_type(e))))
         return false;

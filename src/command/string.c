@@ -224,7 +224,7 @@ void cmd_getex(struct call *c)
 
     reply_string(c->reply, ref.entry);
     if (expire.option & EXPIRE_TIMES) {
-        if (due <= c->now_ms) {
+        if (due <= c->now_ms && !c->ks->importing) {
             delete_and_tell(c, &ref);
         } else {
             keyref_set_due(&ref, due);

@@ -257,15 +257,10 @@ void keyspace_discard(struct keyspace *ks, struct keyspace *from)
 
 /* ---- finding ---- */
 
-static bool has_expired(const struct keyspace *ks, const struct entry *e)
-{
-    return e->flags & ENTRY_EXPIRES && entry_due(e) < ks->now_ms;
-}
-
 struct entry *db_find(const struct db *db, struct slice key, uint64_t hash)
 {
     struct entry *e = table_find(&db->table, hash, key.data, key.size);
-    if (e == NULL || __builtin_expect(has_expired(db->ks, e), 0))
+    if (e == NULL || __builtin_expect(entry_has_expired(db->ks, e), 0))
         return NULL;
     return e;
 }
@@ -288,7 +283,7 @@ bool db_expire(struct db *db, struct slice key, uint64_t hash)
                          .key = key,
                          .hash = hash,
                          .entry = table_find(&db->table, hash, key.data, key.size)};
-    if (ref.entry == NULL || !has_expired(db->ks, ref.entry))
+    if (ref.entry == NULL || !entry_has_expired(db->ks, ref.entry))
         return false;
     remove_expired(&ref);
     return true;
@@ -300,7 +295,7 @@ void keyref_find(struct keyref *ref, struct db *db, struct slice key, uint64_t h
     ref->key = key;
     ref->hash = hash;
     ref->entry = table_find(&db->table, hash, key.data, key.size);
-    if (ref->entry == NULL || __builtin_expect(!has_expired(db->ks, ref->entry), 1))
+    if (ref->entry == NULL || __builtin_expect(!entry_has_expired(db->ks, ref->entry), 1))
         return;
     if (db->ks->lazy_expire_paused)
         ref->entry = NULL;
@@ -419,12 +414,12 @@ static void replace_block(struct keyref *ref, struct entry *fresh)
 {
     struct db *db = ref->db;
     struct epoch *epoch = &db->ks->epoch;
-    size_watch_move(&db->ks->size_watch, old, fresh);
     struct entry *old = ref->entry;
     struct table_place place;
     table_own(&db->table, epoch, ref->hash, old, &place);
     bool owned = table_item_owned(&db->table, epoch, &place);
     table_replace(&db->table, &place, fresh);
+    size_watch_move(&db->ks->size_watch, old, fresh);
     if (item_has_due(fresh))
         table_note_due(&db->table, &place, item_due(fresh));
     retire_block(ref, old, owned);
@@ -434,6 +429,11 @@ static void replace_block(struct keyref *ref, struct entry *fresh)
 static void note_due(struct keyref *ref, int64_t due)
 {
     struct db *db = ref->db;
+    struct table_place place;
+    table_own(&db->table, &db->ks->epoch, ref->hash, ref->entry, &place);
+    table_note_due(&db->table, &place, due);
+}
+
 /* Whether it is a string of which put and resize know the size. */
 static bool is_short(enum entry_encoding encoding)
 {
@@ -475,11 +475,6 @@ static inline void watch_new_size(struct keyref *ref, enum entry_encoding encodi
     }
 }
 
-    struct table_place place;
-    table_own(&db->table, &db->ks->epoch, ref->hash, ref->entry, &place);
-    table_note_due(&db->table, &place, due);
-}
-
 static void insert_block(struct db *db, uint64_t hash, struct entry *e)
 {
     struct table_place place;
@@ -507,12 +502,12 @@ static void set_due_in_block(struct entry *e, int64_t due, bool with_value)
     if (has)
         memcpy(e->body, &due, sizeof(due));
 }
-    watch_size(ref);
 
 /* ---- writing ---- */
 
 struct entry *keyref_own(struct keyref *ref)
 {
+    watch_size(ref);
     if (!entry_owned(ref))
         replace_block(ref, entry_clone(ref->entry));
     return ref->entry;
@@ -526,15 +521,15 @@ static struct entry *put_new(struct keyref *ref, int64_t due, enum entry_type ty
         /* An expired key may stand there that keyref_find has hidden. */
         ref->entry = table_find(&db->table, ref->hash, ref->key.data, ref->key.size);
         if (ref->entry)
-    if (is_short(encoding))
-        db->sizes->counts[ENTRY_STRING][short_bin(encoding, value_size)]++;
-    else
-        size_watch_new(&db->ks->size_watch, db->sizes, e);
             keyref_delete(ref);
     }
     struct entry *e = entry_new(ref->key, due, type, encoding, value_size);
     entry_set_clock(e, entry_fresh_clock(db->ks));
     insert_block(db, ref->hash, e);
+    if (is_short(encoding))
+        db->sizes->counts[ENTRY_STRING][short_bin(encoding, value_size)]++;
+    else
+        size_watch_new(&db->ks->size_watch, db->sizes, e);
     ref->entry = e;
     return e;
 }
@@ -543,12 +538,12 @@ struct entry *keyref_put(struct keyref *ref, int64_t due, enum entry_type type,
                          enum entry_encoding encoding, size_t value_size)
 {
     struct db *db = ref->db;
-    watch_new_size(ref, encoding, value_size);
     struct entry *old = ref->entry;
     if (old == NULL)
         return put_new(ref, due == KEYREF_KEEP_DUE ? ENTRY_NO_EXPIRY : due, type, encoding,
                        value_size);
 
+    watch_new_size(ref, encoding, value_size);
     bool had = old->flags & ENTRY_EXPIRES;
     if (due == KEYREF_KEEP_DUE)
         due = entry_due(old);
@@ -574,12 +569,12 @@ struct entry *keyref_put(struct keyref *ref, int64_t due, enum entry_type type,
     if (had || has)
         set_due_in_block(old, due, false);
     old->type_encoding = (uint8_t)((unsigned)type << 4 | (unsigned)encoding);
-    size_watch_move(&db->ks->size_watch, old, old);
     old->flags &= (uint8_t)~ENTRY_VALUE_FLAGS;
     old->value_size = fixed ? 0 : (uint16_t)value_size;
     entry_set_clock(old, clock);
     if (entry_has_root(old))
         memset((void *)(uintptr_t)entry_value(old), 0, fixed);
+    size_watch_move(&db->ks->size_watch, old, old);
     if (has)
         note_due(ref, due);
     return old;
@@ -595,12 +590,12 @@ static struct entry *new_like(const struct keyref *ref, enum entry_encoding enco
     entry_set_clock(e, entry_clock(old));
     return e;
 }
-    watch_new_size(ref, entry_encoding(old), new_size);
 
 struct entry *keyref_resize(struct keyref *ref, size_t new_size)
 {
     struct entry *old = ref->entry;
     assert(!entry_fixed_value_size(entry_encoding(old)) && new_size <= ENTRY_EMBED_MAX);
+    watch_new_size(ref, entry_encoding(old), new_size);
     size_t size = entry_size(old);
     if (same_class(size - old->value_size + new_size, size) && entry_owned(ref)) {
         old->value_size = (uint16_t)new_size;
@@ -610,12 +605,12 @@ struct entry *keyref_resize(struct keyref *ref, size_t new_size)
     size_t common = old->value_size < new_size ? old->value_size : new_size;
     memcpy((void *)(uintptr_t)entry_value(e), entry_value(old), common);
     replace_block(ref, e);
-    watch_new_size(ref, encoding, value_size);
     return e;
 }
 
 struct entry *keyref_reencode(struct keyref *ref, enum entry_encoding encoding, size_t value_size)
 {
+    watch_new_size(ref, encoding, value_size);
     replace_block(ref, new_like(ref, encoding, value_size));
     return ref->entry;
 }
@@ -625,12 +620,12 @@ void keyref_set_due(struct keyref *ref, int64_t due)
     struct entry *old = ref->entry;
     bool had = old->flags & ENTRY_EXPIRES, has = due != ENTRY_NO_EXPIRY;
     if (!had && !has)
-        size_watch_move(&ref->db->ks->size_watch, old, old);
         return;
     size_t new_size =
         entry_size_for(entry_key(old).size, has, entry_encoding(old), old->value_size);
     if (same_class(entry_size(old), new_size) && entry_owned(ref)) {
         set_due_in_block(old, due, true);
+        size_watch_move(&ref->db->ks->size_watch, old, old);
         if (has)
             note_due(ref, due);
     } else {
@@ -706,12 +701,12 @@ void keyref_expire_field(struct keyref *ref, struct slice field)
 }
 
 /* Take the entry out of the table. Returns whether the block is the caller's alone. */
-    size_watch_remove(&db->ks->size_watch, db->sizes, ref->entry);
 static bool unlink_entry(struct keyref *ref)
 {
     struct db *db = ref->db;
     struct epoch *epoch = &db->ks->epoch;
     struct table_place place;
+    size_watch_remove(&db->ks->size_watch, db->sizes, ref->entry);
     table_own(&db->table, epoch, ref->hash, ref->entry, &place);
     bool owned = table_item_owned(&db->table, epoch, &place);
     if (__builtin_expect(place.at_marks != 0, 0))
@@ -762,12 +757,12 @@ void keyref_give(struct keyref *ref, struct entry *e)
     }
     db_insert(ref->db, ref->hash, e);
     ref->entry = e;
-    ++*keysizes_count_of(db->sizes, e);
 }
 
 void db_insert(struct db *db, uint64_t hash, struct entry *e)
 {
     insert_block(db, hash, e);
+    ++*keysizes_count_of(db->sizes, e);
 }
 
 /* ---- deep copies ---- */

@@ -64,6 +64,8 @@ struct keyspace {
                                  while commands of the past are replayed */
     int64_t wall_ms;          /* wall clock, that goes on then */
     bool lazy_expire_paused;  /* expired keys are hidden but not removed (loading, CLIENT PAUSE) */
+    bool importing;           /* import-mode: what has expired stays until somebody else writes to it */
+    bool show_expired;        /* the command that runs is of who imports: no key has expired for it */
     uint64_t dirty;           /* changes since the last save that succeeded */
     uint64_t expired_count;   /* since start */
     uint64_t expired_fields;  /* of hashes, since start */
@@ -97,6 +99,12 @@ uint64_t keyspace_random_below(struct keyspace *ks, uint64_t bound);
 static inline uint64_t key_hash(struct slice key)
 {
     return hash_bytes(key.data, key.size);
+}
+
+/* Whether a key is past its expiry, for the command that runs. */
+static inline bool entry_has_expired(const struct keyspace *ks, const struct entry *e)
+{
+    return e->flags & ENTRY_EXPIRES && entry_due(e) < ks->now_ms && !ks->show_expired;
 }
 
 /* The entry, or NULL when there is none or it has expired. Changes nothing; not even the clock. */
@@ -139,14 +147,6 @@ static inline struct epoch *keyref_epoch(const struct keyref *ref)
 /* Make the entry itself changeable in place. Cheap when it already is. Returns ref->entry. */
 struct entry *keyref_own(struct keyref *ref);
 
-/* Give the key a fresh value: creates the key or replaces what it had (type, value, encoding,
- * flags), retiring the old value. `due`: ENTRY_NO_EXPIRY or a time; KEYREF_KEEP_DUE keeps the old
- * entry's. `value_size` counts for embedded bytes; of a number it is the number. Returns the new entry;
- * its value field is to be filled by the caller (roots are zeroed). */
-#define KEYREF_KEEP_DUE INT64_MIN
-struct entry *keyref_put(struct keyref *ref, int64_t due, enum entry_type type,
-                         enum entry_encoding encoding, size_t value_size);
-
 /* For who changes a number in place, which is at hand: before it becomes another one. */
 static inline void keyref_note_int(struct keyref *ref, int64_t fresh)
 {
@@ -156,6 +156,14 @@ static inline void keyref_note_int(struct keyref *ref, int64_t fresh)
         ref->db->sizes->counts[ENTRY_STRING][after]++;
     }
 }
+
+/* Give the key a fresh value: creates the key or replaces what it had (type, value, encoding,
+ * flags), retiring the old value. `due`: ENTRY_NO_EXPIRY or a time; KEYREF_KEEP_DUE keeps the old
+ * entry's. `value_size` counts for embedded bytes; of a number it is the number. Returns the new entry;
+ * its value field is to be filled by the caller (roots are zeroed). */
+#define KEYREF_KEEP_DUE INT64_MIN
+struct entry *keyref_put(struct keyref *ref, int64_t due, enum entry_type type,
+                         enum entry_encoding encoding, size_t value_size);
 
 /* Resize embedded bytes; the common prefix is kept. Owns the entry. new_size <= ENTRY_EMBED_MAX. */
 struct entry *keyref_resize(struct keyref *ref, size_t new_size);
@@ -190,6 +198,9 @@ void keyref_copy_from(struct keyref *to, const struct entry *from, int64_t due);
 /* Insert an entry that was built aside (loading): the key must not be there. Takes it. */
 void db_insert(struct db *db, uint64_t hash, struct entry *e);
 
+/* How many keys of each size it has now. Valid until the keyspace is next written. */
+const struct keysizes *db_keysizes(struct db *db);
+
 void db_flush(struct db *db); /* constant time; the reclaimer frees */
 void keyspace_flush(struct keyspace *ks);
 void keyspace_swap(struct keyspace *ks, int a, int b);
@@ -198,9 +209,6 @@ void keyspace_swap(struct keyspace *ks, int a, int b);
 void keyspace_exchange(struct keyspace *to, struct keyspace *from);
 /* `from`, which has begun with the same epoch, is not wanted: it goes in constant time, and the reclaimer
  * of `ks` frees what is in it. */
-/* How many keys of each size it has now. Valid until the keyspace is next written. */
-const struct keysizes *db_keysizes(struct db *db);
-
 void keyspace_discard(struct keyspace *ks, struct keyspace *from);
 
 /* Remove the key if it is there but past its expiry, as a read of it does. True if it did. */

@@ -451,6 +451,9 @@ static void execute(struct server *s, struct batch *b)
         call.key_count = item->key_count;
         call.key_next = 0;
         call.no_touch = c->flags & CLIENT_NO_TOUCH;
+        bool imports = __builtin_expect((c->flags & CLIENT_IMPORTS) != 0, 0);
+        if (imports)
+            s->ks->show_expired = s->ks->importing && !s->is_replica;
         s->executing = c;
         s->executing_call = &call;
         bool executed = true;
@@ -462,6 +465,8 @@ static void execute(struct server *s, struct batch *b)
             executed = dispatch(c, &call, item->command);
         s->executing = NULL;
         s->executing_call = NULL;
+        if (imports)
+            s->ks->show_expired = false;
         if (__builtin_expect(s->pushes_pending, 0)) {
             s->pushes_pending = false;
             client_send_pushes(c);

@@ -534,7 +534,8 @@ void client_describe_flags(const struct client *c, char out[CLIENT_FLAGS_SIZE])
                    {CLIENT_UNIX, 'U'},
                    {CLIENT_NO_EVICT, 'e'},
                    {CLIENT_NO_TOUCH, 'T'},
-                   {CLIENT_READS_HERE, 'r'}};
+                   {CLIENT_READS_HERE, 'r'},
+                   {CLIENT_IMPORTS, 'I'}};
     size_t n = 0;
     for (size_t i = 0; i < sizeof(letters) / sizeof(letters[0]); i++) {
         if (c->flags & letters[i].flag)
@@ -632,7 +633,8 @@ void client_reset(struct client *c)
     c->reply.protocol = 2;
     client_set_text(&c->name, slice_of(NULL, 0));
     c->flags &= ~(uint32_t)(CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP_NEXT | CLIENT_NO_TOUCH |
-                            CLIENT_UNAUTHENTICATED | CLIENT_REDIRECTS | CLIENT_READS_HERE);
+                            CLIENT_UNAUTHENTICATED | CLIENT_REDIRECTS | CLIENT_READS_HERE |
+                            CLIENT_IMPORTS);
     acl_become_default(c);
 }
 

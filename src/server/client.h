@@ -37,7 +37,8 @@ enum client_flag {
     CLIENT_REPLICA = 1U << 20,    /* has asked for the stream */
     CLIENT_MASTER = 1U << 21,     /* sends the stream: this server's primary */
     CLIENT_REDIRECTS = 1U << 22,  /* CLIENT CAPA redirect: a replica sends it to its primary */
-    CLIENT_READS_HERE = 1U << 23  /* READONLY: but not for reads */
+    CLIENT_READS_HERE = 1U << 23, /* READONLY: but not for reads */
+    CLIENT_IMPORTS = 1U << 24     /* CLIENT IMPORT-SOURCE: in import-mode it sees keys that have expired */
 };
 
 /* Nothing more of such a client is parsed or executed. */

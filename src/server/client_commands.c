@@ -150,6 +150,14 @@ void cmd_client_no_touch(struct call *c)
     switch_flag(c, CLIENT_NO_TOUCH);
 }
 
+void cmd_client_import_source(struct call *c)
+{
+    if (!c->server->config->import_mode)
+        reply_error(c->reply, "ERR Server is not in import mode");
+    else
+        switch_flag(c, CLIENT_IMPORTS);
+}
+
 /* What this server knows nothing of is passed over. */
 void cmd_client_capa(struct call *c)
 {
@@ -224,6 +232,8 @@ void cmd_client_help(struct call *c)
         "    The name of this connection.",
         "ID",
         "    The number of this connection.",
+        "IMPORT-SOURCE ON|OFF",
+        "    Whether this connection sees keys that have expired, while import-mode is on.",
         "INFO",
         "    What CLIENT LIST says of this connection.",
         "KILL <ip:port>",

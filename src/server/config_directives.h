@@ -293,7 +293,7 @@ BOOL(stop_writes_on_bgsave_error, "stop-writes-on-bgsave-error", NULL, true, LIV
 INT(durability_timeout, "durability-timeout", NULL, 5000, 100, INT32_MAX, LIVE)
 BOOL(dual_channel_replication_enabled, "dual-channel-replication-enabled", NULL, false,
      LIVE | INERT)
-BOOL(import_mode, "import-mode", NULL, false, LIVE | INERT)
+BOOL(import_mode, "import-mode", NULL, false, LIVE)
 STRING(masterauth, "masterauth", "primaryauth", "", LIVE | SENSITIVE)
 STRING(masteruser, "masteruser", "primaryuser", "", LIVE | SENSITIVE)
 INT(min_replicas_max_lag, "min-replicas-max-lag", "min-slaves-max-lag", 10, 0, INT32_MAX,

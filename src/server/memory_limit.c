@@ -137,6 +137,10 @@ void memory_limit_check(struct server *s)
         set_out_of_memory(s, false);
         return;
     }
+    if (s->ks->importing) {
+        set_out_of_memory(s, false);
+        return;
+    }
     bool found = s->config->maxmemory_policy != POLICY_NOEVICTION && !server_is_paused(s) &&
                  evict_slice(s, max);
     /* What the reclaimer is freeing will do, if eviction is to make room at all. */

@@ -192,6 +192,7 @@ void server_apply_config(struct server *s)
         c->maxmemory_policy == POLICY_VOLATILE_LFU || c->maxmemory_policy == POLICY_ALLKEYS_LFU;
     s->ks->lfu_log_factor = (int32_t)c->lfu_log_factor;
     s->ks->lfu_decay_minutes = (int32_t)c->lfu_decay_time;
+    s->ks->importing = c->import_mode;
     listeners_set_tls_accepts(s->listeners, (int)c->max_new_tls_connections_per_cycle);
     server_update_hooks(s);
     if (s->durability != NULL)
@@ -297,7 +298,8 @@ static int64_t expire_timer(void *ctx)
 
 static void expire_some(struct server *s)
 {
-    if (s->expire_disabled || s->loading || s->is_replica || server_is_paused(s)) {
+    if (s->expire_disabled || s->loading || s->is_replica || server_is_paused(s) ||
+        s->ks->importing) {
         s->expire_more = false;
         return;
     }

@@ -205,6 +205,67 @@ def test_client_settings(raw):
     assert raw("CLIENT", "NO-TOUCH", "maybe") == SYNTAX
 
 
+# With import-mode keys that have expired stay, hidden from all but those who import, who may still write to them.
+def test_import_source(raw, holdfast):
+    other = holdfast.raw()
+    assert raw("CLIENT", "IMPORT-SOURCE", "ON") == Error("ERR Server is not in import mode")
+    assert raw("CONFIG", "SET", "import-mode", "yes") == OK
+    try:
+        assert raw("CLIENT", "IMPORT-SOURCE", "maybe") == SYNTAX
+        assert raw("CLIENT", "IMPORT-SOURCE", "ON") == OK and b" flags=UI " in raw("CLIENT", "INFO")
+        assert raw("SET", "k", 1, "PX", 1) == OK and raw("SET", "gone", 1, "PX", 1) == OK
+        assert raw("SET", "past", "x") == OK and raw("PEXPIREAT", "past", 1) == 1 and raw("EXPIRE", "past", -5) == 1
+        time.sleep(0.3)  # active expiry would have come by
+        assert raw("DBSIZE") == 3 and other("DBSIZE") == 3
+        assert other("GET", "k") is None and other("EXISTS", "past") == 0 and other("SCAN", 0) == [b"0", []]
+        assert other("KEYS", "*") == [] and other("RANDOMKEY") is None and other("DBSIZE") == 3
+        assert raw("INCR", "k") == 2 and raw("GET", "k") == b"2" and raw("GET", "past") == b"x"
+        assert sorted(raw("KEYS", "*")) == [b"gone", b"k", b"past"] == sorted(raw("SCAN", 0)[1])
+        assert raw("EVAL", "return redis.call('GET', KEYS[1])", 1, "k") == b"2"
+        assert [raw("MULTI"), raw("INCR", "k"), raw("EXEC")] == [OK, b"QUEUED", [3]]
+        # Who does not import finds nothing, and writes to a key of its own.
+        assert other("INCR", "gone") == 1 and raw("PTTL", "gone") == -1
+        assert raw("CLIENT", "IMPORT-SOURCE", "OFF") == OK and raw("GET", "k") is None
+        assert raw("CLIENT", "IMPORT-SOURCE", "ON") == OK and raw("GET", "k") == b"3"
+        raw("RESET")
+        assert b" flags=U " in raw("CLIENT", "INFO") and raw("GET", "k") is None
+        assert raw("CLIENT", "IMPORT-SOURCE", "ON") == OK
+    finally:
+        assert raw("CONFIG", "SET", "import-mode", "no") == OK
+    assert raw("GET", "k") is None and raw("EXISTS", "past") == 0 and raw("GET", "gone") == b"1"
+    assert eventually(lambda: raw("DBSIZE") == 1)
+
+
+# What is imported is replicated and logged as it was done, and nothing is evicted meanwhile.
+def test_import_is_logged():
+    options = {"appendonly": "yes", "import-mode": "yes", "maxmemory-policy": "allkeys-random"}
+    with Server("holdfast", options=options) as server, Server("holdfast", plain=True) as replica:
+        replica.client().replicaof("127.0.0.1", server.port)
+        importer, other = server.raw(), server.raw()
+        assert importer("CLIENT", "IMPORT-SOURCE", "ON") == OK
+        for key in ("a", "b", "c"):
+            importer("SET", key, 1, "PX", 1)
+        time.sleep(0.05)
+        for _ in range(3):
+            importer("INCR", "a")
+        other("INCR", "b")
+        other("SUNIONSTORE", "d", "c")
+        importer("PERSIST", "a")
+        importer("CONFIG", "SET", "maxmemory", "1mb")
+        for i in range(200):
+            importer("SET", f"big{i}", "x" * 10000)
+        want = [b"4", b"1"]
+        for one in (importer, other):
+            assert one("MGET", "a", "b") == want and one("DBSIZE") == 202
+        copy = replica.raw()
+        assert eventually(lambda: copy("DBSIZE") == 202) and copy("MGET", "a", "b") == want
+        importer("CONFIG", "SET", "maxmemory", "0")
+        server.terminate()
+        server.start()
+        again = server.raw()
+        assert again("MGET", "a", "b") == want and again("DBSIZE") == 202
+
+
 # A client that does not touch leaves the keys' access clock alone.
 def test_no_touch(raw):
     assert raw("CONFIG", "SET", "maxmemory-policy", "allkeys-lfu") == OK
