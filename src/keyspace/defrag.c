@@ -199,6 +199,8 @@ enum defrag_result defrag_step(struct defrag *d, int64_t budget_us, int64_t (*cl
     struct keyspace *ks = d->ks;
     if (epoch_has_snapshot(&ks->epoch))
         return DEFRAG_RESTS;
+    /* The entry that is watched may move. */
+    size_watch_end(&ks->size_watch);
     d->clock_us = clock_us;
     d->end_us = clock_us() + budget_us;
     d->run = fields < RUN ? fields : RUN;

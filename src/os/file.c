@@ -262,6 +262,30 @@ bool os_unlink(const char *path, struct error *err)
     return true;
 }
 
+bool os_unlink_large(const char *path, struct error *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    bool ok = os_unlink(path, err);
+    if (fd >= 0)
+        close_elsewhere(fd);
+    return ok;
+}
+
+bool os_link(const char *from, const char *to, struct error *err)
+{
+    int fault = before(OS_OP_RENAME, NULL);
+    if (fault || link(from, to) < 0)
+        return error_set_errno(err, fault ? fault : errno, "cannot link %s as %s", from, to);
+    return true;
+}
+
+bool os_dir_remove(const char *path, struct error *err)
+{
+    if (rmdir(path) < 0)
+        return error_set_errno(err, errno, "cannot remove directory %s", path);
+    return true;
+}
+
 bool os_dir_create(const char *path, struct error *err)
 {
     if (mkdir(path, 0755) < 0 && errno != EEXIST)

@@ -67,6 +67,11 @@ bool os_rename(const char *from, const char *to, struct error *err);
  * that nobody waits for it (46 ms for 220 MB). */
 bool os_rename_over(const char *from, const char *to, struct error *err);
 bool os_unlink(const char *path, struct error *err);
+/* The same for large files, as os_rename_over. */
+bool os_unlink_large(const char *path, struct error *err);
+/* Another name for a file, on the same file system; it must not exist. */
+bool os_link(const char *from, const char *to, struct error *err);
+bool os_dir_remove(const char *path, struct error *err); /* must be empty */
 bool os_dir_create(const char *path, struct error *err); /* existing already is no error */
 /* The same, and on return its name is on the disk. */
 bool os_dir_create_synced(const char *path, struct error *err);

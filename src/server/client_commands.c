@@ -7,6 +7,7 @@
 #include "handlers.h"
 #include "server/client.h"
 #include "server/client_filter.h"
+#include "server/config.h"
 
 void cmd_client_id(struct call *c)
 {

@@ -251,8 +251,8 @@ BOOL(appendonly, "appendonly", NULL, false, LIVE)
 MEMORY(auto_aof_rewrite_min_size, "auto-aof-rewrite-min-size", NULL, 67108864, 0, INT64_MAX,
        LIVE)
 INT(auto_aof_rewrite_percentage, "auto-aof-rewrite-percentage", NULL, 100, 0, INT32_MAX, LIVE)
-INT(backup_sealed_ttl, "backup-sealed-ttl", NULL, 0, 0, INT64_MAX, LIVE | INERT)
-STRING(backupdirname, "backupdirname", NULL, "backupdir", FIXED | INERT)
+INT(backup_sealed_ttl, "backup-sealed-ttl", NULL, 0, 0, INT64_MAX, LIVE)
+STRING(backupdirname, "backupdirname", NULL, "backupdir", FIXED)
 INT(data_loss_target, "data-loss-target", NULL, 0, 0, INT32_MAX, LIVE)
 STRING(dbfilename, "dbfilename", NULL, "dump.rdb", LIVE | PROTECTED)
 INT(hash_rdb_load_max_template_entries, "hash-rdb-load-max-template-entries", NULL, 0, 0,

@@ -208,7 +208,7 @@ static bool set_string(struct config *c, const struct directive *d, struct slice
                        struct error *err)
 {
     bool is_file = strcmp(d->name, "dbfilename") == 0 || strcmp(d->name, "appendfilename") == 0;
-    bool is_dir = strcmp(d->name, "appenddirname") == 0;
+    bool is_dir = strcmp(d->name, "appenddirname") == 0 || strcmp(d->name, "backupdirname") == 0;
     if ((is_file || is_dir) &&
         (memchr(s.data, '/', s.size) || slice_is(s, ".") || slice_is(s, "..")))
         return error_set(err, ERROR_INVALID, "%s can't be a path, just a %s", d->name,

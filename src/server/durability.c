@@ -11,6 +11,7 @@
 #include "os/file.h"
 #include "os/process.h"
 #include "persist/log/stream.h"
+#include "server/backup.h"
 #include "server/blocked.h"
 #include "server/client.h"
 #include "server/config.h"
@@ -316,6 +317,17 @@ uint64_t durability_size(const struct durability *d)
     return d->generation.base_size + d->generation.old_size + writer_file_size(d->writer, NULL);
 }
 
+/* What the log was on for is done. */
+static void remove_temporary(struct durability *d)
+{
+    if (!d->temporary || d->generation.running)
+        return;
+    generation_remove_all(&d->generation);
+    d->temporary = false;
+    d->once = d->rewrite_scheduled;
+    d->rewrite_scheduled = false;
+}
+
 static void drop_writer(struct durability *d)
 {
     struct server *s = d->server;
@@ -334,6 +346,7 @@ static void drop_writer(struct durability *d)
     writer_free(d->writer);
     d->writer = NULL;
     d->hushed = false;
+    remove_temporary(d);
     if (!replication_wants_stream(s))
         durability_drop_stream(s);
     hold_update(s->hold);
@@ -382,6 +395,7 @@ static void stop_now(struct durability *d)
 void durability_restart(struct server *s, const char *history, uint64_t lsn)
 {
     struct durability *d = s->durability;
+    backup_log_broken(s, "the data was replaced by a primary's");
     stop_now(d);
     durability_drop_stream(s);
     snprintf(d->history, sizeof(d->history), "%s", history);
@@ -416,6 +430,7 @@ void durability_set_history(struct server *s, const char *history)
     durability_publish(s);
     if (rotate_to_history(d))
         return;
+    backup_log_broken(s, "the log could not go on");
     stop_now(d);
     step(d);
 }
@@ -467,6 +482,7 @@ static void fail(struct durability *d)
     writer_get_stats(d->writer, stats);
     d->failure = stats->error;
     mem_free(stats);
+    backup_log_broken(d->server, d->failure.message);
     hold_release(d->server->hold, writer_durable_lsn(d->writer));
     log_warning("Writes are refused until a new base and a new log are on disk: %s",
                 d->failure.message);
@@ -555,7 +571,7 @@ static bool can_rewrite(const struct durability *d)
 {
     /* What is in memory is not what the history and the LSN say, and is not to become the log's base. */
     return d->state == DURABILITY_ON && !persistence_has_lost(d->server) && d->refusal == NULL && !d->generation.running &&
-           !writer_busy(d->writer);
+           !writer_busy(d->writer) && !backup_keeps_files(d->server);
 }
 
 /* By size or number; when the last try has failed it is not repeated at once. */
@@ -599,17 +615,21 @@ static void note_outcome(struct durability *d, enum generation_outcome outcome)
                        (unsigned long long)g->lsn, (unsigned long long)d->generation.base_size);
         else if (!g->cancelled)
             d->rewrite_scheduled = true;
+        backup_base_ended(d->server, outcome == GENERATION_NAMED ? NULL : "the log could not be rewritten");
         return;
     }
-    d->no_snapshot = d->once;
+    d->no_snapshot = d->once || (!d->wanted && backup_in_progress(d->server));
     d->once = false;
-    if (outcome != GENERATION_NAMED)
+    if (outcome != GENERATION_NAMED) {
+        backup_base_ended(d->server, "a base of the log could not be made");
         return;
+    }
     d->rewrite_scheduled = false;
     log_notice("The log is on: it begins at LSN %llu", (unsigned long long)g->lsn);
     hold_fail(d->server->hold, NULL);
     set_refusal(d, NULL);
     set_state(d, DURABILITY_ON);
+    backup_base_ended(d->server, NULL);
 }
 
 static enum generation_outcome begin_generation(struct durability *d, enum generation_kind kind)
@@ -624,6 +644,7 @@ static enum generation_outcome begin_generation(struct durability *d, enum gener
     begin.save.commands = !s->config->aof_use_rdb_preamble;
     begin.save.aux_count = 0;
     replication_put_aux(s, &begin.save, stream_published(s->stream));
+    backup_base_begun(s);
     return generation_begin(&d->generation, kind, &begin);
 }
 
@@ -654,6 +675,37 @@ enum durability_rewrite durability_rewrite(struct server *s, bool later)
     return begin_rewrite(d) ? DURABILITY_REWRITE_STARTED : DURABILITY_REWRITE_FAILED;
 }
 
+/* ---- for a backup ---- */
+
+void durability_make_base(struct server *s, bool later)
+{
+    struct durability *d = s->durability;
+    d->generation.retry_us = 0;
+    if (d->generation.running && !d->generation.cancelled)
+        backup_base_begun(s);
+    else if (d->state == DURABILITY_ON)
+        d->rewrite_scheduled = true;
+    if (!later && !(s->stream != NULL && stream_in_group(s->stream)))
+        step(d);
+}
+
+bool durability_end_file(struct server *s, struct error *err)
+{
+    struct durability *d = s->durability;
+    struct error ignored;
+    if (d->state != DURABILITY_ON || writer_state(d->writer) != WRITER_OPEN || d->generation.running)
+        return error_set(err, ERROR_INVALID, "the log is not in order now");
+    durability_publish(s);
+    writer_wait(d->writer, &ignored);
+    writer_set_db(d->writer, replication_stream_db(s));
+    return generation_rotate(&d->generation, d->writer, err);
+}
+
+void durability_release(struct server *s)
+{
+    durability_wake(s->durability);
+}
+
 /* ---- what there is to do ---- */
 
 /* Whatever there is to do now. Outside of any command. */
@@ -663,11 +715,13 @@ static void step(struct durability *d)
     if (d->server->loading)
         return;
     note_outcome(d, generation_step(&d->generation, d->writer));
-    bool wanted = d->wanted || d->once;
+    bool wanted = d->wanted || d->once || backup_in_progress(d->server);
     switch (d->state) {
     case DURABILITY_OFF:
-        if (wanted)
-            switch_on(d);
+        if (!wanted)
+            break;
+        d->temporary = !d->wanted && !d->once && generation_is_first(&d->generation);
+        switch_on(d);
         break;
     case DURABILITY_CLOSING:
         if (writer_busy(d->writer))
@@ -708,7 +762,11 @@ void durability_apply_config(struct server *s)
 {
     struct durability *d = s->durability;
     const struct config *c = s->config;
+    if (d->wanted && !c->appendonly)
+        backup_log_broken(s, "appendonly is stopped");
     d->wanted = c->appendonly;
+    if (d->wanted)
+        d->temporary = d->no_snapshot = false;
     d->generation.keep_history = c->aof_disable_auto_gc;
     d->generation.keep_bytes = (uint64_t)c->repl_log_history;
     hold_update(s->hold);
@@ -870,6 +928,8 @@ void durability_deinit(struct server *s)
     struct error err = {0};
     if (!durability_finish(s, &err))
         log_warning("The log could not be ended in order: %s", err.message);
+    remove_temporary(d);
+    d->temporary = false;
     generation_deinit(&d->generation);
     if (d->writer != NULL)
         drop_writer(d);

@@ -54,6 +54,7 @@ struct durability {
     enum durability_state state;
     bool wanted; /* appendonly, as last seen */
     bool once;   /* BGREWRITEAOF while it is off: on until there is a generation */
+    bool temporary; /* it is on for a backup alone, and is removed then */
     bool rewrite_scheduled;
     /* Why writes (and PING) are refused: an error reply; NULL: they are not. */
     const char *refusal;
@@ -161,6 +162,15 @@ enum durability_rewrite {
 /* BGREWRITEAOF. later: a snapshot must not be taken now. With appendonly no a log of what is in
  * memory is made and closed again, as redis-server makes a base then. */
 enum durability_rewrite durability_rewrite(struct server *s, bool later);
+
+/* For server/backup.c. A base is to be made: as a rewrite, if the log is on; else it is switched on. `later`:
+ * not now, within a transaction. */
+void durability_make_base(struct server *s, bool later);
+/* All that was done is in files that have ended, on disk; the log goes on in a new one. Waits for the disk. Not within
+ * a group. */
+bool durability_end_file(struct server *s, struct error *err);
+/* The backup does not need the log any more. */
+void durability_release(struct server *s);
 
 /* Whether each commit group is synced at once: by `appendfsync always`, or as somebody waits for it. */
 bool durability_syncs_always(const struct server *s);

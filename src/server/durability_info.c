@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "persist/log/stream.h"
+#include "server/backup.h"
 #include "server/config.h"
 #include "server/durability.h"
 #include "server/hold.h"
@@ -93,6 +94,7 @@ void durability_info(struct server *s, struct text *out)
     text_appendf(out, "aof_rewrites_consecutive_failures:%llu\r\n", (unsigned long long)g->failures);
     text_appendf(out, "aof_last_write_status:%s\r\naof_last_cow_size:0\r\n", ok ? "ok" : "err");
     text_append_cstr(out, "module_fork_in_progress:0\r\nmodule_fork_last_cow_size:0\r\n");
+    backup_info(d->server, out);
     bool full = d->refusal != NULL && (d->state == DURABILITY_ON || d->state == DURABILITY_STARTING);
     text_appendf(out, "log_state:%s\r\n", full ? "full" : names[d->state]);
     if (!on)

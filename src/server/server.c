@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#include "server/backup.h"
 #include "server/server.h"
 
 #include <stdio.h>
@@ -385,6 +386,7 @@ static int64_t cron(void *ctx)
     memory_limit_clients(s);
     defragment_cron(s->defragment);
     shutdown_step(s);
+    backup_look(s);
     if (s->cron_count % 100 == 1)
         slowlog_update(s);
     if (s->cron_count % 10 == 0)
@@ -487,6 +489,7 @@ struct server *server_new(struct config *config)
     s->hooks.changed = on_changed;
     s->hooks.wait = blocked_wait;
     s->hold = hold_new(s);
+    backup_init(s);
     durability_init(s);
     replication_init(s);
     clients_init(s);
@@ -516,6 +519,7 @@ void server_free(struct server *s)
     }
     clients_free_closing(s);
     durability_deinit(s);
+    backup_deinit(s);
     blocked_free(s->blocked);
     replication_deinit(s);
     quorum_deinit(s);

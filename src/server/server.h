@@ -172,6 +172,7 @@ struct server {
     uint64_t changed_bytes; /* of requests that changed something, while there is no stream */
     uint64_t effects; /* commands that had one, while there is a stream */
     struct durability *durability; /* the log: server/durability.h */
+    struct backup *backup;         /* server/backup.h */
     struct hold *hold;   /* replies that wait for it: server/hold.h */
     bool hold_replies;   /* they do */
     bool explicit_levels; /* some client or user has set one that needs the log or replicas */

@@ -288,15 +288,18 @@ static void note_rotated(struct generation *g, struct writer *w, struct manifest
     g->old_size += ended;
 }
 
-bool generation_rotate_history(struct generation *g, struct writer *w, const char *history,
-                               struct error *err)
+/* Go on in a new file; history: of another one, or NULL. */
+static bool rotate(struct generation *g, struct writer *w, const char *history, struct error *err)
 {
     struct manifest rotated;
     assert(!g->running);
     manifest_copy(&rotated, &g->manifest);
     struct manifest_file *file = manifest_add_incremental(&rotated, g->filename);
     g->manifest.incremental_seq = rotated.incremental_seq;
-    writer_rotate_history(w, file->name, &rotated, history);
+    if (history != NULL)
+        writer_rotate_history(w, file->name, &rotated, history);
+    else
+        writer_rotate(w, file->name, &rotated);
     if (!writer_wait(w, err)) {
         manifest_free(&rotated);
         return false;
@@ -305,6 +308,63 @@ bool generation_rotate_history(struct generation *g, struct writer *w, const cha
     note_begin(file, writer_written_lsn(w), false);
     note_rotated(g, w, &rotated);
     return true;
+}
+
+bool generation_rotate_history(struct generation *g, struct writer *w, const char *history,
+                               struct error *err)
+{
+    return rotate(g, w, history, err);
+}
+
+bool generation_rotate(struct generation *g, struct writer *w, struct error *err)
+{
+    return rotate(g, w, NULL, err);
+}
+
+static void note_any(void *ctx, const char *name)
+{
+    (void)name;
+    *(bool *)ctx = true;
+}
+
+bool generation_is_first(const struct generation *g)
+{
+    struct error ignored;
+    bool any = false;
+    return !os_path_exists(g->directory) ||
+           (os_dir_list(g->directory, note_any, &any, &ignored) && !any);
+}
+
+void generation_remove_all(struct generation *g)
+{
+    struct error err = {0};
+    char path[PATH_SIZE], name[PATH_SIZE];
+    assert(!g->running);
+    if (g->remover != NULL) {
+        remover_finish(g->remover, &g->manifest);
+        g->remover = NULL;
+    }
+    /* The manifest first, as it must not name what is not there. */
+    int n = snprintf(name, sizeof(name), "%s.manifest", g->filename);
+    bool ok = n > 0 && (size_t)n < sizeof(name) && file_path(g, name, path);
+    if (ok && os_path_exists(path))
+        ok = os_unlink(path, &err) && os_dir_sync(g->directory, &err);
+    if (!ok) {
+        log_warning("The files of the log stay: %s", err.message);
+        return;
+    }
+    for (size_t i = 0; i < g->manifest.count; i++) {
+        if (file_path(g, g->manifest.files[i].name, path) && os_path_exists(path) &&
+            !os_unlink_large(path, &err))
+            log_warning("A file of the log stays: %s", err.message);
+    }
+    remove_temporary(g);
+    os_dir_remove(g->directory, &err); /* unless there is something else in it */
+    struct manifest none = {.base_seq = g->manifest.base_seq,
+                            .incremental_seq = g->manifest.incremental_seq};
+    manifest_free(&g->manifest);
+    g->manifest = none;
+    g->base_size = g->old_size = 0;
 }
 
 /* ---- beginning ---- */

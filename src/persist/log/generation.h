@@ -100,6 +100,13 @@ bool generation_open(struct generation *g, struct writer *w, const struct genera
 bool generation_rotate_history(struct generation *g, struct writer *w, const char *history,
                                struct error *err);
 
+/* The same, of the same history. */
+bool generation_rotate(struct generation *g, struct writer *w, struct error *err);
+/* Whether the log's directory is empty, or not there. */
+bool generation_is_first(const struct generation *g);
+/* The log is closed, and nobody needs it: no file of it stays, nor the directory if it is empty then. */
+void generation_remove_all(struct generation *g);
+
 /* ---- making one ---- */
 
 struct generation_begin {
