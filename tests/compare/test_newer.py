@@ -2,10 +2,11 @@
 """What is newer than redis-server 7.0, and so has nothing here to be compared with: commands, options and
 encodings as the documentation of Redis 7.2 to 8.4 and Valkey 8 and 9 describes them."""
 import pathlib
+import time
 import pytest
 
 import generators
-from harness import Error, Server, Simple
+from harness import Error, Server, Simple, wait_for
 
 OK = Simple("OK")
 WRONGTYPE = Error("WRONGTYPE Operation against a key holding the wrong kind of value")
@@ -222,7 +223,7 @@ def test_import_source(raw, holdfast):
         assert raw("INCR", "k") == 2 and raw("GET", "k") == b"2" and raw("GET", "past") == b"x"
         assert sorted(raw("KEYS", "*")) == [b"gone", b"k", b"past"] == sorted(raw("SCAN", 0)[1])
         assert raw("EVAL", "return redis.call('GET', KEYS[1])", 1, "k") == b"2"
-        assert [raw("MULTI"), raw("INCR", "k"), raw("EXEC")] == [OK, b"QUEUED", [3]]
+        assert [raw("MULTI"), raw("INCR", "k"), raw("EXEC")] == [OK, Simple("QUEUED"), [3]]
         # Who does not import finds nothing, and writes to a key of its own.
         assert other("INCR", "gone") == 1 and raw("PTTL", "gone") == -1
         assert raw("CLIENT", "IMPORT-SOURCE", "OFF") == OK and raw("GET", "k") is None
@@ -233,7 +234,7 @@ def test_import_source(raw, holdfast):
     finally:
         assert raw("CONFIG", "SET", "import-mode", "no") == OK
     assert raw("GET", "k") is None and raw("EXISTS", "past") == 0 and raw("GET", "gone") == b"1"
-    assert eventually(lambda: raw("DBSIZE") == 1)
+    wait_for(lambda: raw("DBSIZE") == 1)
 
 
 # What is imported is replicated and logged as it was done, and nothing is evicted meanwhile.
@@ -258,7 +259,7 @@ def test_import_is_logged():
         for one in (importer, other):
             assert one("MGET", "a", "b") == want and one("DBSIZE") == 202
         copy = replica.raw()
-        assert eventually(lambda: copy("DBSIZE") == 202) and copy("MGET", "a", "b") == want
+        wait_for(lambda: copy("DBSIZE") == 202 and copy("MGET", "a", "b") == want)
         importer("CONFIG", "SET", "maxmemory", "0")
         server.terminate()
         server.start()
