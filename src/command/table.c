@@ -307,20 +307,22 @@ static void set_keys(const struct slice *argv, int argc, struct key_list *list)
     key_add(list, 1, KEY_SPEC_OW | KEY_SPEC_UPDATE);
 }
 
+/* Whoever writes, or writes something that is not understood, changes the key. */
 static void bitfield_keys(const struct slice *argv, int argc, struct key_list *list)
 {
+    unsigned flags = KEY_SPEC_RO | KEY_SPEC_ACCESS;
     for (int i = 2; i < argc; i++) {
         int left = argc - i - 1;
         if (slice_is(argv[i], "get") && left >= 2) {
             i += 2;
         } else if (slice_is(argv[i], "overflow") && left >= 1) {
             i += 1;
-        } else if ((slice_is(argv[i], "set") || slice_is(argv[i], "incrby")) && left >= 3) {
-            key_add(list, 1, KEY_SPEC_RW | KEY_SPEC_ACCESS | KEY_SPEC_UPDATE);
-            return;
+        } else {
+            flags = KEY_SPEC_RW | KEY_SPEC_ACCESS | KEY_SPEC_UPDATE;
+            break;
         }
     }
-    key_add(list, 1, KEY_SPEC_RO | KEY_SPEC_ACCESS);
+    key_add(list, 1, flags);
 }
 
 /* The third argument, or, when it is empty, those behind KEYS. (A KEYS with none behind it is not

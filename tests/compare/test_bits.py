@@ -175,3 +175,10 @@ def test_events(pair, raws):
         listener.close()
         raw("CONFIG", "SET", "notify-keyspace-events", "")
     assert told[0] == told[1]
+
+
+# Whether BITFIELD writes its key is told from its arguments; what is not understood counts as writing.
+def test_keys_of_bitfield(raws):
+    for line in ("", "GET u8 0", "OVERFLOW sat GET u8 0", "OVERFLOW sat", "OVERFLOW", "GET u8", "GET", "i08 -33", "x GET u8 0", "SET u8 0",
+                 "SET u8 0 1", "INCRBY u8 0 1", "GET u8 0 SET u8 0 1", "GET u8 0 OVERFLOW"):
+        same(raws, "COMMAND", "GETKEYSANDFLAGS", "BITFIELD", "k", *line.split())
