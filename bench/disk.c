@@ -60,7 +60,8 @@ static bool ring_open(struct ring *r)
     r->fd = (int)syscall(SYS_io_uring_setup, 2, &p);
     if (r->fd < 0)
         return false;
-    char *sq = ring_map(r->fd, p.sq_off.array + p.sq_entries * sizeof(unsigned), IORING_OFF_SQ_RING);
+    char *sq =
+        ring_map(r->fd, p.sq_off.array + p.sq_entries * sizeof(unsigned), IORING_OFF_SQ_RING);
     char *cq = ring_map(r->fd, p.cq_off.cqes + p.cq_entries * sizeof(struct io_uring_cqe),
                         IORING_OFF_CQ_RING);
     r->sqes = ring_map(r->fd, p.sq_entries * sizeof(struct io_uring_sqe), IORING_OFF_SQES);

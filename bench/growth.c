@@ -3,9 +3,10 @@
  * How long the slowest SET takes while the keyspace grows: inserts N keys one by one and takes the
  * executor's CPU time for each. Prints JSON. Used by bench.py.
  *
- * On a virtual machine a thread's CPU clock also runs while the hypervisor runs somebody else, which
- * shows as milliseconds on arbitrary keys. The insertion is deterministic, so it is done several times
- * over and of each key's SET the shortest time counts: what the work itself takes is there every time.
+ * On a virtual machine a thread's CPU clock also runs while the hypervisor runs somebody else,
+ * which shows as milliseconds on arbitrary keys. The insertion is deterministic, so it is done
+ * several times over and of each key's SET the shortest time counts: what the work itself takes is
+ * there every time.
  */
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * A load for measurements: writers and readers, each on a connection of its own, that send the next
- * command when the last one is answered. Runs for some seconds or until SIGTERM and prints JSON: for
- * writers and readers apart, how many commands and how long they took. At SIGUSR1 it begins to count
- * anew. Used by bench.py, as redis-benchmark tells neither p99.9 nor readers from writers.
+ * command when the last one is answered. Runs for some seconds or until SIGTERM and prints JSON:
+ * for writers and readers apart, how many commands and how long they took. At SIGUSR1 it begins to
+ * count anew. Used by bench.py, as redis-benchmark tells neither p99.9 nor readers from writers.
  *
  *     bench-load PORT SECONDS WRITERS READERS KEYS SIZE [zadd|fill]
  *
- * Keys are key:000000000000 ..., values are SIZE random bytes, which do not compress. Writers take the
- * lower half of the keys when there are readers, and readers the upper half. `zadd` writes members of
- * one sorted set instead. `fill` sets every key once, pipelined, and ends.
+ * Keys are key:000000000000 ..., values are SIZE random bytes, which do not compress. Writers take
+ * the lower half of the keys when there are readers, and readers the upper half. `zadd` writes
+ * members of one sorted set instead. `fill` sets every key once, pipelined, and ends.
  */
 #include <arpa/inet.h>
 #include <inttypes.h>
@@ -122,8 +122,9 @@ static size_t put_zadd(char *to, uint64_t key)
 {
     char score[32];
     int s = sprintf(score, "%" PRIu64, next_random() % 1000000000);
-    return (size_t)sprintf(to, "*4\r\n$4\r\nZADD\r\n$4\r\nzset\r\n$%d\r\n%s\r\n$19\r\nmember:%012" PRIu64 "\r\n",
-                           s, score, key);
+    return (size_t)sprintf(
+        to, "*4\r\n$4\r\nZADD\r\n$4\r\nzset\r\n$%d\r\n%s\r\n$19\r\nmember:%012" PRIu64 "\r\n", s,
+        score, key);
 }
 
 static void send_next(struct connection *c, const struct options *o)
@@ -199,7 +200,8 @@ static void fill(const struct options *o)
 
 static void print_side(const char *name, const struct side *s, double seconds, const char *end)
 {
-    printf("\"%s\": {\"count\": %" PRIu64 ", \"errors\": %" PRIu64 ", \"rps\": %.1f, \"p50_ms\": %.4f, \"p99_ms\": %.4f, "
+    printf("\"%s\": {\"count\": %" PRIu64 ", \"errors\": %" PRIu64
+           ", \"rps\": %.1f, \"p50_ms\": %.4f, \"p99_ms\": %.4f, "
            "\"p999_ms\": %.4f, \"max_ms\": %.4f}%s",
            name, s->count, s->errors, (double)s->count / seconds,
            (double)histogram_percentile(&s->latency, 50) / 1e6,
@@ -256,7 +258,8 @@ int main(int argc, char **argv)
     if (argc > 7)
         o.mode = strcmp(argv[7], "zadd") == 0 ? MODE_ZADD : MODE_FILL;
     if (o.keys == 0 || o.size > REPLY_MAX / 2) {
-        fprintf(stderr, "bench-load: at least one key, and values of at most %d bytes\n", REPLY_MAX / 2);
+        fprintf(stderr, "bench-load: at least one key, and values of at most %d bytes\n",
+                REPLY_MAX / 2);
         return 2;
     }
     struct sigaction action = {.sa_handler = on_signal};

@@ -183,7 +183,8 @@ __attribute__((target("pclmul,sse4.1"))) uint64_t crc64_pclmul(uint64_t crc, con
     for (; size >= 16; size -= 16, p += 16)
         a = fold(a, keys, LOAD(p));
 #undef LOAD
-    /* What has been folded is congruent to all the bytes so far: sum it like 16 bytes of message. */
+    /* What has been folded is congruent to all the bytes so far: sum it like 16 bytes of
+     * message. */
     unsigned char rest[16];
     _mm_storeu_si128((__m128i *)(void *)rest, a);
     return crc64_table(crc64_table(0, rest, sizeof(rest)), p, size);

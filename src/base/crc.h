@@ -2,9 +2,9 @@
  *
  * Checksums.
  *
- * CRC64: the polynomial of David T. Jones (0xad93d23594c935a9, bits reflected, initial value and final
- * xor 0), as RDB files and DUMP payloads end with. CRC32C: Castagnoli's (RFC 3720). Each has a
- * table form and a faster one that is chosen at run time where the processor has the instructions
+ * CRC64: the polynomial of David T. Jones (0xad93d23594c935a9, bits reflected, initial value and
+ * final xor 0), as RDB files and DUMP payloads end with. CRC32C: Castagnoli's (RFC 3720). Each has
+ * a table form and a faster one that is chosen at run time where the processor has the instructions
  * (PCLMULQDQ; SSE4.2); all give the same numbers.
  *
  * crc64_combine gives the checksum of two runs of bytes from their checksums, so that parts of a

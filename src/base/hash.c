@@ -53,7 +53,8 @@ static inline uint64_t load_tail(const unsigned char *p, size_t n)
         return bytes_le32(p) | (uint64_t)bytes_le32(p + n - 4) << (8 * (n - 4));
     if (n == 0)
         return 0;
-    return (uint64_t)p[0] | (uint64_t)p[n / 2] << (8 * (n / 2)) | (uint64_t)p[n - 1] << (8 * (n - 1));
+    return (uint64_t)p[0] | (uint64_t)p[n / 2] << (8 * (n / 2)) |
+           (uint64_t)p[n - 1] << (8 * (n - 1));
 }
 
 uint64_t hash_bytes_keyed(const struct hash_key *key, const void *data, size_t size)

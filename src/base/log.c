@@ -114,9 +114,10 @@ static size_t format_line(char *line, enum log_level level, const char *text)
     size_t at;
     switch (settings.format) {
     case LOG_FORMAT_JSON:
-        at = (size_t)snprintf(line, LOG_LINE_MAX,
-                              "{\"time\":\"%s\",\"pid\":%d,\"role\":\"%c\",\"level\":\"%s\",\"message\":\"",
-                              when, (int)getpid(), settings.role, names[level]);
+        at = (size_t)snprintf(
+            line, LOG_LINE_MAX,
+            "{\"time\":\"%s\",\"pid\":%d,\"role\":\"%c\",\"level\":\"%s\",\"message\":\"", when,
+            (int)getpid(), settings.role, names[level]);
         at = put_escaped(line, at, text);
         line[at++] = '"';
         line[at++] = '}';

@@ -14,10 +14,10 @@
 #ifdef HF_JEMALLOC
 #include <jemalloc/jemalloc.h>
 
-/* Read by jemalloc when it starts; the environment's MALLOC_CONF comes after it. Its own threads give
- * unused pages back, so that no command does. Huge pages (thp:always) are not asked for: they save a
- * pipelined GET 10 to 20 % of its processor time, but the fault of one took up to 7 ms of it here,
- * where nothing else took one. */
+/* Read by jemalloc when it starts; the environment's MALLOC_CONF comes after it. Its own threads
+ * give unused pages back, so that no command does. Huge pages (thp:always) are not asked for: they
+ * save a pipelined GET 10 to 20 % of its processor time, but the fault of one took up to 7 ms of it
+ * here, where nothing else took one. */
 const char *malloc_conf = "background_thread:true";
 #endif
 
@@ -307,7 +307,8 @@ static size_t huge_size(size_t size)
     return (size + MEM_HUGE_PAGE - 1) & ~(MEM_HUGE_PAGE - 1);
 }
 
-/* Mapped for itself: that it is of huge pages must not stay with memory that goes back to the allocator. */
+/* Mapped for itself: that it is of huge pages must not stay with memory that goes back to the
+ * allocator. */
 void *mem_huge_alloc(size_t size)
 {
     size_t wanted = huge_size(size), more = wanted + MEM_HUGE_PAGE;

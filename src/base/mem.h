@@ -26,16 +26,18 @@ void mem_free(void *ptr); /* NULL is allowed. */
  * the block was allocated with. */
 void mem_free_sized(void *ptr, size_t size);
 
-/* The usable size of the class that an allocation of `size` bytes falls in; never less than size. */
+/* The usable size of the class that an allocation of `size` bytes falls in; never less than
+ * size. */
 size_t mem_good_size(size_t size);
 /* The usable size of a block. */
 size_t mem_usable_size(const void *ptr);
 
 char *mem_dup(const void *data, size_t size); /* adds a NUL behind the copy */
 
-/* A buffer for large reads and writes past the page cache: zeroed, aligned to MEM_HUGE_PAGE, and of huge
- * pages where the system has them, so that a disk is given a few large pieces of memory instead of
- * hundreds of pages. The size is rounded up to huge pages; it is freed with the size that was asked for. */
+/* A buffer for large reads and writes past the page cache: zeroed, aligned to MEM_HUGE_PAGE, and of
+ * huge pages where the system has them, so that a disk is given a few large pieces of memory
+ * instead of hundreds of pages. The size is rounded up to huge pages; it is freed with the size
+ * that was asked for. */
 #define MEM_HUGE_PAGE ((size_t)2 << 20)
 void *mem_huge_alloc(size_t size) __attribute__((malloc, alloc_size(1), returns_nonnull));
 void mem_huge_free(void *ptr, size_t size); /* NULL is allowed. */

@@ -20,8 +20,8 @@ bool mem_moves_everything(void)
 #ifdef HF_JEMALLOC
 #include <jemalloc/jemalloc.h>
 
-/* What jemalloc 5 tells of a block's slab ("experimental.utilization.query"), in the order in which it
- * fills it in. A block that is too large for a slab is told to be alone in one. */
+/* What jemalloc 5 tells of a block's slab ("experimental.utilization.query"), in the order in which
+ * it fills it in. A block that is too large for a slab is told to be alone in one. */
 struct utilization {
     void *current; /* where the next blocks of this size come from, by now */
     size_t free, blocks, bytes;       /* of the slab */
@@ -49,7 +49,8 @@ static bool find_out(void)
     char *probe = mem_alloc(64);
     struct utilization u = {0};
     bool ok = ask(probe, &u) && u.blocks > 1 && u.free < u.blocks && u.bytes >= 64 * u.blocks &&
-              u.all_blocks >= u.blocks && u.all_blocks % u.blocks == 0 && u.all_free <= u.all_blocks;
+              u.all_blocks >= u.blocks && u.all_blocks % u.blocks == 0 &&
+              u.all_free <= u.all_blocks;
     mem_free(probe);
     return ok;
 }
@@ -74,7 +75,8 @@ static bool should_move(const void *block)
     size_t used = u.blocks - u.free, all_used = u.all_blocks - u.all_free;
     if (all_used * 16 >= u.all_blocks * DENSE_16THS)
         return false;
-    /* An eighth above the average still moves: where all slabs are equally full none is below it. */
+    /* An eighth above the average still moves: where all slabs are equally full none is below
+     * it. */
     return used * u.all_blocks <= all_used * u.blocks + all_used * u.blocks / 8;
 }
 

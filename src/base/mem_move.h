@@ -2,17 +2,18 @@
  *
  * Moving blocks together, so that pages become free as a whole.
  *
- * The allocator keeps small blocks of one size in slabs of some pages, and gives a slab back when its
- * last block is freed. Where many blocks were freed here and there, all slabs stay, each of them partly
- * empty. mem_move looks at the slab that a block stands in: if it is not fuller than those of its
- * size are on average, the block is copied to where the allocator wants to have the next one (past the
- * thread's cache), so that the emptier slabs empty and the others fill up.
+ * The allocator keeps small blocks of one size in slabs of some pages, and gives a slab back when
+ * its last block is freed. Where many blocks were freed here and there, all slabs stay, each of
+ * them partly empty. mem_move looks at the slab that a block stands in: if it is not fuller than
+ * those of its size are on average, the block is copied to where the allocator wants to have the
+ * next one (past the thread's cache), so that the emptier slabs empty and the others fill up.
  *
- * Who owns a block calls it and puts the new address wherever the old one stood: nobody else may know
- * the old one, as it is void afterwards. What a block says of its own address does not move with it.
+ * Who owns a block calls it and puts the new address wherever the old one stood: nobody else may
+ * know the old one, as it is void afterwards. What a block says of its own address does not move
+ * with it.
  *
- * It needs to ask the allocator about slabs, which jemalloc answers. Elsewhere nothing is ever moved, but
- * in tests, which can have everything moved by either allocator.
+ * It needs to ask the allocator about slabs, which jemalloc answers. Elsewhere nothing is ever
+ * moved, but in tests, which can have everything moved by either allocator.
  */
 #ifndef HF_BASE_MEM_MOVE_H
 #define HF_BASE_MEM_MOVE_H

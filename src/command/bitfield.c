@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * BITFIELD and BITFIELD_RO: numbers of any width at any offset of a string. All arguments are looked
- * at before anything is changed.
+ * BITFIELD and BITFIELD_RO: numbers of any width at any offset of a string. All arguments are
+ * looked at before anything is changed.
  */
 #include "base/mem.h"
 #include "command/bitmap_args.h"
@@ -195,7 +195,8 @@ static void write_fields(struct call *c, const struct field_request *r)
         else
             written |= write_field(c, &ref, o, &changed);
     }
-    /* When every write has failed the string may still have become longer, of which Redis tells nobody. */
+    /* When every write has failed the string may still have become longer, of which Redis tells
+     * nobody. */
     if (changed || grown)
         string_changed(c, ref.key, is_new, written ? "setbit" : NULL);
 }

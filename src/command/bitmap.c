@@ -163,10 +163,14 @@ static bool parse_operation(struct call *c, enum bitmap_operation *op)
         enum bitmap_operation op;
         int least, most; /* sources */
     } operations[] = {
-        {"and", "AND", BITMAP_AND, 1, INT32_MAX},       {"or", "OR", BITMAP_OR, 1, INT32_MAX},
-        {"xor", "XOR", BITMAP_XOR, 1, INT32_MAX},       {"not", "NOT", BITMAP_NOT, 1, 1},
-        {"diff", "DIFF", BITMAP_DIFF, 2, INT32_MAX},    {"diff1", "DIFF1", BITMAP_DIFF1, 2, INT32_MAX},
-        {"andor", "ANDOR", BITMAP_ANDOR, 2, INT32_MAX}, {"one", "ONE", BITMAP_ONE, 1, INT32_MAX},
+        {"and", "AND", BITMAP_AND, 1, INT32_MAX},
+        {"or", "OR", BITMAP_OR, 1, INT32_MAX},
+        {"xor", "XOR", BITMAP_XOR, 1, INT32_MAX},
+        {"not", "NOT", BITMAP_NOT, 1, 1},
+        {"diff", "DIFF", BITMAP_DIFF, 2, INT32_MAX},
+        {"diff1", "DIFF1", BITMAP_DIFF1, 2, INT32_MAX},
+        {"andor", "ANDOR", BITMAP_ANDOR, 2, INT32_MAX},
+        {"one", "ONE", BITMAP_ONE, 1, INT32_MAX},
     };
     for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++) {
         if (!slice_is(c->argv[1], operations[i].word))

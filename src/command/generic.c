@@ -191,7 +191,8 @@ static bool visit_key(void *ctx, void *item)
 {
     struct keys_walk *walk = ctx;
     struct slice key = entry_key(item);
-    if (!entry_has_expired(walk->c->ks, item) && (walk->all || glob_match(walk->pattern, key, false))) {
+    if (!entry_has_expired(walk->c->ks, item) &&
+        (walk->all || glob_match(walk->pattern, key, false))) {
         reply_bulk(walk->c->reply, key);
         walk->count++;
     }

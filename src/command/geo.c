@@ -12,7 +12,8 @@
 
 bool geo_parse_place(struct call *c, const struct slice *argv, struct geo_point *p)
 {
-    if (!call_double(c, argv[0], &p->longitude, NULL) || !call_double(c, argv[1], &p->latitude, NULL))
+    if (!call_double(c, argv[0], &p->longitude, NULL) ||
+        !call_double(c, argv[1], &p->latitude, NULL))
         return false;
     if (geo_is_on_map(*p))
         return true;

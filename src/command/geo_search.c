@@ -83,9 +83,10 @@ static bool parse_count(struct call *c, struct slice s, int64_t *count)
     return false;
 }
 
-/* An option of GEOSEARCH at argv[0], with `left` arguments behind it: how many of those are its own,
- * or -1: it is none, or -2: an error was replied. */
-static int parse_shape_option(struct call *c, struct geo_query *q, const struct slice *argv, int left)
+/* An option of GEOSEARCH at argv[0], with `left` arguments behind it: how many of those are its
+ * own, or -1: it is none, or -2: an error was replied. */
+static int parse_shape_option(struct call *c, struct geo_query *q, const struct slice *argv,
+                              int left)
 {
     if (slice_is(argv[0], "frommember") && left >= 1 && !q->from_place) {
         q->from_member = true;
@@ -161,7 +162,8 @@ static bool check_options(struct call *c, const struct geo_query *q)
 {
     const struct slice name = c->argv[0];
     if (q->store != NULL && (q->with_distance || q->with_hash || q->with_place))
-        reply_errorf(c->reply, "ERR %s is not compatible with WITHDIST, WITHHASH and WITHCOORD options",
+        reply_errorf(c->reply,
+                     "ERR %s is not compatible with WITHDIST, WITHHASH and WITHCOORD options",
                      q->flags & GEO_STORE ? "GEOSEARCHSTORE" : "STORE option in GEORADIUS");
     else if (q->flags & GEO_SEARCH && !q->from_member && !q->from_place)
         reply_errorf(c->reply,
@@ -188,7 +190,8 @@ static bool parse_query(struct call *c, struct geo_query *q)
         at = 6;
     } else if (q->flags & GEO_BY_MEMBER) {
         /* Without the key nobody looks at the radius. */
-        if (!place_of_member(c, q, c->argv[2]) || (q->e != NULL && !parse_radius(c, q, c->argv + 3)))
+        if (!place_of_member(c, q, c->argv[2]) ||
+            (q->e != NULL && !parse_radius(c, q, c->argv + 3)))
             return false;
         at = 5;
     }

@@ -178,8 +178,8 @@ void cmd_hincrbyfloat(struct call *c)
     hash_changed(c, &ref, is_new, "hincrbyfloat", 1);
     int64_t due;
     if (hash_due(ref.entry, INT64_MIN, c->argv[2], &due) && due != ENTRY_NO_EXPIRY)
-        CALL_EFFECT(c, c->db, SLICE("HSETEX"), ref.key, SLICE("KEEPTTL"), SLICE("FIELDS"), SLICE("1"),
-                    c->argv[2], digits);
+        CALL_EFFECT(c, c->db, SLICE("HSETEX"), ref.key, SLICE("KEEPTTL"), SLICE("FIELDS"),
+                    SLICE("1"), c->argv[2], digits);
     else
         CALL_EFFECT(c, c->db, SLICE("HSET"), ref.key, c->argv[2], digits);
     reply_bulk(c->reply, digits);

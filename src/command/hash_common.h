@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * What the commands on hashes (hash.c) and those on the expiry of their fields (hash_expire.c) share.
+ * What the commands on hashes (hash.c) and those on the expiry of their fields (hash_expire.c)
+ * share.
  *
  * A command that writes lets go of the fields that it names and that have expired before it does
- * anything else, with an effect of its own (HDEL), so that what it then finds is what whoever replays
- * the effects finds, too. One that reads hides them.
+ * anything else, with an effect of its own (HDEL), so that what it then finds is what whoever
+ * replays the effects finds, too. One that reads hides them.
  */
 #ifndef HF_COMMAND_HASH_COMMON_H
 #define HF_COMMAND_HASH_COMMON_H

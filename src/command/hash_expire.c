@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * When fields of hashes expire: HEXPIRE and its relatives, HTTL and its relatives, HPERSIST, and the
- * commands that get or set fields and their expiry at once. As Redis 7.4 and 8.0 have them.
+ * When fields of hashes expire: HEXPIRE and its relatives, HTTL and its relatives, HPERSIST, and
+ * the commands that get or set fields and their expiry at once. As Redis 7.4 and 8.0 have them.
  *
  * Effects have absolute times: HPEXPIREAT, HPERSIST, HSETEX with PXAT; a time that is past removes
  * the fields, and is HDEL.

@@ -6,7 +6,8 @@
 void reply_help(struct call *c, const char *container, const char *const *lines, size_t count)
 {
     char head[128];
-    snprintf(head, sizeof(head), "%s <subcommand> [<argument> ...]. The subcommands are:", container);
+    snprintf(head, sizeof(head),
+             "%s <subcommand> [<argument> ...]. The subcommands are:", container);
     reply_array(c->reply, count + 3);
     reply_simple(c->reply, head);
     for (size_t i = 0; i < count; i++)

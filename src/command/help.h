@@ -9,8 +9,8 @@
 
 #include "command/call.h"
 
-/* `lines` name each subcommand and, indented by four blanks, say what it does; the head and the entry
- * of HELP itself are added. `container` in upper case. */
+/* `lines` name each subcommand and, indented by four blanks, say what it does; the head and the
+ * entry of HELP itself are added. `container` in upper case. */
 void reply_help(struct call *c, const char *container, const char *const *lines, size_t count);
 
 #endif

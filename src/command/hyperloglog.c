@@ -4,8 +4,8 @@
  *
  * PFCOUNT keeps the cardinality that it has computed in the value, as Redis does. It is no command
  * that writes all the same; its effect is the SETRANGE of those eight bytes. While changes are held
- * back (CLIENT PAUSE, on a replica) it computes without keeping. redis-server sends it to replicas as
- * it is when it has kept something, so that they have to keep it too.
+ * back (CLIENT PAUSE, on a replica) it computes without keeping. redis-server sends it to replicas
+ * as it is when it has kept something, so that they have to keep it too.
  */
 #include <math.h>
 

@@ -13,8 +13,8 @@
 /* LEFT or RIGHT. False: an error was replied. */
 bool list_parse_end(struct call *c, struct slice word, enum list_end *end);
 
-/* Take `count` elements off an end of a list that has as many, and reply each: the array around them
- * is the caller's. */
+/* Take `count` elements off an end of a list that has as many, and reply each: the array around
+ * them is the caller's. */
 void list_reply_pop(struct call *c, struct keyref *ref, enum list_end end, uint64_t count);
 
 /* The arguments of LMPOP and BLMPOP, which begin with the number of keys at argv[at]. */
@@ -41,11 +41,12 @@ struct list_movem {
 };
 /* False: an error was replied. */
 bool list_parse_movem(struct call *c, int at, struct list_movem *o);
-/* Move them from the list argv[1] to the list argv[2]. False: there are none, or not enough. True, too,
- * when an error was replied. */
+/* Move them from the list argv[1] to the list argv[2]. False: there are none, or not enough. True,
+ * too, when an error was replied. */
 bool list_reply_movem(struct call *c, const struct list_movem *o);
 
-/* Move an element from the list argv[1] to the list argv[2]. True, too, when an error was replied. */
+/* Move an element from the list argv[1] to the list argv[2]. True, too, when an error was
+ * replied. */
 bool list_reply_move(struct call *c, enum list_end from_end, enum list_end to_end);
 
 #endif

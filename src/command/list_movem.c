@@ -3,7 +3,8 @@
  * LMOVEM, which moves several elements of a list to an end of another, and what it shares with
  * BLMOVEM. The log has it as commands that Redis 7.0 knows: a push of what was moved and a pop.
  *
- * Where the block of elements comes to stand, and in which order, is the same however it is reached:
+ * Where the block of elements comes to stand, and in which order, is the same however it is
+ * reached:
  *
  *     one by one   each is put beyond the one before: the block is in the order in which they were
  *                  taken at the tail, and in the opposite order at the head
@@ -88,8 +89,8 @@ static void move_between(struct keyref *from, struct keyref *to, const struct li
                          uint64_t count)
 {
     uint64_t total = list_count(from->entry), first = o->from == LIST_HEAD ? 0 : total - count;
-    /* The block's order in the destination is the source's, or the opposite; at the head the element
-     * that comes to stand last is pushed first. */
+    /* The block's order in the destination is the source's, or the opposite; at the head the
+     * element that comes to stand last is pushed first. */
     bool turned = o->from == o->to && !o->in_bulk, reverse = turned != (o->to == LIST_HEAD);
     struct list_iter it;
     struct slice item;

@@ -7,7 +7,8 @@
 #include "handlers.h"
 #include "type/encoding.h"
 
-/* The entry of argv[2], without an access, and without an event if it is missing; NULL: null was replied. */
+/* The entry of argv[2], without an access, and without an event if it is missing; NULL: null was
+ * replied. */
 static const struct entry *find_object(struct call *c)
 {
     const struct entry *e = db_find(c->db, c->argv[2], call_hash(c, c->argv[2]));

@@ -143,7 +143,8 @@ struct card_args {
     bool approx;
 };
 
-/* numkeys key [key ...] [LIMIT limit] [APPROX]. False: an error was replied. Else o->sets is to be freed. */
+/* numkeys key [key ...] [LIMIT limit] [APPROX]. False: an error was replied. Else o->sets is to be
+ * freed. */
 static bool parse_card(struct call *c, bool approx_allowed, struct card_args *o)
 {
     int64_t numkeys, limit = 0;

@@ -51,9 +51,10 @@ static bool find_stream(struct call *c, bool make, struct keyref *ref)
         return false;
     if (ref->entry || make)
         return true;
-    reply_error(c->reply, "ERR The XGROUP subcommand requires the key to exist. Note that for CREATE "
-                          "you may want to use the MKSTREAM option to create an empty stream "
-                          "automatically.");
+    reply_error(c->reply,
+                "ERR The XGROUP subcommand requires the key to exist. Note that for CREATE "
+                "you may want to use the MKSTREAM option to create an empty stream "
+                "automatically.");
     return false;
 }
 
@@ -279,7 +280,8 @@ static bool parse_pending_range(struct call *c, struct pending_range *r)
         at = 5;
     }
     if (!call_int64(c, c->argv[at + 2], &r->count, NULL) ||
-        !call_stream_start(c, c->argv[at], &r->from) || !call_stream_end(c, c->argv[at + 1], &r->to))
+        !call_stream_start(c, c->argv[at], &r->from) ||
+        !call_stream_end(c, c->argv[at + 1], &r->to))
         return false;
     if (at + 3 < c->argc)
         r->consumer_at = at + 3;

@@ -40,7 +40,8 @@ static bool parse(struct call *c, bool by_group, struct read *r)
             r->count = count < 0 ? 0 : (uint64_t)count;
         } else if (slice_is(c->argv[i], "block") && more) {
             if (c->in_script) {
-                reply_errorf(c->reply, "ERR %.*s command is not allowed with BLOCK option from scripts",
+                reply_errorf(c->reply,
+                             "ERR %.*s command is not allowed with BLOCK option from scripts",
                              (int)c->argv[0].size, c->argv[0].data);
                 return false;
             }
@@ -87,8 +88,8 @@ static bool parse(struct call *c, bool by_group, struct read *r)
     return true;
 }
 
-/* The id behind which one stream is read: that of the last entry for `$`, the one before it for `+`,
- * which is so read itself, the highest one for `>`. */
+/* The id behind which one stream is read: that of the last entry for `$`, the one before it for
+ * `+`, which is so read itself, the highest one for `>`. */
 static bool resolve_id(struct call *c, const struct read *r, int i, struct stream_id *id)
 {
     struct slice key = c->argv[r->keys_at + i], text = c->argv[r->keys_at + r->key_count + i];

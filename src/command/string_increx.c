@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * INCREX: adds to a number within bounds, and says when the key expires. The log has it as the SET of
- * what came of it.
+ * INCREX: adds to a number within bounds, and says when the key expires. The log has it as the SET
+ * of what came of it.
  */
 #include <float.h>
 #include <math.h>
@@ -235,6 +235,6 @@ void cmd_increx(struct call *c)
     }
     set_sum(c, &ref, &sum, due);
     if (due != KEYREF_KEEP_DUE)
-        call_changed(c, c->db, ref.key, EVENT_GENERIC, due == ENTRY_NO_EXPIRY ? "persist" : "expire",
-                     0);
+        call_changed(c, c->db, ref.key, EVENT_GENERIC,
+                     due == ENTRY_NO_EXPIRY ? "persist" : "expire", 0);
 }

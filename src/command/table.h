@@ -82,8 +82,8 @@ extern const int command_count; /* ids given, subcommands included */
 const struct command *command_find(struct slice name);
 const struct command *command_find_sub(const struct command *container, struct slice name);
 
-/* rename-command: `from` is found as `to` only, or, if that is empty, not at all. Before threads are
- * started. Subcommands keep their names. */
+/* rename-command: `from` is found as `to` only, or, if that is empty, not at all. Before threads
+ * are started. Subcommands keep their names. */
 enum command_rename_result { COMMAND_RENAMED, COMMAND_RENAME_UNKNOWN, COMMAND_RENAME_TAKEN };
 enum command_rename_result command_rename(struct slice from, struct slice to);
 /* As if nothing had been renamed. */

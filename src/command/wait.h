@@ -14,10 +14,10 @@
  * When a command, a transaction or a script has made one of the keys a key of that type (or, for
  * streams, has told of any change of it by call_changed), `serve` is called once that command has
  * ended, for one client after another in the order in which they began to wait. It gets a call of
- * its own: argv are copies of the request's arguments, reply, db and client are the waiting client's,
- * effects are taken as from any handler (call_changed, call_effect: name the effect, as the request
- * itself is never logged). What it changes may make other keys ready: they are served after all that
- * were ready before.
+ * its own: argv are copies of the request's arguments, reply, db and client are the waiting
+ * client's, effects are taken as from any handler (call_changed, call_effect: name the effect, as
+ * the request itself is never logged). What it changes may make other keys ready: they are served
+ * after all that were ready before.
  *
  * In a transaction, a script, and while a log is replayed nobody waits: call_wait then does at once
  * what a time-out would do.
@@ -40,8 +40,8 @@ typedef bool wait_again_fn(struct call *c, void *state, int64_t *again_ms);
 
 struct call_wait {
     enum entry_type type;
-    /* Be called, too, when the key was removed (deleted, expired, evicted, flushed) or is of another
-     * type now: XREADGROUP. */
+    /* Be called, too, when the key was removed (deleted, expired, evicted, flushed) or is of
+     * another type now: XREADGROUP. */
     bool gone;
     const struct slice *keys; /* in the client's database; copied. The same key may occur twice. */
     int key_count;            /* 0: for time only, and for the log */
@@ -61,13 +61,14 @@ struct call_wait {
 
 void call_wait(struct call *c, const struct call_wait *w);
 
-/* BLPOP, BZPOPMIN and their like, whose arguments are keys and, as the last one, the time-out: `take` replies
- * with, and takes from, the first key that is there, now or when there is one; `how` is for it. */
+/* BLPOP, BZPOPMIN and their like, whose arguments are keys and, as the last one, the time-out:
+ * `take` replies with, and takes from, the first key that is there, now or when there is one; `how`
+ * is for it. */
 typedef void wait_take_fn(struct call *c, struct keyref *ref, int how);
 void call_take_or_wait(struct call *c, enum entry_type type, wait_take_fn *take, int how);
 
-/* The time-out argument of most blocking commands: seconds, which may have a fraction (of less than a
- * millisecond: is rounded up). In milliseconds; 0: for ever. False: an error was replied. */
+/* The time-out argument of most blocking commands: seconds, which may have a fraction (of less than
+ * a millisecond: is rounded up). In milliseconds; 0: for ever. False: an error was replied. */
 bool call_timeout_seconds(struct call *c, struct slice s, int64_t *timeout_ms);
 /* The same for a whole number of milliseconds (XREAD BLOCK, WAIT). */
 bool call_timeout_ms(struct call *c, struct slice s, int64_t *timeout_ms);

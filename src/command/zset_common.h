@@ -33,8 +33,8 @@ struct zset_mpop {
 bool zset_parse_mpop(struct call *c, int first, struct zset_mpop *o);
 /* From this set, which is there. */
 void zset_reply_mpop(struct call *c, struct keyref *ref, const struct zset_mpop *o);
-/* From the first of the keys that is there; false when none is: nothing was replied. True, too, when
- * an error was. */
+/* From the first of the keys that is there; false when none is: nothing was replied. True, too,
+ * when an error was. */
 bool zset_reply_mpop_any(struct call *c, const struct zset_mpop *o);
 
 /* Put what was built under a key, whatever it had, and reply how many members it has; delete the

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The commands that take members from sorted sets and wait for them: BZPOPMIN, BZPOPMAX, BZMPOP. The
- * log has them as what they did: ZPOPMIN, ZPOPMAX.
+ * The commands that take members from sorted sets and wait for them: BZPOPMIN, BZPOPMAX, BZMPOP.
+ * The log has them as what they did: ZPOPMIN, ZPOPMAX.
  */
 #include "command/wait.h"
 #include "command/zset_common.h"

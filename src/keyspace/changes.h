@@ -10,13 +10,14 @@
  *     mark set at snapshot A ... writes ... snapshot B: snapshot_mark_of(B, since) -> mark
  *                                           table_walk_changed(), snapshot_deleted()
  *
- * There are two marks. Who writes the delta from A to B sets the second one at B, and ends the first
- * when the delta is proven, or the second when it has failed: the next delta is then one from A again.
+ * There are two marks. Who writes the delta from A to B sets the second one at B, and ends the
+ * first when the delta is proven, or the second when it has failed: the next delta is then one from
+ * A again.
  *
  * A database that was emptied has all its keys as changed and none as deleted. When databases are
- * swapped what is known of their changes goes with their contents, and `origin` says where these were
- * at the mark. The mark is *lost*, and the next snapshot has to be a full one, when data was loaded and
- * when more was deleted than is worth remembering: a quarter of the keys, or names of
+ * swapped what is known of their changes goes with their contents, and `origin` says where these
+ * were at the mark. The mark is *lost*, and the next snapshot has to be a full one, when data was
+ * loaded and when more was deleted than is worth remembering: a quarter of the keys, or names of
  * CHANGES_DELETED_BYTES.
  *
  * Everything here is the executor's, but for snapshot_mark_of and snapshot_deleted: any thread.
@@ -62,8 +63,8 @@ struct change_mark {
     size_t deleted_bytes;
 };
 
-/* Tell changes from what is there now on. To be called just before or after the snapshot is taken that
- * they are to be told from. Returns the mark, or -1 when both are in use. */
+/* Tell changes from what is there now on. To be called just before or after the snapshot is taken
+ * that they are to be told from. Returns the mark, or -1 when both are in use. */
 int changes_begin(struct keyspace *ks);
 /* No longer. No snapshot that knows of the mark may be read for its deleted keys any more. */
 void changes_end(struct keyspace *ks, int mark);
@@ -77,7 +78,8 @@ int snapshot_mark_of(const struct snapshot *s, uint64_t since);
 bool snapshot_deleted(const struct snapshot *s, int db, int mark,
                       bool (*fn)(void *ctx, struct slice key), void *ctx);
 
-/* For the keyspace: the key, which is removed, was there at these marks (see struct table_place). */
+/* For the keyspace: the key, which is removed, was there at these marks (see struct
+ * table_place). */
 void changes_note_deleted(struct db *db, uint32_t at_marks, struct slice key);
 void changes_note_emptied(struct db *db);
 void changes_lose(struct keyspace *ks, const char *why);

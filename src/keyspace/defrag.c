@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The walk's place is a database, a segment of it by hash and a slot in it, and, while a large value is
- * under way, that value's key and a place in it. All of them are only hints: they may be anything, and
- * what changes meanwhile makes the walk at most pass something over or look at it twice.
+ * The walk's place is a database, a segment of it by hash and a slot in it, and, while a large
+ * value is under way, that value's key and a place in it. All of them are only hints: they may be
+ * anything, and what changes meanwhile makes the walk at most pass something over or look at it
+ * twice.
  */
 #include "keyspace/defrag.h"
 
@@ -142,7 +143,8 @@ static void count_key(struct defrag *d, bool moved)
         d->stats.keys_stayed++;
 }
 
-/* Moves below the entry from d->place on, until that is through (true) or, with the time up, put down. */
+/* Moves below the entry from d->place on, until that is through (true) or, with the time up, put
+ * down. */
 static bool go_through_value(struct defrag *d, struct entry *e)
 {
     struct mem_mover *m = &d->stats.blocks;

@@ -81,8 +81,8 @@ struct stream_id {
     uint64_t ms, seq;
 };
 
-/* The newest entries of a stream: one item as the tree of nodes has it (type/stream.h), with room to
- * grow in place. */
+/* The newest entries of a stream: one item as the tree of nodes has it (type/stream.h), with room
+ * to grow in place. */
 struct stream_tail {
     uint64_t birth;
     uint64_t size; /* of the block */
@@ -230,7 +230,8 @@ static inline void entry_set_clock(struct entry *e, uint32_t clock)
 
 /* Behind the last byte of the value field. */
 const char *entry_end(const struct entry *e);
-/* The size that was asked of the allocator. At least 9, so that every entry is aligned to 16 bytes. */
+/* The size that was asked of the allocator. At least 9, so that every entry is aligned to 16
+ * bytes. */
 size_t entry_size(const struct entry *e);
 /* The size of the value field for an encoding that has a fixed one (int, roots); 0 for bytes. */
 size_t entry_fixed_value_size(enum entry_encoding encoding);

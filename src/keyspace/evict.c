@@ -119,8 +119,8 @@ static size_t sample(struct db *db, bool expiring, size_t want, void **items)
     }
     if (got > 0)
         return got;
-    /* They are few: whole segments that have some, from a random place on, and from the beginning if
-     * there is none behind it. */
+    /* They are few: whole segments that have some, from a random place on, and from the beginning
+     * if there is none behind it. */
     void *all[SEGMENT_MAX];
     uint64_t cursor = keyspace_random(ks) | 1;
     n = collect_expiring(db, &cursor, all, SEGMENT_MAX);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * Expiry: lazily, when an expired key is met (keyspace.c), and actively here: of keys, and of the
- * fields of hashes, which a read only hides. There is no index of expiries: every segment and page of
- * a table knows a lower bound of the expiries below it, and table_collect_due descends only where
- * something may be due.
+ * fields of hashes, which a read only hides. There is no index of expiries: every segment and page
+ * of a table knows a lower bound of the expiries below it, and table_collect_due descends only
+ * where something may be due.
  */
 #include "keyspace/keyspace.h"
 

@@ -6,8 +6,8 @@
 
 #define LOW(bits) ((1ULL << (bits)) - 1)
 
-/* Bit-fields and the fields of listpacks and intsets as a little-endian machine has them. Numbers and
- * embedded bytes are not watched. */
+/* Bit-fields and the fields of listpacks and intsets as a little-endian machine has them. Numbers
+ * and embedded bytes are not watched. */
 const struct length_form length_forms[] = {
     [ENTRY_ROPE] = {LOW(56), sizeof(void *), 0},
     [ENTRY_LISTPACK] = {LOW(16) << 32, 0, 32},
@@ -55,7 +55,8 @@ void keysizes_add(struct keysizes *sizes, const struct keysizes *others)
 static void uncount(const struct size_watch *w)
 {
     if (w->type_encoding != SIZE_WATCH_UNCOUNTED)
-        w->sizes->counts[w->type_encoding >> 4][keysizes_bin(length_of(w->type_encoding, w->word))]--;
+        w->sizes
+            ->counts[w->type_encoding >> 4][keysizes_bin(length_of(w->type_encoding, w->word))]--;
 }
 
 void size_watch_recount(struct size_watch *w)

@@ -2,21 +2,21 @@
  *
  * How many keys of each type a database has of which size: exact at any time, for INFO keysizes.
  *
- * A size is what STRLEN, LLEN, SCARD, ZCARD, HLEN or XLEN would count (members that have expired and are
- * still there among them). Sizes are counted by their power of two: bin 0 is of the empty ones, bin n of
- * those from 2^(n-1) to 2^n - 1.
+ * A size is what STRLEN, LLEN, SCARD, ZCARD, HLEN or XLEN would count (members that have expired
+ * and are still there among them). Sizes are counted by their power of two: bin 0 is of the empty
+ * ones, bin n of those from 2^(n-1) to 2^n - 1.
  *
- * The counts are kept by the keyspace alone; no type and no command knows of them. Whoever changes a
- * value says so before (keyref_own and its relatives), but not when it is done. So the keyspace watches
- * the one entry that it has given out last:
+ * The counts are kept by the keyspace alone; no type and no command knows of them. Whoever changes
+ * a value says so before (keyref_own and its relatives), but not when it is done. So the keyspace
+ * watches the one entry that it has given out last:
  *
- *     changed ──> watched: counted as it was ──another one is changed, or somebody reads──> counted as it is
+ *     changed ──> watched: counted as it was ─another is changed, or somebody reads──> counted anew
  *
  * Numbers and short strings are counted at once, as their new size is known before.
  *
- * While it is watched the entry may be moved to another block, or removed, by the keyspace only, which
- * then tells the watch. The value must not be changed when another key has been given out to be changed
- * since, unless it is asked for again.
+ * While it is watched the entry may be moved to another block, or removed, by the keyspace only,
+ * which then tells the watch. The value must not be changed when another key has been given out to
+ * be changed since, unless it is asked for again.
  *
  * Owned by the executor.
  */

@@ -60,12 +60,14 @@ struct keyspace {
     struct keysizes *sizes_aside; /* for databases that are nobody's: type/set_scratch.h */
     struct encoding_limits limits;
     uint64_t string_size_max; /* proto-max-bulk-len: what APPEND and SETRANGE may make */
-    int64_t now_ms;           /* wall clock, set by the executor before each command; it stands still
+    int64_t now_ms; /* wall clock, set by the executor before each command; it stands still
                                  while commands of the past are replayed */
     int64_t wall_ms;          /* wall clock, that goes on then */
     bool lazy_expire_paused;  /* expired keys are hidden but not removed (loading, CLIENT PAUSE) */
-    bool importing;           /* import-mode: what has expired stays until somebody else writes to it */
-    bool show_expired;        /* the command that runs is of who imports: no key has expired for it */
+    /* import-mode: what has expired stays until somebody else writes to it */
+    bool importing;
+    /* the command that runs is of who imports: no key has expired for it */
+    bool show_expired;
     uint64_t dirty;           /* changes since the last save that succeeded */
     uint64_t expired_count;   /* since start */
     uint64_t expired_fields;  /* of hashes, since start */
@@ -134,8 +136,9 @@ struct keyref {
  * until keyref_put replaces it). ref->entry may be NULL afterwards. */
 void keyref_find(struct keyref *ref, struct db *db, struct slice key, uint64_t hash);
 
-/* The epoch to give to the structures below the entry, for every change of them: in its view snapshots
- * that are done with the key's part do not count. Good for one call; it may be asked for again. */
+/* The epoch to give to the structures below the entry, for every change of them: in its view
+ * snapshots that are done with the key's part do not count. Good for one call; it may be asked for
+ * again. */
 struct epoch *keyref_part_epoch(const struct keyref *ref);
 static inline struct epoch *keyref_epoch(const struct keyref *ref)
 {
@@ -150,7 +153,8 @@ struct entry *keyref_own(struct keyref *ref);
 /* For who changes a number in place, which is at hand: before it becomes another one. */
 static inline void keyref_note_int(struct keyref *ref, int64_t fresh)
 {
-    unsigned before = keysizes_bin_of_int(entry_int(ref->entry)), after = keysizes_bin_of_int(fresh);
+    unsigned before = keysizes_bin_of_int(entry_int(ref->entry)),
+             after = keysizes_bin_of_int(fresh);
     if (before != after && ref->db->ks->size_watch.entry != ref->entry) {
         ref->db->sizes->counts[ENTRY_STRING][before]--;
         ref->db->sizes->counts[ENTRY_STRING][after]++;
@@ -159,8 +163,8 @@ static inline void keyref_note_int(struct keyref *ref, int64_t fresh)
 
 /* Give the key a fresh value: creates the key or replaces what it had (type, value, encoding,
  * flags), retiring the old value. `due`: ENTRY_NO_EXPIRY or a time; KEYREF_KEEP_DUE keeps the old
- * entry's. `value_size` counts for embedded bytes; of a number it is the number. Returns the new entry;
- * its value field is to be filled by the caller (roots are zeroed). */
+ * entry's. `value_size` counts for embedded bytes; of a number it is the number. Returns the new
+ * entry; its value field is to be filled by the caller (roots are zeroed). */
 #define KEYREF_KEEP_DUE INT64_MIN
 struct entry *keyref_put(struct keyref *ref, int64_t due, enum entry_type type,
                          enum entry_encoding encoding, size_t value_size);
@@ -178,8 +182,8 @@ void keyref_set_due(struct keyref *ref, int64_t due);
 /* For who changes a hash of ENTRY_TIMED_DICT: `change` more (or less) of its fields expire now, one
  * of them at `due` (ENTRY_NO_EXPIRY: none has been set). */
 void keyref_note_timed(struct keyref *ref, int64_t change, int64_t due);
-/* Remove up to `want` fields that are past their expiry, and the key with the last of all. Returns how
- * many were removed: less than `want` when there are no more. None while lazy_expire_paused. */
+/* Remove up to `want` fields that are past their expiry, and the key with the last of all. Returns
+ * how many were removed: less than `want` when there are no more. None while lazy_expire_paused. */
 size_t keyref_expire_fields(struct keyref *ref, size_t want);
 /* The same for one field. */
 void keyref_expire_field(struct keyref *ref, struct slice field);
@@ -207,8 +211,8 @@ void keyspace_swap(struct keyspace *ks, int a, int b);
 /* Everything of `from` takes the place of what is in `to`, whose databases are empty, and the other
  * way round: in constant time. Both have begun with the same epoch (load_beside). */
 void keyspace_exchange(struct keyspace *to, struct keyspace *from);
-/* `from`, which has begun with the same epoch, is not wanted: it goes in constant time, and the reclaimer
- * of `ks` frees what is in it. */
+/* `from`, which has begun with the same epoch, is not wanted: it goes in constant time, and the
+ * reclaimer of `ks` frees what is in it. */
 void keyspace_discard(struct keyspace *ks, struct keyspace *from);
 
 /* Remove the key if it is there but past its expiry, as a read of it does. True if it did. */
@@ -235,10 +239,10 @@ struct snapshot {
     } dbs[];
 };
 struct snapshot *snapshot_begin(struct keyspace *ks); /* constant time in the size of the data */
-/* Whoever reads the snapshot, on as many threads as it likes, has read all hashes of the database whose
- * top EPOCH_PART_BITS bits are first..last, and will not look up or walk there again (nor call
- * snapshot_deleted): what was kept of them is let go, and what is written there needs no copies for it.
- * Any thread; once for each part. */
+/* Whoever reads the snapshot, on as many threads as it likes, has read all hashes of the database
+ * whose top EPOCH_PART_BITS bits are first..last, and will not look up or walk there again (nor
+ * call snapshot_deleted): what was kept of them is let go, and what is written there needs no
+ * copies for it. Any thread; once for each part. */
 void snapshot_note_done(struct snapshot *s, int db, uint32_t first_part, uint32_t last_part);
 /* No thread may read it any more. */
 void snapshot_end(struct keyspace *ks, struct snapshot *s);

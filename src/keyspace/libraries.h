@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The code of the libraries of functions, which is data as keys are: in snapshots, files and the log.
- * Nothing here knows what a library is; whoever compiles them (server/scripting.h) does.
+ * The code of the libraries of functions, which is data as keys are: in snapshots, files and the
+ * log. Nothing here knows what a library is; whoever compiles them (server/scripting.h) does.
  *
  * A set never changes: another one takes its place, so that a snapshot only keeps the one that was
  * there. References are counted by the executor; other threads read what a snapshot holds.

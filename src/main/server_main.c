@@ -60,8 +60,8 @@ static int64_t check_signal(void *ctx)
     int number = signal_received;
     if (number == 0 || s->stopping)
         return SIGNAL_INTERVAL_MS;
-    /* It is kept while replicas are waited for, so that SIGINT then ends the wait; and forgotten when that
-     * was given up. */
+    /* It is kept while replicas are waited for, so that SIGINT then ends the wait; and forgotten
+     * when that was given up. */
     if (signal_handled) {
         if (!s->shutdown.waiting) {
             signal_received = 0;
@@ -152,8 +152,9 @@ static int serve(struct config *config)
     if (!loaded) {
         log_warning("The data could not be loaded: %s", err.message);
         if (err.code == ERROR_CORRUPT || err.code == ERROR_TRUNCATED || err.code == ERROR_NOT_FOUND)
-            log_warning("Nothing was changed on disk. `holdfast check` on the data directory says what "
-                        "is damaged, and up to where all is good");
+            log_warning(
+                "Nothing was changed on disk. `holdfast check` on the data directory says what "
+                "is damaged, and up to where all is good");
         goto done;
     }
     const struct recovery_result *found = &s->persistence->recovered;

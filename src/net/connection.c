@@ -288,7 +288,8 @@ ssize_t connection_writev(struct connection *c, struct iovec *pieces, int count)
     size_t total = 0;
     for (int i = 0; i < count; i++) {
         for (size_t at = 0; at < pieces[i].iov_len;) {
-            ssize_t n = tls_write(c->tls, (const char *)pieces[i].iov_base + at, pieces[i].iov_len - at);
+            ssize_t n =
+                tls_write(c->tls, (const char *)pieces[i].iov_base + at, pieces[i].iov_len - at);
             if (n < 0)
                 return total > 0 ? (ssize_t)total : -1;
             at += (size_t)n;

@@ -4,14 +4,14 @@
  * knows no command and no keyspace: what belongs to executing is in the server's client, so that
  * reading, parsing and writing can move to other threads.
  *
- * Input. Bytes are read into an arena that all connections of a thread share during a turn: requests
- * are mostly executed whole before the turn ends, so that an idle connection has no input buffer,
- * and what is read is warm in the cache. At the end of a turn connection_keep copies what is left
- * (the beginning of a command) to a block of the connection's own. When much is left the block is
- * read into directly and grows; the rest of a big argument is read into its final place.
+ * Input. Bytes are read into an arena that all connections of a thread share during a turn:
+ * requests are mostly executed whole before the turn ends, so that an idle connection has no input
+ * buffer, and what is read is warm in the cache. At the end of a turn connection_keep copies what
+ * is left (the beginning of a command) to a block of the connection's own. When much is left the
+ * block is read into directly and grows; the rest of a big argument is read into its final place.
  *
- * With TLS the bytes go through a session (net/tls.h). Then epoll does not tell all: one side's call
- * may wait for the other side's event (connection_tls_events), and bytes may have been fetched
+ * With TLS the bytes go through a session (net/tls.h). Then epoll does not tell all: one side's
+ * call may wait for the other side's event (connection_tls_events), and bytes may have been fetched
  * already that nobody has asked for (tls_pending): the next turn has to read without an event.
  *
  *     data:  [ consumed | start  window  end | room ]     in the arena, or data == own
@@ -27,8 +27,8 @@
 /* How much is read at once, at most, and the least room that makes reading worth its while. */
 #define CONNECTION_READ_MAX (64 * 1024)
 #define CONNECTION_READ_MIN (16 * 1024)
-/* Behind a big argument the next one is expected: little is read before its length is known, as what
- * was read of it has to be copied to its place. */
+/* Behind a big argument the next one is expected: little is read before its length is known, as
+ * what was read of it has to be copied to its place. */
 #define CONNECTION_READ_AHEAD (4 * 1024)
 /* Leftovers up to this size are moved to the arena when more is read. */
 #define CONNECTION_MOVE_MAX (4 * 1024)
@@ -116,8 +116,8 @@ static inline void connection_set_window(struct connection *c, const struct pars
  * if it cannot take any now. A short write leaves it to connection_write to find out why. */
 size_t connection_send(struct connection *c, const struct slice *parts, int count);
 
-/* As writev, of what is not in the output either; after a short write the next call begins with the same
- * bytes. Who waits for EPOLLOUT then, is the caller's business: write_blocked. */
+/* As writev, of what is not in the output either; after a short write the next call begins with the
+ * same bytes. Who waits for EPOLLOUT then, is the caller's business: write_blocked. */
 ssize_t connection_writev(struct connection *c, struct iovec *pieces, int count);
 
 /* Write pending output, `limit` bytes of it at most, until all is written or the socket takes no

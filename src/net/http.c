@@ -25,7 +25,8 @@ static bool has_controls(struct slice s, bool blanks_too)
     return false;
 }
 
-/* The line at the beginning of *rest, without its end, which may be LF alone. False: it has no end. */
+/* The line at the beginning of *rest, without its end, which may be LF alone. False: it has no
+ * end. */
 static bool take_line(struct slice *rest, struct slice *line)
 {
     const char *end = rest->size > 0 ? memchr(rest->data, '\n', rest->size) : NULL;
@@ -53,7 +54,8 @@ static bool parse_first_line(struct slice line, struct http_request *request)
         has_controls(target, true))
         return false;
     const char *query = memchr(target.data, '?', target.size);
-    request->path = slice_of(target.data, query != NULL ? (size_t)(query - target.data) : target.size);
+    request->path =
+        slice_of(target.data, query != NULL ? (size_t)(query - target.data) : target.size);
     return slice_equal(version, SLICE("HTTP/1.1")) || slice_equal(version, SLICE("HTTP/1.0"));
 }
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The event loop of one thread: waits for descriptors (epoll, level-triggered), timers and tasks that
- * other threads post, and calls whoever is concerned.
+ * The event loop of one thread: waits for descriptors (epoll, level-triggered), timers and tasks
+ * that other threads post, and calls whoever is concerned.
  *
  * A turn: wait; call the handler of every ready source; call the handlers of the timers that are
- * due; run posted tasks; call the end-of-turn function. A source may be removed at any time, also by
- * another source's handler: events that were already fetched for it are then dropped.
+ * due; run posted tasks; call the end-of-turn function. A source may be removed at any time, also
+ * by another source's handler: events that were already fetched for it are then dropped.
  */
 #ifndef HF_NET_LOOP_H
 #define HF_NET_LOOP_H
@@ -50,8 +50,8 @@ void loop_wake(struct loop *loop);
 void loop_set_hooks(struct loop *loop, void (*turn_begin)(void *ctx), bool (*turn_end)(void *ctx),
                     void *ctx);
 
-/* Have a turn with at least `from` ready sources call this function when half of them are handled: what
- * they have begun goes on beside the others. NULL: none does, as at first. */
+/* Have a turn with at least `from` ready sources call this function when half of them are handled:
+ * what they have begun goes on beside the others. NULL: none does, as at first. */
 void loop_set_middle(struct loop *loop, int from, void (*turn_middle)(void *ctx));
 
 void loop_turn(struct loop *loop, int64_t max_wait_ms); /* -1: as long as it takes */

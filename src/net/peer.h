@@ -23,8 +23,8 @@
 
 struct peer;
 
-/* With a client's context: by TLS, the other side's certificate being verified. NULL when it could not
- * be made: see socket_connect_tcp for errno; `why` says it in words (NULL: not wanted). */
+/* With a client's context: by TLS, the other side's certificate being verified. NULL when it could
+ * not be made: see socket_connect_tcp for errno; `why` says it in words (NULL: not wanted). */
 struct peer *peer_connect(const char *host, int port, struct tls_context *tls, int timeout_ms,
                           char why[TLS_ERROR_SIZE]);
 void peer_close(struct peer *p);
@@ -49,8 +49,9 @@ bool peer_read_some(struct peer *p, char *data, size_t room, size_t *got);
 const char *peer_why(const struct peer *p);
 
 int peer_fd(const struct peer *p);
-/* Ends the peer but not the connection: returns the descriptor, and the session over it (NULL: none).
- * What was received and not read is copied to `rest`, which has room for PEER_LINE_MAX bytes. */
+/* Ends the peer but not the connection: returns the descriptor, and the session over it (NULL:
+ * none). What was received and not read is copied to `rest`, which has room for PEER_LINE_MAX
+ * bytes. */
 int peer_take_fd(struct peer *p, struct tls **tls, char *rest, size_t *rest_size);
 
 #endif

@@ -126,7 +126,8 @@ static bool set_protocols(SSL_CTX *ssl, const char *words, char error[TLS_ERROR_
         size_t size = strcspn(at, " ");
         bool known = size == 0;
         for (size_t i = 0; i < 4; i++) {
-            if (strlen(protocols[i].name) == size && strncasecmp(at, protocols[i].name, size) == 0) {
+            if (strlen(protocols[i].name) == size &&
+                strncasecmp(at, protocols[i].name, size) == 0) {
                 off &= ~protocols[i].off;
                 known = any = true;
             }
@@ -229,7 +230,8 @@ static void set_sessions(SSL_CTX *ssl, const struct tls_options *o)
 
 static bool configure(SSL_CTX *ssl, const struct tls_options *o, char error[TLS_ERROR_SIZE])
 {
-    /* A peer that closes without a goodbye is no error: what ends a request stands in the request. */
+    /* A peer that closes without a goodbye is no error: what ends a request stands in the
+     * request. */
     SSL_CTX_set_options(ssl, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION |
                                  SSL_OP_SINGLE_DH_USE | SSL_OP_IGNORE_UNEXPECTED_EOF);
     if (o->prefer_server_ciphers)

@@ -6,10 +6,10 @@
  * name in it is.
  *
  * A session reads through a buffer of OpenSSL's that holds a record: one system call often fetches
- * several small records, or a record and a piece of the next. What was fetched and not yet asked for
- * is not seen by epoll, so that who stops asking before he is told EAGAIN has to look at tls_pending.
- * A read that got less than there was room for has emptied the socket: until the next tls_begin_read
- * it is not asked again.
+ * several small records, or a record and a piece of the next. What was fetched and not yet asked
+ * for is not seen by epoll, so that who stops asking before he is told EAGAIN has to look at
+ * tls_pending. A read that got less than there was room for has emptied the socket: until the next
+ * tls_begin_read it is not asked again.
  *
  * Sessions keep the context alive that they were made with: replacing it concerns new ones only.
  * A client cannot renegotiate; there is no compression.
@@ -53,8 +53,8 @@ struct tls_context *tls_context_share(struct tls_context *context);
 
 /* A session on a connected socket, which stays the caller's. */
 struct tls *tls_new(struct tls_context *context, int fd);
-/* The owner's: tells the peer that nothing more follows, as far as the socket takes it at once. NULL is
- * allowed. */
+/* The owner's: tells the peer that nothing more follows, as far as the socket takes it at once.
+ * NULL is allowed. */
 void tls_free(struct tls *t);
 /* For another thread that writes, or reads, and ends that by tls_unshare. */
 struct tls *tls_share(struct tls *t);
@@ -66,8 +66,8 @@ void tls_unshare(struct tls *t); /* NULL is allowed */
 int tls_handshake(struct tls *t); /* 1 when it is done, 0 when the peer has closed */
 void tls_begin_read(struct tls *t);
 ssize_t tls_read(struct tls *t, void *data, size_t size); /* 0: the peer has closed */
-/* May write less than `size`. When it returns EAGAIN the next call has to offer the same bytes, from
- * wherever they are then, or more: less is EAGAIN again. */
+/* May write less than `size`. When it returns EAGAIN the next call has to offer the same bytes,
+ * from wherever they are then, or more: less is EAGAIN again. */
 ssize_t tls_write(struct tls *t, const void *data, size_t size);
 
 /* What the last call waits for that returned EAGAIN is that the socket takes bytes, not that it has

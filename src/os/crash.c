@@ -56,8 +56,8 @@ void crash_put_number(int fd, uint64_t number)
     crash_put_bytes(fd, digits + at, sizeof(digits) - at);
 }
 
-/* The same frames once more, with the names of static functions: these are not in the table that the
- * loader has, and this one is not read before what is certain stands in the log. */
+/* The same frames once more, with the names of static functions: these are not in the table that
+ * the loader has, and this one is not read before what is certain stands in the log. */
 static void put_functions(int fd, void *const *frames, int count)
 {
     crash_put(fd, "--- functions ---\n");

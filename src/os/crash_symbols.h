@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Names of the program's functions, static ones too, for a crash report: from the symbol table of its own
- * file, which is mapped when the process starts, so that it is there whatever happens to the file's name.
- * A program that was stripped has none.
+ * Names of the program's functions, static ones too, for a crash report: from the symbol table of
+ * its own file, which is mapped when the process starts, so that it is there whatever happens to
+ * the file's name. A program that was stripped has none.
  */
 #ifndef HF_OS_CRASH_SYMBOLS_H
 #define HF_OS_CRASH_SYMBOLS_H

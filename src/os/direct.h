@@ -4,9 +4,9 @@
  * back. Nothing of them displaces what others have in the cache, no dirty pages pile up whose flush
  * holds up everybody, and the kernel allocates, copies and frees no pages: going through the cache
  * cost a save more processor time than all the rest of it. The bytes pass through one aligned
- * buffer of huge pages, of which whole blocks go to the disk in few large pieces: a virtual disk took
- * three times as long for the same bytes in single pages. Where the file system cannot do it, or it is not
- * wanted, the same calls go through the cache.
+ * buffer of huge pages, of which whole blocks go to the disk in few large pieces: a virtual disk
+ * took three times as long for the same bytes in single pages. Where the file system cannot do it,
+ * or it is not wanted, the same calls go through the cache.
  *
  * Not durable by itself: os_file_sync after os_direct_flush is what makes it so.
  */
@@ -17,8 +17,8 @@
 
 /* A huge page. Larger calls gain nothing. */
 #define OS_DIRECT_BYTES (2U << 20)
-/* So large are the calls of those that are begun from now on. For tests that fail each call in turn: a
- * multiple of 4096. */
+/* So large are the calls of those that are begun from now on. For tests that fail each call in
+ * turn: a multiple of 4096. */
 extern size_t os_direct_bytes;
 
 struct os_direct {
@@ -44,9 +44,9 @@ bool os_direct_flush(struct os_direct *d, struct error *err);
 bool os_direct_read(struct os_direct *d, uint64_t at, void *data, size_t size, size_t *got,
                     struct error *err);
 
-/* Reading without a copy: [at, at + size) will be where `aim` says, in the struct's own buffer, which
- * grows as it must, until the next call but read_on. Each read_on brings the next of these bytes, by
- * one call to the system; *got is 0 when all of them are there, or the file ends. */
+/* Reading without a copy: [at, at + size) will be where `aim` says, in the struct's own buffer,
+ * which grows as it must, until the next call but read_on. Each read_on brings the next of these
+ * bytes, by one call to the system; *got is 0 when all of them are there, or the file ends. */
 const char *os_direct_aim(struct os_direct *d, uint64_t at, size_t size);
 bool os_direct_read_on(struct os_direct *d, size_t *got, struct error *err);
 

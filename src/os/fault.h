@@ -5,12 +5,13 @@
  * Two mechanisms, which may be used together:
  *
  * 1. Plans. A plan says what happens to the n-th call of an operation (or of any): it fails with an
- *    errno, or, for a write, is cut short first. os_fault_calls counts the calls, so that a test can
- *    run once to count and then fail each call in turn.
+ *    errno, or, for a write, is cut short first. os_fault_calls counts the calls, so that a test
+ *    can run once to count and then fail each call in turn.
  *
  * 2. Power loss. While recording is on, the layer knows for each file in one directory what has
- *    been synced and what has not, and for the directory which names are durable. os_fault_power_loss
- *    then rewrites the directory to a state that the disk could be in after the power went:
+ *    been synced and what has not, and for the directory which names are durable.
+ *    os_fault_power_loss then rewrites the directory to a state that the disk could be in after the
+ *    power went:
  *    - a file's unsynced writes are kept, dropped, or torn, each on its own, at random (writes may
  *      thus be reordered); what was synced stays;
  *    - of the unsynced changes of names (create, rename, unlink) the first so many are kept;
@@ -52,7 +53,8 @@ struct os_fault_plan {
 };
 
 void os_fault_set(const struct os_fault_plan *plan); /* copies it; NULL: none. Resets the counts. */
-uint64_t os_fault_calls(enum os_op op);              /* OS_OP_ANY: those that a plan of ANY counts */
+/* OS_OP_ANY: those that a plan of ANY counts */
+uint64_t os_fault_calls(enum os_op op);
 
 void os_fault_record(const char *directory); /* begin: all that is there counts as durable */
 void os_fault_cut(void);
@@ -67,8 +69,8 @@ void os_fault_forget(void);
 extern int os_fault_active;
 /* A write is to write something else: see os_fault_before. */
 #define OS_FAULT_GARBLE (-1)
-/* Called before an operation while active. Returns 0 to go on, OS_FAULT_GARBLE, or the errno to fail with;
- * *allowed (may be NULL) is lowered for a write that is carried out in part. */
+/* Called before an operation while active. Returns 0 to go on, OS_FAULT_GARBLE, or the errno to
+ * fail with; *allowed (may be NULL) is lowered for a write that is carried out in part. */
 int os_fault_before(enum os_op op, size_t *allowed);
 /* Told after success, while active. */
 void os_fault_note_open(int fd, const char *path, bool created, bool truncated);

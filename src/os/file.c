@@ -310,7 +310,8 @@ bool os_dir_sync(const char *path, struct error *err)
         return error_set_errno(err, errno, "cannot open directory %s", path);
     int result = fsync(fd), saved = errno;
     close(fd);
-    /* Some file systems cannot sync directories and say EINVAL; there is nothing more to do there. */
+    /* Some file systems cannot sync directories and say EINVAL; there is nothing more to do
+     * there. */
     if (result < 0 && saved != EINVAL)
         return error_set_errno(err, saved, "cannot sync directory %s", path);
     if (faults_active())

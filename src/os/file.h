@@ -11,8 +11,8 @@
  * After os_file_sync has failed the state of the file's pages is unknown; do not sync it again and
  * call it safe: write a new file.
  *
- * Every call passes the fault hook of os/fault.h, by which a test makes the n-th call fail, shortens
- * it, or lets the machine "lose power".
+ * Every call passes the fault hook of os/fault.h, by which a test makes the n-th call fail,
+ * shortens it, or lets the machine "lose power".
  */
 #ifndef HF_OS_FILE_H
 #define HF_OS_FILE_H
@@ -63,8 +63,8 @@ void os_file_forget_cache(struct os_file *f, uint64_t offset, uint64_t size);
 bool os_file_is_cached(const struct os_file *f, uint64_t offset);
 
 bool os_rename(const char *from, const char *to, struct error *err);
-/* The same, for large files: the room of the one that was there is given back on a thread of its own, so
- * that nobody waits for it (46 ms for 220 MB). */
+/* The same, for large files: the room of the one that was there is given back on a thread of its
+ * own, so that nobody waits for it (46 ms for 220 MB). */
 bool os_rename_over(const char *from, const char *to, struct error *err);
 bool os_unlink(const char *path, struct error *err);
 /* The same for large files, as os_rename_over. */
@@ -76,9 +76,10 @@ bool os_dir_create(const char *path, struct error *err); /* existing already is 
 /* The same, and on return its name is on the disk. */
 bool os_dir_create_synced(const char *path, struct error *err);
 bool os_dir_sync(const char *path, struct error *err);
-/* Take the directory for this process, as others that use this function see it: until os_dir_unlock, or the
- * process ends, however it does. EXISTS: another process has it, or this one already. NOT_FOUND: there is
- * no such directory. UNSUPPORTED: its file system knows no such locks. Nothing is written. */
+/* Take the directory for this process, as others that use this function see it: until
+ * os_dir_unlock, or the process ends, however it does. EXISTS: another process has it, or this one
+ * already. NOT_FOUND: there is no such directory. UNSUPPORTED: its file system knows no such locks.
+ * Nothing is written. */
 bool os_dir_lock(const char *path, int *lock, struct error *err);
 /* -1 is none, and remains so. */
 void os_dir_unlock(int *lock);
@@ -98,8 +99,8 @@ void os_path_dir(const char *path, char *out, size_t size);
 bool os_file_read_whole(const char *path, size_t max, char **data, size_t *size, struct error *err);
 
 /* Replace a file so that after a crash either the old or the new contents are there, whole: write
- * under a temporary name beside it, sync, rename, sync the directory. It keeps its mode. After NO_SPACE
- * it is the old one that is there; after other errors it may be either. */
+ * under a temporary name beside it, sync, rename, sync the directory. It keeps its mode. After
+ * NO_SPACE it is the old one that is there; after other errors it may be either. */
 bool os_file_replace(const char *path, const void *data, size_t size, struct error *err);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The log's sink for a file (base/log.h). The file is opened anew when it was renamed or removed, so
- * that it can be rotated without telling the server.
+ * The log's sink for a file (base/log.h). The file is opened anew when it was renamed or removed,
+ * so that it can be rotated without telling the server.
  */
 #ifndef HF_OS_LOG_FILE_H
 #define HF_OS_LOG_FILE_H

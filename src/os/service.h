@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * What ties the process to the system that supervises it: a service manager that waits to be told that
- * the service is ready (systemd's NOTIFY_SOCKET, upstart's SIGSTOP), the system's log, and the kernel's
- * choice of whom to kill when memory runs out.
+ * What ties the process to the system that supervises it: a service manager that waits to be told
+ * that the service is ready (systemd's NOTIFY_SOCKET, upstart's SIGSTOP), the system's log, and the
+ * kernel's choice of whom to kill when memory runs out.
  */
 #ifndef HF_OS_SERVICE_H
 #define HF_OS_SERVICE_H
@@ -14,8 +14,8 @@
 
 /* Whether NOTIFY_SOCKET names a socket. */
 bool service_systemd_present(void);
-/* One datagram of lines as sd_notify(3) describes them ("READY=1\nSTATUS=..."). False: it could not be
- * sent; nobody may be listening. Never waits. */
+/* One datagram of lines as sd_notify(3) describes them ("READY=1\nSTATUS=..."). False: it could not
+ * be sent; nobody may be listening. Never waits. */
 bool service_systemd_notify(const char *lines);
 /* How often a WATCHDOG=1 is due, in microseconds: half of what the manager waits for; 0: never. */
 int64_t service_watchdog_interval_us(void);

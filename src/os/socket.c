@@ -119,8 +119,8 @@ int socket_listen_unix(const char *path, unsigned perm, int backlog, char error[
         set_error(error, "socket", strerror(errno));
         return -1;
     }
-    /* From its first moment nobody may connect who should not: bind makes the file with these, less the
-     * umask's; chmod then adds those. */
+    /* From its first moment nobody may connect who should not: bind makes the file with these, less
+     * the umask's; chmod then adds those. */
     if (perm != 0 && fchmod(fd, (mode_t)perm) != 0) {
         int saved = errno;
         set_error(error, "fchmod", strerror(saved));

@@ -3,8 +3,8 @@
  * Sockets, epoll and event descriptors: the system calls that the network code makes, and nothing
  * that they do not do by themselves. Errors are errno's.
  *
- * Faults. A test may set socket_fault: it is asked before each call that transfers bytes or accepts,
- * and may make it fail with an errno or transfer fewer bytes.
+ * Faults. A test may set socket_fault: it is asked before each call that transfers bytes or
+ * accepts, and may make it fail with an errno or transfer fewer bytes.
  */
 #ifndef HF_OS_SOCKET_H
 #define HF_OS_SOCKET_H
@@ -26,8 +26,8 @@ enum socket_call { SOCKET_CALL_READ, SOCKET_CALL_WRITE, SOCKET_CALL_ACCEPT };
  * lowered to the number of bytes that it may transfer at most. NULL in production. */
 extern int (*socket_fault)(enum socket_call call, size_t *limit);
 
-/* Listening, non-blocking sockets. They return a descriptor, or -1 with a text in `error`. `address`
- * is a numeric address or a name, "*" for all of IPv4, "::*" for all of IPv6. */
+/* Listening, non-blocking sockets. They return a descriptor, or -1 with a text in `error`.
+ * `address` is a numeric address or a name, "*" for all of IPv4, "::*" for all of IPv6. */
 int socket_listen_tcp(const char *address, int port, int backlog, char error[SOCKET_ERROR_SIZE]);
 /* A file that is already there is removed. perm 0: as the umask says. */
 int socket_listen_unix(const char *path, unsigned perm, int backlog,
@@ -46,8 +46,9 @@ void socket_set_delay(int fd);
 void socket_set_keepalive(int fd, int seconds);
 
 /* A new non-blocking connection to an address or a name, whose addresses are tried one after
- * another; -1 when none answered: errno is ETIMEDOUT after `timeout_ms`, or what the last one said. A
- * name is looked up first, which takes as long as the resolver takes (EADDRNOTAVAIL: there is none). */
+ * another; -1 when none answered: errno is ETIMEDOUT after `timeout_ms`, or what the last one said.
+ * A name is looked up first, which takes as long as the resolver takes (EADDRNOTAVAIL: there is
+ * none). */
 int socket_connect_tcp(const char *host, int port, int timeout_ms);
 /* Wait until it can be read from, or written to. 1: it can, or it failed, as the call itself will
  * tell; 0: not within the time. */

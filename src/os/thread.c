@@ -33,8 +33,9 @@ struct thread_scheduling {
 
 #define SHORT_SLICE_NS 100000
 
-/* All of it is a wish: a system that does not grant it runs the thread as it runs the others. Who asks
- * for short time slices (since Linux 6.12; 0: the usual ones) is let in sooner. The niceness stays. */
+/* All of it is a wish: a system that does not grant it runs the thread as it runs the others. Who
+ * asks for short time slices (since Linux 6.12; 0: the usual ones) is let in sooner. The niceness
+ * stays. */
 static void set_scheduling(int policy, uint64_t slice_ns)
 {
     struct thread_scheduling how = {.size = sizeof(how),
@@ -141,8 +142,8 @@ void os_bell_wait(const struct os_bell *b, int64_t timeout_us)
 
 /* ---- politeness ---- */
 
-/* How long this thread has waited for a processor while it could have run. Where the system does not
- * say so, all the time that it did not run counts. */
+/* How long this thread has waited for a processor while it could have run. Where the system does
+ * not say so, all the time that it did not run counts. */
 static int64_t wait_us(int64_t now_us, int64_t used_us)
 {
     char text[96];
@@ -155,7 +156,8 @@ static int64_t wait_us(int64_t now_us, int64_t used_us)
     if (n <= 0)
         return now_us - used_us;
     text[n] = '\0';
-    return sscanf(text, "%*u %llu", &waited_ns) == 1 ? (int64_t)(waited_ns / 1000) : now_us - used_us;
+    return sscanf(text, "%*u %llu", &waited_ns) == 1 ? (int64_t)(waited_ns / 1000)
+                                                     : now_us - used_us;
 }
 
 static void look_again(struct os_polite *p, bool yielding)

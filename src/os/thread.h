@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Threads: started with all signals blocked (the main thread takes them), a name that top shows, the
- * memory accounting begun, for helpers a way to yield to the executor, and for those that others wait
- * for a way to run soon.
+ * Threads: started with all signals blocked (the main thread takes them), a name that top shows,
+ * the memory accounting begun, for helpers a way to yield to the executor, and for those that
+ * others wait for a way to run soon.
  */
 #ifndef HF_OS_THREAD_H
 #define HF_OS_THREAD_H
@@ -17,14 +17,16 @@
 bool os_thread_start(pthread_t *thread, const char *name, void (*run)(void *arg), void *arg,
                      struct error *err);
 
-/* The calling thread works little at a time, and others wait for it: when it is woken it shall not wait
- * for the end of another thread's time slice. It asks for short time slices itself (since Linux 6.12: who
- * does so is let in at once); a wish. Threads that it starts have the usual ones. */
+/* The calling thread works little at a time, and others wait for it: when it is woken it shall not
+ * wait for the end of another thread's time slice. It asks for short time slices itself (since
+ * Linux 6.12: who does so is let in at once); a wish. Threads that it starts have the usual
+ * ones. */
 void os_thread_be_prompt(void);
 
 /* A bell: one thread sleeps until another one rings. Unlike a condition's signal, ringing tells the
  * kernel that the ringer will soon sleep itself, so that the thread that it wakes may have the same
- * processor rather than wait for another one. What is rung while nobody waits ends the next wait. */
+ * processor rather than wait for another one. What is rung while nobody waits ends the next
+ * wait. */
 struct os_bell {
     int read_fd, write_fd; /* a pipe */
 };
@@ -36,13 +38,15 @@ void os_bell_wait(const struct os_bell *b, int64_t timeout_us);
 
 /* How a helper thread makes room for the executor. It runs under SCHED_IDLE: whoever else wants the
  * processor gets it at once, not at the end of a time slice of some milliseconds. As it might then
- * never run on a machine that is always busy, the share that it got of the time in which it wanted the
- * processor is looked at now and then (what it waited for a disk or a lock is not such time): below
- * POLITE_LEAST_SHARE it competes for a while, in bursts that are over before anybody notices and
- * that it rests after: left to the kernel a burst would last until the next tick, some milliseconds.
+ * never run on a machine that is always busy, the share that it got of the time in which it wanted
+ * the processor is looked at now and then (what it waited for a disk or a lock is not such time):
+ * below POLITE_LEAST_SHARE it competes for a while, in bursts that are over before anybody notices
+ * and that it rests after: left to the kernel a burst would last until the next tick, some
+ * milliseconds.
  *
- * A processor that nobody else wants is not free either: it may be the other half of the executor's core, and it shares
- * caches and memory with it. So while the executor has much to do there are rests after bursts then, too. */
+ * A processor that nobody else wants is not free either: it may be the other half of the executor's
+ * core, and it shares caches and memory with it. So while the executor has much to do there are
+ * rests after bursts then, too. */
 struct os_polite {
     int64_t wall_us;         /* at the last look */
     int64_t cpu_us, wait_us; /* then: processor time, and time spent waiting for a processor */

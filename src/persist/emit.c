@@ -15,7 +15,7 @@
 #define PAYLOAD_BUFFER ((size_t)64 << 10)
 #define STREAM_ID_SIZE 44
 
-/* Requests -------------------------------------------------------------------------------------- */
+/* Requests ------------------------------------------------------------------------------------- */
 
 static void put_count(struct emitter *m, char first, uint64_t count)
 {
@@ -69,7 +69,7 @@ static void begin_command(struct emitter *m, const char *name, struct slice key,
     put_arg(m, key);
 }
 
-/* Collections: "NAME key element element ..." --------------------------------------------------- */
+/* Collections: "NAME key element element ..." -------------------------------------------------- */
 
 static void end_items(struct emitter *m, const char *name, struct slice key)
 {
@@ -178,7 +178,7 @@ static void emit_string(struct emitter *m, const struct entry *e, struct slice k
     end_command(m);
 }
 
-/* Streams --------------------------------------------------------------------------------------- */
+/* Streams -------------------------------------------------------------------------------------- */
 
 /* An entry that is pending and not in the stream any more: no command makes it pending. */
 static bool has_pending_gone(const struct stream_root *s)
@@ -228,7 +228,8 @@ static uint64_t write_payload(const struct entry *e, bool (*flush)(void *, const
     return size;
 }
 
-/* RESTORE key expiry payload REPLACE ABSTTL. The payload is written twice, as its size comes first. */
+/* RESTORE key expiry payload REPLACE ABSTTL. The payload is written twice, as its size comes
+ * first. */
 static void emit_restore(struct emitter *m, const struct entry *e, struct slice key)
 {
     begin_command(m, "RESTORE", key, 4);
@@ -344,7 +345,7 @@ static void emit_stream(struct emitter *m, const struct entry *e, struct slice k
     stream_name_iter_deinit(&groups);
 }
 
-/* All of it ------------------------------------------------------------------------------------- */
+/* All of it ------------------------------------------------------------------------------------ */
 
 void emit_init(struct emitter *m, struct rdb_writer *out, void (*command_end)(void *ctx), void *ctx)
 {

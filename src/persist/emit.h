@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Entries as commands: what has to be executed, in a database in which the key is not, to have the key
- * as it is. Only commands that redis-server 7.0 knows are used, but where a value has something that it
- * does not know.
+ * Entries as commands: what has to be executed, in a database in which the key is not, to have the
+ * key as it is. Only commands that redis-server 7.0 knows are used, but where a value has something
+ * that it does not know.
  *
  *     string  SET                      list  RPUSH             hash  HSET
  *     set     SADD                     zset  ZADD              expiry  PEXPIREAT
  *     HPEXPIREAT for each field of a hash that expires
- *     stream  XADD for each entry, XSETID; for each group XGROUP CREATE, XGROUP CREATECONSUMER and an
- *             XCLAIM for each entry that is pending. Entries that are pending and have been deleted
- *             cannot be made so: such a stream is one RESTORE.
+ *     stream  XADD for each entry, XSETID; for each group XGROUP CREATE, XGROUP CREATECONSUMER and
+ *             an XCLAIM for each entry that is pending. Entries that are pending and have been
+ *             deleted cannot be made so: such a stream is one RESTORE.
  *
- * A command has EMIT_ITEMS elements at most, and about EMIT_BYTES: a larger element goes alone, and is
- * written from where it stands, so that memory is bounded whatever there is. Access clocks, and when a
- * consumer was last seen, are not told by commands (nor are they by redis-server's).
+ * A command has EMIT_ITEMS elements at most, and about EMIT_BYTES: a larger element goes alone, and
+ * is written from where it stands, so that memory is bounded whatever there is. Access clocks, and
+ * when a consumer was last seen, are not told by commands (nor are they by redis-server's).
  *
  * Reads only: on any thread, entries of a snapshot. An emitter belongs to one thread.
  */
@@ -39,7 +39,8 @@ struct emitter {
     unsigned item_count, arg_count;
 };
 
-void emit_init(struct emitter *m, struct rdb_writer *out, void (*command_end)(void *ctx), void *ctx);
+void emit_init(struct emitter *m, struct rdb_writer *out, void (*command_end)(void *ctx),
+               void *ctx);
 void emit_deinit(struct emitter *m);
 
 void emit_select(struct emitter *m, int db);

@@ -16,7 +16,8 @@
 #define COLD_MOST (16U << 20)
 
 /* Pairs whose hashes have one top byte. The blocks of a list grow, so that a database of a few keys
- * costs little and one of many is not made of crumbs: 7, 15, ... 255 pairs are 128 to 4096 bytes. */
+ * costs little and one of many is not made of crumbs: 7, 15, ... 255 pairs are 128 to 4096
+ * bytes. */
 #define BLOCK_PAIRS_FIRST 7U
 #define BLOCK_PAIRS_LAST 255U
 struct pair_block {
@@ -209,8 +210,8 @@ static void reader_init_spilled(struct rdb_reader *r, struct load_part *p, struc
     r->size += p->from;
 }
 
-/* The file was mostly saved past the page cache, and is read but once: through the cache a start would
- * wait for pages to be found and copied, and what others have there would leave. */
+/* The file was mostly saved past the page cache, and is read but once: through the cache a start
+ * would wait for pages to be found and copied, and what others have there would leave. */
 static bool is_cold(const struct load_job *job, const struct load_part *p)
 {
     return p->chunk && job->cold.fd >= 0 && p->to - p->from <= COLD_MOST &&
@@ -270,7 +271,8 @@ void load_job_append(struct load_job *job, const struct load_part *part, bool lo
     struct load_part *p = mem_alloc(sizeof(*p));
     *p = *part;
     pthread_mutex_lock(&job->lock);
-    while (!loaded && !p->chunk && job->queued >= PARTS_AHEAD * (uint32_t)job->workers && !job->failed)
+    while (!loaded && !p->chunk && job->queued >= PARTS_AHEAD * (uint32_t)job->workers &&
+           !job->failed)
         pthread_cond_wait(&job->changed, &job->lock);
     *job->last = p;
     job->last = &p->next;
@@ -568,7 +570,8 @@ static void tell_progress(struct load_job *job, struct rdb_load_stats *stats)
     if (o->progress)
         o->progress(o->progress_ctx, done, job->size);
     if ((o->cancel && *o->cancel) || (job->cancelled && job->cancelled(job->cancelled_ctx)))
-        load_job_fail(job, &(struct error){.code = ERROR_CANCELLED, .message = "the load was cancelled"});
+        load_job_fail(
+            job, &(struct error){.code = ERROR_CANCELLED, .message = "the load was cancelled"});
 }
 
 static bool is_finished(struct load_job *job)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * What loading by several threads is made of, whether the bytes come from a file
- * (persist/load_threads.h, where it is drawn) or over a connection (persist/load_stream.h): parts of whole
- * records, workers that build entries from them, and the tables that come of it.
+ * (persist/load_threads.h, where it is drawn) or over a connection (persist/load_stream.h): parts
+ * of whole records, workers that build entries from them, and the tables that come of it.
  *
  *     load_job_init, fields set by the caller -> load_job_start -> load_job_append for each part,
  *     load_job_all_queued -> load_job_wait -> load_job_take_tables -> load_job_deinit
@@ -60,7 +60,8 @@ struct load_builder {
     uint64_t delayed;      /* keys, for key_delay_us */
     struct table_pair *pairs, *scratch; /* room for a task */
     uint64_t room;
-    struct os_direct cold; /* reads chunks that are not in the page cache; begun with the first one */
+    /* reads chunks that are not in the page cache; begun with the first one */
+    struct os_direct cold;
     struct os_polite polite;
 };
 
@@ -74,10 +75,12 @@ struct db_build {
 struct load_job {
     struct keyspace *ks;
     struct os_file *file; /* NULL: the bytes come by a stream */
-    struct os_file cold;  /* the same, if it has an index: read past the page cache where it is not there */
+    /* the same, if it has an index: read past the page cache where it is not there */
+    struct os_file cold;
     uint64_t size;
     const struct rdb_load_options *options;
-    /* Run by a thread of its own that makes the parts; NULL: the caller does, before or meanwhile. */
+    /* Run by a thread of its own that makes the parts; NULL: the caller does, before or
+     * meanwhile. */
     void (*scan)(struct load_builder *b);
     bool (*cancelled)(void *ctx); /* looked at while the caller waits; may be NULL */
     void *cancelled_ctx;
@@ -116,8 +119,9 @@ void load_job_init(struct load_job *job, struct keyspace *ks, struct os_file *f,
 void load_job_deinit(struct load_job *job);
 /* Start the workers, and the one that scans if there is one. False: there are too few. */
 bool load_job_start(struct load_job *job, struct error *err);
-/* Put a part, which is copied, behind those there are; queue it for a worker unless it is loaded already.
- * Waits while there are enough in the queue. Its bytes and its file are the job's from here on. */
+/* Put a part, which is copied, behind those there are; queue it for a worker unless it is loaded
+ * already. Waits while there are enough in the queue. Its bytes and its file are the job's from
+ * here on. */
 void load_job_append(struct load_job *job, const struct load_part *part, bool loaded);
 void load_job_all_queued(struct load_job *job);
 /* Until all threads have ended. */

@@ -10,7 +10,8 @@
 
 /* What the stream is cut into. */
 #define PART_BYTES ((size_t)512 << 10)
-/* What is asked for at once while a large record is read: it must fit behind one in the next part. */
+/* What is asked for at once while a large record is read: it must fit behind one in the next
+ * part. */
 #define PIECE_BYTES ((size_t)256 << 10)
 /* Where the size is not known: what it is surely below. */
 #define SIZE_UNKNOWN (UINT64_MAX / 2)

@@ -138,7 +138,8 @@ static void scan(struct load_builder *b)
 /* --- the caller --------------------------------------------------------------------------------
  */
 
-/* Everything before the first record that is neither field nor function, and what stands at the end. */
+/* Everything before the first record that is neither field nor function, and what stands at the
+ * end. */
 static bool read_ends(struct load_job *job, struct rdb_load_stats *stats, struct error *err)
 {
     struct load_range range = {job->file, 0, job->size};

@@ -10,11 +10,12 @@
  *
  * Parts come in two ways:
  *
- *   - A file that Holdfast wrote ends with an index: AUX fields "hf-chunk" = "<db> <offset> <keys>",
- *     one for each chunk, which begins with its own SELECTDB and RESIZEDB, and as the last field
- *     "hf-index" = "<offset of the first hf-chunk> <number of chunks>", in 32 bytes, which makes its
- *     place known: 52 bytes before the end. Workers take chunk after chunk and read them themselves.
- *     A chunk that is not in the page cache is read past it, whole, as saves are written (os/direct.h).
+ *   - A file that Holdfast wrote ends with an index: AUX fields "hf-chunk" = "<db> <offset>
+ *     <keys>", one for each chunk, which begins with its own SELECTDB and RESIZEDB, and as the last
+ *     field "hf-index" = "<offset of the first hf-chunk> <number of chunks>", in 32 bytes, which
+ *     makes its place known: 52 bytes before the end. Workers take chunk after chunk and read them
+ *     themselves. A chunk that is not in the page cache is read past it, whole, as saves are
+ *     written (os/direct.h).
  *   - Of any other file a thread of its own finds the boundaries of the records and cuts the file
  *     into parts of some hundred KB, at most a few ahead of the workers. A record too large for a
  *     part it builds itself, from the file, in bounded memory.
@@ -28,8 +29,8 @@
  *
  * The pairs take 16 bytes a key while the file is loaded.
  *
- * Memory and epochs: a thread builds with an epoch domain of its own, whose `now` is the keyspace's,
- * so that all births are right; no thread but the caller touches the keyspace.
+ * Memory and epochs: a thread builds with an epoch domain of its own, whose `now` is the
+ * keyspace's, so that all births are right; no thread but the caller touches the keyspace.
  */
 #ifndef HF_PERSIST_LOAD_THREADS_H
 #define HF_PERSIST_LOAD_THREADS_H
@@ -37,8 +38,8 @@
 #include "os/file.h"
 #include "persist/rdb/format.h"
 
-/* As rdb_load_all; all databases must be empty. False: the keyspace is as it was, and the file should
- * be read the plain way, which tells what is wrong with it; err is only to be logged. */
+/* As rdb_load_all; all databases must be empty. False: the keyspace is as it was, and the file
+ * should be read the plain way, which tells what is wrong with it; err is only to be logged. */
 bool load_by_threads(struct keyspace *ks, struct os_file *f, uint64_t size,
                      const struct rdb_load_options *options, struct rdb_load_stats *stats,
                      struct error *err);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The base of a log as commands (`aof-use-rdb-preamble no`): what a save job writes around them, and
- * how it proves the file afterwards. The form is that of persist/log/annotation.h:
+ * The base of a log as commands (`aof-use-rdb-preamble no`): what a save job writes around them,
+ * and how it proves the file afterwards. The form is that of persist/log/annotation.h:
  *
  *     #HF1 base ...                        the LSN, history and database that it is of
  *     #HF1 group 0, FUNCTION LOAD ..., #HF1 commit
@@ -34,8 +34,9 @@ bool save_commands_begin(struct save_commands *c, const struct save_position *at
 bool save_commands_put(struct save_commands *c, const void *data, size_t size, bool ends);
 bool save_commands_end(struct save_commands *c);
 
-/* Reads the file of `size` bytes again: every command must be well formed, every checksum right, and
- * there must be as many commands as were written. *done counts the bytes (atomic). polite may be NULL. */
+/* Reads the file of `size` bytes again: every command must be well formed, every checksum right,
+ * and there must be as many commands as were written. *done counts the bytes (atomic). polite may
+ * be NULL. */
 bool save_commands_verify(const struct save_commands *c, const char *path, uint64_t size,
                           const struct save_options *options, struct os_polite *polite,
                           struct save_counters *counters, uint64_t *done, struct error *err);

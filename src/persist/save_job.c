@@ -2,8 +2,8 @@
  *
  * A job's threads: the manager, which watches the memory that the snapshot holds and waits for the
  * others; the writer, which makes all calls on the file; the workers of the pipe and the helpers of
- * the verification. The manager does not yield to anyone, so that the executor, which joins it, never
- * waits for a thread that only runs when nobody else does.
+ * the verification. The manager does not yield to anyone, so that the executor, which joins it,
+ * never waits for a thread that only runs when nobody else does.
  *
  * The order of the steps that make a file durable is all in write_and_prove.
  */
@@ -89,7 +89,7 @@ static bool stopped_error(const struct save_job *j, struct error *err)
     return error_set(err, ERROR_CANCELLED, "the save was cancelled");
 }
 
-/* What the chosen version cannot express ---------------------------------------------------------- */
+/* What the chosen version cannot express ------------------------------------------------------- */
 
 struct refused {
     int version;
@@ -142,14 +142,14 @@ static bool can_be_expressed(struct save_job *j)
     if (is_stopped(j))
         return stopped_error(j, &j->err);
     if (f.count)
-        return error_set(&j->err, ERROR_UNSUPPORTED,
-                         "rdb-format-version %d cannot express %llu keys, which need version %d: %s%s",
-                         f.version, (unsigned long long)f.count, f.needed, f.names,
-                         f.count > 3 ? ", ..." : "");
+        return error_set(
+            &j->err, ERROR_UNSUPPORTED,
+            "rdb-format-version %d cannot express %llu keys, which need version %d: %s%s",
+            f.version, (unsigned long long)f.count, f.needed, f.names, f.count > 3 ? ", ..." : "");
     return true;
 }
 
-/* Writing ---------------------------------------------------------------------------------------- */
+/* Writing -------------------------------------------------------------------------------------- */
 
 static bool write_bytes(struct save_job *j, const void *data, size_t size)
 {
@@ -169,7 +169,8 @@ static bool write_some(void *ctx, const void *data, size_t size)
     return write_bytes(ctx, data, size);
 }
 
-/* For what stands before and after the records; its checksum goes on from that of what is written. */
+/* For what stands before and after the records; its checksum goes on from that of what is
+ * written. */
 static void begin_meta(struct save_job *j, struct rdb_writer *w)
 {
     rdb_writer_init(w, META_BUFFER, write_some, j);
@@ -322,10 +323,10 @@ static bool prove(struct save_job *j)
     if (!j->options.verify)
         return true;
     if (j->options.commands)
-        return save_commands_verify(&j->commands, j->temporary, j->written.size, &j->options, polite,
-                                    &j->counters, &j->verified_bytes, &j->err);
-    return save_verify(&j->written, &j->options, polite, &j->counters, &j->verified_bytes, j->sha256,
-                       &j->err);
+        return save_commands_verify(&j->commands, j->temporary, j->written.size, &j->options,
+                                    polite, &j->counters, &j->verified_bytes, &j->err);
+    return save_verify(&j->written, &j->options, polite, &j->counters, &j->verified_bytes,
+                       j->sha256, &j->err);
 }
 
 /* The whole of a durable write: the temporary file is written, synced and proven before it gets the
@@ -356,7 +357,7 @@ static bool write_and_prove(struct save_job *j)
     return os_dir_sync(dir, &j->err);
 }
 
-/* The threads ------------------------------------------------------------------------------------- */
+/* The threads ---------------------------------------------------------------------------------- */
 
 static void writer_main(void *arg)
 {
@@ -425,7 +426,7 @@ static void manager_main(void *arg)
         j->wake(j->wake_ctx);
 }
 
-/* The executor's ---------------------------------------------------------------------------------- */
+/* The executor's ------------------------------------------------------------------------------- */
 
 static struct save_job *job_new(struct keyspace *ks, struct snapshot *snapshot,
                                 const struct save_options *options)
@@ -443,7 +444,8 @@ static struct save_job *job_new(struct keyspace *ks, struct snapshot *snapshot,
         j->options.version = rdb_version_for(snapshot);
     char dir[sizeof(options->path)];
     os_path_dir(options->path, dir, sizeof(dir));
-    snprintf(j->temporary, sizeof(j->temporary), "%s/temp-%d-%u.rdb", dir, (int)getpid(), ++sequence);
+    snprintf(j->temporary, sizeof(j->temporary), "%s/temp-%d-%u.rdb", dir, (int)getpid(),
+             ++sequence);
     j->mark = j->options.since ? snapshot_mark_of(snapshot, j->options.since) : -1;
     j->lru_now = ks->lru_clock;
     j->used_memory = mem_used();
@@ -522,7 +524,8 @@ void save_job_progress(const struct save_job *j, struct save_progress *p)
     if (j->mark >= 0 && tasks > 0)
         keys_share = (double)tasks_done / (double)tasks;
     if (j->mark >= 0)
-        p->keys_total = keys_share > 0 ? (uint64_t)((double)p->keys_done / keys_share) : p->keys_done;
+        p->keys_total =
+            keys_share > 0 ? (uint64_t)((double)p->keys_done / keys_share) : p->keys_done;
     if (keys_share <= 0)
         return;
     p->bytes_estimated = (uint64_t)((double)p->bytes_done / keys_share);

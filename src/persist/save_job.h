@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * A save job: writes one snapshot to one file on threads of its own, durably and proven: an RDB file; what
- * changed in it since an earlier one, as a delta (persist/chain/link.h); or a log's base as commands
- * (persist/save_commands.h). BGSAVE, the rewrite of the log, incremental snapshots and backups are save
- * jobs; several may run at once.
+ * A save job: writes one snapshot to one file on threads of its own, durably and proven: an RDB
+ * file; what changed in it since an earlier one, as a delta (persist/chain/link.h); or a log's base
+ * as commands (persist/save_commands.h). BGSAVE, the rewrite of the log, incremental snapshots and
+ * backups are save jobs; several may run at once.
  *
  *     save_job_start -> threads serialise ranges, one writes in order -> sync -> re-read and decode
  *                    -> rename to the target -> directory sync -> wake(ctx) -> save_job_finish
  *
  * The snapshot is taken by the caller and given to the job, which gives it back by releasing it in
- * save_job_finish. The target is not touched before the new file is proven; on failure the temporary
- * file is gone and err says why.
+ * save_job_finish. The target is not touched before the new file is proven; on failure the
+ * temporary file is gone and err says why.
  *
  * The functions are the executor's; wake is called on a thread of the job's.
  */
@@ -50,11 +50,11 @@ struct save_options {
     int64_t key_delay_us;  /* wait so long after each key (for tests); -n: 1 us after each n keys */
     struct save_aux aux[SAVE_AUX_MAX]; /* repl-id, repl-offset, ... */
     int aux_count;
-    /* Not 0: a delta of what changed since the mark that is called so (struct change_mark), which must
-     * stand until the job has been finished. */
+    /* Not 0: a delta of what changed since the mark that is called so (struct change_mark), which
+     * must stand until the job has been finished. */
     uint64_t since;
-    /* Commands instead of RDB records, in the form of persist/save_commands.h; `at` goes into the first
-     * line. version, compress, checksum, clock, aux and since do not matter then. */
+    /* Commands instead of RDB records, in the form of persist/save_commands.h; `at` goes into the
+     * first line. version, compress, checksum, clock, aux and since do not matter then. */
     bool commands;
     struct save_position at;
 };

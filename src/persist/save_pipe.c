@@ -23,8 +23,8 @@
 #define TASKS_PER_WORKER 4
 /* Of a delta: segments at once, as most have nothing to give. */
 #define DELTA_SEGMENTS 32
-/* Of commands a block is handed over when it is so full and a command ends: it is a group of the file
- * then, unless a long command has filled it before. */
+/* Of commands a block is handed over when it is so full and a command ends: it is a group of the
+ * file then, unless a long command has filled it before. */
 #define BLOCK_FULL (SAVE_BLOCK_BYTES / 4 * 3)
 /* How many small keys come to some 20 us. */
 #define KEYS_PER_LOOK 64
@@ -63,7 +63,8 @@ struct save_pipe {
     struct task *ring; /* of the tasks from `head` on, `window` of them */
     uint64_t window, head, next, count;
     int *bits;         /* of each database: 1 << bits tasks; -1: it is empty */
-    uint32_t **left;   /* of each database with more tasks than parts: for each part, tasks not ended */
+    /* of each database with more tasks than parts: for each part, tasks not ended */
+    uint32_t **left;
     int next_db;       /* where `next` is */
     uint64_t next_in_db;
     struct save_block *pool; /* those that were used before and are free */
@@ -102,7 +103,7 @@ static void make_room(struct worker *w)
         os_polite_check(&w->polite);
 }
 
-/* Blocks ---------------------------------------------------------------------------------------- */
+/* Blocks --------------------------------------------------------------------------------------- */
 
 /* An empty block for the worker; NULL when the save is to stop. */
 static struct save_block *take_block(struct worker *w)
@@ -171,7 +172,7 @@ static bool flush_block(void *ctx, const void *data, size_t size)
     return w->block != NULL;
 }
 
-/* Tasks ----------------------------------------------------------------------------------------- */
+/* Tasks ---------------------------------------------------------------------------------------- */
 
 static uint64_t range_first(int bits, uint64_t n)
 {
@@ -393,7 +394,7 @@ struct save_block *save_pipe_next(struct save_pipe *p)
     return b;
 }
 
-/* The pipe as a whole --------------------------------------------------------------------------- */
+/* The pipe as a whole -------------------------------------------------------------------------- */
 
 static void plan(struct save_pipe *p, size_t bytes_per_key)
 {

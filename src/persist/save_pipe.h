@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The first half of a save job: threads that turn ranges of a snapshot into blocks of RDB bytes, or of commands, which
- * one writer takes in the order of the file.
+ * The first half of a save job: threads that turn ranges of a snapshot into blocks of RDB bytes, or
+ * of commands, which one writer takes in the order of the file.
  *
  *     task 0: db 0, hashes [0, a)    worker 1 ──blocks──┐
  *     task 1: db 0, hashes [a, 2a)   worker 2 ──blocks──┼──> save_pipe_next, task after task
  *     task 2: ...                    worker 1 ──blocks──┘
  *
  * A worker takes the next task, at most a window ahead of the one that is being written, and fills
- * blocks of fixed size. Blocks come from a pool: who finds it empty waits for the writer, but for the
- * worker of the task that is being written, for whom the last one is kept; so a value of any size goes
- * through, and the memory in flight is bounded whatever the tasks weigh.
+ * blocks of fixed size. Blocks come from a pool: who finds it empty waits for the writer, but for
+ * the worker of the task that is being written, for whom the last one is kept; so a value of any
+ * size goes through, and the memory in flight is bounded whatever the tasks weigh.
  *
- * A task's records go into one or more chunks, each of which ends with a block of its own: the units
- * of the file's index, verified and loaded alone. A chunk ends at the first segment boundary beyond
- * SAVE_CHUNK_BYTES. A range without keys makes none.
+ * A task's records go into one or more chunks, each of which ends with a block of its own: the
+ * units of the file's index, verified and loaded alone. A chunk ends at the first segment boundary
+ * beyond SAVE_CHUNK_BYTES. A range without keys makes none.
  *
  * With options->since only what changed since that mark is given: a delta's records.
  */

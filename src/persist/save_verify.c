@@ -89,7 +89,7 @@ static void make_room(struct helper *h)
         os_polite_check(h->polite);
 }
 
-/* Records ---------------------------------------------------------------------------------------- */
+/* Records -------------------------------------------------------------------------------------- */
 
 struct found {
     uint64_t keys;
@@ -157,15 +157,17 @@ static bool check_chunk(struct helper *h, struct rdb_reader *r, const struct sav
     }
     if (found.ended || found.selects != 1 || found.db != (uint64_t)chunk->db ||
         found.keys != chunk->keys)
-        return rdb_fail(r, ERROR_CORRUPT, "the chunk before has %llu keys of database %llu instead of "
-                        "%llu of %d", (unsigned long long)found.keys, (unsigned long long)found.db,
+        return rdb_fail(r, ERROR_CORRUPT,
+                        "the chunk before has %llu keys of database %llu instead of "
+                        "%llu of %d",
+                        (unsigned long long)found.keys, (unsigned long long)found.db,
                         (unsigned long long)chunk->keys, chunk->db);
     if (rdb_reader_crc(r) != chunk->crc)
         return rdb_fail(r, ERROR_CORRUPT, "the chunk before is not what was written");
     return true;
 }
 
-/* Reading ---------------------------------------------------------------------------------------- */
+/* Reading -------------------------------------------------------------------------------------- */
 
 static void keep_pace(struct verify *v, uint64_t bytes)
 {
@@ -260,7 +262,7 @@ static void begin_stream(struct helper *h, struct rdb_reader *r, uint64_t at, ui
     r->offset = at;
 }
 
-/* Chunks ----------------------------------------------------------------------------------------- */
+/* Chunks --------------------------------------------------------------------------------------- */
 
 static bool check_long_chunk(struct helper *h, const struct save_chunk *chunk, struct error *err)
 {
@@ -342,7 +344,8 @@ static void check_chunks(struct helper *h)
     }
 }
 
-/* All helpers read the file in the same way, as O_DIRECT is a flag of the one descriptor that they share. */
+/* All helpers read the file in the same way, as O_DIRECT is a flag of the one descriptor that they
+ * share. */
 static void helper_init(struct helper *h, struct verify *v, struct os_polite *polite)
 {
     *h = (struct helper){.v = v, .polite = polite};
@@ -371,7 +374,7 @@ static void helper_main(void *arg)
     helper_deinit(&h);
 }
 
-/* The file ----------------------------------------------------------------------------------------- */
+/* The file ------------------------------------------------------------------------------------- */
 
 static bool check_header(struct helper *h, uint64_t *crc, struct error *err)
 {

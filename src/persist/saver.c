@@ -39,15 +39,16 @@ static void log_success(const struct save_result *r)
     if (r->verified)
         snprintf(verified, sizeof(verified), "read again and verified in %.3f",
                  (double)r->verify_us / 1e6);
-    log_notice("DB saved on disk: %llu keys, %llu bytes in %.3f seconds (written and synced in %.3f, "
-               "%.0f MB/s; %s); the snapshot held %zu bytes at most",
-               (unsigned long long)r->keys, (unsigned long long)r->file_size,
-               (double)r->total_us / 1e6, (double)(r->serialise_us + r->sync_us) / 1e6,
-               megabytes_per_second(r), verified, r->held_bytes_most);
+    log_notice(
+        "DB saved on disk: %llu keys, %llu bytes in %.3f seconds (written and synced in %.3f, "
+        "%.0f MB/s; %s); the snapshot held %zu bytes at most",
+        (unsigned long long)r->keys, (unsigned long long)r->file_size, (double)r->total_us / 1e6,
+        (double)(r->serialise_us + r->sync_us) / 1e6, megabytes_per_second(r), verified,
+        r->held_bytes_most);
 }
 
-/* Take the result of a job. started_s is 0 for a save in the foreground: whoever asked for it is told
- * of its failure, and nothing is concluded from it. */
+/* Take the result of a job. started_s is 0 for a save in the foreground: whoever asked for it is
+ * told of its failure, and nothing is concluded from it. */
 static bool finish(struct saver *s, struct save_job *job, int64_t started_s, struct error *err)
 {
     struct save_result result;
@@ -186,8 +187,8 @@ static bool is_number(const char *text, const char *rest)
     return digits > 0 && strcmp(text + digits, rest) == 0;
 }
 
-/* temp-PID-N.rdb, as save jobs name them; temp-sync-PID.rdb and temp-feed-PID.rdb of replication; and a chain's
- * manifest that was being replaced. */
+/* temp-PID-N.rdb, as save jobs name them; temp-sync-PID.rdb and temp-feed-PID.rdb of replication;
+ * and a chain's manifest that was being replaced. */
 static bool is_left_over(const char *name)
 {
     const char *manifest = strstr(name, ".chain.tmp-");

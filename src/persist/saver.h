@@ -19,7 +19,8 @@
 
 struct saver;
 
-/* wake is called on a thread of the job's when it has finished, to make the executor call saver_poll. */
+/* wake is called on a thread of the job's when it has finished, to make the executor call
+ * saver_poll. */
 struct saver *saver_new(struct keyspace *ks, void (*wake)(void *ctx), void *ctx);
 /* Waits for a running save to stop: it is cancelled first. */
 void saver_free(struct saver *s);
@@ -52,7 +53,8 @@ struct saver_status {
     struct save_result last;
     int64_t last_verified_s; /* wall clock; 0: none was verified since start */
     size_t last_held_bytes;  /* the most that the last one held, however it ended */
-    int64_t busy_us;         /* spent in saves of either kind since saver_new, the running one too */
+    /* spent in saves of either kind since saver_new, the running one too */
+    int64_t busy_us;
     int64_t age_us;          /* since saver_new */
 };
 void saver_get_status(const struct saver *s, struct saver_status *status);

@@ -33,7 +33,8 @@ static bool send_now(struct catchup *c, const char *data, size_t size, struct er
         if (__atomic_load_n(&c->cancelled, __ATOMIC_ACQUIRE))
             return error_set(err, ERROR_CANCELLED, "it was given up");
         struct tls *tls = c->options.tls;
-        ssize_t n = tls != NULL ? tls_write(tls, data, size) : socket_write(c->options.fd, data, size);
+        ssize_t n =
+            tls != NULL ? tls_write(tls, data, size) : socket_write(c->options.fd, data, size);
         if (n > 0) {
             data += n;
             size -= (size_t)n;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Catching up: a replica that is farther behind than the stream in memory goes back is sent what is missing from
- * the log's files (persist/log/history.h), by a thread of its own, so that it need not get everything
- * anew. What it gets is the stream's bytes, proven by their checksums.
+ * Catching up: a replica that is farther behind than the stream in memory goes back is sent what is
+ * missing from the log's files (persist/log/history.h), by a thread of its own, so that it need not
+ * get everything anew. What it gets is the stream's bytes, proven by their checksums.
  *
  * Threads as for a feed (replication/feed.h): while it runs nobody else writes to the socket.
  */

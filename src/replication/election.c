@@ -65,7 +65,8 @@ static bool take_number(struct slice *line, uint64_t *out)
     return true;
 }
 
-static bool take_answer(const struct election_peer *peer, struct election_vote *v, struct slice line)
+static bool take_answer(const struct election_peer *peer, struct election_vote *v,
+                        struct slice line)
 {
     uint64_t granted;
     if (slice_equal(next_word(&line), SLICE("+VOTE")) && take_number(&line, &granted) &&
@@ -78,7 +79,8 @@ static bool take_answer(const struct election_peer *peer, struct election_vote *
         v->granted = granted == 1;
         return true;
     }
-    return error_set(&v->error, ERROR_INVALID, "it does not know of quorum-nodes, or refuses to vote");
+    return error_set(&v->error, ERROR_INVALID,
+                     "it does not know of quorum-nodes, or refuses to vote");
 }
 
 static void ask_peer(struct election *e, int i)

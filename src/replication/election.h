@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * One round of an election: the other nodes are asked for their votes (HOLDFAST VOTE), one after the other by a
- * thread of its own, so that the executor does not wait for the network. What a vote means, and what has
- * to be on disk before one is asked for or given, is server/quorum.h's.
+ * One round of an election: the other nodes are asked for their votes (HOLDFAST VOTE), one after
+ * the other by a thread of its own, so that the executor does not wait for the network. What a vote
+ * means, and what has to be on disk before one is asked for or given, is server/quorum.h's.
  *
  *     HOLDFAST VOTE <candidate> <epoch> <log epoch> <lsn> PRE|REAL
  *     +VOTE <0|1> <promised epoch> <log epoch> <lsn> <voter>
@@ -29,7 +29,8 @@ struct election_peer {
 
 struct election_options {
     struct election_peer peers[ELECTION_PEERS_MAX]; /* without the candidate */
-    int count, enough;                              /* so many yes end the round; 0: all are asked */
+    /* so many yes end the round; 0: all are asked */
+    int count, enough;
     struct tls_context *tls;                        /* taken; NULL: without TLS */
     char user[128], password[512];                  /* "": none */
     char candidate[ELECTION_NAME];

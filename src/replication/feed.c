@@ -25,8 +25,8 @@
 #define DATA_PER_THREAD ((size_t)64 << 20)
 /* How long a wait for a socket lasts before it is looked whether the feed was cancelled. */
 #define WAIT_MS 100
-/* Written at once: over a loopback device the writer does the receiving side's work, too, some 50 us for so
- * much, and is not interrupted. */
+/* Written at once: over a loopback device the writer does the receiving side's work, too, some 50
+ * us for so much, and is not interrupted. */
 #define WRITE_MOST ((size_t)64 << 10)
 
 struct target {
@@ -313,7 +313,9 @@ struct feed *feed_start(struct keyspace *ks, struct snapshot *snapshot,
     for (int i = 0; snapshot != NULL && i < snapshot->db_count; i++)
         f->keys += snapshot->dbs[i].table.count;
     /* Each holds some MB of what is to be sent, which shall be little beside the data. */
-    int worth = f->used_memory / DATA_PER_THREAD < INT32_MAX ? (int)(f->used_memory / DATA_PER_THREAD) : INT32_MAX;
+    int worth = f->used_memory / DATA_PER_THREAD < INT32_MAX
+                    ? (int)(f->used_memory / DATA_PER_THREAD)
+                    : INT32_MAX;
     if (f->save.threads > worth)
         f->save.threads = worth;
     if (f->save.threads < 1)

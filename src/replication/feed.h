@@ -6,8 +6,9 @@
  *     file     ── read once ───────────────────────> "$<size>\r\n" RDB ───────────> each socket
  *
  * The first form needs neither a file nor its size beforehand, the second is for replicas that do
- * not know it, or when files are wanted. What is sent goes at the pace of the slowest; one that takes
- * nothing for `timeout_ms`, or is gone, is left out from then on, and when all are, the feed ends.
+ * not know it, or when files are wanted. What is sent goes at the pace of the slowest; one that
+ * takes nothing for `timeout_ms`, or is gone, is left out from then on, and when all are, the feed
+ * ends.
  *
  * Threads. The executor starts and finishes a feed; wake is called on the feed's thread when it has
  * ended. While it runs nobody else may write to the sockets; reading from them is the executor's.
@@ -42,8 +43,8 @@ struct feed_options {
 
 struct feed;
 
-/* The snapshot is taken, and released by feed_finish; NULL with a path. On failure NULL: the snapshot is
- * released and the descriptors are closed. */
+/* The snapshot is taken, and released by feed_finish; NULL with a path. On failure NULL: the
+ * snapshot is released and the descriptors are closed. */
 struct feed *feed_start(struct keyspace *ks, struct snapshot *snapshot,
                         const struct feed_options *options, struct error *err);
 /* Ends it soon. */

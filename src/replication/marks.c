@@ -6,7 +6,8 @@
 /* Of its age: so far apart may a mark be from the next. */
 #define SHARE 128
 
-/* Each one stays that is needed for the distances: about the logarithm of the whole time, times SHARE. */
+/* Each one stays that is needed for the distances: about the logarithm of the whole time, times
+ * SHARE. */
 static void thin(struct marks *m, int64_t now_us)
 {
     size_t kept = 1;

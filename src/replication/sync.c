@@ -22,7 +22,8 @@
 #define PIECE (256 * 1024)
 /* While the connection is made nothing can end the wait. */
 #define CONNECT_MS_MOST 5000
-/* A primary keeps a waiting replica's line alive with empty lines; this many are no keeping alive. */
+/* A primary keeps a waiting replica's line alive with empty lines; this many are no keeping
+ * alive. */
 #define EMPTY_LINES_MOST 100000
 
 struct sync {
@@ -189,8 +190,9 @@ static bool join_quorum(struct sync *y)
         !number_parse_int64(slice_of(blank + 1, (size_t)(line.data + line.size - blank) - 1), &lsn))
         return unexpected(y, "REPLCONF quorum-node", line);
     if (epoch <= 0 || (uint64_t)epoch < o->promised)
-        return error_set(&y->result.error, ERROR_INVALID,
-                         "it has not been elected by a majority of quorum-nodes, or in an older epoch");
+        return error_set(
+            &y->result.error, ERROR_INVALID,
+            "it has not been elected by a majority of quorum-nodes, or in an older epoch");
     r->epoch = (uint64_t)epoch;
     r->epoch_lsn = (uint64_t)lsn;
     return true;
@@ -210,8 +212,8 @@ static bool introduce(struct sync *y)
     bool insists = !o->accept_regression && !o->given_up;
     struct slice regression[] = {SLICE("capa"), SLICE("regression")};
     return say_replconf(y, listening, 2) && (o->announce_ip[0] == '\0' || say_replconf(y, ip, 2)) &&
-           say_replconf(y, capa, o->given_up ? 4 : 6) && (!insists || say_replconf(y, regression, 2)) &&
-           join_quorum(y);
+           say_replconf(y, capa, o->given_up ? 4 : 6) &&
+           (!insists || say_replconf(y, regression, 2)) && join_quorum(y);
 }
 
 static bool take_id(struct slice *rest, char id[SYNC_ID_SIZE + 1])
@@ -337,8 +339,8 @@ static bool take_sized(struct sync *y, uint64_t size, char *piece)
     return true;
 }
 
-/* Up to the mark. What stands behind it is the stream's. The last bytes are kept back, as they may be
- * the mark's first ones. */
+/* Up to the mark. What stands behind it is the stream's. The last bytes are kept back, as they may
+ * be the mark's first ones. */
 static bool take_marked(struct sync *y, const char mark[MARK_SIZE], char *piece)
 {
     size_t have = 0;
@@ -400,7 +402,8 @@ static bool load_cancelled(void *ctx)
 }
 
 /* Behind the data, of which `rest` has been read, comes the mark, and behind that the stream. */
-static bool take_mark(struct sync *y, const char mark[MARK_SIZE], const char *rest, size_t rest_size)
+static bool take_mark(struct sync *y, const char mark[MARK_SIZE], const char *rest,
+                      size_t rest_size)
 {
     struct sync_result *result = &y->result;
     char found[MARK_SIZE];
@@ -556,8 +559,8 @@ static bool write_journal(struct sync *y)
         return error_prefix(err, "the divergence journal");
     bool ok = o->bytes != NULL
                   ? history_journal_add(j, slice_of(o->bytes, (size_t)(o->until - o->from)), err)
-                  : history_read(o->log_directory, o->log_filename, o->from, o->until, add_to_journal,
-                                 j, err);
+                  : history_read(o->log_directory, o->log_filename, o->from, o->until,
+                                 add_to_journal, j, err);
     ok = history_journal_end(j, ok, now_ms, err);
     y->result.journal_written = ok;
     return ok || error_prefix(err, "the divergence journal");

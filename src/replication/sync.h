@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * A replica's way to its primary, once: connect, prove who it is, ask for the stream (PSYNC) and, if
- * all of the data has to come, take it: into a keyspace beside the own one, while it comes; or, where there
- * is no memory for both, into a file, and prove it. By a thread of its own, so that the executor neither
- * waits for the network nor writes files.
+ * A replica's way to its primary, once: connect, prove who it is, ask for the stream (PSYNC) and,
+ * if all of the data has to come, take it: into a keyspace beside the own one, while it comes; or,
+ * where there is no memory for both, into a file, and prove it. By a thread of its own, so that the
+ * executor neither waits for the network nor writes files.
  *
  *     connect -> PING -> [AUTH] -> REPLCONF listening-port, ip-address, capa -> PSYNC id lsn+1
  *         +CONTINUE [id]          the stream goes on where it was
- *         +FULLRESYNC id lsn      $<size> or $EOF:<mark>, an RDB file -> keyspace (persist/load_stream.h),
- *                                 or -> temporary file, decoded whole: what is damaged is refused
- *                                 before anything is given up for it
+ *         +FULLRESYNC id lsn      $<size> or $EOF:<mark>, an RDB file -> keyspace
+ *                                 (persist/load_stream.h), or -> temporary file, decoded whole:
+ *                                 what is damaged is refused before anything is given up for it
  *
- * Nothing of the own data is touched here. Lines are bounded (PEER_LINE_MAX), lengths are proven, and
- * nothing waits longer than `timeout_ms` for the other side.
+ * Nothing of the own data is touched here. Lines are bounded (PEER_LINE_MAX), lengths are proven,
+ * and nothing waits longer than `timeout_ms` for the other side.
  */
 #ifndef HF_REPLICATION_SYNC_H
 #define HF_REPLICATION_SYNC_H
@@ -39,16 +39,18 @@ struct sync_options {
     bool has_history;
     char history[SYNC_ID_SIZE + 1];
     uint64_t lsn;
-    uint64_t end;  /* at least lsn: what is behind has been done here, in no history that others know */
+    /* at least lsn: what is behind has been done here, in no history that others know */
+    uint64_t end;
     bool has_data; /* some keys: a primary without any is refused unless accept_regression */
     bool accept_regression;
     bool failover; /* ask the other side, a replica so far, to become the primary */
-    /* Of a quorum (server/quorum.h): this node, and the newest epoch that it has voted in: an older primary
-     * is not followed. "": none. */
+    /* Of a quorum (server/quorum.h): this node, and the newest epoch that it has voted in: an older
+     * primary is not followed. "": none. */
     char node[SYNC_NODE_SIZE];
     uint64_t promised;
-    /* What this side has to give up, as the primary's history went another way at LSN `from`: written to a
-     * journal (persist/log/history.h) before the primary is asked for everything. path "": nothing. */
+    /* What this side has to give up, as the primary's history went another way at LSN `from`:
+     * written to a journal (persist/log/history.h) before the primary is asked for everything. path
+     * "": nothing. */
     struct sync_journal {
         char path[256];
         char history[SYNC_ID_SIZE + 1];
@@ -60,11 +62,12 @@ struct sync_options {
     bool given_up; /* that is done: the primary may send everything */
     int timeout_ms;
     char path[256]; /* the temporary file */
-    /* Empty (load_beside), taken: the data is loaded into it as these options say. NULL: it is left in the
-     * file. */
+    /* Empty (load_beside), taken: the data is loaded into it as these options say. NULL: it is left
+     * in the file. */
     struct keyspace *into;
     struct rdb_load_options load;
-    void (*wake)(void *ctx); /* on the thread, when it has ended, and before it when the transfer begins */
+    /* on the thread, when it has ended, and before it when the transfer begins */
+    void (*wake)(void *ctx);
     void *ctx;
 };
 
@@ -73,7 +76,8 @@ enum sync_stage { SYNC_CONNECTING, SYNC_HANDSHAKE, SYNC_TRANSFER, SYNC_VERIFYING
 enum sync_outcome {
     SYNC_FAILED,     /* to be tried again: error says why */
     SYNC_REFUSED,    /* this side refuses it: the primary has less than there is here */
-    SYNC_DIVERGED,   /* the same history up to `lsn`, but no further: what is behind has to be given up */
+    /* the same history up to `lsn`, but no further: what is behind has to be given up */
+    SYNC_DIVERGED,
     SYNC_CONTINUES,  /* from `lsn` on; history may be another one than was asked for */
     SYNC_FULL,       /* `loaded`, or else the file at `path`, is the data at `lsn` of `history` */
     SYNC_JOURNAL     /* journal_only: it is written */
@@ -82,7 +86,8 @@ enum sync_outcome {
 struct sync_result {
     enum sync_outcome outcome;
     struct error error;
-    bool rejected;      /* FAILED, REFUSED: PSYNC was answered, but by neither of the good answers */
+    /* FAILED, REFUSED: PSYNC was answered, but by neither of the good answers */
+    bool rejected;
     bool failover_sent; /* the other side may have been told to become a primary */
     int fd; /* CONTINUES, FULL: the connection, which the caller takes; else -1 */
     struct tls *tls; /* the session over it; NULL: none */
@@ -93,7 +98,8 @@ struct sync_result {
     bool journal_written;
     struct keyspace *loaded; /* FULL: the caller's; NULL: there is a file */
     uint64_t keys;
-    int stream_db; /* FULL: which database the stream's next effect is for, as the file says; -1: unknown */
+    /* FULL: which database the stream's next effect is for, as the file says; -1: unknown */
+    int stream_db;
     char rest[PEER_LINE_MAX]; /* of the stream, received already */
     size_t rest_size;
 };

@@ -3,11 +3,11 @@
  * A client's pending output: a queue of blocks that replies are appended to and that the connection
  * writes out with writev and consumes. Pure bytes.
  *
- *     first -> [ consumed | pending ......... ] -> [ pending ...... ] -> [ pending | pos  free  end ]
+ *     first -> [ consumed | pending ...... ] -> [ pending ...... ] -> [ pending | pos  free  end ]
  *
  * Blocks are of OUTBUF_BLOCK_SIZE and come from a small pool of the thread's own, so that the few
- * clients that have output at one time share blocks that are warm in the cache, and one that has none
- * holds no memory. A string larger than a block gets a block of its own size.
+ * clients that have output at one time share blocks that are warm in the cache, and one that has
+ * none holds no memory. A string larger than a block gets a block of its own size.
  */
 #ifndef HF_RESP_OUTBUF_H
 #define HF_RESP_OUTBUF_H
@@ -91,10 +91,10 @@ static inline void outbuf_append(struct outbuf *o, const void *data, size_t size
     outbuf_append_slow(o, data, size);
 }
 
-/* Leave a hole of OUTBUF_HOLE_SIZE bytes at the end; outbuf_fill puts `size` bytes (at most as many)
- * there and closes what is left of the hole by moving what follows in the same block. Holes that are
- * open at the same time are filled in the reverse order of their making. No output may be consumed
- * while a hole is open. */
+/* Leave a hole of OUTBUF_HOLE_SIZE bytes at the end; outbuf_fill puts `size` bytes (at most as
+ * many) there and closes what is left of the hole by moving what follows in the same block. Holes
+ * that are open at the same time are filled in the reverse order of their making. No output may be
+ * consumed while a hole is open. */
 #define OUTBUF_HOLE_SIZE 24
 struct outbuf_mark outbuf_hole(struct outbuf *o);
 void outbuf_fill(struct outbuf *o, struct outbuf_mark mark, const void *data, size_t size);

@@ -354,7 +354,8 @@ static enum parse_result parse_arguments(struct parser *p, struct parser_window 
             if (n > BULK_UNAUTHENTICATED_MAX && limits->unauthenticated)
                 return fail(p, "unauthenticated bulk length");
             s->bulk = n;
-            if (n >= PARSER_BIG_MIN && w->size - s->scan < (size_t)n + 2 && !begin_big(s, w, limits))
+            if (n >= PARSER_BIG_MIN && w->size - s->scan < (size_t)n + 2 &&
+                !begin_big(s, w, limits))
                 return fail(p, "invalid bulk length");
         }
         size_t n = (size_t)s->bulk;

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The parser of requests: RESP arrays of bulk strings and inline commands, from bytes that arrive in
- * any pieces. Pure bytes: it reads no socket and knows no command.
+ * The parser of requests: RESP arrays of bulk strings and inline commands, from bytes that arrive
+ * in any pieces. Pure bytes: it reads no socket and knows no command.
  *
  * How it works. The caller keeps unread bytes in a window of its own memory. A command that lies
- * there whole is parsed in one pass without any state or allocation: its arguments are slices of the
- * window. One that is not complete (or has very many arguments) is parsed step by step: a state is
- * allocated that remembers the arguments found so far, so that no byte is looked at twice.
+ * there whole is parsed in one pass without any state or allocation: its arguments are slices of
+ * the window. One that is not complete (or has very many arguments) is parsed step by step: a state
+ * is allocated that remembers the arguments found so far, so that no byte is looked at twice.
  *
- * An argument of PARSER_BIG_MIN bytes or more that is not yet complete gets a block of its own size:
- * the bytes of it that were there are moved out of the window, and the caller reads the rest straight
- * into parser_big_rooms. Where the caller says so (parser_limits.in_pieces) it gets pieces of
- * PARSER_PIECE bytes instead, which the command may take and keep as its value's final place; who
- * wants the argument as one slice calls parser_join first.
+ * An argument of PARSER_BIG_MIN bytes or more that is not yet complete gets a block of its own
+ * size: the bytes of it that were there are moved out of the window, and the caller reads the rest
+ * straight into parser_big_rooms. Where the caller says so (parser_limits.in_pieces) it gets pieces
+ * of PARSER_PIECE bytes instead, which the command may take and keep as its value's final place;
+ * who wants the argument as one slice calls parser_join first.
  *
  * Lifetimes. The arguments are valid until the window's bytes are changed. After PARSE_COMMAND with
  * *kept set the array of arguments is held by the parser and the window still begins with the
@@ -41,13 +41,14 @@
 /* A larger argument stands in one block: an announced size proves nothing. */
 #define PARSER_PIECES_MAX (16 * 1024 * 1024)
 
-/* An argument in pieces, all of them full but the last. The blocks were got by mem_alloc; taking one
- * is to put NULL in its place. */
+/* An argument in pieces, all of them full but the last. The blocks were got by mem_alloc; taking
+ * one is to put NULL in its place. */
 struct parser_pieces {
     char **blocks;
     size_t count;
     size_t size; /* bytes of the argument */
-    int index;   /* of the argument: its slice has the right size, but only the first piece lies there */
+    /* of the argument: its slice has the right size, but only the first piece lies there */
+    int index;
 };
 
 struct parser_limits {
@@ -78,10 +79,10 @@ struct parser_window {
     size_t size;
 };
 
-/* Parse one command from the beginning of the window. It is consumed (the window is advanced) when it
- * is complete and not kept; until then its bytes must stay. The arguments are put into `argv`, which
- * has room for PARSER_ARGS_FAST, or *out points elsewhere and *kept is true. The end of the window
- * may come nearer: a big argument was moved out. */
+/* Parse one command from the beginning of the window. It is consumed (the window is advanced) when
+ * it is complete and not kept; until then its bytes must stay. The arguments are put into `argv`,
+ * which has room for PARSER_ARGS_FAST, or *out points elsewhere and *kept is true. The end of the
+ * window may come nearer: a big argument was moved out. */
 enum parse_result parser_next(struct parser *p, struct parser_window *window,
                               const struct parser_limits *limits, struct slice *argv,
                               const struct slice **out, int *argc, bool *kept);

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Writing replies: RESP2 or RESP3 into an output buffer. Pure bytes: who sends them is net's matter.
+ * Writing replies: RESP2 or RESP3 into an output buffer. Pure bytes: who sends them is net's
+ * matter.
  *
  * A handler replies with exactly one value; aggregate functions announce how many values follow.
- * Each function gives the right form for the protocol in use: reply_map writes %n or *2n, reply_null
- * writes _ or $-1, and so on.
+ * Each function gives the right form for the protocol in use: reply_map writes %n or *2n,
+ * reply_null writes _ or $-1, and so on.
  *
- * CLIENT REPLY OFF and SKIP: whoever mutes a client points `out` at a buffer that is thrown away, so
- * that no function here has to look; `muted` is for those who would rather not work for nothing.
+ * CLIENT REPLY OFF and SKIP: whoever mutes a client points `out` at a buffer that is thrown away,
+ * so that no function here has to look; `muted` is for those who would rather not work for nothing.
  *
  * Strings are copied into the buffer. reply_bulk_begin announces a bulk string of a known size
  * whose bytes then follow by reply_append (for ropes). When there are REPLY_DIRECT_MIN of them or
@@ -76,8 +77,8 @@ void reply_set(struct reply *r, size_t count);
 void reply_push(struct reply *r, size_t count);
 void reply_empty_array(struct reply *r);
 
-/* An aggregate whose count is known only after its elements: begin, write elements, end. They may be
- * nested. */
+/* An aggregate whose count is known only after its elements: begin, write elements, end. They may
+ * be nested. */
 struct reply_mark {
     struct outbuf_mark at;
 };

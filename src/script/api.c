@@ -164,8 +164,8 @@ static int api_setresp(lua_State *L)
     return 0;
 }
 
-/* Effects always go to the log: what is in memory must be there, too. So this is checked, and has no
- * effect. */
+/* Effects always go to the log: what is in memory must be there, too. So this is checked, and has
+ * no effect. */
 static int api_set_repl(lua_State *L)
 {
     if (lua_gettop(L) != 1)
@@ -241,7 +241,7 @@ static int api_acl_check_cmd(lua_State *L)
     return 1;
 }
 
-/* redis.register_function ----------------------------------------------------------------------- */
+/* redis.register_function ---------------------------------------------------------------------- */
 
 /* What it is given, until it is proven. The strings are Lua's. */
 struct registration {
@@ -274,15 +274,18 @@ static void take_field(lua_State *L, struct registration *r, const char *key)
 {
     if (strcmp(key, "function_name") == 0) {
         if (lua_type(L, -1) != LUA_TSTRING)
-            engine_error(L, "function_name argument given to redis.register_function must be a string");
+            engine_error(
+                L, "function_name argument given to redis.register_function must be a string");
         r->name = lua_tostring(L, -1);
     } else if (strcmp(key, "description") == 0) {
         if (lua_type(L, -1) != LUA_TSTRING)
-            engine_error(L, "description argument given to redis.register_function must be a string");
+            engine_error(L,
+                         "description argument given to redis.register_function must be a string");
         r->description = lua_tostring(L, -1);
     } else if (strcmp(key, "callback") == 0) {
         if (!lua_isfunction(L, -1))
-            engine_error(L, "callback argument given to redis.register_function must be a function");
+            engine_error(L,
+                         "callback argument given to redis.register_function must be a function");
         lua_pushvalue(L, -1);
         lua_replace(L, 2);
         r->callback = 2;
@@ -296,8 +299,9 @@ static void take_field(lua_State *L, struct registration *r, const char *key)
 static void take_named(lua_State *L, struct registration *r)
 {
     if (!lua_istable(L, 1))
-        engine_error(L, "calling redis.register_function with a single argument is only applicable to "
-                        "Lua table (representing named arguments).");
+        engine_error(L,
+                     "calling redis.register_function with a single argument is only applicable to "
+                     "Lua table (representing named arguments).");
     lua_settop(L, 1);
     lua_pushnil(L); /* for the callback */
     lua_pushnil(L);
@@ -328,7 +332,8 @@ static int api_register_function(lua_State *L)
     struct script_engine *e = engine_of(L);
     struct registration r = {0};
     if (!e->in_load)
-        return engine_error(L, "redis.register_function can only be called on FUNCTION LOAD command");
+        return engine_error(L,
+                            "redis.register_function can only be called on FUNCTION LOAD command");
     int count = lua_gettop(L);
     if (count < 1 || count > 2)
         return engine_error(L, "wrong number of arguments to redis.register_function");
@@ -337,8 +342,9 @@ static int api_register_function(lua_State *L)
     else
         take_positional(L, &r);
     if (!script_name_is_valid(slice_cstr(r.name)))
-        return engine_error(L, "Library names can only contain letters, numbers, or underscores(_) and "
-                               "must be at least one character long");
+        return engine_error(
+            L, "Library names can only contain letters, numbers, or underscores(_) and "
+               "must be at least one character long");
     for (const struct script_function *f = e->loading; f != NULL; f = f->next) {
         if (strcmp(f->name, r.name) == 0)
             return engine_error(L, "Function already exists in the library");
@@ -346,7 +352,8 @@ static int api_register_function(lua_State *L)
     lua_pushvalue(L, r.callback);
     int ref = luaL_ref(L, LUA_REGISTRYINDEX);
     struct script_function *f = mem_alloc(sizeof(*f));
-    *f = (struct script_function){.name = mem_dup(r.name, strlen(r.name)), .flags = r.flags, .ref = ref};
+    *f = (struct script_function){
+        .name = mem_dup(r.name, strlen(r.name)), .flags = r.flags, .ref = ref};
     if (r.description != NULL)
         f->description = mem_dup(r.description, strlen(r.description));
     *e->loading_last = f;
@@ -354,7 +361,7 @@ static int api_register_function(lua_State *L)
     return 0;
 }
 
-/* The tables ------------------------------------------------------------------------------------ */
+/* The tables ----------------------------------------------------------------------------------- */
 
 static const luaL_Reg calls[] = {{"call", api_call},
                                  {"pcall", api_pcall},

@@ -16,7 +16,7 @@
 #include "base/number.h"
 #include "script/engine.h"
 
-/* RESP to Lua ----------------------------------------------------------------------------------- */
+/* RESP to Lua ---------------------------------------------------------------------------------- */
 
 /* The bytes are our own reply: they are whole and right. */
 struct input {
@@ -182,7 +182,7 @@ void convert_reply_to_lua(lua_State *L, struct slice reply)
     push_value(L, &in);
 }
 
-/* Lua to RESP ----------------------------------------------------------------------------------- */
+/* Lua to RESP ---------------------------------------------------------------------------------- */
 
 struct output {
     lua_State *L;

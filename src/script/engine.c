@@ -7,8 +7,8 @@
 
 /* How many instructions run between two looks at the clock. */
 #define HOOK_INSTRUCTIONS 100000
-/* Lua's collector works as scripts allocate. After so many runs it does a step of so many KiB besides,
- * for those that allocate little and leave much. */
+/* Lua's collector works as scripts allocate. After so many runs it does a step of so many KiB
+ * besides, for those that allocate little and leave much. */
 #define COLLECT_RUNS 50
 #define COLLECT_STEP 50
 /* From this size on growing a block may fail without ending the process. */
@@ -37,7 +37,8 @@ bool script_name_is_valid(struct slice name)
 {
     for (size_t i = 0; i < name.size; i++) {
         char c = name.data[i];
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_'))
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+              c == '_'))
             return false;
     }
     return name.size > 0;
@@ -147,7 +148,7 @@ size_t script_engine_memory(const struct script_engine *e)
     return e->memory + sizeof(*e);
 }
 
-/* Scripts that are kept ------------------------------------------------------------------------- */
+/* Scripts that are kept ------------------------------------------------------------------------ */
 
 static const char *chunk_name(const struct script_engine *e)
 {
@@ -226,7 +227,7 @@ void script_drop(struct script_engine *e, struct slice name)
     lua_pop(e->lua, 1);
 }
 
-/* Errors ---------------------------------------------------------------------------------------- */
+/* Errors --------------------------------------------------------------------------------------- */
 
 void engine_push_error(lua_State *L, const char *message)
 {
@@ -330,7 +331,7 @@ static void describe_error(struct script_engine *e, struct slice name, struct te
         text_appendf(out, " script: %.*s", (int)name.size, name.data);
 }
 
-/* Running --------------------------------------------------------------------------------------- */
+/* Running -------------------------------------------------------------------------------------- */
 
 static void begin(struct script_engine *e)
 {
@@ -431,7 +432,7 @@ bool script_run(struct script_engine *e, const struct script_run *run, struct re
     return ok;
 }
 
-/* Libraries of functions ------------------------------------------------------------------------ */
+/* Libraries of functions ----------------------------------------------------------------------- */
 
 void script_functions_free(struct script_engine *e, struct script_function *list)
 {

@@ -36,7 +36,8 @@ struct script_engine {
 
 struct script_engine *engine_of(lua_State *L);
 
-/* Errors as scripts see them: a table with `err`. "ERR " is put before a message. Does not return. */
+/* Errors as scripts see them: a table with `err`. "ERR " is put before a message. Does not
+ * return. */
 int engine_error(lua_State *L, const char *message);
 void engine_push_error(lua_State *L, const char *message);
 
@@ -56,8 +57,8 @@ bool sandbox_real(lua_State *L, int index);
 /* redis.* (api.c): pushes the table; `loading`: as a library sees it while it is loaded. */
 void api_push(struct script_engine *e, bool loading);
 
-/* A command's error has this field, true, by which it is known from a script's own: as in Redis, where
- * scripts see it, too. */
+/* A command's error has this field, true, by which it is known from a script's own: as in Redis,
+ * where scripts see it, too. */
 #define ENGINE_COUNTED "ignore_error_stats_update"
 /* Whether the table at the top of the stack has it. */
 bool engine_is_counted(lua_State *L);

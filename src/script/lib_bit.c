@@ -8,7 +8,8 @@
 
 #include "script/engine.h"
 
-/* Adding this leaves the number's 32 lowest bits, rounded to the nearest, at the end of the double. */
+/* Adding this leaves the number's 32 lowest bits, rounded to the nearest, at the end of the
+ * double. */
 #define ROUNDER 6755399441055744.0
 
 static uint32_t check_bits(lua_State *L, int index)

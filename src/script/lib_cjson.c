@@ -27,7 +27,7 @@ static struct settings *settings_of(lua_State *L)
     return lua_touserdata(L, lua_upvalueindex(1));
 }
 
-/* Settings -------------------------------------------------------------------------------------- */
+/* Settings ------------------------------------------------------------------------------------- */
 
 static int int_setting(lua_State *L, int *setting, int index, int low, int high)
 {
@@ -115,7 +115,7 @@ static int json_decode_invalid(lua_State *L)
     return word_setting(L, &settings_of(L)->invalid_decode, 1, NULL);
 }
 
-/* Encoding -------------------------------------------------------------------------------------- */
+/* Encoding ------------------------------------------------------------------------------------- */
 
 struct encoder {
     lua_State *L;
@@ -188,7 +188,8 @@ static int array_length(struct encoder *e)
         items++;
     }
     const struct settings *s = e->s;
-    if (s->sparse_ratio > 0 && most > (lua_Number)items * s->sparse_ratio && most > s->sparse_safe) {
+    if (s->sparse_ratio > 0 && most > (lua_Number)items * s->sparse_ratio &&
+        most > s->sparse_safe) {
         if (!s->sparse_convert)
             refuse(e, -1, "excessively sparse array");
         return -1;
@@ -302,7 +303,7 @@ static int json_encode(lua_State *L)
     return 1;
 }
 
-/* Decoding -------------------------------------------------------------------------------------- */
+/* Decoding ------------------------------------------------------------------------------------- */
 
 enum token {
     TOKEN_OBJECT_BEGIN,
@@ -517,7 +518,8 @@ static void next_token(struct decoder *d)
     static const char singles[] = "{}[]:,";
     static const enum token tokens[] = {TOKEN_OBJECT_BEGIN, TOKEN_OBJECT_END, TOKEN_ARRAY_BEGIN,
                                         TOKEN_ARRAY_END,    TOKEN_COLON,      TOKEN_COMMA};
-    while (d->pos < d->size && d->data[d->pos] != '\0' && strchr(" \t\n\r", d->data[d->pos]) != NULL)
+    while (d->pos < d->size && d->data[d->pos] != '\0' &&
+           strchr(" \t\n\r", d->data[d->pos]) != NULL)
         d->pos++;
     d->token_at = d->pos;
     if (d->pos >= d->size) {
@@ -641,7 +643,7 @@ static int json_decode(lua_State *L)
     return 1;
 }
 
-/* Instances ------------------------------------------------------------------------------------- */
+/* Instances ------------------------------------------------------------------------------------ */
 
 static int json_new(lua_State *L)
 {

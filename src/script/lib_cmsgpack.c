@@ -12,7 +12,7 @@
 /* Tables within tables; what is deeper becomes nil. */
 #define NESTING_MAX 16
 
-/* Packing --------------------------------------------------------------------------------------- */
+/* Packing -------------------------------------------------------------------------------------- */
 
 static void put(struct lua_bytes *b, unsigned char code, uint64_t v, int size)
 {
@@ -172,7 +172,7 @@ static int msgpack_pack(lua_State *L)
     return 1;
 }
 
-/* Unpacking ------------------------------------------------------------------------------------- */
+/* Unpacking ------------------------------------------------------------------------------------ */
 
 struct input {
     lua_State *L;
@@ -246,7 +246,8 @@ static void take_float(struct input *in, bool single)
 static void take_value(struct input *in)
 {
     lua_State *L = in->L;
-    luaL_checkstack(L, 4, "too many return values at once; use unpack_one or unpack_limit instead.");
+    luaL_checkstack(L, 4,
+                    "too many return values at once; use unpack_one or unpack_limit instead.");
     unsigned char code = *take(in, 1);
     if (code <= 0x7f) {
         lua_pushnumber(L, code);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * find, match, gmatch and gsub of Lua 5.1 (its manual, 5.4.1) with a matcher that can be interrupted:
- * a pattern may try more ways than time allows ("a*a*a*a*b"), and the library's own matcher asks nobody
- * until it is done. This one counts what it does and lets the host look at the clock, as the hook does
- * for instructions. Results and errors are those of the library.
+ * find, match, gmatch and gsub of Lua 5.1 (its manual, 5.4.1) with a matcher that can be
+ * interrupted: a pattern may try more ways than time allows ("a*a*a*a*b"), and the library's own
+ * matcher asks nobody until it is done. This one counts what it does and lets the host look at the
+ * clock, as the hook does for instructions. Results and errors are those of the library.
  *
  * A pattern ends at its first zero byte, as in Lua 5.1.
  */
@@ -45,7 +45,7 @@ static inline void step(struct matcher *m)
     }
 }
 
-/* Single characters ----------------------------------------------------------------------------- */
+/* Single characters ---------------------------------------------------------------------------- */
 
 /* The end of the item that describes one character: `.`, `x`, `%a`, `[...]`. */
 static const char *item_end(struct matcher *m, const char *p)
@@ -70,7 +70,8 @@ static const char *item_end(struct matcher *m, const char *p)
     return p + 1;
 }
 
-/* `c` against what stands behind a percent sign: a class, its complement in upper case, or itself. */
+/* `c` against what stands behind a percent sign: a class, its complement in upper case, or
+ * itself. */
 static bool in_class(int c, int class)
 {
     bool is;
@@ -154,7 +155,7 @@ static bool fits_at(const struct matcher *m, const char *s, const char *item, co
     return s < m->end && fits((unsigned char)*s, item, end);
 }
 
-/* Items of a pattern ---------------------------------------------------------------------------- */
+/* Items of a pattern --------------------------------------------------------------------------- */
 
 /* %bxy: from an x to the y that belongs to it. */
 static const char *match_balanced(struct matcher *m, const char *s, const char *p)
@@ -256,7 +257,8 @@ static const char *match(struct matcher *m, const char *s, const char *p)
     while (s != NULL && *p != '\0') {
         step(m);
         if (*p == '(')
-            return p[1] == ')' ? open_capture(m, s, p + 2, POSITION) : open_capture(m, s, p + 1, OPEN);
+            return p[1] == ')' ? open_capture(m, s, p + 2, POSITION)
+                               : open_capture(m, s, p + 1, OPEN);
         if (*p == ')')
             return close_capture(m, s, p + 1);
         if (*p == '$' && p[1] == '\0')
@@ -313,7 +315,7 @@ static const char *match_from(struct matcher *m, const char *s, const char *p)
     return match(m, s, p);
 }
 
-/* What functions have in common ----------------------------------------------------------------- */
+/* What functions have in common ---------------------------------------------------------------- */
 
 /* Subject and pattern are the first two arguments. */
 static const char *begin_match(lua_State *L, struct matcher *m, const char *subject, size_t size,
@@ -365,7 +367,8 @@ static size_t start_argument(lua_State *L, size_t size)
     return (size_t)start - 1 < size ? (size_t)start - 1 : size;
 }
 
-static int find_plain(lua_State *L, const char *subject, size_t size, size_t start, struct slice text)
+static int find_plain(lua_State *L, const char *subject, size_t size, size_t start,
+                      struct slice text)
 {
     const char *at = text.size == 0 ? subject + start
                                     : memmem(subject + start, size - start, text.data, text.size);
@@ -408,7 +411,7 @@ static int find_or_match(lua_State *L, bool find)
     return 1;
 }
 
-/* The functions --------------------------------------------------------------------------------- */
+/* The functions -------------------------------------------------------------------------------- */
 
 int pattern_find(lua_State *L)
 {

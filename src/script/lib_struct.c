@@ -102,8 +102,8 @@ static void control(struct format *f, char option)
     }
 }
 
-/* The next item, for the offset that has been reached. False: the format has ended. Controls come as
- * items without a size, whose option is 0. */
+/* The next item, for the offset that has been reached. False: the format has ended. Controls come
+ * as items without a size, whose option is 0. */
 static bool next_item(struct format *f, size_t offset, struct item *item)
 {
     if (*f->p == '\0')
@@ -120,7 +120,7 @@ static bool next_item(struct format *f, size_t offset, struct item *item)
     return true;
 }
 
-/* Packing --------------------------------------------------------------------------------------- */
+/* Packing -------------------------------------------------------------------------------------- */
 
 static void put_integer(struct lua_bytes *b, bool big, lua_Number n, size_t size)
 {
@@ -209,7 +209,7 @@ static int struct_pack(lua_State *L)
     return 1;
 }
 
-/* Unpacking ------------------------------------------------------------------------------------- */
+/* Unpacking ------------------------------------------------------------------------------------ */
 
 static lua_Number get_integer(const unsigned char *bytes, bool big, size_t size, bool is_signed)
 {
@@ -244,8 +244,9 @@ static int struct_unpack(lua_State *L)
     /* Values that are given so far stand at the top of the stack. */
     lua_settop(L, 2);
     while (next_item(&f, pos, &item)) {
-        luaL_argcheck(L, item.padding <= size_all - pos && item.size <= size_all - pos - item.padding, 2,
-                      "data string too short");
+        luaL_argcheck(L,
+                      item.padding <= size_all - pos && item.size <= size_all - pos - item.padding,
+                      2, "data string too short");
         pos += item.padding;
         luaL_checkstack(L, 2, "too many results");
         size_t size = item.size;

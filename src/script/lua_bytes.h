@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Bytes that grow, in a block that belongs to Lua: it is counted as a script's memory, and collected
- * also when an error passes by. The block stands in a slot of the stack that its owner keeps, so
- * that, unlike with luaL_Buffer, the stack above is free for walking over tables.
+ * Bytes that grow, in a block that belongs to Lua: it is counted as a script's memory, and
+ * collected also when an error passes by. The block stands in a slot of the stack that its owner
+ * keeps, so that, unlike with luaL_Buffer, the stack above is free for walking over tables.
  */
 #ifndef HF_SCRIPT_LUA_BYTES_H
 #define HF_SCRIPT_LUA_BYTES_H

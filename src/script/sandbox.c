@@ -10,15 +10,15 @@
 #define CHUNK_MAX ((size_t)1 << 30)
 #define STRING_MAX ((size_t)1 << 30)
 #define UNPACK_MAX 1000000
-/* Tables from this size on are sorted so that it can be interrupted: after so many comparisons, where
- * a long string counts as one for so many bytes. */
+/* Tables from this size on are sorted so that it can be interrupted: after so many comparisons,
+ * where a long string counts as one for so many bytes. */
 #define SORT_LONG 1000
 #define COMPARED_MAX 20000
 #define COMPARED_AT_ONCE 64
 
 #define READ_ONLY "Attempt to modify a readonly table"
 
-/* Stand-ins ------------------------------------------------------------------------------------- */
+/* Stand-ins ------------------------------------------------------------------------------------ */
 
 bool sandbox_real(lua_State *L, int index)
 {
@@ -72,7 +72,7 @@ void sandbox_protect(lua_State *L)
     lua_remove(L, -2);
 }
 
-/* Guards: the globals --------------------------------------------------------------------------- */
+/* Guards: the globals -------------------------------------------------------------------------- */
 
 /* The library's function stands in the first upvalue; it does not look at its own. */
 static int library(lua_State *L)
@@ -156,8 +156,8 @@ static int guarded_sort(lua_State *L)
 
 static int guarded_collectgarbage(lua_State *L)
 {
-    static const char *const options[] = {"stop",       "restart", "collect", "count", "step", "setpause",
-                                          "setstepmul", NULL};
+    static const char *const options[] = {"stop", "restart",  "collect",    "count",
+                                          "step", "setpause", "setstepmul", NULL};
     int option = luaL_checkoption(L, 1, "collect", options);
     /* The collector belongs to all scripts: it is not stopped. */
     if (option == 2 || option == 3 || option == 4)
@@ -307,7 +307,7 @@ static int guarded_resume(lua_State *L)
     return results;
 }
 
-/* Guards: the libraries ------------------------------------------------------------------------- */
+/* Guards: the libraries ------------------------------------------------------------------------ */
 
 static int guarded_rep(lua_State *L)
 {
@@ -323,7 +323,8 @@ static int guarded_rep(lua_State *L)
     return library(L);
 }
 
-/* The generator of Redis's scripts is the 48-bit one of drand48, of which each engine has its own. */
+/* The generator of Redis's scripts is the 48-bit one of drand48, of which each engine has its
+ * own. */
 static int64_t next_random(struct script_engine *e)
 {
     e->random = (e->random * 0x5deece66dULL + 0xb) & 0xffffffffffffULL;
@@ -361,7 +362,7 @@ static int seed_random(lua_State *L)
     return 0;
 }
 
-/* Opening --------------------------------------------------------------------------------------- */
+/* Opening -------------------------------------------------------------------------------------- */
 
 struct guard {
     const char *name;

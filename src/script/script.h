@@ -10,9 +10,10 @@
  * Sandbox. The library is the plain Lua of the system, which has no read-only tables. Scripts see
  * each shared table (the globals, `redis`, `string`, ...) as an empty table that stands for it:
  * reads pass through, writes are refused, also by rawset and table.insert, and its metatable cannot
- * be had. Of the libraries only what computes is there: no files, no modules, no debug, no byte code
- * in or out, no getfenv and setfenv, no newproxy (so that there are no finalizers). Functions of the
- * library that trust their arguments too much (unpack, patterns, load) are guarded: sandbox.c.
+ * be had. Of the libraries only what computes is there: no files, no modules, no debug, no byte
+ * code in or out, no getfenv and setfenv, no newproxy (so that there are no finalizers). Functions
+ * of the library that trust their arguments too much (unpack, patterns, load) are guarded:
+ * sandbox.c.
  *
  * Memory. All of Lua's comes from base/mem by one allocator, which counts, and which refuses beyond
  * a limit: the script gets "not enough memory".
@@ -50,8 +51,8 @@ struct script_host {
     int (*may_call)(void *ctx, const struct slice *argv, int argc);
     /* redis.log: level 0 (debug) to 3 (warning). */
     void (*log)(void *ctx, int level, struct slice message);
-    /* The script's reply has an error of its own making, with this code ("ERR"), not one that `call`
-     * replied. May be NULL. */
+    /* The script's reply has an error of its own making, with this code ("ERR"), not one that
+     * `call` replied. May be NULL. */
     void (*own_error)(void *ctx, const char *code);
     const char *version; /* of Redis: "7.0.15" */
 };
@@ -104,7 +105,8 @@ struct script_run {
     int key_count, arg_count;
 };
 
-/* Run it and reply with what it gives, one value. False: it has failed, and the error was replied. */
+/* Run it and reply with what it gives, one value. False: it has failed, and the error was
+ * replied. */
 bool script_run(struct script_engine *e, const struct script_run *run, struct reply *reply);
 
 #endif

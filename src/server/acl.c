@@ -14,7 +14,7 @@
 /* Commands in no category at all are meant, too. */
 #define EVERY_CATEGORY UINT64_MAX
 
-/* Users ------------------------------------------------------------------------------------------- */
+/* Users ---------------------------------------------------------------------------------------- */
 
 static size_t bit_words(void)
 {
@@ -148,7 +148,7 @@ bool acl_user_may_all(const struct acl_user *u)
     return false;
 }
 
-/* Rules ------------------------------------------------------------------------------------------- */
+/* Rules ---------------------------------------------------------------------------------------- */
 
 static const char syntax[] = "Syntax error";
 static const char unknown[] = "Unknown command or category name in ACL";
@@ -341,9 +341,10 @@ static bool selector_apply(struct acl_selector *s, struct slice rule, const char
     case '~':
     case '%':
         if (s->all_keys) {
-            *reason = "Adding a pattern after the * pattern (or the 'allkeys' flag) is not valid and "
-                      "does not have any effect. Try 'resetkeys' to start with an empty list of "
-                      "patterns";
+            *reason =
+                "Adding a pattern after the * pattern (or the 'allkeys' flag) is not valid and "
+                "does not have any effect. Try 'resetkeys' to start with an empty list of "
+                "patterns";
             return false;
         }
         if (acl_has_blank(rest))
@@ -354,9 +355,10 @@ static bool selector_apply(struct acl_selector *s, struct slice rule, const char
         return true;
     case '&':
         if (s->all_channels) {
-            *reason = "Adding a pattern after the * pattern (or the 'allchannels' flag) is not valid and "
-                      "does not have any effect. Try 'resetchannels' to start with an empty list of "
-                      "channels";
+            *reason =
+                "Adding a pattern after the * pattern (or the 'allchannels' flag) is not valid and "
+                "does not have any effect. Try 'resetchannels' to start with an empty list of "
+                "channels";
             return false;
         }
         if (acl_has_blank(rest))
@@ -399,7 +401,8 @@ static bool apply_password(struct acl_user *u, struct slice rule, const char **r
     if (kind == '#' || kind == '!') {
         bool valid = rest.size == ACL_HASH_HEX;
         for (size_t i = 0; valid && i < rest.size; i++)
-            valid = (rest.data[i] >= '0' && rest.data[i] <= '9') || (rest.data[i] >= 'a' && rest.data[i] <= 'f');
+            valid = (rest.data[i] >= '0' && rest.data[i] <= '9') ||
+                    (rest.data[i] >= 'a' && rest.data[i] <= 'f');
         if (!valid) {
             *reason = "The password hash must be exactly 64 characters and contain only lowercase "
                       "hexadecimal characters";
@@ -596,7 +599,7 @@ void acl_set_password(struct acl *a, struct slice password)
     text_free(&rule);
 }
 
-/* Descriptions ------------------------------------------------------------------------------------ */
+/* Descriptions --------------------------------------------------------------------------------- */
 
 void acl_describe_keys(const struct acl_selector *s, struct text *out)
 {

@@ -148,8 +148,10 @@ enum acl_denial acl_check(const struct acl_user *u, const struct command *comman
 void acl_denial_text(enum acl_denial denial, const struct command *command, struct text *out)
 {
     if (denial == ACL_DENIED_COMMAND)
-        text_appendf(out, "NOPERM this user has no permissions to run the '%s' command", command->full_name);
+        text_appendf(out, "NOPERM this user has no permissions to run the '%s' command",
+                     command->full_name);
     else
-        text_appendf(out, "NOPERM this user has no permissions to access one of the %s used as arguments",
-                     denial == ACL_DENIED_CHANNEL ? "channels" : "keys");
+        text_appendf(
+            out, "NOPERM this user has no permissions to access one of the %s used as arguments",
+            denial == ACL_DENIED_CHANNEL ? "channels" : "keys");
 }

@@ -70,9 +70,10 @@ bool acl_start(struct server *s, struct error *err)
     struct config *c = s->config;
     bool all_channels = c->acl_pubsub_default == 0;
     if (c->aclfile[0] != '\0' && c->users.size != 0)
-        return error_set(err, ERROR_INVALID,
-                         "users stand in the configuration file, and aclfile names another file: only "
-                         "one of the two can say who may do what");
+        return error_set(
+            err, ERROR_INVALID,
+            "users stand in the configuration file, and aclfile names another file: only "
+            "one of the two can say who may do what");
     if (c->aclfile[0] != '\0') {
         if (!acl_load_file(s, c->aclfile, err))
             return false;
@@ -87,7 +88,7 @@ bool acl_start(struct server *s, struct error *err)
     return true;
 }
 
-/* Files ------------------------------------------------------------------------------------------- */
+/* Files ---------------------------------------------------------------------------------------- */
 
 bool acl_load_user(struct acl *a, const struct slice *words, int count, bool all_channels,
                    struct error *err)
@@ -98,7 +99,8 @@ bool acl_load_user(struct acl *a, const struct slice *words, int count, bool all
     if (acl_has_blank(name) || name.size == 0)
         return error_set(err, ERROR_INVALID, "the name of a user has no blanks");
     if (acl_find(a, name) != NULL && !(is_default && !a->default_loaded))
-        return error_set(err, ERROR_INVALID, "the user '%.*s' is there twice", (int)name.size, name.data);
+        return error_set(err, ERROR_INVALID, "the user '%.*s' is there twice", (int)name.size,
+                         name.data);
     struct acl_user *u = acl_user_new(name, all_channels);
     struct text joined = {0};
     bool ok = true;
@@ -117,8 +119,8 @@ bool acl_load_user(struct acl *a, const struct slice *words, int count, bool all
         }
         ok = acl_user_apply(u, rule, all_channels, &reason);
         if (!ok)
-            error_set(err, ERROR_INVALID, "user '%.*s', modifier '%.*s': %s", (int)name.size, name.data,
-                      (int)rule.size, rule.data, reason);
+            error_set(err, ERROR_INVALID, "user '%.*s', modifier '%.*s': %s", (int)name.size,
+                      name.data, (int)rule.size, rule.data, reason);
     }
     text_free(&joined);
     if (ok && is_default) {
@@ -195,7 +197,8 @@ bool acl_load_file(struct server *s, const char *path, struct error *err)
     if (!os_file_read_whole(path, FILE_MAX, &data, &size, err))
         return false;
     struct acl *fresh = acl_new();
-    bool ok = acl_load_text(fresh, path, slice_of(data, size), s->config->acl_pubsub_default == 0, err);
+    bool ok =
+        acl_load_text(fresh, path, slice_of(data, size), s->config->acl_pubsub_default == 0, err);
     if (ok) {
         replace_users(s, fresh);
         acl_refresh_clients(s);

@@ -24,7 +24,7 @@ static bool all_channels_by_default(const struct server *s)
     return s->config->acl_pubsub_default == 0;
 }
 
-/* The log ----------------------------------------------------------------------------------------- */
+/* The log -------------------------------------------------------------------------------------- */
 
 struct acl_log_entry {
     struct acl_log_entry *older;
@@ -77,8 +77,8 @@ void acl_log(struct client *c, enum acl_denial denial, const char *context, stru
     for (struct acl_log_entry **link = &a->log; *link != NULL; link = &(*link)->older) {
         struct acl_log_entry *e = *link;
         if (e->denial != denial || strcmp(e->context, context) != 0 ||
-            s->ks->now_ms - e->updated_ms > LOG_ALIKE_MS || !slice_equal(slice_cstr(e->object), object) ||
-            !slice_equal(slice_cstr(e->user), user))
+            s->ks->now_ms - e->updated_ms > LOG_ALIKE_MS ||
+            !slice_equal(slice_cstr(e->object), object) || !slice_equal(slice_cstr(e->user), user))
             continue;
         e->count++;
         e->updated_ms = s->ks->now_ms;
@@ -111,7 +111,8 @@ void cmd_acl_log(struct call *c)
     struct acl *a = c->server->acl;
     int64_t count = 10;
     if (c->argc > 3) {
-        reply_error(c->reply, "ERR unknown subcommand or wrong number of arguments for 'LOG'. Try ACL HELP.");
+        reply_error(c->reply,
+                    "ERR unknown subcommand or wrong number of arguments for 'LOG'. Try ACL HELP.");
         return;
     }
     if (c->argc == 3 && slice_is(c->argv[2], "reset")) {
@@ -142,10 +143,10 @@ void cmd_acl_log(struct call *c)
     }
 }
 
-/* Users ------------------------------------------------------------------------------------------- */
+/* Users ---------------------------------------------------------------------------------------- */
 
-/* Selectors may come in pieces, cut at their blanks: they are joined. False: one has no end, and the
- * error was replied. */
+/* Selectors may come in pieces, cut at their blanks: they are joined. False: one has no end, and
+ * the error was replied. */
 static bool next_rule(struct call *c, int *i, struct text *joined, struct slice *rule)
 {
     *rule = c->argv[*i];
@@ -172,7 +173,8 @@ void cmd_acl_setuser(struct call *c)
     struct acl *a = c->server->acl;
     struct slice name = c->argv[2];
     for (size_t i = 0; i < name.size; i++) {
-        if (name.data[i] == '\0' || name.data[i] == ' ' || (name.data[i] >= '\t' && name.data[i] <= '\r')) {
+        if (name.data[i] == '\0' || name.data[i] == ' ' ||
+            (name.data[i] >= '\t' && name.data[i] <= '\r')) {
             reply_error(c->reply, "ERR Usernames can't contain spaces or null characters");
             return;
         }
@@ -342,7 +344,8 @@ void cmd_acl_cat(struct call *c)
 {
     size_t count = 0;
     if (c->argc > 3) {
-        reply_error(c->reply, "ERR unknown subcommand or wrong number of arguments for 'CAT'. Try ACL HELP.");
+        reply_error(c->reply,
+                    "ERR unknown subcommand or wrong number of arguments for 'CAT'. Try ACL HELP.");
         return;
     }
     if (c->argc == 2) {
@@ -370,17 +373,20 @@ void cmd_acl_genpass(struct call *c)
     unsigned char bytes[GENPASS_BITS_MAX / 8];
     char hex[GENPASS_BITS_MAX / 4 + 2];
     if (c->argc > 3) {
-        reply_error(c->reply, "ERR unknown subcommand or wrong number of arguments for 'GENPASS'. Try ACL HELP.");
+        reply_error(
+            c->reply,
+            "ERR unknown subcommand or wrong number of arguments for 'GENPASS'. Try ACL HELP.");
         return;
     }
     if (c->argc == 3) {
         if (!call_int64(c, c->argv[2], &bits, NULL))
             return;
         if (bits <= 0 || bits > GENPASS_BITS_MAX) {
-            reply_errorf(c->reply,
-                         "ERR ACL GENPASS argument must be the number of bits for the output password, "
-                         "a positive number up to %d",
-                         GENPASS_BITS_MAX);
+            reply_errorf(
+                c->reply,
+                "ERR ACL GENPASS argument must be the number of bits for the output password, "
+                "a positive number up to %d",
+                GENPASS_BITS_MAX);
             return;
         }
     }
@@ -411,7 +417,8 @@ void cmd_acl_dryrun(struct call *c)
         return;
     }
     if ((command->arity > 0 && command->arity != argc) || argc < -command->arity) {
-        reply_errorf(c->reply, "ERR wrong number of arguments for '%s' command", command->full_name);
+        reply_errorf(c->reply, "ERR wrong number of arguments for '%s' command",
+                     command->full_name);
         return;
     }
     enum acl_denial denial = acl_check(u, command, argv, argc, &at);
@@ -420,10 +427,12 @@ void cmd_acl_dryrun(struct call *c)
         return;
     }
     if (denial == ACL_DENIED_COMMAND)
-        reply_bulkf(c->reply, "This user has no permissions to run the '%s' command", command->full_name);
+        reply_bulkf(c->reply, "This user has no permissions to run the '%s' command",
+                    command->full_name);
     else
-        reply_bulkf(c->reply, "This user has no permissions to access the '%.*s' %s", (int)argv[at].size,
-                    argv[at].data, denial == ACL_DENIED_CHANNEL ? "channel" : "key");
+        reply_bulkf(c->reply, "This user has no permissions to access the '%.*s' %s",
+                    (int)argv[at].size, argv[at].data,
+                    denial == ACL_DENIED_CHANNEL ? "channel" : "key");
 }
 
 /* The ACL file's path, or NULL: there is none, and the error was replied. */
@@ -432,10 +441,11 @@ static const char *file_path(struct call *c)
     const char *path = c->server->config->aclfile;
     if (path[0] != '\0')
         return path;
-    reply_error(c->reply, "ERR This Redis instance is not configured to use an ACL file. You may want to "
-                          "specify users via the ACL SETUSER command and then issue a CONFIG REWRITE "
-                          "(assuming you have a Redis configuration file set) in order to store users in "
-                          "the Redis configuration.");
+    reply_error(c->reply,
+                "ERR This Redis instance is not configured to use an ACL file. You may want to "
+                "specify users via the ACL SETUSER command and then issue a CONFIG REWRITE "
+                "(assuming you have a Redis configuration file set) in order to store users in "
+                "the Redis configuration.");
     return NULL;
 }
 
@@ -448,8 +458,9 @@ void cmd_acl_load(struct call *c)
     if (acl_load_file(c->server, path, &err))
         reply_ok(c->reply);
     else
-        reply_errorf(c->reply, "ERR %s WARNING: ACL errors detected, no change to the previously active "
-                               "ACL rules was performed",
+        reply_errorf(c->reply,
+                     "ERR %s WARNING: ACL errors detected, no change to the previously active "
+                     "ACL rules was performed",
                      err.message);
 }
 

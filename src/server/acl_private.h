@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * What acl.c (users and rules), acl_check.c (what they may do), acl_clients.c (who clients are, files) and
- * acl_commands.c (ACL, the log) share.
+ * What acl.c (users and rules), acl_check.c (what they may do), acl_clients.c (who clients are,
+ * files) and acl_commands.c (ACL, the log) share.
  */
 #ifndef HF_SERVER_ACL_PRIVATE_H
 #define HF_SERVER_ACL_PRIVATE_H

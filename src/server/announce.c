@@ -5,8 +5,8 @@
 #include "server/pubsub.h"
 #include "server/replication.h"
 
-/* Bytes that are no ASCII stand as they are where they are UTF-8: names of files and messages of the
- * system. Others become U+FFFD. */
+/* Bytes that are no ASCII stand as they are where they are UTF-8: names of files and messages of
+ * the system. Others become U+FFFD. */
 static size_t utf8_size(const char *s)
 {
     const unsigned char *p = (const unsigned char *)s;
@@ -58,7 +58,8 @@ void announce_snapshot(struct server *s, const struct snapshot_event *e)
                  e->incremental ? "incremental" : "full");
     append_string(&t, "file", e->file);
     append_string(&t, "reason", e->reason);
-    text_appendf(&t, ",\"keys\":%llu,\"deleted\":%llu,\"bytes\":%llu,\"seconds\":%.3f,\"verified\":%s",
+    text_appendf(&t,
+                 ",\"keys\":%llu,\"deleted\":%llu,\"bytes\":%llu,\"seconds\":%.3f,\"verified\":%s",
                  (unsigned long long)e->keys, (unsigned long long)e->deleted,
                  (unsigned long long)e->bytes, (double)e->us / 1e6, e->verified ? "true" : "false");
     append_string(&t, "error", e->error);
@@ -82,7 +83,8 @@ void announce_replication(struct server *s, const char *event, const char *detai
     struct text t = {0};
     if (s->stopping)
         return;
-    text_appendf(&t, "{\"event\":\"%s\",\"lsn\":%llu", event, (unsigned long long)replication_lsn(s));
+    text_appendf(&t, "{\"event\":\"%s\",\"lsn\":%llu", event,
+                 (unsigned long long)replication_lsn(s));
     append_string(&t, "detail", detail);
     text_append_cstr(&t, "}");
     pubsub_announce(s, SLICE(ANNOUNCE_REPLICATION), text_slice(&t));

@@ -31,7 +31,8 @@ struct snapshot_event {
 void announce_snapshot(struct server *s, const struct snapshot_event *e);
 /* event: "failed", "full", "healed"; error: NULL when there is none. */
 void announce_log(struct server *s, const char *event, const char *error);
-/* event: docs/operations.md has them; detail: why, who, or the file. Nothing is said while the server ends. */
+/* event: docs/operations.md has them; detail: why, who, or the file. Nothing is said while the
+ * server ends. */
 void announce_replication(struct server *s, const char *event, const char *detail);
 
 #endif

@@ -49,7 +49,8 @@ bool backup_keeps_files(const struct server *s)
 
 /* ---- its files ---- */
 
-static bool path_in(const char *directory, const char *name, char path[PATH_SIZE], struct error *err)
+static bool path_in(const char *directory, const char *name, char path[PATH_SIZE],
+                    struct error *err)
 {
     int n = snprintf(path, PATH_SIZE, "%s/%s", directory, name);
     return (n > 0 && (size_t)n < PATH_SIZE) ||
@@ -131,7 +132,8 @@ void backup_base_ended(struct server *s, const char *why)
     if (b->state != SNAPSHOTTING)
         return;
     const struct manifest_file *base = manifest_base(&s->durability->generation.manifest);
-    if (why == NULL && !(take_file(s, base->name, &err) && os_dir_sync(s->config->backupdirname, &err)))
+    if (why == NULL &&
+        !(take_file(s, base->name, &err) && os_dir_sync(s->config->backupdirname, &err)))
         why = err.message;
     if (why != NULL) {
         log_warning("The backup has failed: %s", why);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * BACKUP: a copy of the data, up to one moment, that a start reads: a base of the log, the file (or files)
- * of effects behind it, and a manifest, in the directory backupdirname.
+ * BACKUP: a copy of the data, up to one moment, that a start reads: a base of the log, the file (or
+ * files) of effects behind it, and a manifest, in the directory backupdirname.
  *
  *     IDLE ──START──> PENDING ──a base is begun──> SNAPSHOTTING ──it is named──> INCREMENTING
  *      ^                                                                              │ SEAL
@@ -10,15 +10,16 @@
  *     PENDING, SNAPSHOTTING, INCREMENTING ──ABORT, or it cannot go on──> FAILED ──CLEANUP──> IDLE
  *                                                                          └─────START──> PENDING
  *
- * Nothing is written twice: the base is that of a rewrite of the log, or of one that runs already, and the
- * files of a log are never changed once they have ended, so the backup has them by hard links. Until it is
- * sealed the log is not rewritten again, as its files have to lead from that base up to the seal, where the log
- * goes on in a new file. Without appendonly there is a log from START to SEAL only, for the backup; it is
- * removed then, unless there were files in its directory before.
+ * Nothing is written twice: the base is that of a rewrite of the log, or of one that runs already,
+ * and the files of a log are never changed once they have ended, so the backup has them by hard
+ * links. Until it is sealed the log is not rewritten again, as its files have to lead from that
+ * base up to the seal, where the log goes on in a new file. Without appendonly there is a log from
+ * START to SEAL only, for the backup; it is removed then, unless there were files in its directory
+ * before.
  *
- * START, SEAL and CLEANUP touch directories on the executor; SEAL also waits until what was written is on the
- * disk. Nothing of all this outlives the process: a backup that was not sealed when it ends is given up, and
- * one that was sealed is just files.
+ * START, SEAL and CLEANUP touch directories on the executor; SEAL also waits until what was written
+ * is on the disk. Nothing of all this outlives the process: a backup that was not sealed when it
+ * ends is given up, and one that was sealed is just files.
  *
  * Owned by the executor.
  */

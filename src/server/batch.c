@@ -28,8 +28,8 @@
 #define ARENA_SIZE (512 * 1024)
 /* Room for the arguments of a batch, besides those of one more command. */
 #define ARGS_MAX 2048
-/* With maxmemory the memory in use is looked at before every so many commands, and before those with
- * big arguments. */
+/* With maxmemory the memory in use is looked at before every so many commands, and before those
+ * with big arguments. */
 #define MEMORY_CHECK 8
 /* More output than this is written at once, as long as it is in the cache. */
 #define WRITE_EARLY (64 * 1024)
@@ -267,8 +267,8 @@ static bool fill_from(struct server *s, struct batch *b, struct client *c)
     struct parser_window window = connection_window(&c->io);
     struct parser *parser = &c->io.parser;
     bool drained = false;
-    /* What has come since goes into the same batch, so that a client that goes on does so with all it
-     * has asked for. AUTH, though, changes the limits of what follows. */
+    /* What has come since goes into the same batch, so that a client that goes on does so with all
+     * it has asked for. AUTH, though, changes the limits of what follows. */
     if (c->put_off_first != NULL && (!fill_from_put_off(b, c) || limits.unauthenticated))
         return false;
     while (has_room(b)) {
@@ -433,7 +433,8 @@ static void execute(struct server *s, struct batch *b)
         call.pieces = NULL;
         if (__builtin_expect(item->kept, 0))
             call.pieces = take_pieces(s, c, item->command);
-        /* What comes behind SHUTDOWN would be acknowledged, and not be in the file that was saved. */
+        /* What comes behind SHUTDOWN would be acknowledged, and not be in the file that was
+         * saved. */
         if (__builtin_expect((c->flags & CLIENT_STOPPED) != 0 || s->stopping, 0)) {
             if ((c->flags & CLIENT_STOPPED) == CLIENT_BLOCKED)
                 put_off(c, item);

@@ -543,8 +543,8 @@ static void make_ready(struct blocked *b, struct wait_key *key)
     b->server->keys_ready = true;
 }
 
-/* A key of a type that nobody at all waits for is not listed: it may be of the right type later, and
- * gets its place in the order then. */
+/* A key of a type that nobody at all waits for is not listed: it may be of the right type later,
+ * and gets its place in the order then. */
 static void look(struct blocked *b, struct wait_key *key)
 {
     if (key->ready)

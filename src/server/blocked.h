@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Blocked clients: those that wait for keys (command/wait.h says how a handler begins that), for the
- * log, or for time to pass.
+ * Blocked clients: those that wait for keys (command/wait.h says how a handler begins that), for
+ * the log, or for time to pass.
  *
- *     table by (db, key):   key "a" ── waiter 1 ── waiter 3 ── waiter 4     in the order in which they
- *                           key "b" ── waiter 3 ── waiter 2                 began to wait
+ *     table by (db, key):   key "a" ── waiter 1 ── waiter 3 ── waiter 4     in the order in which
+ *                           key "b" ── waiter 3 ── waiter 2                 they began to wait
  *     ready:                "b", "a"                in the order in which they first became so
  *     heap:                 waiters by deadline
  *
- * While somebody waits for a key the server's change hook is on (server_update_hooks), so that every
- * call_changed comes to blocked_signal: no command needs to know of waiters, and while nobody waits
- * nobody pays more than the hook's one comparison. A signal only lists the key; blocked_serve, which
- * the batch calls when the command (with all of its transaction or script) has ended, looks what is
- * under it then: a key that was made and deleted again serves nobody.
+ * While somebody waits for a key the server's change hook is on (server_update_hooks), so that
+ * every call_changed comes to blocked_signal: no command needs to know of waiters, and while nobody
+ * waits nobody pays more than the hook's one comparison. A signal only lists the key;
+ * blocked_serve, which the batch calls when the command (with all of its transaction or script) has
+ * ended, looks what is under it then: a key that was made and deleted again serves nobody.
  *
- * A waiting client has CLIENT_BLOCKED, as one that CLIENT PAUSE put off has: the commands behind are
- * put off until it goes on (server/batch.h). It is the waiter that tells the two apart.
+ * A waiting client has CLIENT_BLOCKED, as one that CLIENT PAUSE put off has: the commands behind
+ * are put off until it goes on (server/batch.h). It is the waiter that tells the two apart.
  *
  * Owned by the executor.
  */

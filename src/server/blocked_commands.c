@@ -59,10 +59,11 @@ void cmd_wait(struct call *c)
         !call_timeout_ms(c, c->argv[2], &timeout_ms))
         return;
     if (c->server->is_replica) {
-        reply_error(c->reply, "ERR WAIT cannot be used with replica instances. Please also note that "
-                              "since Redis 4.0 if a replica is configured to be writable (which is "
-                              "not the default) writes to replicas are just local and are not "
-                              "propagated.");
+        reply_error(c->reply,
+                    "ERR WAIT cannot be used with replica instances. Please also note that "
+                    "since Redis 4.0 if a replica is configured to be writable (which is "
+                    "not the default) writes to replicas are just local and are not "
+                    "propagated.");
         return;
     }
     /* Everything up to now: more than this client's own writes, and never less. */
@@ -137,8 +138,9 @@ void cmd_waitaof(struct call *c)
         !call_timeout_ms(c, c->argv[3], &timeout_ms))
         return;
     if (c->server->is_replica) {
-        reply_error(c->reply, "ERR WAITAOF cannot be used with replica instances. Please also note that "
-                              "writes to replicas are just local and are not propagated.");
+        reply_error(c->reply,
+                    "ERR WAITAOF cannot be used with replica instances. Please also note that "
+                    "writes to replicas are just local and are not propagated.");
         return;
     }
     if (local != 0 && refuse_without_log(c))

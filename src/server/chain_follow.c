@@ -3,7 +3,8 @@
 
 #include "base/log.h"
 
-void chain_follow_init(struct chain_follow *f, struct keyspace *ks, const char *rdb_path, bool wanted)
+void chain_follow_init(struct chain_follow *f, struct keyspace *ks, const char *rdb_path,
+                       bool wanted)
 {
     *f = (struct chain_follow){.ks = ks, .mark = -1};
     chain_read_tip(&f->tip, rdb_path);
@@ -55,7 +56,8 @@ void chain_follow_file(struct chain_follow *f, const char *history, uint64_t lsn
         arrive(f);
 }
 
-size_t chain_follow_step(struct chain_follow *f, const struct log_batch *b, size_t from, size_t count)
+size_t chain_follow_step(struct chain_follow *f, const struct log_batch *b, size_t from,
+                         size_t count)
 {
     if (!f->begun || !is_open(f) || from == count)
         return count;

@@ -100,10 +100,12 @@ static void look_at_limits(struct check *c)
     size_t want = (size_t)c->config->maxclients + DESCRIPTORS_RESERVED;
     size_t have = descriptor_limit_raise(want);
     snprintf(line, sizeof(line), "open files: %zu allowed, maxclients needs %zu", have, want);
-    tell(c, have >= want, line, "Raise it (ulimit -n, LimitNOFILE in the unit) or lower maxclients");
+    tell(c, have >= want, line,
+         "Raise it (ulimit -n, LimitNOFILE in the unit) or lower maxclients");
 }
 
-/* The least limit on this process's way up the tree of control groups, version 2; then version 1's. */
+/* The least limit on this process's way up the tree of control groups, version 2; then version
+ * 1's. */
 static uint64_t cgroup_limit(void)
 {
     char path[4096], file[4200], text[64];
@@ -135,12 +137,15 @@ static void look_at_memory_limit(struct check *c)
     uint64_t all = os_total_memory(), group = cgroup_limit(), most = group < all ? group : all;
     uint64_t max = (uint64_t)c->config->maxmemory;
     snprintf(line, sizeof(line), "memory: %llu MiB %s, maxmemory %llu MiB%s",
-             (unsigned long long)(most >> 20), group < all ? "by the control group" : "in the machine",
+             (unsigned long long)(most >> 20),
+             group < all ? "by the control group" : "in the machine",
              (unsigned long long)(max >> 20), max == 0 ? " (no limit)" : "");
-    /* Without any limit only a control group makes it an error: it kills long before the machine is full. */
+    /* Without any limit only a control group makes it an error: it kills long before the machine is
+     * full. */
     bool well = max == 0 ? group >= all : max <= most / 10 * 9;
     tell(c, well, line,
-         "The kernel kills the server when it goes beyond: set maxmemory to at most nine tenths of it");
+         "The kernel kills the server when it goes beyond: set maxmemory to at most nine tenths of "
+         "it");
 }
 
 static void look_at_clock(struct check *c)
@@ -152,8 +157,8 @@ static void look_at_clock(struct check *c)
         return;
     }
     snprintf(line, sizeof(line), "clock source: %s", text);
-    tell(c, strcmp(text, "hpet") != 0 && strcmp(text, "acpi_pm") != 0 && strcmp(text, "xen") != 0, line,
-         "Reading it is a slow system call: use tsc or kvm-clock where the machine has it");
+    tell(c, strcmp(text, "hpet") != 0 && strcmp(text, "acpi_pm") != 0 && strcmp(text, "xen") != 0,
+         line, "Reading it is a slow system call: use tsc or kvm-clock where the machine has it");
 }
 
 static bool measure_sync(uint64_t *median_us, uint64_t *worst_us, struct error *err)
@@ -206,7 +211,8 @@ static void look_at_disk(struct check *c)
         snprintf(line, sizeof(line), "fdatasync in %s: median %llu us, worst of %d %llu us", dir,
                  (unsigned long long)median, SYNCS, (unsigned long long)worst);
         tell(c, median < SYNC_SLOW_US, line,
-             "Each write waits so long with appendfsync always: use a disk with a protected write cache, "
+             "Each write waits so long with appendfsync always: use a disk with a protected write "
+             "cache, "
              "or everysec");
     } else {
         tell(c, false, err.message, "The server must be able to write and sync in dir");

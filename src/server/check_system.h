@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * holdfast-server --check-system: looks at the machine and the data directory with the configuration in
- * hand, and says what would hurt and what to do. Changes nothing; it writes and removes one small file
- * in the data directory to measure fdatasync.
+ * holdfast-server --check-system: looks at the machine and the data directory with the
+ * configuration in hand, and says what would hurt and what to do. Changes nothing; it writes and
+ * removes one small file in the data directory to measure fdatasync.
  */
 #ifndef HF_SERVER_CHECK_SYSTEM_H
 #define HF_SERVER_CHECK_SYSTEM_H

@@ -47,8 +47,10 @@ static void unlink_id(struct client *c)
 
 static void client_ready(struct loop_source *source, uint32_t events)
 {
-    struct client *c = (struct client *)(void *)((char *)source - offsetof(struct client, io.source));
-    /* Of one whose command is interrupted nothing is touched until it has ended; nor of the primary. */
+    struct client *c =
+        (struct client *)(void *)((char *)source - offsetof(struct client, io.source));
+    /* Of one whose command is interrupted nothing is touched until it has ended; nor of the
+     * primary. */
     if (c->flags & CLIENT_CLOSING || c == c->server->interrupted ||
         (c->flags & CLIENT_MASTER && c->server->busy != NULL))
         return;
@@ -95,10 +97,12 @@ static void refuse(int fd, const char *error)
     socket_close(fd);
 }
 
-#define PROTECTED_MODE_ERROR                                                                       \
-    "DENIED The server is in protected mode, as protected-mode is on and no password is set for "  \
-    "the default user: it takes connections from this machine only. Set a password (requirepass), " \
-    "or turn protected-mode off in the configuration file or by CONFIG SET from the machine itself " \
+#define PROTECTED_MODE_ERROR                                                                      \
+    "DENIED The server is in protected mode, as protected-mode is on and no password is set for " \
+    "the default user: it takes connections from this machine only. Set a password "              \
+    "(requirepass), "                                                                             \
+    "or turn protected-mode off in the configuration file or by CONFIG SET from the machine "     \
+    "itself "                                                                                     \
     "if the network is a trusted one."
 
 static bool may_come_in(const struct server *s, int fd)
@@ -323,8 +327,8 @@ static void append_all(struct outbuf *to, const struct outbuf *from)
         outbuf_append(to, b->data, b == last ? (size_t)(from->pos - b->data) : b->size);
 }
 
-/* Written behind the replies of the turn: while many are told, those who were answered send what they
- * want next, and it is told together. */
+/* Written behind the replies of the turn: while many are told, those who were answered send what
+ * they want next, and it is told together. */
 static void want_push(struct client *c)
 {
     struct server_clients *all = &c->server->clients;

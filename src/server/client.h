@@ -16,7 +16,8 @@
 enum client_flag {
     CLIENT_CLOSE_AFTER_REPLY = 1U << 0,
     CLIENT_CLOSING = 1U << 1,     /* to be freed at the end of the turn */
-    CLIENT_BLOCKED = 1U << 2,     /* it waits, or its next command was put off: nothing is executed */
+    /* it waits, or its next command was put off: nothing is executed */
+    CLIENT_BLOCKED = 1U << 2,
     CLIENT_UNAUTHENTICATED = 1U << 3,
     CLIENT_MULTI = 1U << 4,
     CLIENT_DIRTY_CAS = 1U << 5,   /* a watched key was changed: EXEC will fail */
@@ -38,7 +39,8 @@ enum client_flag {
     CLIENT_MASTER = 1U << 21,     /* sends the stream: this server's primary */
     CLIENT_REDIRECTS = 1U << 22,  /* CLIENT CAPA redirect: a replica sends it to its primary */
     CLIENT_READS_HERE = 1U << 23, /* READONLY: but not for reads */
-    CLIENT_IMPORTS = 1U << 24     /* CLIENT IMPORT-SOURCE: in import-mode it sees keys that have expired */
+    /* CLIENT IMPORT-SOURCE: in import-mode it sees keys that have expired */
+    CLIENT_IMPORTS = 1U << 24
 };
 
 /* Nothing more of such a client is parsed or executed. */
@@ -74,7 +76,8 @@ struct client {
     const struct command *last_command;
     struct transaction *transaction; /* with CLIENT_MULTI */
     struct watch *watches;
-    struct waiter *waiter; /* with CLIENT_BLOCKED: what it waits for (server/blocked.h); NULL: put off */
+    /* with CLIENT_BLOCKED: what it waits for (server/blocked.h); NULL: put off */
+    struct waiter *waiter;
     struct subscriber *subscriber; /* NULL: it never subscribed */
     struct client *next_monitor;
     struct client *next_by_id;  /* in its chain */
@@ -102,11 +105,11 @@ struct client {
 /* Before the first: how large replies reach them without a copy. */
 void clients_init(struct server *s);
 void client_accept(struct server *s, int fd, bool tls);
-/* A connection that this server has made, its session (NULL: no TLS), and what was received on it already.
- * NULL: the loop does not take it; it is closed. */
+/* A connection that this server has made, its session (NULL: no TLS), and what was received on it
+ * already. NULL: the loop does not take it; it is closed. */
 struct client *client_adopt(struct server *s, int fd, struct tls *tls, struct slice received);
-/* Protected mode: a client that may not be here is told so and closed. With TLS it is asked when the
- * handshake is done. */
+/* Protected mode: a client that may not be here is told so and closed. With TLS it is asked when
+ * the handshake is done. */
 void client_admit(struct client *c);
 /* To be freed at the end of this turn; nothing of it is executed any more. */
 void client_close(struct client *c);
@@ -120,8 +123,8 @@ void client_want_write(struct client *c);
 void client_write(struct client *c);
 /* Write out what all clients in the lists have got. */
 void clients_write(struct server *s);
-/* Append a message that is no reply (a copy of all of it) to the client's output; behind the reply, if
- * its own command is being executed. It is written when all who have replies got theirs. */
+/* Append a message that is no reply (a copy of all of it) to the client's output; behind the reply,
+ * if its own command is being executed. It is written when all who have replies got theirs. */
 void client_push(struct client *c, const struct outbuf *message);
 /* Move those that came meanwhile behind the reply. */
 void client_send_pushes(struct client *c);
@@ -143,8 +146,8 @@ void client_describe_flags(const struct client *c, char out[CLIENT_FLAGS_SIZE]);
 /* The line of CLIENT LIST, without the end of line. */
 void client_describe(struct client *c, struct text *out);
 
-/* Execute nothing more of it (its next command is put off, or it waits), and go on with it. One that
- * waits goes on only when it no longer does. */
+/* Execute nothing more of it (its next command is put off, or it waits), and go on with it. One
+ * that waits goes on only when it no longer does. */
 void client_block(struct client *c);
 void client_unblock(struct client *c);
 

@@ -16,9 +16,9 @@ struct client_filter {
     bool skip_me;
 };
 
-/* Parse argv[2] and what follows, of CLIENT KILL, which leaves out who asks unless told otherwise, or of
- * CLIENT LIST; the filter is to be deinitialised. The slices of argv are kept. False: an error was
- * replied, and nothing is to be freed. */
+/* Parse argv[2] and what follows, of CLIENT KILL, which leaves out who asks unless told otherwise,
+ * or of CLIENT LIST; the filter is to be deinitialised. The slices of argv are kept. False: an
+ * error was replied, and nothing is to be freed. */
 bool client_filter_parse(struct call *c, struct client_filter *f, bool kill);
 void client_filter_deinit(struct client_filter *f);
 bool client_filter_passes(const struct client_filter *f, struct client *client,

@@ -6,8 +6,8 @@
  * from the rows of config_directives.h. Whoever needs a setting reads the field. The executor
  * thread owns it; others are handed the values they need.
  *
- * Loading takes files and the command line exactly as redis-server does: config_load_args; but without
- * a file `appendonly` is yes unless the command line says no. What it
+ * Loading takes files and the command line exactly as redis-server does: config_load_args; but
+ * without a file `appendonly` is yes unless the command line says no. What it
  * does not know stops it, with file, line and text in struct config_error. What is known but has no
  * effect in this build (INERT rows) is accepted; the warnings are collected and logged by
  * config_log_warnings when logging is up.
@@ -146,8 +146,8 @@ struct config_error {
 void config_init(struct config *c); /* the defaults */
 void config_deinit(struct config *c);
 
-/* As redis-server takes its arguments (argv[0] is the program): [FILE] [--name value ...] [-]. Without
- * a FILE or - appendonly is yes unless an argument says otherwise. */
+/* As redis-server takes its arguments (argv[0] is the program): [FILE] [--name value ...] [-].
+ * Without a FILE or - appendonly is yes unless an argument says otherwise. */
 bool config_load_args(struct config *c, int argc, char **argv, struct config_error *err);
 /* A whole configuration as text. `source` is for messages. */
 bool config_load_text(struct config *c, const char *source, struct slice text,

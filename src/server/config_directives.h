@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * All directives that Redis (to 8.x) and Valkey (to 9.x) know, one row each, by area. config.h
- * makes the fields of struct config from it, config_table.c the table. To add a directive add a row.
- * It is included several times, with other definitions of the macros: hence no guard.
+ * makes the fields of struct config from it, config_table.c the table. To add a directive add a
+ * row. It is included several times, with other definitions of the macros: hence no guard.
  *
  *     BOOL(field, name, alias, default, flags)
  *     INT(field, name, alias, default, lowest, highest, flags)
@@ -18,10 +18,10 @@
  * A word that begins with a '.' is accepted (without the '.') but not listed in errors.
  *
  * Flags: LIVE (CONFIG SET may change it) or FIXED; HIDDEN from patterns; SENSITIVE (not to be
- * logged); PROTECTED (enable-protected-configs guards it); MULTI (several arguments); FILE_NAME (set
- * to the same value anew it is applied all the same, as the file may have changed); INERT: known,
- * but what it asks for is not there yet. Setting an INERT directive is answered by a warning.
- * Remove INERT when a directive takes effect.
+ * logged); PROTECTED (enable-protected-configs guards it); MULTI (several arguments); FILE_NAME
+ * (set to the same value anew it is applied all the same, as the file may have changed); INERT:
+ * known, but what it asks for is not there yet. Setting an INERT directive is answered by a
+ * warning. Remove INERT when a directive takes effect.
  */
 /* clang-format off */
 

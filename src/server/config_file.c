@@ -237,8 +237,8 @@ bool config_load_args(struct config *c, int argc, char **argv, struct config_err
         }
     }
     options_to_text(argc, argv, first, &from_stdin, &options);
-    /* Who has configured nothing wants to keep the data. Redis's default holds as soon as there is a
-     * configuration. */
+    /* Who has configured nothing wants to keep the data. Redis's default holds as soon as there is
+     * a configuration. */
     if (c->file == NULL && !from_stdin)
         c->appendonly = true;
     if (ok && from_stdin) {

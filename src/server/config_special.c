@@ -331,9 +331,10 @@ static bool durability_set(struct config *c, const struct slice *argv, int argc,
 {
     (void)loading;
     if (!hold_parse_level(argv, argc, &c->durability))
-        return error_set(err, ERROR_INVALID,
-                         "argument must be auto, memory, local, quorum, or replica and a number from 1 to %d",
-                         HOLD_REPLICAS_MOST);
+        return error_set(
+            err, ERROR_INVALID,
+            "argument must be auto, memory, local, quorum, or replica and a number from 1 to %d",
+            HOLD_REPLICAS_MOST);
     return true;
 }
 

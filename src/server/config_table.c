@@ -234,10 +234,11 @@ bool directive_set(struct config *c, const struct directive *d, const struct sli
             return error_set(err, ERROR_INVALID, "argument must be 'yes' or 'no'");
         if (d->offset == offsetof(struct config, activedefrag) && slice_is(argv[0], "yes") &&
             !mem_can_move())
-            return error_set(err, ERROR_INVALID,
-                             "Active defragmentation cannot be enabled: it needs jemalloc 5.2 or later, "
-                             "and this server uses %s",
-                             mem_allocator_name());
+            return error_set(
+                err, ERROR_INVALID,
+                "Active defragmentation cannot be enabled: it needs jemalloc 5.2 or later, "
+                "and this server uses %s",
+                mem_allocator_name());
         *(bool *)field_at(c, d) = slice_is(argv[0], "yes");
         return true;
     case DIRECTIVE_STRING:

@@ -50,8 +50,10 @@ static void debug_help(struct call *c)
         "QUICKLIST-PACKED-THRESHOLD <size>",
         "    Accepted for tests that set it; lists have no nodes of that kind here.",
         "RELOAD [NOSAVE] [NOFLUSH] [MERGE]",
-        "    Save the data (or not), forget it (or not), and load the file and the incremental snapshots",
-        "    that follow it. With MERGE a key that is in memory, too, is taken from them; else it is",
+        "    Save the data (or not), forget it (or not), and load the file and the incremental "
+        "snapshots",
+        "    that follow it. With MERGE a key that is in memory, too, is taken from them; else it "
+        "is",
         "    refused.",
         "SEGFAULT",
         "    Crash by SIGSEGV: leaves a crash report.",
@@ -244,8 +246,9 @@ static void debug_loadaof(struct call *c)
     struct error err = {0};
     struct manifest manifest;
     if (s->stream != NULL && stream_in_group(s->stream)) {
-        reply_error(c->reply, "ERR DEBUG LOADAOF is not possible in a transaction, of which the log has "
-                              "nothing yet");
+        reply_error(c->reply,
+                    "ERR DEBUG LOADAOF is not possible in a transaction, of which the log has "
+                    "nothing yet");
         return;
     }
     persistence_give_up(s);

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * When the memory of keys is defragmented (keyspace/defrag.h does it), by the directives that Redis has:
- * `activedefrag`, `active-defrag-*`.
+ * When the memory of keys is defragmented (keyspace/defrag.h does it), by the directives that Redis
+ * has: `activedefrag`, `active-defrag-*`.
  *
  * Each second the allocator is asked how much more its pages take than what is in use. Beyond
- * active-defrag-threshold-lower percent (and active-defrag-ignore-bytes) a pass over all keys begins. It takes
- * active-defrag-cycle-min to active-defrag-cycle-max percent of the executor's time, the more the nearer
- * the fragmentation is to active-defrag-threshold-upper, in slices of 0.25 ms at most: one at the
- * beginning of a turn, or when nothing else is to be done. Pass follows pass until there is little
- * enough, or a pass has found hardly anything to move: what is left is then not in keys, and the next
- * one begins after a minute at the earliest. While a snapshot is live, or data is loaded, it rests.
+ * active-defrag-threshold-lower percent (and active-defrag-ignore-bytes) a pass over all keys
+ * begins. It takes active-defrag-cycle-min to active-defrag-cycle-max percent of the executor's
+ * time, the more the nearer the fragmentation is to active-defrag-threshold-upper, in slices of
+ * 0.25 ms at most: one at the beginning of a turn, or when nothing else is to be done. Pass follows
+ * pass until there is little enough, or a pass has found hardly anything to move: what is left is
+ * then not in keys, and the next one begins after a minute at the earliest. While a snapshot is
+ * live, or data is loaded, it rests.
  */
 #ifndef HF_SERVER_DEFRAGMENT_H
 #define HF_SERVER_DEFRAGMENT_H

@@ -147,9 +147,9 @@ static bool may_write(const struct command *command)
 }
 
 /* While other data are loaded beside those that are there, these are read. What was written to them
- * would be lost: a replica that takes writes says that it is loading, one that does not READONLY. An
- * EXEC counts as a write there, as it can have a script in it. Whoever decides who the primary is need not
- * wait: the load is given up. */
+ * would be lost: a replica that takes writes says that it is loading, one that does not READONLY.
+ * An EXEC counts as a write there, as it can have a script in it. Whoever decides who the primary
+ * is need not wait: the load is given up. */
 static bool must_not_load(const struct client *c, const struct command *command)
 {
     const struct server *s = c->server;
@@ -212,7 +212,8 @@ static bool is_permitted(struct client *c, struct call *call, const struct comma
             reject(c, call, command, refusal);
         return refusal == NULL;
     }
-    struct slice object = denial == ACL_DENIED_COMMAND ? slice_cstr(command->full_name) : call->argv[at];
+    struct slice object =
+        denial == ACL_DENIED_COMMAND ? slice_cstr(command->full_name) : call->argv[at];
     struct text error = {0};
     acl_log(c, denial, c->flags & CLIENT_MULTI ? "multi" : "toplevel", object,
             slice_cstr(acl_user_name(c->user)));
@@ -222,8 +223,8 @@ static bool is_permitted(struct client *c, struct call *call, const struct comma
     return false;
 }
 
-/* A client that can be redirected (CLIENT CAPA) works on a replica's data only as far as READONLY lets
- * it. While a failover is on it waits for its end. */
+/* A client that can be redirected (CLIENT CAPA) works on a replica's data only as far as READONLY
+ * lets it. While a failover is on it waits for its end. */
 static bool redirect(struct client *c, struct call *call, const struct command *command)
 {
     const struct server *s = c->server;
@@ -246,7 +247,8 @@ static bool dispatch_slowly(struct client *c, struct call *call, const struct co
     char *error;
     const struct command *found = dispatch_lookup(command, call->argv, call->argc, &error);
     if (found == NULL) {
-        /* What exists and has a wrong number of arguments is counted, a container's subcommand too. */
+        /* What exists and has a wrong number of arguments is counted, a container's subcommand
+         * too. */
         if (command != NULL && command->subcommand_count != 0 && call->argc > 1)
             command = command_find_sub(command, call->argv[1]);
         reject(c, call, command, error);
@@ -267,10 +269,11 @@ static bool dispatch_slowly(struct client *c, struct call *call, const struct co
         return true;
     if (c->flags & CLIENT_PUBSUB && c->reply.protocol == 2 && !is_for_subscribers(command)) {
         struct text refusal = {0};
-        text_appendf(&refusal,
-                     "ERR Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / "
-                     "RESET are allowed in this context",
-                     command->full_name);
+        text_appendf(
+            &refusal,
+            "ERR Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / "
+            "RESET are allowed in this context",
+            command->full_name);
         reject(c, call, command, text_cstr(&refusal));
         text_free(&refusal);
         return true;
@@ -330,8 +333,12 @@ static __attribute__((noinline)) void note_latency(struct command_stats *stats, 
 
 bool dispatch_is_secret(const struct command *command, const struct slice *argv, int i)
 {
-    static const char *const directives[] = {"requirepass", "masterauth", "primaryauth", "masteruser",
-                                             "primaryuser", "tls-key-file-pass",
+    static const char *const directives[] = {"requirepass",
+                                             "masterauth",
+                                             "primaryauth",
+                                             "masteruser",
+                                             "primaryuser",
+                                             "tls-key-file-pass",
                                              "tls-client-key-file-pass"};
     if (command == NULL)
         return false;
@@ -341,7 +348,9 @@ bool dispatch_is_secret(const struct command *command, const struct slice *argv,
         if (slice_is(argv[at], "auth"))
             return i <= at + 2;
     }
-    for (size_t d = 0; command->handler == cmd_config_set && i > 2 && d < sizeof(directives) / sizeof(directives[0]); d++) {
+    for (size_t d = 0; command->handler == cmd_config_set && i > 2 &&
+                       d < sizeof(directives) / sizeof(directives[0]);
+         d++) {
         if (slice_is(argv[i - 1], directives[d]))
             return true;
     }
@@ -398,7 +407,8 @@ static __attribute__((noinline)) void note_slow(struct client *c, const struct c
     struct server *s = c->server;
     if (hotkeys_is_on(s->hotkeys)) {
         size_t now = outbuf_size(&c->io.out) + s->direct_bytes;
-        hotkeys_note(s, call, command, cycles, request_size(call) + (now > output ? now - output : 0));
+        hotkeys_note(s, call, command, cycles,
+                     request_size(call) + (now > output ? now - output : 0));
     }
     uint64_t us = server_cycles_us(s, cycles);
     if (!(command->flags & COMMAND_SKIP_SLOWLOG))
@@ -424,8 +434,8 @@ void dispatch_call(struct client *c, struct call *call, const struct command *co
     if (__builtin_expect(s->clients.monitors != NULL, 0) && command->flags & COMMAND_SKIP_MONITOR)
         monitor_feed(c, command, call->argv, call->argc, NULL);
     command->handler(call);
-    /* Only commands that are flagged so count changes of their own: EXEC's are its commands', SAVE's
-     * the counter's return to zero. */
+    /* Only commands that are flagged so count changes of their own: EXEC's are its commands',
+     * SAVE's the counter's return to zero. */
     if (__builtin_expect(stream != NULL, 0)) {
         bool changed = call->ks->dirty != dirty && command->flags & COMMAND_WRITE;
         call_end_effects(call, call->db, changed);

@@ -8,9 +8,10 @@
 #include "command/table.h"
 #include "server/client.h"
 
-/* Execute, queue (MULTI) or refuse one command of a client. `call` has keyspace, server, hooks, time,
- * arguments and the first key's hash; command is what command_find gave for argv[0] (NULL: unknown).
- * Returns false when the command must wait: nothing was done and the client is to be blocked. */
+/* Execute, queue (MULTI) or refuse one command of a client. `call` has keyspace, server, hooks,
+ * time, arguments and the first key's hash; command is what command_find gave for argv[0] (NULL:
+ * unknown). Returns false when the command must wait: nothing was done and the client is to be
+ * blocked. */
 bool dispatch(struct client *c, struct call *call, const struct command *command);
 
 /* Run a command that has been checked, and count it. */

@@ -107,12 +107,14 @@ static void update_holding(struct durability *d)
 void durability_follow_levels(struct server *s)
 {
     struct durability *d = s->durability;
-    /* While the commit of one half of the clients is on its way, the other half is served. Otherwise all
-     * get their replies at once, send their next requests at once, and wait together. */
+    /* While the commit of one half of the clients is on its way, the other half is served.
+     * Otherwise all get their replies at once, send their next requests at once, and wait
+     * together. */
     server_split_turns(s, s->hold_replies);
     if (d != NULL && d->writer != NULL)
-        writer_set_sync(d->writer, durability_syncs_always(s) ? WRITER_ALWAYS
-                                                              : (enum writer_sync)s->config->appendfsync);
+        writer_set_sync(d->writer, durability_syncs_always(s)
+                                       ? WRITER_ALWAYS
+                                       : (enum writer_sync)s->config->appendfsync);
 }
 
 bool durability_syncs_always(const struct server *s)
@@ -223,7 +225,8 @@ static void note_latency(struct durability *d)
         latency_note(d->server, "aof-write", write_us);
     if (sync_us != 0)
         latency_note(d->server,
-                     d->server->config->appendfsync == FSYNC_ALWAYS ? "aof-fsync-always" : "aof-fsync",
+                     d->server->config->appendfsync == FSYNC_ALWAYS ? "aof-fsync-always"
+                                                                    : "aof-fsync",
                      sync_us);
 }
 
@@ -443,8 +446,8 @@ static void switch_on(struct durability *d)
         log_warning("The log could not be started: %s", err.message);
         return;
     }
-    /* What was changed meanwhile is in no log: it goes on behind every position that a snapshot made
-     * meanwhile can name. */
+    /* What was changed meanwhile is in no log: it goes on behind every position that a snapshot
+     * made meanwhile can name. */
     if (d->server->stream == NULL) {
         if (strcmp(d->history, d->covered.id) == 0 && d->lsn < d->covered.lsn)
             d->lsn = d->covered.lsn;
@@ -569,9 +572,10 @@ void durability_note_loaded(struct server *s, const struct rdb_load_stats *stats
 
 static bool can_rewrite(const struct durability *d)
 {
-    /* What is in memory is not what the history and the LSN say, and is not to become the log's base. */
-    return d->state == DURABILITY_ON && !persistence_has_lost(d->server) && d->refusal == NULL && !d->generation.running &&
-           !writer_busy(d->writer) && !backup_keeps_files(d->server);
+    /* What is in memory is not what the history and the LSN say, and is not to become the log's
+     * base. */
+    return d->state == DURABILITY_ON && !persistence_has_lost(d->server) && d->refusal == NULL &&
+           !d->generation.running && !writer_busy(d->writer) && !backup_keeps_files(d->server);
 }
 
 /* By size or number; when the last try has failed it is not repeated at once. */
@@ -615,7 +619,8 @@ static void note_outcome(struct durability *d, enum generation_outcome outcome)
                        (unsigned long long)g->lsn, (unsigned long long)d->generation.base_size);
         else if (!g->cancelled)
             d->rewrite_scheduled = true;
-        backup_base_ended(d->server, outcome == GENERATION_NAMED ? NULL : "the log could not be rewritten");
+        backup_base_ended(d->server,
+                          outcome == GENERATION_NAMED ? NULL : "the log could not be rewritten");
         return;
     }
     d->no_snapshot = d->once || (!d->wanted && backup_in_progress(d->server));
@@ -693,7 +698,8 @@ bool durability_end_file(struct server *s, struct error *err)
 {
     struct durability *d = s->durability;
     struct error ignored;
-    if (d->state != DURABILITY_ON || writer_state(d->writer) != WRITER_OPEN || d->generation.running)
+    if (d->state != DURABILITY_ON || writer_state(d->writer) != WRITER_OPEN ||
+        d->generation.running)
         return error_set(err, ERROR_INVALID, "the log is not in order now");
     durability_publish(s);
     writer_wait(d->writer, &ignored);
@@ -751,8 +757,8 @@ static void step(struct durability *d)
     case DURABILITY_FAILED:
         if (!wanted)
             switch_off(d);
-        else if (!d->generation.running && !persistence_has_lost(d->server) && !writer_busy(d->writer) &&
-                 generation_may_retry(&d->generation))
+        else if (!d->generation.running && !persistence_has_lost(d->server) &&
+                 !writer_busy(d->writer) && generation_may_retry(&d->generation))
             note_outcome(d, begin_generation(d, GENERATION_ANEW));
         break;
     }
@@ -815,7 +821,8 @@ bool durability_settle(struct server *s, int64_t most_us, struct error *err)
     if (d->state == DURABILITY_ON && writer_state(d->writer) == WRITER_OPEN)
         return true;
     return error_set(err, ERROR_INVALID, "the log does not have all that is in memory: it is %s",
-                     d->state == DURABILITY_CLOSING ? "being closed" : "not on, or its disk does not work");
+                     d->state == DURABILITY_CLOSING ? "being closed"
+                                                    : "not on, or its disk does not work");
 }
 
 void durability_note_replayed(struct server *s)
@@ -864,8 +871,9 @@ bool durability_start(struct server *s, const struct durability_position *at, st
     if (!new_writer(d, err))
         return false;
     if (at->no_base != NULL) {
-        log_warning("The data is there, but there is no room for the base of a log: writes are refused "
-                    "until there is some");
+        log_warning(
+            "The data is there, but there is no room for the base of a log: writes are refused "
+            "until there is some");
         writer_set_db(d->writer, at->db);
         set_refusal(d, at->no_base);
         set_state(d, DURABILITY_STARTING);
@@ -882,8 +890,8 @@ bool durability_start(struct server *s, const struct durability_position *at, st
     writer_set_db(d->writer, at->db);
     bool ok = generation_open(&d->generation, d->writer, &position, err);
     if (!ok && writer_state(d->writer) == WRITER_FULL && strcmp(d->history, s->run_id) != 0) {
-        /* Keys may expire and replicas be told before anything on disk says that the history has gone
-         * on: where it was closed another one begins, as after a crash. */
+        /* Keys may expire and replicas be told before anything on disk says that the history has
+         * gone on: where it was closed another one begins, as after a crash. */
         memcpy(d->history, s->run_id, sizeof(d->history));
         ok = generation_open(&d->generation, d->writer, &position, err);
     }
@@ -892,8 +900,9 @@ bool durability_start(struct server *s, const struct durability_position *at, st
         return false;
     }
     if (!ok)
-        log_warning("The data is there, but there is no room to go on with the log: writes are refused "
-                    "until there is some");
+        log_warning(
+            "The data is there, but there is no room to go on with the log: writes are refused "
+            "until there is some");
     set_state(d, DURABILITY_ON);
     watch_writer(d);
     lock_new_directory(d);

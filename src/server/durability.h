@@ -4,27 +4,28 @@
  * follows when its disk is slow, full or broken. The files are the writer's (persist/log/writer.h);
  * replies that wait for it are server/hold.h's.
  *
- *     OFF ──appendonly yes──> STARTING ──base and file named──> ON ──appendonly no──> CLOSING ──> OFF
- *                                ^ │                             │
- *                                └─┘ it failed: again, later     │ the disk failed
- *                                                                v
+ *     OFF ──appendonly yes──> STARTING ─base and file named──> ON ──appendonly no──> CLOSING ─> OFF
+ *                                ^ │                            │
+ *                                └─┘ it failed: again, later    │ the disk failed
+ *                                                               v
  *                                                        FAILED ──new base and new file──> ON
  *
- * STARTING and FAILED make a new generation (persist/log/generation.h), and try again with growing pauses
- * until it works; at the start of the server recovery has made the base. ON makes one (a rewrite)
- * when it is asked for, when the incrementals have grown by auto-aof-rewrite-percentage, and when there
- * are many of them, as each start adds one.
+ * STARTING and FAILED make a new generation (persist/log/generation.h), and try again with growing
+ * pauses until it works; at the start of the server recovery has made the base. ON makes one (a
+ * rewrite) when it is asked for, when the incrementals have grown by auto-aof-rewrite-percentage,
+ * and when there are many of them, as each start adds one.
  *
- *   STARTING   writes are taken and go to the new file, but nothing is promised yet. (At the start of the
- *              server they are refused, where there was no room for a base.)
+ *   STARTING   writes are taken and go to the new file, but nothing is promised yet. (At the start
+ *              of the server they are refused, where there was no room for a base.)
  *   ON         with `always` replies are held until they are durable
  *   FAILED     what waited was answered by errors, writes are refused, reads go on
  *
- * When the disk is full the state stays ON, writes are refused until there is room, and nothing is lost.
+ * When the disk is full the state stays ON, writes are refused until there is room, and nothing is
+ * lost.
  *
- * Clients that write are put off (slow_down) while more than log-buffer-limit bytes wait for the disk,
- * and with `everysec` while something is not durable for longer than a second: the disk's pace
- * becomes theirs, and what a crash can take stays bounded.
+ * Clients that write are put off (slow_down) while more than log-buffer-limit bytes wait for the
+ * disk, and with `everysec` while something is not durable for longer than a second: the disk's
+ * pace becomes theirs, and what a crash can take stays bounded.
  *
  * Owned by the executor.
  */
@@ -69,8 +70,8 @@ struct durability {
         uint64_t lsn;
         bool beyond;
     } covered;
-    /* Something was changed without an effect since the log was loaded or begun: no snapshot is what a
-     * replay would make. */
+    /* Something was changed without an effect since the log was loaded or begun: no snapshot is
+     * what a replay would make. */
     bool unlogged;
     bool no_snapshot;         /* when it goes OFF no snapshot need be made */
     struct error manifest_error; /* it is there, but cannot be read */
@@ -88,12 +89,12 @@ struct durability {
     char refusal_text[256];
 };
 
-/* The history changes (replication): from the LSN where the stream is now it is another one. With a log it is
- * on disk, in a new file, when this returns, or a new generation is made for it. */
+/* The history changes (replication): from the LSN where the stream is now it is another one. With a
+ * log it is on disk, in a new file, when this returns, or a new generation is made for it. */
 void durability_set_history(struct server *s, const char *history);
-/* The data is another one, at another place of maybe another history (a full resynchronisation, whose data
- * is in the keyspace already): the log of what there was ends, as it is, and a new generation is made. The
- * stream begins anew: nobody may read it any more. */
+/* The data is another one, at another place of maybe another history (a full resynchronisation,
+ * whose data is in the keyspace already): the log of what there was ends, as it is, and a new
+ * generation is made. The stream begins anew: nobody may read it any more. */
 void durability_restart(struct server *s, const char *history, uint64_t lsn);
 /* Have a stream, with a log or without; and do without, if neither a log nor a replica needs it. */
 void durability_make_stream(struct server *s);
@@ -111,25 +112,26 @@ struct durability_position {
     uint32_t chain;       /* the crc of the last line of the last file; 0: none */
     const char *history;  /* "": make a new one */
     int db;               /* of a replica: which the effect at `lsn` is for */
-    const char *cut;      /* a file with a torn end, at cut_at, that there was no room to keep; NULL: none */
+    /* a file with a torn end, at cut_at, that there was no room to keep; NULL: none */
+    const char *cut;
     uint64_t cut_at;
     const char *no_base;  /* there is no manifest, as there was no room: why. NULL: there is one */
 };
-/* Before anything is served: the executor waits. On return the log is ON, maybe without room, and then
- * goes on by itself when there is some; or, without a base, STARTING, and refuses writes until it is ON.
- * False: err says why. */
+/* Before anything is served: the executor waits. On return the log is ON, maybe without room, and
+ * then goes on by itself when there is some; or, without a base, STARTING, and refuses writes until
+ * it is ON. False: err says why. */
 bool durability_start(struct server *s, const struct durability_position *at, struct error *err);
 
-/* Whether CONFIG SET appendonly yes can work: not beside a manifest that cannot be read, nor where another
- * server writes its log. */
+/* Whether CONFIG SET appendonly yes can work: not beside a manifest that cannot be read, nor where
+ * another server writes its log. */
 bool durability_may_start(struct server *s, struct error *err);
-/* Take the log's directory for this process, until it ends: two servers that write one log destroy it, and
- * a start cuts off what another one is just writing. False: another process has it. A directory that is not
- * there yet is taken as soon as there is a log in it. */
+/* Take the log's directory for this process, until it ends: two servers that write one log destroy
+ * it, and a start cuts off what another one is just writing. False: another process has it. A
+ * directory that is not there yet is taken as soon as there is a log in it. */
 bool durability_lock(struct server *s, struct error *err);
-/* The bounds of a turn. Between them the log's thread need not wake the executor where replies wait for
- * it: it is asked at the end, before replies are written. The end is in two parts; the second is true
- * when there is more to do. */
+/* The bounds of a turn. Between them the log's thread need not wake the executor where replies wait
+ * for it: it is asked at the end, before replies are written. The end is in two parts; the second
+ * is true when there is more to do. */
 void durability_begin_turn(struct server *s);
 void durability_look(struct server *s);
 bool durability_end_turn(struct server *s);
@@ -139,9 +141,10 @@ void durability_publish(struct server *s);
  * the two goes on where the other ends. */
 struct save_options;
 void durability_mark_snapshot(struct server *s, struct save_options *options);
-/* The executor waits until the log has on disk, or in the system's cache, all that was done, and nothing of it is under
- * way; a rewrite is given up. False: it cannot have all, or (most_us, 0: there is no limit) takes longer than this, or as
- * long as a new log takes. True when there is no log. Not within a group. */
+/* The executor waits until the log has on disk, or in the system's cache, all that was done, and
+ * nothing of it is under way; a rewrite is given up. False: it cannot have all, or (most_us, 0:
+ * there is no limit) takes longer than this, or as long as a new log takes. True when there is no
+ * log. Not within a group. */
 bool durability_settle(struct server *s, int64_t most_us, struct error *err);
 /* The data is again what a replay of the log makes. */
 void durability_note_replayed(struct server *s);
@@ -163,24 +166,25 @@ enum durability_rewrite {
  * memory is made and closed again, as redis-server makes a base then. */
 enum durability_rewrite durability_rewrite(struct server *s, bool later);
 
-/* For server/backup.c. A base is to be made: as a rewrite, if the log is on; else it is switched on. `later`:
- * not now, within a transaction. */
+/* For server/backup.c. A base is to be made: as a rewrite, if the log is on; else it is switched
+ * on. `later`: not now, within a transaction. */
 void durability_make_base(struct server *s, bool later);
-/* All that was done is in files that have ended, on disk; the log goes on in a new one. Waits for the disk. Not within
- * a group. */
+/* All that was done is in files that have ended, on disk; the log goes on in a new one. Waits for
+ * the disk. Not within a group. */
 bool durability_end_file(struct server *s, struct error *err);
 /* The backup does not need the log any more. */
 void durability_release(struct server *s);
 
-/* Whether each commit group is synced at once: by `appendfsync always`, or as somebody waits for it. */
+/* Whether each commit group is synced at once: by `appendfsync always`, or as somebody waits for
+ * it. */
 bool durability_syncs_always(const struct server *s);
 /* The levels in use (server/hold.h) have changed: the log syncs as they want it. */
 void durability_follow_levels(struct server *s);
 
 /* The configuration may have changed. */
 void durability_apply_config(struct server *s);
-/* Before the process ends: everything is written and synced, and the log closed. False: it could not
- * be; err says why. */
+/* Before the process ends: everything is written and synced, and the log closed. False: it could
+ * not be; err says why. */
 bool durability_finish(struct server *s, struct error *err);
 
 /* Whether dispatch has to look at refusal and slow_down. */
@@ -188,7 +192,8 @@ bool durability_attention(const struct server *s);
 
 /* Bytes in the files that a start would read. While it is not OFF. */
 uint64_t durability_size(const struct durability *d);
-/* For the jobs of a generation (ctx: the durability): the executor is to look after them. Any thread. */
+/* For the jobs of a generation (ctx: the durability): the executor is to look after them. Any
+ * thread. */
 void durability_wake(void *ctx);
 
 /* The fields of INFO persistence about the log. */

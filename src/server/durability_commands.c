@@ -33,7 +33,9 @@ void cmd_holdfast_durability(struct call *c)
         return;
     }
     if (!hold_parse_level(c->argv + 2, c->argc - 2, &level)) {
-        reply_error(c->reply, "ERR HOLDFAST DURABILITY takes auto, memory, local, quorum, or replica and how many");
+        reply_error(
+            c->reply,
+            "ERR HOLDFAST DURABILITY takes auto, memory, local, quorum, or replica and how many");
         return;
     }
     if (!is_possible(c, level))

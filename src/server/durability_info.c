@@ -47,7 +47,8 @@ static void when_on(const struct durability *d, const struct writer_stats *stats
     int64_t passed = clock_monotonic_us() - d->started_us;
     int64_t since = writer_at_risk_since_us(d->writer);
     text_appendf(out, "aof_current_size:%llu\r\naof_base_size:%llu\r\naof_pending_rewrite:%d\r\n",
-                 (unsigned long long)size, (unsigned long long)d->generation.base_size, d->rewrite_scheduled);
+                 (unsigned long long)size, (unsigned long long)d->generation.base_size,
+                 d->rewrite_scheduled);
     text_appendf(out, "aof_buffer_length:%llu\r\naof_pending_bio_fsync:%d\r\n",
                  (unsigned long long)(end - writer_written_lsn(d->writer)), stats->syncing);
     text_appendf(out, "aof_delayed_fsync:%llu\r\n", (unsigned long long)d->slow_downs);
@@ -57,11 +58,13 @@ static void when_on(const struct durability *d, const struct writer_stats *stats
     text_appendf(out, "log_at_risk_bytes:%llu\r\nlog_at_risk_writes:%llu\r\n",
                  (unsigned long long)at_risk, (unsigned long long)writes);
     text_appendf(out, "log_at_risk_ms:%lld\r\n",
-                 since != 0 && at_risk != 0 ? (long long)((clock_monotonic_us() - since) / 1000) : 0);
+                 since != 0 && at_risk != 0 ? (long long)((clock_monotonic_us() - since) / 1000)
+                                            : 0);
     text_appendf(out, "log_waiting_clients:%zu\r\nlog_waiting_replies:%llu\r\n",
                  hold_waiting_clients(s->hold), (unsigned long long)hold_waiting_replies(s->hold));
     text_appendf(out, "log_slowing_writers:%d\r\n", d->slow_down);
-    text_appendf(out, "log_groups:%llu\r\nlog_writes:%llu\r\nlog_syncs:%llu\r\nlog_slow_syncs:%llu\r\n",
+    text_appendf(out,
+                 "log_groups:%llu\r\nlog_writes:%llu\r\nlog_syncs:%llu\r\nlog_slow_syncs:%llu\r\n",
                  (unsigned long long)stats->groups, (unsigned long long)stats->writes,
                  (unsigned long long)stats->syncs, (unsigned long long)stats->slow_syncs);
     text_appendf(out, "log_commands:%llu\r\nlog_command_mean_bytes:%.1f\r\n",
@@ -71,10 +74,11 @@ static void when_on(const struct durability *d, const struct writer_stats *stats
     percentiles(out, "commit_latency", &stats->commit);
     text_appendf(out, "log_time_share_percent:%.2f\r\n",
                  passed > 0 ? 100 * (double)stats->busy_us / (double)passed : 0.0);
-    text_appendf(out,
-                 "log_meter:a crash now loses at most %llu writes (%llu bytes), a start takes about "
-                 "%.1f s\r\n",
-                 (unsigned long long)writes, (unsigned long long)at_risk, snapshots_recovery_seconds(s));
+    text_appendf(
+        out,
+        "log_meter:a crash now loses at most %llu writes (%llu bytes), a start takes about "
+        "%.1f s\r\n",
+        (unsigned long long)writes, (unsigned long long)at_risk, snapshots_recovery_seconds(s));
 }
 
 void durability_info(struct server *s, struct text *out)
@@ -84,18 +88,21 @@ void durability_info(struct server *s, struct text *out)
     const struct generation *g = &d->generation;
     bool on = d->writer != NULL;
     bool ok = d->state != DURABILITY_FAILED && d->refusal == NULL;
-    text_appendf(out, "aof_enabled:%d\r\naof_rewrite_in_progress:%d\r\naof_rewrite_scheduled:%d\r\n",
+    text_appendf(out,
+                 "aof_enabled:%d\r\naof_rewrite_in_progress:%d\r\naof_rewrite_scheduled:%d\r\n",
                  on && !d->once, g->running || d->once, d->rewrite_scheduled);
     text_appendf(out, "aof_last_rewrite_time_sec:%lld\r\naof_current_rewrite_time_sec:%lld\r\n",
                  (long long)g->last_seconds,
                  g->running ? (long long)((clock_monotonic_us() - g->begun_us) / 1000000) : -1LL);
     text_appendf(out, "aof_last_bgrewrite_status:%s\r\naof_rewrites:%llu\r\n",
                  g->last_ok ? "ok" : "err", (unsigned long long)g->count);
-    text_appendf(out, "aof_rewrites_consecutive_failures:%llu\r\n", (unsigned long long)g->failures);
+    text_appendf(out, "aof_rewrites_consecutive_failures:%llu\r\n",
+                 (unsigned long long)g->failures);
     text_appendf(out, "aof_last_write_status:%s\r\naof_last_cow_size:0\r\n", ok ? "ok" : "err");
     text_append_cstr(out, "module_fork_in_progress:0\r\nmodule_fork_last_cow_size:0\r\n");
     backup_info(d->server, out);
-    bool full = d->refusal != NULL && (d->state == DURABILITY_ON || d->state == DURABILITY_STARTING);
+    bool full =
+        d->refusal != NULL && (d->state == DURABILITY_ON || d->state == DURABILITY_STARTING);
     text_appendf(out, "log_state:%s\r\n", full ? "full" : names[d->state]);
     if (!on)
         return;

@@ -32,7 +32,7 @@ struct eval_cache {
     size_t chains, count, bytes;
 };
 
-/* The cache ------------------------------------------------------------------------------------- */
+/* The cache ------------------------------------------------------------------------------------ */
 
 struct eval_cache *eval_cache_new(void)
 {
@@ -182,7 +182,7 @@ static struct eval_script *take_script(struct call *c, struct slice text)
     return s;
 }
 
-/* EVAL ------------------------------------------------------------------------------------------ */
+/* EVAL ----------------------------------------------------------------------------------------- */
 
 /* Where keys end; false: the error was replied. */
 static bool take_key_count(struct call *c, int *count)
@@ -257,7 +257,7 @@ void cmd_evalsha_ro(struct call *c)
     eval(c, true, true);
 }
 
-/* SCRIPT ---------------------------------------------------------------------------------------- */
+/* SCRIPT --------------------------------------------------------------------------------------- */
 
 void cmd_script_load(struct call *c)
 {
@@ -271,12 +271,14 @@ void cmd_script_exists(struct call *c)
     const struct eval_cache *cache = scripting_eval_cache(c->server->scripting);
     reply_array(c->reply, (size_t)(c->argc - 2));
     for (int i = 2; i < c->argc; i++)
-        reply_int(c->reply, c->argv[i].size == SHA_SIZE && find_sha(cache, c->argv[i].data) != NULL);
+        reply_int(c->reply,
+                  c->argv[i].size == SHA_SIZE && find_sha(cache, c->argv[i].data) != NULL);
 }
 
 void cmd_script_show(struct call *c)
 {
-    const struct eval_script *s = find_named(scripting_eval_cache(c->server->scripting), c->argv[2]);
+    const struct eval_script *s =
+        find_named(scripting_eval_cache(c->server->scripting), c->argv[2]);
     if (s == NULL)
         reply_error(c->reply, "NOSCRIPT No matching script. Please use EVAL.");
     else
@@ -285,7 +287,8 @@ void cmd_script_show(struct call *c)
 
 void cmd_script_flush(struct call *c)
 {
-    if (c->argc > 3 || (c->argc == 3 && !slice_is(c->argv[2], "sync") && !slice_is(c->argv[2], "async"))) {
+    if (c->argc > 3 ||
+        (c->argc == 3 && !slice_is(c->argv[2], "sync") && !slice_is(c->argv[2], "async"))) {
         reply_error(c->reply, "ERR SCRIPT FLUSH only support SYNC|ASYNC option");
         return;
     }

@@ -103,7 +103,8 @@ static void hand_over(struct server *s)
     replication_link_cron(s);
 }
 
-/* Replicas acknowledge once a second by themselves, which would be most of the time that this takes. */
+/* Replicas acknowledge once a second by themselves, which would be most of the time that this
+ * takes. */
 static void ask_for_acks(struct server *s)
 {
     struct failover *f = failover_of(s);
@@ -131,8 +132,8 @@ void failover_step(struct server *s)
         f->port = r->listening_port;
         hand_over(s);
     } else if (late && f->force) {
-        log_warning("Failover: %s:%d has not caught up in time, and gets its place by force", f->host,
-                    f->port);
+        log_warning("Failover: %s:%d has not caught up in time, and gets its place by force",
+                    f->host, f->port);
         hand_over(s);
     } else if (late) {
         give_up(s, "no replica caught up in time");

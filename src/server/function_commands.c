@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * FUNCTION, FCALL: libraries of functions. What is compiled of them is here, their code is the
- * keyspace's: each change puts another set of codes there, and is a command that writes, so that its
- * request is in the log.
+ * keyspace's: each change puts another set of codes there, and is a command that writes, so that
+ * its request is in the log.
  */
 #include <stdio.h>
 
@@ -31,7 +31,7 @@ struct library_set {
     size_t count, function_count, bytes;
 };
 
-/* Libraries ------------------------------------------------------------------------------------- */
+/* Libraries ------------------------------------------------------------------------------------ */
 
 struct library_set *library_set_new(void)
 {
@@ -148,7 +148,8 @@ static void count_all(struct library_set *set)
         set->bytes += sizeof(*l) + l->code_size + strlen(l->name);
         for (const struct script_function *f = l->functions; f != NULL; f = f->next) {
             set->function_count++;
-            set->bytes += sizeof(*f) + strlen(f->name) + (f->description ? strlen(f->description) : 0);
+            set->bytes +=
+                sizeof(*f) + strlen(f->name) + (f->description ? strlen(f->description) : 0);
         }
     }
 }
@@ -182,7 +183,8 @@ static void update(struct server *s, struct text *failure)
         if (l != NULL)
             append(&set->first, l);
         else if (failure == NULL)
-            log_warning("A library of functions cannot be used, and is kept: %s", text_cstr(&error));
+            log_warning("A library of functions cannot be used, and is kept: %s",
+                        text_cstr(&error));
         else if (failure->size == 0)
             text_append_cstr(failure, text_cstr(&error));
         text_free(&error);
@@ -214,14 +216,15 @@ static struct library_set *current(struct call *c)
     return scripting_library_set(c->server->scripting);
 }
 
-/* FUNCTION LOAD, DELETE, FLUSH ------------------------------------------------------------------- */
+/* FUNCTION LOAD, DELETE, FLUSH ----------------------------------------------------------------- */
 
 /* A function of the library that one in the list has already. */
 static const char *clash(const struct library *list, const struct library *l,
                          const struct library *besides)
 {
     for (; list != NULL; list = list->next) {
-        for (const struct script_function *f = l->functions; list != besides && f != NULL; f = f->next) {
+        for (const struct script_function *f = l->functions; list != besides && f != NULL;
+             f = f->next) {
             for (const struct script_function *g = list->functions; g != NULL; g = g->next) {
                 if (strcmp(f->name, g->name) == 0)
                     return f->name;
@@ -296,9 +299,10 @@ void cmd_function_delete(struct call *c)
 void cmd_function_flush(struct call *c)
 {
     if (c->argc > 3) {
-        reply_errorf(c->reply,
-                     "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try FUNCTION HELP.",
-                     (int)(c->argv[1].size < 128 ? c->argv[1].size : 128), c->argv[1].data);
+        reply_errorf(
+            c->reply,
+            "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try FUNCTION HELP.",
+            (int)(c->argv[1].size < 128 ? c->argv[1].size : 128), c->argv[1].data);
         return;
     }
     if (c->argc == 3 && !slice_is(c->argv[2], "sync") && !slice_is(c->argv[2], "async")) {
@@ -312,7 +316,7 @@ void cmd_function_flush(struct call *c)
     reply_ok(c->reply);
 }
 
-/* DUMP, RESTORE --------------------------------------------------------------------------------- */
+/* DUMP, RESTORE -------------------------------------------------------------------------------- */
 
 #define FOOTER_SIZE 10
 
@@ -388,7 +392,8 @@ static bool fits(const struct library_set *set, const struct library *list, enum
             return false;
         }
     }
-    for (const struct library *old = set->first; policy != POLICY_FLUSH && old != NULL; old = old->next) {
+    for (const struct library *old = set->first; policy != POLICY_FLUSH && old != NULL;
+         old = old->next) {
         const char *taken = NULL;
         if (find_library(list, old->name) == NULL)
             taken = clash(list, old, NULL);
@@ -413,14 +418,16 @@ void cmd_function_restore(struct call *c)
 {
     enum policy policy;
     if (c->argc > 4) {
-        reply_errorf(c->reply, "ERR Unknown subcommand or wrong number of arguments for '%.*s'. Try "
-                               "FUNCTION HELP.",
+        reply_errorf(c->reply,
+                     "ERR Unknown subcommand or wrong number of arguments for '%.*s'. Try "
+                     "FUNCTION HELP.",
                      (int)c->argv[1].size, c->argv[1].data);
         return;
     }
     if (!take_policy(c, &policy)) {
-        reply_error(c->reply, "ERR Wrong restore policy given, value should be either FLUSH, APPEND or "
-                              "REPLACE.");
+        reply_error(c->reply,
+                    "ERR Wrong restore policy given, value should be either FLUSH, APPEND or "
+                    "REPLACE.");
         return;
     }
     if (!footer_is_right(c->argv[2])) {
@@ -455,7 +462,7 @@ void cmd_function_restore(struct call *c)
     text_free(&error);
 }
 
-/* LIST, STATS ------------------------------------------------------------------------------------ */
+/* LIST, STATS ---------------------------------------------------------------------------------- */
 
 static void reply_function(struct reply *r, const struct script_function *f)
 {
@@ -510,7 +517,8 @@ void cmd_function_list(struct call *c)
             filtered = true;
             pattern = c->argv[++i];
         } else {
-            reply_errorf(c->reply, "ERR Unknown argument %.*s", (int)c->argv[i].size, c->argv[i].data);
+            reply_errorf(c->reply, "ERR Unknown argument %.*s", (int)c->argv[i].size,
+                         c->argv[i].data);
             return;
         }
     }
@@ -585,7 +593,8 @@ void cmd_function_help(struct call *c)
         "LOAD [REPLACE] <code>",
         "    Add a library, or put it in the place of the one of its name.",
         "RESTORE <payload> [FLUSH|APPEND|REPLACE]",
-        "    Add the libraries of a payload: after removing all others, beside them, or in the place",
+        "    Add the libraries of a payload: after removing all others, beside them, or in the "
+        "place",
         "    of those of the same name. APPEND unless told otherwise.",
         "STATS",
         "    The function that runs now, and how many there are.",
@@ -593,7 +602,7 @@ void cmd_function_help(struct call *c)
     reply_help(c, "FUNCTION", lines, sizeof(lines) / sizeof(lines[0]));
 }
 
-/* FCALL ------------------------------------------------------------------------------------------ */
+/* FCALL ---------------------------------------------------------------------------------------- */
 
 static void fcall(struct call *c, bool read_only)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * HIMPORT: a connection names a list of fields once (PREPARE), and then makes hashes of it by giving
- * the values only (SET). The lists are the connection's own, and end with it or by RESET; those of a
- * script end with the script. What it makes are hashes like any others.
+ * HIMPORT: a connection names a list of fields once (PREPARE), and then makes hashes of it by
+ * giving the values only (SET). The lists are the connection's own, and end with it or by RESET;
+ * those of a script end with the script. What it makes are hashes like any others.
  */
 #ifndef HF_SERVER_HIMPORT_H
 #define HF_SERVER_HIMPORT_H

@@ -20,7 +20,8 @@
 /* A key is in one of so many slots from its place on. */
 #define PROBES 8
 
-/* The last change of a key; free when it is durable. `any`: of several keys, as there was no room. */
+/* The last change of a key; free when it is durable. `any`: of several keys, as there was no
+ * room. */
 struct slot {
     uint64_t hash, lsn;
     bool any;
@@ -85,7 +86,10 @@ bool hold_parse_level(const struct slice *words, int count, int *level)
     static const struct {
         const char *name;
         int level;
-    } names[] = {{"auto", HOLD_AUTO}, {"memory", HOLD_MEMORY}, {"local", HOLD_LOCAL}, {"quorum", HOLD_QUORUM}};
+    } names[] = {{"auto", HOLD_AUTO},
+                 {"memory", HOLD_MEMORY},
+                 {"local", HOLD_LOCAL},
+                 {"quorum", HOLD_QUORUM}};
     int64_t n;
     if (count == 2 && slice_is(words[0], "replica") && number_parse_int64(words[1], &n) && n >= 1 &&
         n <= HOLD_REPLICAS_MOST) {
@@ -341,8 +345,8 @@ static void stop_waiting(struct hold *h, struct held *held)
 }
 
 /* replies: 0 for a message. */
-static void add_run(struct hold *h, struct client *c, uint64_t start, uint64_t lsn, uint64_t replies,
-                    int level)
+static void add_run(struct hold *h, struct client *c, uint64_t start, uint64_t lsn,
+                    uint64_t replies, int level)
 {
     struct held *held = held_of(h, c);
     uint64_t end = output_end(c);
@@ -529,7 +533,8 @@ void hold_fail(struct hold *h, const char *reason)
         return;
     }
     snprintf(h->failed, sizeof(h->failed),
-             "MISCONF The log failed before this was durable: it may be lost, or not. %.160s", reason);
+             "MISCONF The log failed before this was durable: it may be lost, or not. %.160s",
+             reason);
     while (h->waiting != NULL)
         fail_client(h, h->waiting, h->failed);
 }

@@ -35,7 +35,8 @@ struct hotkeys {
     bool active;
     int64_t count, sample;
     int64_t start_ms;             /* by the wall clock */
-    int64_t start_us, end_us;     /* monotonic; the end: when it was, or will be, stopped (INT64_MAX) */
+    /* monotonic; the end: when it was, or will be, stopped (INT64_MAX) */
+    int64_t start_us, end_us;
     double user, system;          /* the process's until the start; its own when it has stopped */
     uint64_t cycles, bytes;       /* of all commands */
     struct sketch *sketches[METRICS]; /* NULL: not wanted */
@@ -58,7 +59,7 @@ bool hotkeys_is_on(const struct hotkeys *h)
     return h != NULL && h->active;
 }
 
-/* Counting -------------------------------------------------------------------------------------- */
+/* Counting ------------------------------------------------------------------------------------- */
 
 static void set_key(struct counter *c, struct slice key, uint64_t weight)
 {
@@ -111,7 +112,8 @@ void hotkeys_note(struct server *s, const struct call *call, const struct comman
                   uint64_t cycles, uint64_t bytes)
 {
     struct hotkeys *h = s->hotkeys;
-    /* What a script or a transaction does is counted once: the script's keys, the commands of EXEC. */
+    /* What a script or a transaction does is counted once: the script's keys, the commands of
+     * EXEC. */
     if (!look_at_end(s, h) || call->in_script || command->handler == cmd_exec)
         return;
     h->cycles += cycles;
@@ -132,9 +134,10 @@ void hotkeys_note(struct server *s, const struct call *call, const struct comman
         mem_free(positions);
 }
 
-/* The commands ---------------------------------------------------------------------------------- */
+/* The commands --------------------------------------------------------------------------------- */
 
-/* METRICS count and that many names; names that are not known are for later versions. `at` goes behind. */
+/* METRICS count and that many names; names that are not known are for later versions. `at` goes
+ * behind. */
 static bool parse_metrics(struct call *c, int *at, bool wanted[METRICS])
 {
     int64_t count;
@@ -142,13 +145,15 @@ static bool parse_metrics(struct call *c, int *at, bool wanted[METRICS])
         reply_error(c->reply, "ERR METRICS parameter is required");
         return false;
     }
-    if (!call_int64_range(c, c->argv[*at + 1], 1, METRICS, &count, "ERR METRICS count must be 1 or 2"))
+    if (!call_int64_range(c, c->argv[*at + 1], 1, METRICS, &count,
+                          "ERR METRICS count must be 1 or 2"))
         return false;
     *at += 2;
     int64_t known = 0;
     for (int64_t i = 0; i < count; i++, (*at)++) {
         if (*at == c->argc) {
-            reply_error(c->reply, "ERR METRICS count does not match number of metric types provided");
+            reply_error(c->reply,
+                        "ERR METRICS count does not match number of metric types provided");
             return false;
         }
         bool cpu = slice_is(c->argv[*at], "cpu");
@@ -294,7 +299,8 @@ void cmd_hotkeys_get(struct call *c)
         reply_null(c->reply);
         return;
     }
-    bool active = look_at_end(s, h), cpu = h->sketches[BY_CPU] != NULL, net = h->sketches[BY_NET] != NULL;
+    bool active = look_at_end(s, h), cpu = h->sketches[BY_CPU] != NULL,
+         net = h->sketches[BY_NET] != NULL;
     double user = h->user, system = h->system;
     if (active) {
         struct os_cpu_times used;
@@ -315,7 +321,8 @@ void cmd_hotkeys_get(struct call *c)
     reply_field(c, "all-commands-all-slots-us", (int64_t)server_cycles_us(s, h->cycles));
     reply_field(c, "net-bytes-all-commands-all-slots", (int64_t)h->bytes);
     reply_field(c, "collection-start-time-unix-ms", h->start_ms);
-    reply_field(c, "collection-duration-ms", ((active ? s->now_us : h->end_us) - h->start_us) / 1000);
+    reply_field(c, "collection-duration-ms",
+                ((active ? s->now_us : h->end_us) - h->start_us) / 1000);
     if (cpu) {
         reply_field(c, "total-cpu-time-user-ms", (int64_t)(user * 1000));
         reply_field(c, "total-cpu-time-sys-ms", (int64_t)(system * 1000));

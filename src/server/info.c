@@ -72,7 +72,8 @@ static void server_section(struct server *s, struct text *out)
     text_appendf(out, "gcc_version:%d.%d.%d\r\n", __GNUC__, __GNUC_MINOR__, __GNUC_PATCHLEVEL__);
     text_appendf(out, "process_id:%d\r\nprocess_supervised:%s\r\nrun_id:%s\r\n", os_process_id(),
                  life_supervisor(), s->run_id);
-    text_appendf(out, "tcp_port:%d\r\nserver_time_usec:%lld\r\n", (int)(s->config->port != 0 ? s->config->port : s->config->tls_port),
+    text_appendf(out, "tcp_port:%d\r\nserver_time_usec:%lld\r\n",
+                 (int)(s->config->port != 0 ? s->config->port : s->config->tls_port),
                  (long long)clock_wall_us());
     text_appendf(out, "uptime_in_seconds:%lld\r\nuptime_in_days:%lld\r\n", (long long)uptime,
                  (long long)(uptime / 86400));
@@ -101,7 +102,8 @@ static void clients_section(struct server *s, struct text *out)
     text_appendf(out,
                  "blocked_clients:%zu\r\ntracking_clients:%zu\r\nclients_in_timeout_table:%zu\r\n"
                  "total_blocking_keys:%zu\r\ntotal_blocking_keys_on_nokey:%zu\r\n",
-                 s->clients.blocked_count, tracking.clients, blocked.with_timeout, blocked.keys, blocked.keys_gone);
+                 s->clients.blocked_count, tracking.clients, blocked.with_timeout, blocked.keys,
+                 blocked.keys_gone);
 }
 
 static void both(struct text *out, const char *name, uint64_t bytes)
@@ -286,7 +288,8 @@ static void persistence_section(struct server *s, struct text *out)
                  (unsigned long long)s->ks->dirty,
                  st.running || incremental);
     text_appendf(out, "rdb_last_save_time:%lld\r\nrdb_last_bgsave_status:%s\r\n",
-                 (long long)st.last_save_s, st.last_ok && p->incremental_error[0] == '\0' ? "ok" : "err");
+                 (long long)st.last_save_s,
+                 st.last_ok && p->incremental_error[0] == '\0' ? "ok" : "err");
     text_appendf(out, "rdb_last_bgsave_time_sec:%lld\r\nrdb_current_bgsave_time_sec:%lld\r\n",
                  (long long)st.last_duration_s,
                  (long long)seconds_running(p, &st));

@@ -146,7 +146,8 @@ static void append_age(struct text *out, int64_t seconds)
 /* Bars, GRAPH_ROWS high, one column for a sample, and below them how long ago it was. */
 static void append_graph(struct text *out, const struct latency_event *e, int64_t now_s)
 {
-    size_t columns = e->count < GRAPH_COLUMNS ? e->count : GRAPH_COLUMNS, first = e->count - columns;
+    size_t columns = e->count < GRAPH_COLUMNS ? e->count : GRAPH_COLUMNS,
+           first = e->count - columns;
     int64_t low = INT64_MAX, high = 0;
     for (size_t i = first; i < e->count; i++) {
         int64_t ms = sample_at(e, i)->ms;
@@ -188,7 +189,8 @@ static const char *advice(const char *event)
     if (strcmp(event, "command") == 0)
         return "Commands that look at many elements take long: SLOWLOG GET names them.";
     if (strcmp(event, "fast-command") == 0)
-        return "Commands that take constant time were slow: the machine itself was (another process, "
+        return "Commands that take constant time were slow: the machine itself was (another "
+               "process, "
                "a virtual machine that was stopped, swapping), or the network buffers.";
     if (strcmp(event, "expire-cycle") == 0)
         return "Many keys expire at the same time: spread their times to live.";
@@ -209,7 +211,8 @@ void cmd_latency_doctor(struct call *c)
         text_append_cstr(&out, "The latency monitor is off. CONFIG SET latency-monitor-threshold "
                                "<milliseconds> turns it on.\n");
     else if (m->count == 0)
-        text_appendf(&out, "Nothing took %lld ms or longer since the start or the last LATENCY RESET.\n",
+        text_appendf(&out,
+                     "Nothing took %lld ms or longer since the start or the last LATENCY RESET.\n",
                      (long long)s->config->latency_monitor_threshold);
     for (size_t i = 0; i < m->count; i++) {
         const struct latency_event *e = &m->events[i];
@@ -275,7 +278,8 @@ static size_t histograms_of(struct call *c, const struct command *command)
     return count;
 }
 
-/* What the log's thread does, under names that no command has: all of it, or the one of this name. */
+/* What the log's thread does, under names that no command has: all of it, or the one of this
+ * name. */
 static size_t histograms_of_log(struct call *c, const struct slice *name)
 {
     const struct durability *d = c->server->durability;

@@ -60,7 +60,8 @@ static void tell_command(int fd, const struct server *s)
         crash_put(fd, "  ");
         crash_put_number(fd, (uint64_t)i);
         crash_put(fd, ": ");
-        crash_put_bytes(fd, a.data, a.size < REPORT_ARGUMENT_BYTES ? a.size : REPORT_ARGUMENT_BYTES);
+        crash_put_bytes(fd, a.data,
+                        a.size < REPORT_ARGUMENT_BYTES ? a.size : REPORT_ARGUMENT_BYTES);
         crash_put(fd, a.size > REPORT_ARGUMENT_BYTES ? "...\n" : "\n");
     }
 }
@@ -124,7 +125,8 @@ static int64_t tell_loading(void *ctx)
         return 0;
     const struct loading *l = &s->persistence->loading;
     char text[160];
-    snprintf(text, sizeof(text), "STATUS=Loading: %.1f %%, about %lld s to go\nEXTEND_TIMEOUT_USEC=%d",
+    snprintf(text, sizeof(text),
+             "STATUS=Loading: %.1f %%, about %lld s to go\nEXTEND_TIMEOUT_USEC=%d",
              l->size > 0 ? 100 * (double)l->done / (double)l->size : 0.0,
              (long long)loading_eta_s(l), LOAD_EXTENSION_US);
     service_systemd_notify(text);

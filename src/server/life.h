@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The life of the process as its surroundings see it: the service manager is told when it is ready, gets
- * on and ends; the kernel how willingly to kill it when memory runs out; and a crash leaves a report.
+ * The life of the process as its surroundings see it: the service manager is told when it is ready,
+ * gets on and ends; the kernel how willingly to kill it when memory runs out; and a crash leaves a
+ * report.
  *
- * With systemd (supervised systemd, or auto and NOTIFY_SOCKET): READY=1 when the data is loaded and the
- * sockets listen; while it loads STATUS= and EXTEND_TIMEOUT_USEC= each second, so that a large load is
- * not taken for a hang; WATCHDOG=1 from the event loop, at half of WATCHDOG_USEC; STOPPING=1. With
- * upstart the process stops itself once when it is ready.
+ * With systemd (supervised systemd, or auto and NOTIFY_SOCKET): READY=1 when the data is loaded and
+ * the sockets listen; while it loads STATUS= and EXTEND_TIMEOUT_USEC= each second, so that a large
+ * load is not taken for a hang; WATCHDOG=1 from the event loop, at half of WATCHDOG_USEC;
+ * STOPPING=1. With upstart the process stops itself once when it is ready.
  */
 #ifndef HF_SERVER_LIFE_H
 #define HF_SERVER_LIFE_H
@@ -28,7 +29,8 @@ void life_end(void);
 /* "no", "systemd", "upstart", as found by life_supervise. */
 const char *life_supervisor(void);
 
-/* oom-score-adj and its values. What the process was started with is kept, and set again by `no`. */
+/* oom-score-adj and its values. What the process was started with is kept, and set again by
+ * `no`. */
 bool life_apply_oom_score(const struct config *config, struct error *err);
 
 #endif

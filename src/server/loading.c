@@ -153,7 +153,8 @@ static bool reload_beside(struct server *s, bool merge, struct error *err)
 {
     struct rdb_load_stats stats;
     struct keyspace *beside = load_beside(s->ks);
-    bool ok = persistence_load_snapshot(s, beside, &stats, err) && load_merge(s->ks, beside, merge, err);
+    bool ok =
+        persistence_load_snapshot(s, beside, &stats, err) && load_merge(s->ks, beside, merge, err);
     keyspace_free(beside);
     return ok;
 }
@@ -165,7 +166,8 @@ bool loading_reload(struct server *s, struct client *c, bool flush, bool merge, 
         keyspace_flush(s->ks);
     loading_begin(s);
     batch_step_aside(s, c);
-    bool ok = flush ? persistence_load_snapshot(s, s->ks, &stats, err) : reload_beside(s, merge, err);
+    bool ok =
+        flush ? persistence_load_snapshot(s, s->ks, &stats, err) : reload_beside(s, merge, err);
     batch_step_back(s);
     loading_end(s);
     ok = ok && library_set_load(s, err);

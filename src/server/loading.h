@@ -43,18 +43,20 @@ int64_t loading_eta_s(const struct loading *l);
 void loading_options(struct server *s, struct rdb_load_options *options,
                      const struct rdb_load_stats *stats);
 
-/* Load the configured file into `ks`, which is empty: the server's, or one beside it. NOT_FOUND when
- * there is none. Says in the log what was loaded. */
+/* Load the configured file into `ks`, which is empty: the server's, or one beside it. NOT_FOUND
+ * when there is none. Says in the log what was loaded. */
 bool loading_load_file(struct server *s, struct keyspace *ks, struct rdb_load_stats *stats,
                        struct error *err);
 
-/* DEBUG RELOAD: load the file, and the incremental snapshots that follow it, again. With `flush` what is in memory goes before; else what is in the
- * file joins it, and a key that is in both is refused or, with `merge`, taken from the file. Called while a
- * command of `c` is executed; others are answered as during a start. */
+/* DEBUG RELOAD: load the file, and the incremental snapshots that follow it, again. With `flush`
+ * what is in memory goes before; else what is in the file joins it, and a key that is in both is
+ * refused or, with `merge`, taken from the file. Called while a command of `c` is executed; others
+ * are answered as during a start. */
 bool loading_reload(struct server *s, struct client *c, bool flush, bool merge, struct error *err);
 
-/* DEBUG LOADAOF: what is in memory goes, and what the log has is loaded. The log holds all that there was (durability_settle). Called
- * as loading_reload. False: the data is not there, or not all of it. */
+/* DEBUG LOADAOF: what is in memory goes, and what the log has is loaded. The log holds all that
+ * there was (durability_settle). Called as loading_reload. False: the data is not there, or not all
+ * of it. */
 bool loading_reload_log(struct server *s, struct client *c, struct error *err);
 /* The same up to an LSN, outside of any command; *db: which the next effect would be for. */
 bool loading_cut_back(struct server *s, uint64_t lsn, int *db, struct error *err);

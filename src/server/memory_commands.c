@@ -141,8 +141,9 @@ void cmd_memory_doctor(struct call *c)
                              "gets better as new data fills the gaps.\n");
         if (ratio(m.active, m.allocated) > 1.1 && m.active - m.allocated > 10 * MEGABYTE &&
             mem_can_move() && !c->server->config->activedefrag)
-            text_append_cstr(&report, "  CONFIG SET activedefrag yes has the server move what is left "
-                                      "together and give the rest back.\n");
+            text_append_cstr(&report,
+                             "  CONFIG SET activedefrag yes has the server move what is left "
+                             "together and give the rest back.\n");
         if (ratio(rss, m.resident) > 1.1 && rss - m.resident > 10 * MEGABYTE)
             text_append_cstr(&report, "* Resident memory: much of it is not the allocator's: "
                                       "threads' stacks, libraries, other mappings.\n");

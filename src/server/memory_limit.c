@@ -133,7 +133,8 @@ static bool evict_slice(struct server *s, uint64_t max)
 void memory_limit_check(struct server *s)
 {
     uint64_t max = (uint64_t)s->config->maxmemory;
-    if (max == 0 || s->loading || (s->is_replica && s->config->replica_ignore_maxmemory) || memory_limit_used(s) <= max) {
+    if (max == 0 || s->loading || (s->is_replica && s->config->replica_ignore_maxmemory) ||
+        memory_limit_used(s) <= max) {
         set_out_of_memory(s, false);
         return;
     }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * maxmemory: keys are evicted, as maxmemory-policy says, when more memory is in use than allowed, in
- * slices of bounded time; commands that need memory are refused while it does not help.
+ * maxmemory: keys are evicted, as maxmemory-policy says, when more memory is in use than allowed,
+ * in slices of bounded time; commands that need memory are refused while it does not help.
  *
- * What counts is what the allocator has given out, without what is kept for live snapshots and for the
- * log's and the replicas' buffers: evicting keys would not free those, and eviction would not end.
+ * What counts is what the allocator has given out, without what is kept for live snapshots and for
+ * the log's and the replicas' buffers: evicting keys would not free those, and eviction would not
+ * end.
  */
 #ifndef HF_SERVER_MEMORY_LIMIT_H
 #define HF_SERVER_MEMORY_LIMIT_H

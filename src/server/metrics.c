@@ -41,7 +41,8 @@ static void process_metrics(struct server *s, struct text *out)
     struct os_cpu_times cpu;
     os_cpu_times(&cpu);
     const char *const user[] = {"mode", "user", NULL}, *const system[] = {"mode", "system", NULL};
-    exposition_begin(out, "holdfast_cpu_seconds_total", "counter", "Processor time, of all threads.");
+    exposition_begin(out, "holdfast_cpu_seconds_total", "counter",
+                     "Processor time, of all threads.");
     exposition_value(out, "holdfast_cpu_seconds_total", "", user, cpu.user);
     exposition_value(out, "holdfast_cpu_seconds_total", "", system, cpu.system);
 }
@@ -93,9 +94,10 @@ static void keysizes_metrics(struct server *s, struct text *out)
 {
     const char *name = "holdfast_db_keys_by_size";
     char id[16], least[24];
-    exposition_begin(out, name, "gauge",
-                     "Keys of each type by size (bytes of strings, else elements), which is at least "
-                     "that of the label and less than twice as much.");
+    exposition_begin(
+        out, name, "gauge",
+        "Keys of each type by size (bytes of strings, else elements), which is at least "
+        "that of the label and less than twice as much.");
     for (int i = 0; i < s->ks->db_count; i++) {
         if (s->ks->dbs[i].table.count == 0)
             continue;
@@ -273,7 +275,8 @@ static void log_metrics(struct server *s, struct text *out)
     uint64_t end = stream_end(s->stream), durable = writer_durable_lsn(d->writer);
     int64_t since = writer_at_risk_since_us(d->writer);
     bool at_risk = end > durable;
-    exposition_counter(out, "holdfast_log_lsn", "Bytes ever written to the stream of effects.", end);
+    exposition_counter(out, "holdfast_log_lsn", "Bytes ever written to the stream of effects.",
+                       end);
     exposition_counter(out, "holdfast_log_durable_lsn", "Up to there the disk has it.", durable);
     exposition_gauge(out, "holdfast_log_at_risk_bytes", "What a crash now would lose.",
                      at_risk ? (double)(end - durable) : 0);
@@ -336,8 +339,8 @@ static void replica_label(struct replica *r, char label[SOCKET_NAME_SIZE + 16])
     snprintf(label, SOCKET_NAME_SIZE + 16, "%s:%d", ip, r->listening_port);
 }
 
-/* Whether one before it in the list, which has come later, is called the same: a replica whose old connection has
- * not been found to be dead, or two that do not say on which port they listen. */
+/* Whether one before it in the list, which has come later, is called the same: a replica whose old
+ * connection has not been found to be dead, or two that do not say on which port they listen. */
 static bool is_named_twice(struct server *s, struct replica *r, const char *label)
 {
     char other[SOCKET_NAME_SIZE + 16];
@@ -400,19 +403,21 @@ static void replication_metrics(struct server *s, struct text *out)
     exposition_gauge(out, "holdfast_connected_replicas", "Replicas that follow this server.",
                      (double)r->replica_count);
     exposition_gauge(out, "holdfast_good_replicas",
-                     "Those that were heard of within min-replicas-max-lag.", (double)r->good_count);
-    exposition_counter(out, "holdfast_replication_offset", "As far as this server is in the history.",
-                       replication_lsn(s));
+                     "Those that were heard of within min-replicas-max-lag.",
+                     (double)r->good_count);
+    exposition_counter(out, "holdfast_replication_offset",
+                       "As far as this server is in the history.", replication_lsn(s));
     exposition_counter(out, "holdfast_full_syncs_total", "Full resynchronisations of replicas.",
                        r->sync_full);
     exposition_counter(out, "holdfast_partial_syncs_total", "Partial ones.", r->sync_partial_ok);
-    exposition_counter(out, "holdfast_partial_syncs_from_disk_total", "Of them: from the log on disk.",
-                       r->sync_partial_disk);
+    exposition_counter(out, "holdfast_partial_syncs_from_disk_total",
+                       "Of them: from the log on disk.", r->sync_partial_disk);
     exposition_counter(out, "holdfast_partial_syncs_refused_total",
                        "Replicas that asked for a partial one, and got everything.",
                        r->sync_partial_err);
     exposition_counter(out, "holdfast_divergence_journals_total",
-                       "How often this server gave up what its primary does not have.", r->link.journals);
+                       "How often this server gave up what its primary does not have.",
+                       r->link.journals);
     struct marks_behind lost;
     bool known = replication_would_lose(s, &lost);
     exposition_gauge(out, "holdfast_failover_would_lose_bytes", "What no replica has acknowledged.",
@@ -430,16 +435,17 @@ static void replication_metrics(struct server *s, struct text *out)
                          (double)(replication_lsn(s) - first));
     replica_metrics(s, out);
     if (quorum_is_on(s->quorum)) {
-        exposition_gauge(out, "holdfast_quorum_epoch", "In which this primary is elected; 0: it is not.",
+        exposition_gauge(out, "holdfast_quorum_epoch",
+                         "In which this primary is elected; 0: it is not.",
                          (double)s->quorum->epoch);
-        exposition_gauge(out, "holdfast_quorum_present", "Nodes that acknowledge, this one included.",
-                         (double)r->quorum_present);
+        exposition_gauge(out, "holdfast_quorum_present",
+                         "Nodes that acknowledge, this one included.", (double)r->quorum_present);
         exposition_counter(out, "holdfast_quorum_elections_total", "That this node has won.",
                            s->quorum->elections);
     }
     if (replica)
-        exposition_gauge(out, "holdfast_primary_link_up", "1: connected to its primary, and in step.",
-                         r->link.state == LINK_UP);
+        exposition_gauge(out, "holdfast_primary_link_up",
+                         "1: connected to its primary, and in step.", r->link.state == LINK_UP);
     if (replica)
         exposition_counter(out, "holdfast_primary_stream_errors_total",
                            "Commands of the primary that were answered by an error here.",

@@ -127,7 +127,8 @@ static void on_ready(struct loop_source *source, uint32_t events)
         send_answer(v);
         return;
     }
-    ssize_t n = socket_read(source->fd, v->request + v->request_size, REQUEST_MAX - v->request_size);
+    ssize_t n =
+        socket_read(source->fd, v->request + v->request_size, REQUEST_MAX - v->request_size);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0) {
@@ -199,11 +200,10 @@ bool metrics_listen(struct server *s, char error[SOCKET_ERROR_SIZE])
     const struct config *c = s->config;
     char why[SOCKET_ERROR_SIZE];
     listeners_close_tcp(s->metrics->listeners, false);
-    if (c->metrics_port == 0 ||
-        listeners_add_tcp(s->metrics->listeners, c->metrics_bind, (int)c->metrics_port, false, BACKLOG,
-                          why))
+    if (c->metrics_port == 0 || listeners_add_tcp(s->metrics->listeners, c->metrics_bind,
+                                                  (int)c->metrics_port, false, BACKLOG, why))
         return true;
-    snprintf(error, SOCKET_ERROR_SIZE, "%.60s port %d: %.150s", c->metrics_bind, (int)c->metrics_port,
-             why);
+    snprintf(error, SOCKET_ERROR_SIZE, "%.60s port %d: %.150s", c->metrics_bind,
+             (int)c->metrics_port, why);
     return false;
 }

@@ -6,8 +6,9 @@
  *     GET /health/live    200 whenever the event loop turns
  *     GET /health/ready   200, or 503 and the reason while it loads or refuses writes
  *
- * A request's head has at most 8 KiB; each connection is answered once and closed, or closed when it has
- * not sent its request and taken the answer within ten seconds. At most 16 at a time: the oldest goes.
+ * A request's head has at most 8 KiB; each connection is answered once and closed, or closed when
+ * it has not sent its request and taken the answer within ten seconds. At most 16 at a time: the
+ * oldest goes.
  */
 #ifndef HF_SERVER_METRICS_LISTENER_H
 #define HF_SERVER_METRICS_LISTENER_H

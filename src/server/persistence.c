@@ -152,8 +152,10 @@ static void look_after_chain(struct persistence *p)
         return;
     chain_keeper_get_status(p->chain, &status);
     if (most > 0 && status.chain->count > (size_t)most && !p->scheduled) {
-        log_notice("The chain of snapshots has %zu links, snapshot-chain-max is %lld: a full snapshot "
-                   "will take its place", status.chain->count, (long long)most);
+        log_notice(
+            "The chain of snapshots has %zu links, snapshot-chain-max is %lld: a full snapshot "
+            "will take its place",
+            status.chain->count, (long long)most);
         p->scheduled = true;
         snprintf(p->snapshots.reason, sizeof(p->snapshots.reason),
                  "the chain has become longer than snapshot-chain-max");
@@ -215,8 +217,9 @@ static enum chain_state find_chain(struct server *s, struct chain_found *found, 
     const char *path = s->config->dbfilename;
     enum chain_state state = chain_find(found, path, err);
     if (state == CHAIN_PAST)
-        log_notice("The chain of snapshots beside '%s' is of an earlier full one: it is not looked at",
-                   path);
+        log_notice(
+            "The chain of snapshots beside '%s' is of an earlier full one: it is not looked at",
+            path);
     return state;
 }
 
@@ -236,7 +239,8 @@ static bool goes_on(struct server *s, const struct chain_found *found, struct er
     log_warning("What can be restored: %s", last);
     if (found->whole == 0 || s->config->recovery_fallback != FALLBACK_SNAPSHOT) {
         if (found->whole > 0)
-            log_warning("`recovery-fallback snapshot` starts with that; what came after it is lost then");
+            log_warning(
+                "`recovery-fallback snapshot` starts with that; what came after it is lost then");
         return false;
     }
     log_warning("recovery-fallback is snapshot: starting with that. What came after it is missing");
@@ -245,14 +249,15 @@ static bool goes_on(struct server *s, const struct chain_found *found, struct er
 }
 
 /* Apply the deltas that are whole. */
-static bool load_deltas(struct server *s, struct keyspace *ks, struct chain_found *found, bool whole,
-                        struct rdb_load_stats *stats, struct error *err)
+static bool load_deltas(struct server *s, struct keyspace *ks, struct chain_found *found,
+                        bool whole, struct rdb_load_stats *stats, struct error *err)
 {
     struct persistence *p = s->persistence;
     struct rdb_load_options options = {
         .now_ms = s->ks->now_ms, .drop_expired = true, .lru_now = s->ks->lru_clock};
     int64_t begin_us = clock_monotonic_us();
-    if (!chain_apply(&found->chain, found->whole, s->config->dbfilename, ks, &options, stats, err)) {
+    if (!chain_apply(&found->chain, found->whole, s->config->dbfilename, ks, &options, stats,
+                     err)) {
         keyspace_flush(ks);
         return false;
     }
@@ -366,9 +371,10 @@ bool persistence_load(struct server *s, struct error *err)
         if (c->recover_until[0] != '\0')
             return error_set(err, ERROR_INVALID, "recover-until needs a log: appendonly is no");
         if (os_path_exists(c->appenddirname))
-            log_warning("There is a log in %s, but appendonly is no: it is not looked at, and falls "
-                        "behind",
-                        c->appenddirname);
+            log_warning(
+                "There is a log in %s, but appendonly is no: it is not looked at, and falls "
+                "behind",
+                c->appenddirname);
     }
     loading_begin(s);
     bool ok = c->appendonly ? load_log(s, err) : load_snapshot(s, err);
@@ -396,8 +402,10 @@ static bool has_nothing(const struct server *s, struct error *err)
 {
     if (!persistence_has_lost(s))
         return false;
-    error_set(err, ERROR_INVALID, "there is nothing to save: this replica's data is lost until its primary sends it anew. "
-                                  "What is on the disk stays");
+    error_set(
+        err, ERROR_INVALID,
+        "there is nothing to save: this replica's data is lost until its primary sends it anew. "
+        "What is on the disk stays");
     return true;
 }
 

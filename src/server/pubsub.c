@@ -274,7 +274,7 @@ void pubsub_forget(struct client *c)
     c->subscriber = NULL;
 }
 
-/* Delivery ---------------------------------------------------------------------------------------- */
+/* Delivery ------------------------------------------------------------------------------------- */
 
 /* A message as the two protocols have it, made when first needed. */
 struct message {
@@ -370,7 +370,7 @@ void pubsub_notify(struct server *s, int class, const char *event, struct slice 
     text_free(&channel);
 }
 
-/* Commands ---------------------------------------------------------------------------------------- */
+/* Commands ------------------------------------------------------------------------------------- */
 
 /* What the number in the answer counts: shard channels are apart. */
 static int64_t counted(const struct client *c, enum topic_kind kind)
@@ -559,7 +559,7 @@ void cmd_pubsub_help(struct call *c)
     reply_help(c, "PUBSUB", lines, sizeof(lines) / sizeof(lines[0]));
 }
 
-/* MONITOR ----------------------------------------------------------------------------------------- */
+/* MONITOR -------------------------------------------------------------------------------------- */
 
 void cmd_monitor(struct call *c)
 {

@@ -2,10 +2,10 @@
  *
  * Publish and subscribe: channels, patterns and shard channels, keyspace events, and MONITOR.
  *
- * A topic (kind and name) is there as long as somebody subscribes to it; it stands in one hash table,
- * the topics of patterns also in a list, as every message has to be matched with each of them. A
- * subscription is in two lists: its topic's, in the order of subscribing, which is the order of
- * delivery, and its client's; and in a second hash table by (client, topic).
+ * A topic (kind and name) is there as long as somebody subscribes to it; it stands in one hash
+ * table, the topics of patterns also in a list, as every message has to be matched with each of
+ * them. A subscription is in two lists: its topic's, in the order of subscribing, which is the
+ * order of delivery, and its client's; and in a second hash table by (client, topic).
  *
  * A message is encoded once for each protocol and appended to the subscribers' output. The client
  * whose command is being executed gets its messages behind the command's reply, never inside it.

@@ -55,9 +55,9 @@ static uint64_t sure_in_epoch(const struct server *s)
     return sure > s->quorum->epoch_lsn ? sure : s->quorum->epoch_lsn;
 }
 
-/* Where a candidate has to be for this node's vote: it has what may have been sure by this node's word. The primary of
- * an epoch knows what was sure in it, and what it has beyond that is not needed: when it has no majority,
- * or has been voted out. */
+/* Where a candidate has to be for this node's vote: it has what may have been sure by this node's
+ * word. The primary of an epoch knows what was sure in it, and what it has beyond that is not
+ * needed: when it has no majority, or has been voted out. */
 static bool position_to_vote(const struct server *s, uint64_t *epoch, uint64_t *lsn)
 {
     const struct quorum *q = s->quorum;
@@ -79,8 +79,8 @@ static void save(struct quorum *q)
     quorum_file_save(q->file, &q->now);
 }
 
-/* Whether this node's disk has the beginning of its primary's epoch now. The epoch may be the one that its log
- * is of already: after it has been a primary itself without having been elected. */
+/* Whether this node's disk has the beginning of its primary's epoch now. The epoch may be the one
+ * that its log is of already: after it has been a primary itself without having been elected. */
 static void catch_up(struct server *s, uint64_t epoch, uint64_t lsn)
 {
     struct quorum *q = s->quorum;
@@ -160,8 +160,8 @@ static void lose(struct server *s, const char *why)
     struct quorum *q = s->quorum;
     if (q->epoch == 0)
         return;
-    log_warning("No longer elected in epoch %llu: %s. Writes are refused", (unsigned long long)q->epoch,
-                why);
+    log_warning("No longer elected in epoch %llu: %s. Writes are refused",
+                (unsigned long long)q->epoch, why);
     q->lost_epoch = q->epoch;
     q->lost_sure = sure_in_epoch(s);
     q->epoch = 0;
@@ -205,9 +205,10 @@ static void explain(struct quorum *q, const struct election_options *asked,
             at = i;
         } else if (!v->granted && (v->log_epoch > asked->log_epoch ||
                                    (v->log_epoch == asked->log_epoch && v->lsn > asked->lsn))) {
-            snprintf(what, sizeof(what), "node %s has more: LSN %llu of epoch %llu, here %llu of %llu",
-                     asked->peers[i].name, (unsigned long long)v->lsn, (unsigned long long)v->log_epoch,
-                     (unsigned long long)asked->lsn, (unsigned long long)asked->log_epoch);
+            snprintf(
+                what, sizeof(what), "node %s has more: LSN %llu of epoch %llu, here %llu of %llu",
+                asked->peers[i].name, (unsigned long long)v->lsn, (unsigned long long)v->log_epoch,
+                (unsigned long long)asked->lsn, (unsigned long long)asked->log_epoch);
             q->outrun |= v->log_epoch > asked->log_epoch;
             /* That it has still more by now is no news. */
             int same = snprintf(NULL, 0, "node %s has more", asked->peers[i].name);
@@ -219,8 +220,8 @@ static void explain(struct quorum *q, const struct election_options *asked,
         }
     }
     if (silent > 0)
-        snprintf(what, sizeof(what), "%d of %d other nodes did not vote; %s: %.80s", silent, asked->count,
-                 asked->peers[at].name, votes[at].error.message);
+        snprintf(what, sizeof(what), "%d of %d other nodes did not vote; %s: %.80s", silent,
+                 asked->count, asked->peers[at].name, votes[at].error.message);
     else
         snprintf(what, sizeof(what), "others have voted for somebody else, or cannot vote now");
     note_problem(q, what);
@@ -414,7 +415,8 @@ struct candidate {
     uint64_t epoch, log_epoch, lsn;
 };
 
-static bool would_vote(const struct server *s, const struct candidate *k, uint64_t epoch, uint64_t lsn)
+static bool would_vote(const struct server *s, const struct candidate *k, uint64_t epoch,
+                       uint64_t lsn)
 {
     const struct quorum *q = s->quorum;
     if (k->epoch < q->now.promised ||
@@ -425,8 +427,8 @@ static bool would_vote(const struct server *s, const struct candidate *k, uint64
     return k->log_epoch > epoch || (k->log_epoch == epoch && k->lsn >= lsn);
 }
 
-/* From here on this node neither acknowledges what an older epoch's primary does nor does it itself. That
- * it is so also after a crash is known when it is on the disk. */
+/* From here on this node neither acknowledges what an older epoch's primary does nor does it
+ * itself. That it is so also after a crash is known when it is on the disk. */
 static void promise(struct server *s, const struct candidate *k)
 {
     struct quorum *q = s->quorum;
@@ -434,7 +436,8 @@ static void promise(struct server *s, const struct candidate *k)
     if (k->epoch == q->now.promised)
         return;
     q->now.promised = k->epoch;
-    snprintf(q->now.promised_to, sizeof(q->now.promised_to), "%.*s", (int)k->name.size, k->name.data);
+    snprintf(q->now.promised_to, sizeof(q->now.promised_to), "%.*s", (int)k->name.size,
+             k->name.data);
     save(q);
     if (!s->is_replica) {
         lose(s, "this node has voted for another one");
@@ -511,7 +514,8 @@ void cmd_holdfast_vote(struct call *c)
     }
     struct vote v = {.epoch = k.epoch};
     snprintf(v.name, sizeof(v.name), "%.*s", (int)k.name.size, k.name.data);
-    bool granted = position_to_vote(s, &v.log_epoch, &v.lsn) && would_vote(s, &k, v.log_epoch, v.lsn);
+    bool granted =
+        position_to_vote(s, &v.log_epoch, &v.lsn) && would_vote(s, &k, v.log_epoch, v.lsn);
     if (granted && real)
         promise(s, &k);
     if (granted && real && !is_for(quorum_file_saved(q->file), &v))
@@ -657,10 +661,10 @@ const char *quorum_refusal(const struct server *s)
 {
     const struct quorum *q = s->quorum;
     /* READONLY makes clients ask Sentinel again whom to write to. */
-    return !quorum_is_on(q) || s->is_replica || q->epoch != 0
-               ? NULL
+    return !quorum_is_on(q) || s->is_replica || q->epoch != 0 ? NULL
            : q->outrun
-               ? "READONLY Another primary has been elected by a majority of quorum-nodes, or is about to be"
+               ? "READONLY Another primary has been elected by a majority of quorum-nodes, or is "
+                 "about to be"
                : "NOREPLICAS This primary has not been elected by a majority of quorum-nodes";
 }
 
@@ -680,13 +684,15 @@ bool quorum_start(struct server *s, struct error *err)
     const struct config *c = s->config;
     bool named = false;
     if (c->quorum_node_count == 0 && c->quorum_node[0] != '\0')
-        return error_set(err, ERROR_INVALID, "quorum-node '%s' needs quorum-nodes, the list of all", c->quorum_node);
+        return error_set(err, ERROR_INVALID, "quorum-node '%s' needs quorum-nodes, the list of all",
+                         c->quorum_node);
     if (c->quorum_node_count == 0)
         return true;
     for (int i = 0; i < c->quorum_node_count; i++)
         named |= strcmp(c->quorum_nodes[i].name, c->quorum_node) == 0;
     if (!named)
-        return error_set(err, ERROR_INVALID, "quorum-node '%s' is none of quorum-nodes", c->quorum_node);
+        return error_set(err, ERROR_INVALID, "quorum-node '%s' is none of quorum-nodes",
+                         c->quorum_node);
     if (!c->appendonly)
         return error_set(err, ERROR_INVALID, "quorum-nodes need appendonly yes");
     if (!quorum_file_load(q->file, &q->now, err))
@@ -695,7 +701,8 @@ bool quorum_start(struct server *s, struct error *err)
     q->majority = c->quorum_node_count / 2 + 1;
     q->blank = q->now.log_epoch != 0 && replication_lsn(s) < q->now.log_lsn;
     if (q->blank)
-        log_warning("ALARM: what was found ends at LSN %llu, but this node had all up to %llu: it has lost data, "
+        log_warning("ALARM: what was found ends at LSN %llu, but this node had all up to %llu: it "
+                    "has lost data, "
                     "and votes for nobody until it has caught up with an elected primary",
                     (unsigned long long)replication_lsn(s), (unsigned long long)q->now.log_lsn);
     if (!s->is_replica)
@@ -724,13 +731,15 @@ void quorum_info(const struct server *s, struct text *out)
         return;
     uint64_t epoch = 0, lsn = 0;
     bool known = position(s, &epoch, &lsn);
-    const char *state = s->is_replica      ? (quorum_acknowledges(q) != 0 ? "acknowledging" : "following")
-                        : q->epoch == 0    ? "not_elected"
+    const char *state = s->is_replica
+                            ? (quorum_acknowledges(q) != 0 ? "acknowledging" : "following")
+                        : q->epoch == 0 ? "not_elected"
                         : quorum_present(s, c->durability_timeout * 1000) < q->majority ? "alone"
-                                                                                       : "elected";
+                                                                                        : "elected";
     text_appendf(out, "quorum_node:%s\r\nquorum_nodes:%d\r\nquorum_state:%s\r\n", c->quorum_node,
                  c->quorum_node_count, state);
-    text_appendf(out, "quorum_epoch:%llu\r\nquorum_promised_epoch:%llu\r\nquorum_log_epoch:%llu\r\n",
+    text_appendf(out,
+                 "quorum_epoch:%llu\r\nquorum_promised_epoch:%llu\r\nquorum_log_epoch:%llu\r\n",
                  (unsigned long long)(s->is_replica ? q->link_epoch : q->epoch),
                  (unsigned long long)q->now.promised, (unsigned long long)q->now.log_epoch);
     text_appendf(out, "quorum_position:%llu\r\nquorum_can_vote:%d\r\nquorum_elections:%llu\r\n",

@@ -50,9 +50,9 @@ struct quorum_file *quorum_file_new(const char *path, void (*wake)(void *ctx), v
 
 static void format(struct text *t, const struct quorum_state *q)
 {
-    text_appendf(t, FIRST_WORD "1\npromised %llu %s\nlog %llu %llu\n", (unsigned long long)q->promised,
-                 q->promised_to[0] != '\0' ? q->promised_to : "-", (unsigned long long)q->log_epoch,
-                 (unsigned long long)q->log_lsn);
+    text_appendf(t, FIRST_WORD "1\npromised %llu %s\nlog %llu %llu\n",
+                 (unsigned long long)q->promised, q->promised_to[0] != '\0' ? q->promised_to : "-",
+                 (unsigned long long)q->log_epoch, (unsigned long long)q->log_lsn);
     if (q->cap != QUORUM_NO_CAP)
         text_appendf(t, "cap %llu\n", (unsigned long long)q->cap);
     text_appendf(t, "%08x\n", crc32c(0, t->data, t->size));
@@ -79,8 +79,8 @@ static bool is_whole(const char *data, size_t size)
     return memcmp(crc, data + size - CRC_LINE, CRC_LINE) == 0;
 }
 
-/* True: it is in the exact form in which format() writes it. A line more may be one that binds this node to something
- * that this version does not know. */
+/* True: it is in the exact form in which format() writes it. A line more may be one that binds this
+ * node to something that this version does not know. */
 static bool parse(struct quorum_state *q, const char *data, size_t size)
 {
     unsigned long long promised, log_epoch, log_lsn, cap = QUORUM_NO_CAP;
@@ -89,8 +89,8 @@ static bool parse(struct quorum_state *q, const char *data, size_t size)
     static_assert(CONFIG_NODE_NAME == 32, "the width in the form below");
     memcpy(copy, data, size);
     copy[size] = '\0';
-    int n = sscanf(copy, FIRST_WORD "1\npromised %llu %31s\nlog %llu %llu\ncap %llu\n", &promised, name,
-                   &log_epoch, &log_lsn, &cap);
+    int n = sscanf(copy, FIRST_WORD "1\npromised %llu %31s\nlog %llu %llu\ncap %llu\n", &promised,
+                   name, &log_epoch, &log_lsn, &cap);
     if (n < 4)
         return false;
     q->promised = promised;
@@ -131,21 +131,25 @@ bool quorum_file_load(struct quorum_file *f, struct quorum_state *state, struct 
     if (!os_file_read_whole(f->path, FILE_MAX, &data, &size, err))
         return err->code == ERROR_NOT_FOUND;
     bool whole = is_whole(data, size), ok = whole && parse(state, data, size);
-    bool other = whole && size > strlen(FIRST_WORD) && memcmp(data, FIRST_WORD, strlen(FIRST_WORD)) == 0;
+    bool other =
+        whole && size > strlen(FIRST_WORD) && memcmp(data, FIRST_WORD, strlen(FIRST_WORD)) == 0;
     mem_free(data);
     if (ok) {
         f->saved = f->wanted = *state;
         return true;
     }
     *state = f->saved;
-    return other ? error_set(err, ERROR_UNSUPPORTED,
-                             "%s is of a newer version of Holdfast: this node does not know what it has promised. "
-                             "Start it with that version",
-                             f->path)
-                 : error_set(err, ERROR_CORRUPT,
-                             "%s is damaged: this node does not know what it has promised. If its data is "
-                             "to be given up, remove the file together with the data",
-                             f->path);
+    return other
+               ? error_set(err, ERROR_UNSUPPORTED,
+                           "%s is of a newer version of Holdfast: this node does not know what it "
+                           "has promised. "
+                           "Start it with that version",
+                           f->path)
+               : error_set(
+                     err, ERROR_CORRUPT,
+                     "%s is damaged: this node does not know what it has promised. If its data is "
+                     "to be given up, remove the file together with the data",
+                     f->path);
 }
 
 /* ---- writing ---- */

@@ -13,8 +13,8 @@
 #include "server/config.h"
 #include "server/persistence.h"
 
-/* Commands whose keys are looked up ahead together, while those before them are executed, and how many
- * such groups are under way. */
+/* Commands whose keys are looked up ahead together, while those before them are executed, and how
+ * many such groups are under way. */
 #define STAGE 32
 #define STAGES 4
 /* The LFU clock counts minutes modulo 2^16: this long is once around. */
@@ -45,9 +45,10 @@ struct item {
     bool has_key;
 };
 
-/* While commands of the past are executed nothing is expired: a key that has expired since was there
- * when they came, and the DEL that ended it is in the log, too. So time stands still at a moment of
- * 1970, before any expiry that there can be; one that gives the LFU clock what it is now. */
+/* While commands of the past are executed nothing is expired: a key that has expired since was
+ * there when they came, and the DEL that ended it is in the log, too. So time stands still at a
+ * moment of 1970, before any expiry that there can be; one that gives the LFU clock what it is
+ * now. */
 static void stop_time(struct replay *r)
 {
     struct keyspace *ks = r->server->ks;
@@ -384,9 +385,10 @@ static bool replay_files(struct server *s, struct recovery_result *result, bool 
         options.until = *until;
     else if (c->recover_until[0] != '\0' &&
              !recovery_parse_until(slice_cstr(c->recover_until), &options.until))
-        return error_set(err, ERROR_INVALID,
-                         "recover-until: '%s' is no LSN, milliseconds or date (2026-11-21T17:00:00)",
-                         c->recover_until);
+        return error_set(
+            err, ERROR_INVALID,
+            "recover-until: '%s' is no LSN, milliseconds or date (2026-11-21T17:00:00)",
+            c->recover_until);
     struct replay *r = mem_zalloc(sizeof(*r));
     options.ctx = r;
     r->server = s;
@@ -443,6 +445,7 @@ bool replay_log_until(struct server *s, uint64_t lsn, int *db, struct error *err
     *db = result.stream_db;
     manifest_free(&result.manifest);
     if (ok && result.lsn != lsn)
-        ok = error_set(err, ERROR_INVALID, "it was replayed up to LSN %llu", (unsigned long long)result.lsn);
+        ok = error_set(err, ERROR_INVALID, "it was replayed up to LSN %llu",
+                       (unsigned long long)result.lsn);
     return ok;
 }

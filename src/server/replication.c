@@ -117,7 +117,8 @@ static void ask_for_waiting(struct server *s)
 {
     struct replication *all = s->replication;
     uint64_t wanted = hold_waits_for_replicas(s->hold);
-    if (s->is_replica || wanted <= all->asked_lsn || s->stream == NULL || stream_in_group(s->stream))
+    if (s->is_replica || wanted <= all->asked_lsn || s->stream == NULL ||
+        stream_in_group(s->stream))
         return;
     replication_ask_for_acks(s);
     durability_publish(s);
@@ -129,10 +130,11 @@ void replication_note_local_write(struct server *s)
     durability_note_unlogged(s);
     if (s->replication->local_writes++ > 0)
         return;
-    log_warning("A client has written to this replica (replica-read-only is no): such changes have no "
-                "place in its primary's stream, and so are not in the log, but in snapshots and in the "
-                "next base alone. Until then a restart loses them, and a full resynchronisation at any "
-                "time");
+    log_warning(
+        "A client has written to this replica (replica-read-only is no): such changes have no "
+        "place in its primary's stream, and so are not in the log, but in snapshots and in the "
+        "next base alone. Until then a restart loses them, and a full resynchronisation at any "
+        "time");
 }
 
 void replication_feed(struct server *s)
@@ -332,7 +334,8 @@ bool replication_reach(const struct server *s, uint64_t *lsn)
     uint64_t first;
     if (active)
         *lsn = stream_first(s->stream);
-    if (!replication_may_use_disk(s, 0) || !generation_first_lsn(&s->durability->generation, &first))
+    if (!replication_may_use_disk(s, 0) ||
+        !generation_first_lsn(&s->durability->generation, &first))
         return active;
     if (!active || first < *lsn)
         *lsn = first;
@@ -372,7 +375,8 @@ bool replication_would_lose(struct server *s, struct marks_behind *out)
 }
 
 /* -1 where it is not known. */
-static void behind_info(struct text *out, const char *format, bool known, const struct marks_behind *b)
+static void behind_info(struct text *out, const char *format, bool known,
+                        const struct marks_behind *b)
 {
     text_appendf(out, format, (unsigned long long)b->bytes, known ? (long long)b->effects : -1LL,
                  known ? (double)b->us / 1e6 : -1.0);
@@ -417,10 +421,10 @@ void replication_info(struct server *s, struct text *out)
     uint64_t log_first = 0;
     bool on_disk = replication_may_use_disk(s, 0) &&
                    generation_first_lsn(&s->durability->generation, &log_first);
-    text_appendf(out,
-                 "repl_log_active:%d\r\nrepl_log_first_byte_offset:%llu\r\nrepl_log_histlen:%llu\r\n",
-                 on_disk, on_disk ? (unsigned long long)log_first + 1 : 0ULL,
-                 on_disk ? (unsigned long long)(end - log_first) : 0ULL);
+    text_appendf(
+        out, "repl_log_active:%d\r\nrepl_log_first_byte_offset:%llu\r\nrepl_log_histlen:%llu\r\n",
+        on_disk, on_disk ? (unsigned long long)log_first + 1 : 0ULL,
+        on_disk ? (unsigned long long)(end - log_first) : 0ULL);
     text_appendf(out, "last_full_sync_reason:%s\r\nsync_partial_from_disk:%llu\r\n", r->full_reason,
                  (unsigned long long)r->sync_partial_disk);
     struct marks_behind lost;
@@ -432,9 +436,9 @@ void replication_info(struct server *s, struct text *out)
     const struct primary_link *l = &r->link;
     text_appendf(out, "divergence_journals:%llu\r\n", (unsigned long long)l->journals);
     if (l->journal[0] != '\0')
-        text_appendf(out,
-                     "divergence_journal:%s\r\ndivergence_from_lsn:%llu\r\ndivergence_bytes:%llu\r\n",
-                     l->journal, (unsigned long long)l->journal_from,
-                     (unsigned long long)(l->journal_until - l->journal_from));
+        text_appendf(
+            out, "divergence_journal:%s\r\ndivergence_from_lsn:%llu\r\ndivergence_bytes:%llu\r\n",
+            l->journal, (unsigned long long)l->journal_from,
+            (unsigned long long)(l->journal_until - l->journal_from));
     quorum_info(s, out);
 }

@@ -8,8 +8,8 @@
  *
  *     PSYNC ──partial──────────[CATCHING_UP from the log on disk]──┐
  *       │ full                                                      v
- *       v                                                        ONLINE   a stream reader of its own,
- *     WAITING ──delay──> [SAVING a file] ──> FEEDING ──> READY ──ack─┘    written straight to its socket
+ *       v                                                        ONLINE   a stream reader,
+ *     WAITING ──delay──> [SAVING a file] ──> FEEDING ──> READY ──ack─┘    written to its socket
  *
  * FEEDING is the feed's (replication/feed.h): one for all that wait. The stream meanwhile stays in
  * memory, once for all of them, held by their readers.
@@ -22,9 +22,10 @@
  *       └──────────────────────────────────────────────────────────────────────┘
  *
  * While it is UP the primary is a client (CLIENT_MASTER) whose requests are executed by
- * replication_execute: no replies, no effects of their own; their very bytes go to this server's stream,
- * so that its log and its replicas have the same LSNs. Time stands still for them, as keys expire by
- * the primary's DEL alone; for everybody else here keys past their expiry are hidden, not removed.
+ * replication_execute: no replies, no effects of their own; their very bytes go to this server's
+ * stream, so that its log and its replicas have the same LSNs. Time stands still for them, as keys
+ * expire by the primary's DEL alone; for everybody else here keys past their expiry are hidden, not
+ * removed.
  *
  * Owned by the executor.
  */
@@ -89,8 +90,8 @@ struct primary_link {
     int db;                     /* of the next effect */
     struct text open_group;     /* bytes since a MULTI whose EXEC has not come */
     bool continuable;           /* history and LSN are a position that PSYNC may name */
-    /* As a primary this server went on from here under an id that nobody has been told of: this is the
-     * last position that others can know. "": there is none but the history and the LSN. */
+    /* As a primary this server went on from here under an id that nobody has been told of: this is
+     * the last position that others can know. "": there is none but the history and the LSN. */
     char fork_id[SYNC_ID_SIZE + 1];
     uint64_t fork_lsn;
     bool acknowledge;           /* as soon as what is executed is in the stream */
@@ -107,9 +108,11 @@ struct primary_link {
     struct error failure;       /* why it is down; NONE: it is not, or nothing is known */
     bool data_lost;             /* what had come could not be loaded: there is nothing in memory */
     bool refused;               /* the primary has less than there is here */
-    /* What the primary's history does not have, from diverged_lsn on: to be written to a journal. */
+    /* What the primary's history does not have, from diverged_lsn on: to be written to a
+     * journal. */
     bool diverged, given_up; /* given_up: that is done */
-    bool everything;         /* diverged: to go back to diverged_lsn is no use, everything comes anew */
+    /* diverged: to go back to diverged_lsn is no use, everything comes anew */
+    bool everything;
     bool cut_back;           /* it is, and is to be taken back now, outside of any turn */
     uint64_t diverged_lsn;
     char journal_try[256];
@@ -121,7 +124,8 @@ struct primary_link {
 struct replication {
     struct server *server;
     bool started;
-    /* The history before this one, whose first `second_lsn` bytes this one goes on from; "": none. */
+    /* The history before this one, whose first `second_lsn` bytes this one goes on from; "":
+     * none. */
     char second_id[SYNC_ID_SIZE + 1];
     uint64_t second_lsn;
     int second_db; /* of the next effect there */
@@ -162,8 +166,8 @@ void replication_deinit(struct server *s);
 void replication_apply_config(struct server *s);
 /* A stream has to be there, log or not. */
 bool replication_wants_stream(const struct server *s);
-/* The database that the next effect of the stream is for, unless it selects one: a replica's stream goes
- * on in the middle of its primary's; one's own selects anew where it matters. */
+/* The database that the next effect of the stream is for, unless it selects one: a replica's stream
+ * goes on in the middle of its primary's; one's own selects anew where it matters. */
 int replication_stream_db(const struct server *s);
 /* The LSN, also where there is no stream. */
 uint64_t replication_lsn(const struct server *s);
@@ -203,15 +207,18 @@ void replication_update_sure(struct server *s);
 /* Others with this name are gone: the node has come back. */
 void replication_take_node(struct client *c);
 void replication_forget_client(struct client *c); /* the client is going */
-void replication_writable(struct client *c);      /* its socket takes more, and its output is empty */
+/* its socket takes more, and its output is empty */
+void replication_writable(struct client *c);
 void replication_close_replicas(struct server *s, const char *why);
 void replication_primary_cron(struct server *s);
 /* When it is time for a full resynchronisation: so many ms from now; 1 at least. */
 int64_t replication_feed_due_ms(const struct server *s);
 void replication_primary_deinit(struct server *s);
-/* It has what counts as acknowledged: not one that is sent all of the data just now, or says nothing. */
+/* It has what counts as acknowledged: not one that is sent all of the data just now, or says
+ * nothing. */
 bool replication_holds_acked(const struct replica *r);
-/* The first LSN that the stream can be given again from, from memory or the log's files. False: from none. */
+/* The first LSN that the stream can be given again from, from memory or the log's files. False:
+ * from none. */
 bool replication_reach(const struct server *s, uint64_t *lsn);
 /* The stream begins, or is another one; it has more. */
 void replication_begin_marks(struct server *s);
@@ -220,7 +227,8 @@ void replication_note_marks(struct server *s);
 bool replication_behind(struct server *s, uint64_t lsn, struct marks_behind *out);
 /* The same of the replica that has most, be it there or gone: what a failover now would lose. */
 bool replication_would_lose(struct server *s, struct marks_behind *out);
-uint64_t replication_lag(const struct server *s, const struct replica *r); /* bytes that are not sent */
+/* bytes that are not sent */
+uint64_t replication_lag(const struct server *s, const struct replica *r);
 /* As it announces itself, or as its connection shows. */
 void replication_address(struct replica *r, char ip[SOCKET_NAME_SIZE]);
 /* Replicas that have acknowledged this LSN. */

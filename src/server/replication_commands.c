@@ -134,9 +134,10 @@ static bool take_option(struct call *c, struct slice name, struct slice value, s
         r->listening_port = (int)number;
     } else if (slice_is(name, "ip-address")) {
         if (value.size >= sizeof(r->ip)) {
-            reply_errorf(c->reply,
-                         "ERR REPLCONF ip-address provided by replica instance is too long: %zu bytes",
-                         value.size);
+            reply_errorf(
+                c->reply,
+                "ERR REPLCONF ip-address provided by replica instance is too long: %zu bytes",
+                value.size);
             return false;
         }
         /* It is shown in INFO, one field of a line. */
@@ -210,9 +211,9 @@ static bool may_sync(struct call *c)
     return true;
 }
 
-/* Whether a replica at that LSN of that history, which this server does not have, has more of it than it
- * should: this server lost the end of it. After a promotion it is the other one that went astray: what it
- * did when there was another primary does not count. */
+/* Whether a replica at that LSN of that history, which this server does not have, has more of it
+ * than it should: this server lost the end of it. After a promotion it is the other one that went
+ * astray: what it did when there was another primary does not count. */
 static bool has_lost(const struct server *s, struct slice id, uint64_t lsn)
 {
     const struct replication *r = s->replication;
@@ -243,8 +244,8 @@ void cmd_psync(struct call *c)
         return;
     bool is_number = number_parse_int64(c->argv[2], &next);
     if (c->argc > 3 && slice_is(c->argv[3], "failover")) {
-        const char *error = failover_take_over(s, id, is_number && next > 0 ? (uint64_t)next - 1 : 0,
-                                               r->regression);
+        const char *error = failover_take_over(
+            s, id, is_number && next > 0 ? (uint64_t)next - 1 : 0, r->regression);
         if (error != NULL) {
             reply_error(c->reply, error);
             return;
@@ -270,13 +271,16 @@ void cmd_psync(struct call *c)
         replication_continue_replica(c->client, lsn);
         return;
     }
-    if (ours && replication_may_use_disk(s, lsn) && s->stream != NULL && lsn < stream_first(s->stream)) {
+    if (ours && replication_may_use_disk(s, lsn) && s->stream != NULL &&
+        lsn < stream_first(s->stream)) {
         replication_catch_up_replica(c->client, lsn);
         return;
     }
     /* Whoever was left behind by a promotion is told where the ways part. */
-    if (related && !ours && r->diverged && (all->second_promoted || (quorum_is_on(s->quorum) && s->quorum->epoch != 0))) {
-        log_notice("Replica %s is at LSN %llu of the history that this server's left at %llu: it is told so",
+    if (related && !ours && r->diverged &&
+        (all->second_promoted || (quorum_is_on(s->quorum) && s->quorum->epoch != 0))) {
+        log_notice("Replica %s is at LSN %llu of the history that this server's left at %llu: it "
+                   "is told so",
                    client_peer(c->client), (unsigned long long)lsn,
                    (unsigned long long)all->second_lsn);
         reply_errorf(c->reply, "DIVERGED %llu", (unsigned long long)all->second_lsn);

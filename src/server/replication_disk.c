@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Replication as a primary: a replica that is farther behind than the backlog in memory is sent what is missing
- * from the log on disk (replication/catchup.h), piece after piece, until memory goes on from there.
+ * Replication as a primary: a replica that is farther behind than the backlog in memory is sent
+ * what is missing from the log on disk (replication/catchup.h), piece after piece, until memory
+ * goes on from there.
  */
 #include <stdio.h>
 

@@ -206,8 +206,8 @@ static bool can_cut_back(const struct server *s)
            base <= link_of(s)->diverged_lsn;
 }
 
-/* What there is behind the place where the primary's history went another way: from the log, which is on the
- * disk, or from memory. */
+/* What there is behind the place where the primary's history went another way: from the log, which
+ * is on the disk, or from memory. */
 static void give_journal(struct server *s, struct sync_journal *j)
 {
     struct primary_link *l = link_of(s);
@@ -217,11 +217,14 @@ static void give_journal(struct server *s, struct sync_journal *j)
     if (d->state == DURABILITY_ON && generation_first_lsn(&d->generation, &first))
         logged = first;
     first = logged <= l->diverged_lsn || logged < kept ? logged : kept;
-    *j = (struct sync_journal){.from = first > l->diverged_lsn ? first : l->diverged_lsn, .until = end};
+    *j = (struct sync_journal){.from = first > l->diverged_lsn ? first : l->diverged_lsn,
+                               .until = end};
     if (j->from > l->diverged_lsn)
-        log_warning("ALARM: what is given up, LSN %llu to %llu, cannot be written to a divergence journal: neither the "
+        log_warning("ALARM: what is given up, LSN %llu to %llu, cannot be written to a divergence "
+                    "journal: neither the "
                     "log, if there is one, nor memory goes back so far",
-                    (unsigned long long)l->diverged_lsn, (unsigned long long)(j->from < end ? j->from : end));
+                    (unsigned long long)l->diverged_lsn,
+                    (unsigned long long)(j->from < end ? j->from : end));
     if (j->from >= end) {
         l->diverged = false;
         l->given_up = true;
@@ -256,9 +259,11 @@ static void note_journal(struct server *s)
     l->journal_from = l->journal_try_from;
     l->journal_until = l->journal_try_until;
     announce_replication(s, "diverged", l->journal);
-    log_warning("ALARM: this server's LSN %llu to %llu are not in the primary's history. They are given up, and kept in "
+    log_warning("ALARM: this server's LSN %llu to %llu are not in the primary's history. They are "
+                "given up, and kept in "
                 "%s, which `holdfast log` reads",
-                (unsigned long long)l->journal_from, (unsigned long long)l->journal_until, l->journal);
+                (unsigned long long)l->journal_from, (unsigned long long)l->journal_until,
+                l->journal);
 }
 
 /* By threads that make room for the executor, which serves from what there is. */
@@ -334,7 +339,8 @@ static void connect_to_primary(struct server *s)
 static void append_pair(struct text *t, const char *name, char *number, uint64_t value)
 {
     size_t digits = number_format_int64(number, (int64_t)value);
-    text_appendf(t, "$%zu\r\n%s\r\n$%zu\r\n%.*s\r\n", strlen(name), name, digits, (int)digits, number);
+    text_appendf(t, "$%zu\r\n%s\r\n$%zu\r\n%.*s\r\n", strlen(name), name, digits, (int)digits,
+                 number);
 }
 
 static void send_ack(struct server *s)
@@ -348,7 +354,8 @@ static void send_ack(struct server *s)
     text_appendf(&t, "*%d\r\n$8\r\nREPLCONF\r\n", 3 + 2 * log + 2 * (epoch != 0));
     append_pair(&t, "ACK", number, replication_lsn(s));
     l->acked_lsn = replication_lsn(s);
-    /* What is on this server's disk; behind the rest, where those that do not know it do not look. */
+    /* What is on this server's disk; behind the rest, where those that do not know it do not
+     * look. */
     l->acked_durable = log ? writer_durable_lsn(d->writer) : 0;
     if (log)
         append_pair(&t, "FACK", number, l->acked_durable);
@@ -389,7 +396,8 @@ static void link_up(struct server *s, struct sync_result *r)
         replication_link_down(s, &err);
         return;
     }
-    c->flags = (c->flags & ~(uint32_t)(CLIENT_UNAUTHENTICATED | CLIENT_RESTRICTED)) | CLIENT_MASTER | CLIENT_NO_EVICT;
+    c->flags = (c->flags & ~(uint32_t)(CLIENT_UNAUTHENTICATED | CLIENT_RESTRICTED)) |
+               CLIENT_MASTER | CLIENT_NO_EVICT;
     c->reply.out = &c->discarded;
     c->reply.muted = true;
     c->db = &s->ks->dbs[l->db < s->ks->db_count ? l->db : 0];
@@ -468,11 +476,11 @@ static void take_result(struct server *s)
     case SYNC_REFUSED:
         l->refused = true;
         if (strcmp(l->failure.message, r->error.message) != 0) {
-            log_warning("ALARM: the primary %s:%lld is refused: %s. This replica keeps its data. If "
-                        "it is to be given up for the primary's, set replica-accept-regression yes; "
-                        "if it is the better one, promote it with REPLICAOF NO ONE",
-                        s->config->replicaof_host, (long long)s->config->replicaof_port,
-                        r->error.message);
+            log_warning(
+                "ALARM: the primary %s:%lld is refused: %s. This replica keeps its data. If "
+                "it is to be given up for the primary's, set replica-accept-regression yes; "
+                "if it is the better one, promote it with REPLICAOF NO ONE",
+                s->config->replicaof_host, (long long)s->config->replicaof_port, r->error.message);
             announce_replication(s, "refused", r->error.message);
         }
         l->failure = r->error;
@@ -502,7 +510,8 @@ static void tell_of_new_data(struct server *s)
         blocked_serve(s);
 }
 
-/* Instead of the old data, as there is no memory for both: what has come was decoded whole before. */
+/* Instead of the old data, as there is no memory for both: what has come was decoded whole
+ * before. */
 static bool load_file(struct server *s, struct error *err)
 {
     struct rdb_load_options options;
@@ -587,8 +596,9 @@ void replication_link_load(struct server *s)
     mem_free(r);
 }
 
-/* What the primary's history does not have is in a journal: the data are what they were before that, by the own log,
- * and the stream goes on from there. If it does not work everything comes anew. */
+/* What the primary's history does not have is in a journal: the data are what they were before
+ * that, by the own log, and the stream goes on from there. If it does not work everything comes
+ * anew. */
 void replication_link_cut_back(struct server *s)
 {
     struct primary_link *l = link_of(s);
@@ -600,8 +610,8 @@ void replication_link_cut_back(struct server *s)
     if (!can_cut_back(s))
         return;
     if (!durability_settle(s, SETTLE_MOST_US, &err) || !can_cut_back(s)) {
-        log_notice("The data are not taken back, everything comes anew%s%s", err.message[0] != '\0' ? ": " : "",
-                   err.message);
+        log_notice("The data are not taken back, everything comes anew%s%s",
+                   err.message[0] != '\0' ? ": " : "", err.message);
         return;
     }
     snprintf(id, sizeof(id), "%s", asked_history(s));
@@ -694,10 +704,10 @@ static void note_error(struct server *s, const struct call *call, const struct c
 {
     struct primary_link *l = link_of(s);
     if (l->errors++ == 0)
-        log_warning("A command of the primary ('%s', at LSN %llu) was answered by an error: %s. The "
-                    "data may differ from the primary's from here on",
-                    command->full_name, (unsigned long long)replication_lsn(s),
-                    call->reply->last_error);
+        log_warning(
+            "A command of the primary ('%s', at LSN %llu) was answered by an error: %s. The "
+            "data may differ from the primary's from here on",
+            command->full_name, (unsigned long long)replication_lsn(s), call->reply->last_error);
 }
 
 /* Time stands still in 1970 while the primary's commands are executed: what it has not yet deleted
@@ -804,8 +814,8 @@ void replication_link_cron(struct server *s)
 
 /* ---- roles ---- */
 
-/* As a primary this server has gone on under an id of its own. If nobody has been told of that one, nobody can
- * go on from it: what others know is the history before, up to where it was left. */
+/* As a primary this server has gone on under an id of its own. If nobody has been told of that one,
+ * nobody can go on from it: what others know is the history before, up to where it was left. */
 static void name_position(struct server *s)
 {
     struct replication *all = s->replication;
@@ -858,7 +868,8 @@ void replication_follow(struct server *s, const char *host, int port)
         blocked_unblock(c, true);
     replication_apply_config(s);
     hold_give_up(s->hold, INT64_MAX,
-                 "NOREPLICAS This server became a replica before this was as sure as asked for: it may be lost, "
+                 "NOREPLICAS This server became a replica before this was as sure as asked for: it "
+                 "may be lost, "
                  "or not");
     hold_update(s->hold);
     quorum_became_replica(s);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Replication as a primary: the replicas, the full resynchronisation that they share, and the stream.
+ * Replication as a primary: the replicas, the full resynchronisation that they share, and the
+ * stream.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -170,9 +171,10 @@ void replication_catch_up_replica(struct client *c, uint64_t lsn)
     list(c);
     c->replica->acked = lsn;
     set_state(c->replica, REPLICA_CATCHING_UP);
-    log_notice("Replica %s is at LSN %llu, the backlog begins at %llu: it is served from the log on disk",
-               client_peer(c), (unsigned long long)lsn,
-               (unsigned long long)stream_first(c->server->stream));
+    log_notice(
+        "Replica %s is at LSN %llu, the backlog begins at %llu: it is served from the log on disk",
+        client_peer(c), (unsigned long long)lsn,
+        (unsigned long long)stream_first(c->server->stream));
     replication_begin_disk(c, lsn, true);
 }
 
@@ -364,7 +366,8 @@ static void count_present(struct server *s)
     if (within_us < PRESENT_LEAST_US)
         within_us = PRESENT_LEAST_US;
     for (const struct replica *r = all->replicas; r != NULL; r = r->next)
-        count += r->state == REPLICA_ONLINE && !r->plain_sync && s->now_us - r->acked_us <= within_us;
+        count +=
+            r->state == REPLICA_ONLINE && !r->plain_sync && s->now_us - r->acked_us <= within_us;
     all->present_count = count;
     all->quorum_present = quorum_is_on(s->quorum) ? quorum_present(s, within_us) : 0;
 }
@@ -517,7 +520,8 @@ static void start_feed(struct server *s, struct snapshot *snapshot, uint64_t lsn
         feed_failed(s, &err);
 }
 
-/* Those that wait, and want the same, from now on served together; each holds the stream from `lsn` on. */
+/* Those that wait, and want the same, from now on served together; each holds the stream from `lsn`
+ * on. */
 static size_t gather(struct server *s, bool file, enum replica_state state, uint64_t lsn)
 {
     struct replication *all = s->replication;
@@ -600,7 +604,8 @@ static void start_file(struct server *s)
         feed_failed(s, &err);
 }
 
-/* How long those that wait have still to wait for others to join them; INT64_MAX: there are none. */
+/* How long those that wait have still to wait for others to join them; INT64_MAX: there are
+ * none. */
 static int64_t wait_left_us(const struct server *s, bool file)
 {
     const struct config *c = s->config;
@@ -758,7 +763,8 @@ void replication_primary_cron(struct server *s)
         look_after(s, r);
     count_good(s);
     hold_give_up(s->hold, s->now_us - s->config->durability_timeout * 1000,
-                 "NOREPLICAS Replicas did not make this as sure as asked for in time: it may be lost, or not");
+                 "NOREPLICAS Replicas did not make this as sure as asked for in time: it may be "
+                 "lost, or not");
     quorum_step(s);
     if (s->now_us - all->ping_us >= s->config->repl_ping_replica_period * 1000000) {
         all->ping_us = s->now_us;

@@ -37,10 +37,10 @@ struct scripting {
     bool kill;
 };
 
-/* What the engine asks --------------------------------------------------------------------------- */
+/* What the engine asks ------------------------------------------------------------------------- */
 
-/* As dispatch_lookup, with the errors that scripts get. NULL: there is no such command; *error is set,
- * as it is when the number of arguments is wrong. */
+/* As dispatch_lookup, with the errors that scripts get. NULL: there is no such command; *error is
+ * set, as it is when the number of arguments is wrong. */
 static const struct command *look_up(const struct slice *argv, int argc, const char **error)
 {
     const struct command *command = command_find(argv[0]);
@@ -67,7 +67,8 @@ static const char *check_acl(struct client *c, const struct command *command,
     struct slice object = denial == ACL_DENIED_COMMAND ? slice_cstr(command->full_name) : argv[at];
     acl_log(c, denial, "lua", object, slice_cstr(acl_user_name(c->user)));
     if (denial == ACL_DENIED_KEY)
-        return "ERR The user executing the script can't access at least one of the keys mentioned in "
+        return "ERR The user executing the script can't access at least one of the keys mentioned "
+               "in "
                "the command arguments";
     if (denial == ACL_DENIED_CHANNEL)
         return "ERR The user executing the script can't publish to the channel mentioned in the "
@@ -216,7 +217,7 @@ static bool host_go_on(void *ctx, const char **why)
     return !sc->kill && !s->stopping;
 }
 
-/* Calling --------------------------------------------------------------------------------------- */
+/* Calling -------------------------------------------------------------------------------------- */
 
 /* What is checked before a script with a shebang runs, in redis-server's order. */
 static const char *check_flags(const struct scripting *sc, const struct scripting_call *now)
@@ -279,10 +280,11 @@ void scripting_kill(struct call *c, enum script_kind kind)
     if (sc->running == NULL)
         reply_error(c->reply, "NOTBUSY No scripts in execution right now.");
     else if (sc->dirty)
-        reply_error(c->reply,
-                    "UNKILLABLE Sorry the script already executed write commands against the dataset. "
-                    "You can either wait the script termination or kill the server in a hard way using "
-                    "the SHUTDOWN NOSAVE command.");
+        reply_error(
+            c->reply,
+            "UNKILLABLE Sorry the script already executed write commands against the dataset. "
+            "You can either wait the script termination or kill the server in a hard way using "
+            "the SHUTDOWN NOSAVE command.");
     else if (sc->running->engine != sc->engines[kind])
         reply_error(c->reply, c->server->busy);
     else {
@@ -304,7 +306,7 @@ bool scripting_running(const struct scripting *sc, struct scripting_now *now)
     return true;
 }
 
-/* Shebangs -------------------------------------------------------------------------------------- */
+/* Shebangs ------------------------------------------------------------------------------------- */
 
 static bool parse_flags(struct slice flags, struct shebang *out, struct text *error)
 {
@@ -339,7 +341,8 @@ static bool parse_part(struct slice part, bool library, struct shebang *out, str
         return false;
     }
     if (out->name.data != NULL) {
-        text_append_cstr(error, "ERR Invalid metadata value, name argument was given multiple times");
+        text_append_cstr(error,
+                         "ERR Invalid metadata value, name argument was given multiple times");
         return false;
     }
     out->name = slice_of(part.data + 5, part.size - 5);
@@ -382,8 +385,9 @@ bool scripting_parse_shebang(struct slice code, bool library, struct shebang *ou
         ok = false;
     }
     if (ok && library && !script_name_is_valid(out->name)) {
-        text_append_cstr(error, "ERR Library names can only contain letters, numbers, or underscores(_) "
-                                "and must be at least one character long");
+        text_append_cstr(error,
+                         "ERR Library names can only contain letters, numbers, or underscores(_) "
+                         "and must be at least one character long");
         ok = false;
     }
     if (ok && library && !slice_is(engine, "#!lua")) {
@@ -396,7 +400,7 @@ bool scripting_parse_shebang(struct slice code, bool library, struct shebang *ou
     return ok;
 }
 
-/* Life ------------------------------------------------------------------------------------------ */
+/* Life ----------------------------------------------------------------------------------------- */
 
 static struct script_engine *new_engine(struct scripting *sc, enum script_kind kind)
 {

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Scripts and functions in the server: what the engine (script/script.h) needs of it, the scripts that
- * EVAL and SCRIPT LOAD have kept, and the libraries of functions.
+ * Scripts and functions in the server: what the engine (script/script.h) needs of it, the scripts
+ * that EVAL and SCRIPT LOAD have kept, and the libraries of functions.
  *
  * A script runs within the command that calls it. Its effects are one group in the stream; the
  * command itself is never logged. What it calls passes the checks that dispatch makes.
  *
- * One that runs longer than busy-reply-threshold is interrupted now and then: others are served, but
- * get -BUSY to all but a few commands, among them those that end the script. The requests of the
- * batch that the script's own request was part of are put off before (server/batch.h).
+ * One that runs longer than busy-reply-threshold is interrupted now and then: others are served,
+ * but get -BUSY to all but a few commands, among them those that end the script. The requests of
+ * the batch that the script's own request was part of are put off before (server/batch.h).
  *
  * The code of the libraries is the keyspace's (keyspace/libraries.h), as it is in snapshots and
  * files; what is compiled of it is made anew whenever that has become another.
@@ -46,7 +46,8 @@ void scripting_reset_engine(struct scripting *sc, enum script_kind kind);
 /* The code of a library is about to run. */
 void scripting_begin_load(struct scripting *sc);
 
-/* "SHEBANG key=value ...": the first line of a script. False: `error` has the text for the reply. */
+/* "SHEBANG key=value ...": the first line of a script. False: `error` has the text for the
+ * reply. */
 struct shebang {
     struct slice engine; /* "lua", as given */
     struct slice name;   /* of a library; data NULL: not given */
@@ -90,8 +91,8 @@ struct library_set *scripting_library_set(struct scripting *sc);
 void library_set_memory(const struct library_set *set, struct scripting_memory *m);
 /* Compile the keyspace's libraries if they are not those that were compiled. */
 void library_set_update(struct server *s);
-/* The same for data that was loaded: false when a library does not compile, or not run. Whoever starts
- * without it would miss what clients call, and find out late. */
+/* The same for data that was loaded: false when a library does not compile, or not run. Whoever
+ * starts without it would miss what clients call, and find out late. */
 bool library_set_load(struct server *s, struct error *err);
 
 #endif

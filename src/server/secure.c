@@ -10,7 +10,8 @@
 /* The values of tls-auth-clients-user. */
 enum { USER_BY_COMMON_NAME, USER_BY_URI, USER_OFF };
 
-/* Of tls-port, or of connections to other servers: with the client's certificate, if there is one. */
+/* Of tls-port, or of connections to other servers: with the client's certificate, if there is
+ * one. */
 static struct tls_context *make(const struct config *c, bool client, char error[TLS_ERROR_SIZE])
 {
     bool own = client && c->tls_client_cert_file[0] != '\0';

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * TLS for clients: the context that new connections get, made from the tls-* directives and replaced
- * as a whole when one of them (or a file that one names) changes; the handshake of each client, and
- * who it is by its certificate; and the clients whose sessions hold bytes that no event announces.
+ * TLS for clients: the context that new connections get, made from the tls-* directives and
+ * replaced as a whole when one of them (or a file that one names) changes; the handshake of each
+ * client, and who it is by its certificate; and the clients whose sessions hold bytes that no event
+ * announces.
  *
  *     accepted -> (handshake, SECURE_HANDSHAKE_S at most) -> established -> served as any other
  *
@@ -16,8 +17,8 @@
 
 #define SECURE_HANDSHAKE_S 10
 
-/* Make the context as the configuration says; while tls-port is 0 there is none. False: the one that
- * was there stays. */
+/* Make the context as the configuration says; while tls-port is 0 there is none. False: the one
+ * that was there stays. */
 bool secure_configure(struct server *s, char error[TLS_ERROR_SIZE]);
 void secure_deinit(struct server *s);
 /* Whether a change of this directive asks for a new context. */

@@ -57,15 +57,16 @@ void server_update_clock(struct server *s)
 
 void server_update_attention(struct server *s)
 {
-    s->attention = s->loading || s->loading_beside != BESIDE_NONE || s->busy != NULL || s->out_of_memory || server_is_paused(s) ||
+    s->attention = s->loading || s->loading_beside != BESIDE_NONE || s->busy != NULL ||
+                   s->out_of_memory || server_is_paused(s) ||
                    (s->persistence != NULL && s->persistence->refuse_writes) ||
                    durability_attention(s) || (s->replication != NULL && replication_attention(s));
 }
 
 void server_update_hooks(struct server *s)
 {
-    s->hooks.wanted = s->watches->count != 0 || s->limits.notify_events || tracking_wanted(s) || s->hold_replies ||
-                      blocked_has_keys(s->blocked);
+    s->hooks.wanted = s->watches->count != 0 || s->limits.notify_events || tracking_wanted(s) ||
+                      s->hold_replies || blocked_has_keys(s->blocked);
 }
 
 void server_set_loading(struct server *s, bool loading)
@@ -312,7 +313,8 @@ static void expire_some(struct server *s)
             loop_add_timer(s->loop, 1, expire_timer, s);
         s->expire_timer_set = true;
     } else if (keyspace_has_due(s->ks)) {
-        /* A bound that is too low, and that a snapshot keeps as it is: not to be looked at always. */
+        /* A bound that is too low, and that a snapshot keeps as it is: not to be looked at
+         * always. */
         s->expire_next_us += CRON_MS * 1000;
     }
 }
@@ -624,8 +626,8 @@ void server_stop(struct server *s, int exit_status)
 
 void server_serve_while_busy(struct server *s, int wait_ms)
 {
-    /* Inside a batch nothing can be served, as its clients are in the middle of theirs, unless the one that
-     * is executing has stepped aside. */
+    /* Inside a batch nothing can be served, as its clients are in the middle of theirs, unless the
+     * one that is executing has stepped aside. */
     if (s->interrupted != NULL) {
         struct client *executing = s->executing;
         server_serve_aside(s);

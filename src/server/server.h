@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The server: the wiring of keyspace, configuration, event loop and clients, and what belongs to the
- * process as a whole. Grouped in small structs; a function that needs one group takes that group.
- * Everything here is owned by the executor thread.
+ * The server: the wiring of keyspace, configuration, event loop and clients, and what belongs to
+ * the process as a whole. Grouped in small structs; a function that needs one group takes that
+ * group. Everything here is owned by the executor thread.
  *
  *     server_new -> (load data) -> server_listen -> server_run -> server_free
  *
  * Files: server.c (start, cron, stop), client.c (connections and their state), batch.c (reading,
  * parsing, prefetching and executing in batches), dispatch.c (what is checked before a command
- * runs, and counted after), transaction.c (MULTI, WATCH), durability.c (the log and its errors), hold.c
- * (replies that wait for it).
+ * runs, and counted after), transaction.c (MULTI, WATCH), durability.c (the log and its errors),
+ * hold.c (replies that wait for it).
  */
 #ifndef HF_SERVER_SERVER_H
 #define HF_SERVER_SERVER_H
@@ -51,7 +51,12 @@ struct latency_monitor;
 struct tls_context;
 struct watch_table;
 
-enum client_class { CLIENT_CLASS_NORMAL, CLIENT_CLASS_REPLICA, CLIENT_CLASS_PUBSUB, CLIENT_CLASSES };
+enum client_class {
+    CLIENT_CLASS_NORMAL,
+    CLIENT_CLASS_REPLICA,
+    CLIENT_CLASS_PUBSUB,
+    CLIENT_CLASSES
+};
 
 struct output_limit {
     uint64_t hard_bytes, soft_bytes; /* 0: none */
@@ -134,8 +139,8 @@ struct server_stats {
     } rate;
 };
 
-/* While a primary's data come and are loaded beside the own ones: whether these are read, as they are the
- * past of what comes, or not, as they are another primary's. */
+/* While a primary's data come and are loaded beside the own ones: whether these are read, as they
+ * are the past of what comes, or not, as they are another primary's. */
 enum loading_beside { BESIDE_NONE, BESIDE_READ, BESIDE_HIDDEN };
 
 struct server {
@@ -166,7 +171,8 @@ struct server {
     uint64_t slow_cycles; /* a command that takes as long is looked at closely */
     bool log_small;       /* COMMANDLOG wants to know of requests and replies of any size */
     struct client *executing; /* whose command this is; NULL between commands */
-    const struct call *executing_call; /* the call of it, while there is one: for the crash report */
+    /* the call of it, while there is one: for the crash report */
+    const struct call *executing_call;
     bool pushes_pending;      /* it was sent messages meanwhile */
     bool keys_ready;          /* clients that wait for keys are to be served */
     uint64_t changed_bytes; /* of requests that changed something, while there is no stream */
@@ -189,7 +195,8 @@ struct server {
     struct call_hooks hooks;
     char run_id[41];
     int64_t now_us; /* the monotonic clock at the beginning of the turn */
-    /* Not zero: something concerns all commands (loading, a pause), so that dispatch looks closer. */
+    /* Not zero: something concerns all commands (loading, a pause), so that dispatch looks
+     * closer. */
     bool attention;
     bool loading;
     enum loading_beside loading_beside; /* not while `loading` */
@@ -236,10 +243,11 @@ void server_apply_config(struct server *s);
 /* Serve clients once while something long runs in this thread (loading): they get -LOADING. Waits
  * for something to do for so many ms at most, 0: does not wait. */
 void server_serve_while_busy(struct server *s, int wait_ms);
-/* The same in the middle of a script, behind batch_step_aside: sockets only, no timers and no tasks,
- * and time stands still. */
+/* The same in the middle of a script, behind batch_step_aside: sockets only, no timers and no
+ * tasks, and time stands still. */
 void server_serve_aside(struct server *s);
-/* Have long turns execute and answer what their first half has brought before they read the second. */
+/* Have long turns execute and answer what their first half has brought before they read the
+ * second. */
 void server_split_turns(struct server *s, bool split);
 void server_set_loading(struct server *s, bool loading);
 /* Set the clocks of keyspace and server to now. */

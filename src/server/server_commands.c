@@ -143,8 +143,9 @@ void cmd_bgrewriteaof(struct call *c)
         reply_simple(c->reply, "Background append only file rewriting started");
         break;
     case DURABILITY_REWRITE_FAILED:
-        reply_error(c->reply, "ERR Can't execute an AOF background rewriting. Please check the server "
-                              "logs for more information.");
+        reply_error(c->reply,
+                    "ERR Can't execute an AOF background rewriting. Please check the server "
+                    "logs for more information.");
         break;
     }
 }

@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The way down, for SHUTDOWN and for signals: replicas that lag are waited for, the data is saved, the
- * server stops.
+ * The way down, for SHUTDOWN and for signals: replicas that lag are waited for, the data is saved,
+ * the server stops.
  *
- *     NONE ──replicas lag──> WAITING ──they have everything, or shutdown-timeout is over──> save ──> stop
- *       │                       └──SHUTDOWN ABORT──> NONE                                    │
- *       └──none lags, NOW, shutdown-timeout 0──────────────────────────────────────────────^ └fails──> NONE
+ *     NONE ──replicas lag──> WAITING ──they have all, or shutdown-timeout is over──> save ──> stop
+ *       │                       └──SHUTDOWN ABORT──> NONE                           ^ │
+ *       └──none lags, NOW, shutdown-timeout 0───────────────────────────────────────┘ └fails─> NONE
  *
- * From WAITING on clients that want to write are put off, as by CLIENT PAUSE ... WRITE, so that whatever
- * was acknowledged before is in a stream whose end a replica can reach: one that takes over then has all
- * of it. Clients that have sent SHUTDOWN wait meanwhile; they get an error when the server goes on.
+ * From WAITING on clients that want to write are put off, as by CLIENT PAUSE ... WRITE, so that
+ * whatever was acknowledged before is in a stream whose end a replica can reach: one that takes
+ * over then has all of it. Clients that have sent SHUTDOWN wait meanwhile; they get an error when
+ * the server goes on.
  *
- * Replicas that never acknowledge anything (SYNC, as old tools send it) are not waited for. A replica that has
- * replicas of its own waits until they have what it had itself when the wait began: its primary goes on.
+ * Replicas that never acknowledge anything (SYNC, as old tools send it) are not waited for. A
+ * replica that has replicas of its own waits until they have what it had itself when the wait
+ * began: its primary goes on.
  *
  * Owned by the executor.
  */

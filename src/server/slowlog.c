@@ -82,7 +82,8 @@ static size_t copy_arguments(const struct config *c, const struct command *comma
         size_t n = argv[i].size < most ? argv[i].size : most, extra = 0;
         if (i == shown - 1 && argc > shown) {
             n = 0;
-            extra = (size_t)snprintf(note, sizeof(note), "... (%d more arguments)", argc - shown + 1);
+            extra =
+                (size_t)snprintf(note, sizeof(note), "... (%d more arguments)", argc - shown + 1);
         } else if (dispatch_is_secret(command, argv, i)) {
             n = 0;
             extra = (size_t)snprintf(note, sizeof(note), "(redacted)");
@@ -152,10 +153,11 @@ void slowlog_update(struct server *s)
     }
     /* A little less than it comes to: what is beyond is measured exactly. */
     uint64_t sample = UINT64_C(1) << 40, sample_us = server_cycles_us(s, sample);
-    s->slow_cycles = sample_us == 0 ? 0 : (uint64_t)((double)us * 0.9 * (double)sample / (double)sample_us);
+    s->slow_cycles =
+        sample_us == 0 ? 0 : (uint64_t)((double)us * 0.9 * (double)sample / (double)sample_us);
 }
 
-/* SLOWLOG and COMMANDLOG -------------------------------------------------------------------------- */
+/* SLOWLOG and COMMANDLOG ----------------------------------------------------------------------- */
 
 static void reply_entries(struct call *c, enum command_log_kind kind, int64_t count)
 {
@@ -209,7 +211,8 @@ void cmd_slowlog_help(struct call *c)
 {
     static const char *const lines[] = {
         "GET [<count>]",
-        "    The newest entries (10; -1: all): number, time, microseconds, arguments, client, name.",
+        "    The newest entries (10; -1: all): number, time, microseconds, arguments, client, "
+        "name.",
         "LEN",
         "    How many entries there are.",
         "RESET",
@@ -227,7 +230,8 @@ static bool parse_kind(struct call *c, struct slice s, enum command_log_kind *ki
             return true;
         }
     }
-    reply_error(c->reply, "ERR type should be one of the following: slow, large-request, large-reply");
+    reply_error(c->reply,
+                "ERR type should be one of the following: slow, large-request, large-reply");
     return false;
 }
 

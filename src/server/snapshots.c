@@ -23,7 +23,8 @@
 /* Less than this says nothing of speed: what every file costs prevails. */
 #define MEASURE_BYTES (1U << 20)
 #define MEASURE_US 20000
-/* What a save is taken to write in a second, and to make of a byte in memory, until there was one. */
+/* What a save is taken to write in a second, and to make of a byte in memory, until there was
+ * one. */
 #define SAVE_BYTES_S 50e6
 #define SAVE_SHARE 0.8
 
@@ -46,7 +47,7 @@ void snapshots_deinit(struct server *s)
     mem_free(of(s)->cron_text);
 }
 
-/* --- what the files say ------------------------------------------------------------------------- */
+/* --- what the files say ----------------------------------------------------------------------- */
 
 static void note_version(struct snapshots *n, const char *path, enum link_kind kind)
 {
@@ -95,7 +96,7 @@ void snapshots_note_replay(struct server *s, uint64_t bytes, int64_t us)
         of(s)->speed.replay_bytes_s = (double)bytes * 1e6 / (double)us;
 }
 
-/* --- estimates ---------------------------------------------------------------------------------- */
+/* --- estimates -------------------------------------------------------------------------------- */
 
 static uint64_t count_keys(const struct server *s)
 {
@@ -111,7 +112,8 @@ void snapshots_estimate(const struct server *s, struct snapshot_estimate *e)
     size_t used = mem_used();
     *e = (struct snapshot_estimate){.keys = count_keys(s), .measured = n->full_us > 0};
     e->memory = used > s->startup_memory ? used - s->startup_memory : 0;
-    /* What was in the last file is taken to be as large again, what came since to have its ratio. */
+    /* What was in the last file is taken to be as large again, what came since to have its
+     * ratio. */
     double ratio = SAVE_SHARE, bytes = (double)e->memory * ratio;
     if (n->full_memory >= MEASURE_BYTES)
         ratio = (double)n->full_size / (double)n->full_memory;
@@ -213,7 +215,7 @@ double snapshots_recovery_seconds(const struct server *s)
     return schedule_recovery_seconds(&c);
 }
 
-/* --- counting ----------------------------------------------------------------------------------- */
+/* --- counting --------------------------------------------------------------------------------- */
 
 /* The log knows how many bytes changes are; without one the requests' sizes are counted. */
 static void count_bytes(struct server *s, struct snapshots *n)
@@ -283,7 +285,7 @@ static void look_at_log(struct server *s, struct snapshots *n)
     mem_free(stats);
 }
 
-/* --- taking ------------------------------------------------------------------------------------- */
+/* --- taking ----------------------------------------------------------------------------------- */
 
 void snapshots_note_begin(struct server *s, enum snapshot_kind kind, struct save_options *options)
 {
@@ -298,7 +300,8 @@ void snapshots_note_begin(struct server *s, enum snapshot_kind kind, struct save
                                  .verify = options->verify};
     if (n->reason[0] == '\0')
         log_notice("Saving (%s): a command", kind == SNAPSHOT_FULL ? "full" : "incremental");
-    snprintf(run->reason, sizeof(run->reason), "%s", n->reason[0] != '\0' ? n->reason : "a command");
+    snprintf(run->reason, sizeof(run->reason), "%s",
+             n->reason[0] != '\0' ? n->reason : "a command");
     n->reason[0] = '\0';
     snprintf(run->file, sizeof(run->file), "%s", options->path);
     assert(options->aux_count < SAVE_AUX_MAX);
@@ -364,20 +367,22 @@ static void warn_of_targets(struct server *s, struct snapshots *n)
 {
     const struct schedule_decision *d = &n->decision;
     if (d->loss_too_short && !n->warned_loss)
-        log_warning("data-loss-target %lld cannot be kept to: a snapshot takes about as long as half of "
-                    "it, and the next can only begin when it is done. A log (appendonly) could",
-                    (long long)s->config->data_loss_target);
+        log_warning(
+            "data-loss-target %lld cannot be kept to: a snapshot takes about as long as half of "
+            "it, and the next can only begin when it is done. A log (appendonly) could",
+            (long long)s->config->data_loss_target);
     n->warned_loss = d->loss_too_short;
     if (d->recovery_too_short && !n->warned_recovery)
-        log_warning("recovery-time-target %lld cannot be kept to: loading the data alone takes longer",
-                    (long long)s->config->recovery_time_target);
+        log_warning(
+            "recovery-time-target %lld cannot be kept to: loading the data alone takes longer",
+            (long long)s->config->recovery_time_target);
     n->warned_recovery = d->recovery_too_short;
 }
 
 #define REWRITE_PAUSE_US 5000000
 
-/* A start would take too long for what the log has to be replayed: the log is rewritten. One that has
- * failed is tried again by the log itself. */
+/* A start would take too long for what the log has to be replayed: the log is rewritten. One that
+ * has failed is tried again by the log itself. */
 static void rewrite_log(struct server *s, struct snapshots *n)
 {
     const struct schedule_decision *d = &n->decision;
@@ -409,7 +414,8 @@ static bool begin(struct server *s, struct snapshots *n, bool full)
     for (int i = 0; i < flight.reason_count; i++)
         log_warning("The snapshot that begins now may not fit: %s", flight.reasons[i]);
     snprintf(n->last_reason, sizeof(n->last_reason), "%s", n->reason);
-    bool ok = incremental ? persistence_begin_incremental(s, &err) : persistence_begin_save(s, &err);
+    bool ok =
+        incremental ? persistence_begin_incremental(s, &err) : persistence_begin_save(s, &err);
     n->reason[0] = '\0';
     if (!ok && incremental) {
         log_warning("The incremental snapshot could not be started: %s", err.message);
@@ -472,11 +478,12 @@ void snapshots_config_changed(struct server *s, const char *directive)
         cron_parse(&n->cron, slice_cstr(n->cron_text), &ignored);
     }
     if (directive == NULL || strncmp(directive, "save", 4) == 0 ||
-        strcmp(directive, "data-loss-target") == 0 || strcmp(directive, "recovery-time-target") == 0)
+        strcmp(directive, "data-loss-target") == 0 ||
+        strcmp(directive, "recovery-time-target") == 0)
         schedule_changed(&n->schedule);
 }
 
-/* --- telling ------------------------------------------------------------------------------------ */
+/* --- telling ---------------------------------------------------------------------------------- */
 
 static void next_fields(const struct server *s, const struct snapshots *n, struct text *out)
 {
@@ -496,7 +503,8 @@ static void next_fields(const struct server *s, const struct snapshots *n, struc
         left = left > 0 ? left : 0;
         next = d.next;
     }
-    text_appendf(out, "schedule_next:%s\r\nschedule_next_in_seconds:%lld\r\n", next, (long long)left);
+    text_appendf(out, "schedule_next:%s\r\nschedule_next_in_seconds:%lld\r\n", next,
+                 (long long)left);
     text_appendf(out, "schedule_last:%s\r\nschedule_failures:%d\r\n", n->last_reason,
                  n->schedule.failures);
 }
@@ -519,8 +527,9 @@ void snapshots_info(struct server *s, struct text *out)
                  (unsigned long long)n->done_version,
                  saver.age_us > 0 ? 100 * (double)busy / (double)saver.age_us : 0);
     int64_t incremental_s = chain.taken > 0 ? chain.last.time_ms / 1000 : 0;
-    text_appendf(out, "snapshot_last_time:%lld\r\n",
-                 (long long)(incremental_s > saver.last_save_s ? incremental_s : saver.last_save_s));
+    text_appendf(
+        out, "snapshot_last_time:%lld\r\n",
+        (long long)(incremental_s > saver.last_save_s ? incremental_s : saver.last_save_s));
     text_appendf(out, "snapshot_changed_bytes:%llu\r\nsnapshot_changed_bytes_per_sec:%.0f\r\n",
                  (unsigned long long)(n->bytes - n->saved_bytes), n->bytes_s);
     text_appendf(out, "recovery_predicted_seconds:%.3f\r\nrecovery_load_bytes_per_sec:%.0f\r\n",

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * What the server knows of its snapshots, whoever asked for them: their version, what was changed since
- * the last one, how long one takes and how long a start would take; and the schedule
+ * What the server knows of its snapshots, whoever asked for them: their version, what was changed
+ * since the last one, how long one takes and how long a start would take; and the schedule
  * (persist/schedule/schedule.h), which is looked at ten times a second and begins some.
  *
- * Versions count up, over restarts as well: each file holds its own (LINK_AUX_VERSION). A snapshot that
- * fails uses up its number.
+ * Versions count up, over restarts as well: each file holds its own (LINK_AUX_VERSION). A snapshot
+ * that fails uses up its number.
  *
  * persistence.c takes the snapshots and tells when one begins and ends. Owned by the executor.
  */
@@ -72,8 +72,8 @@ void snapshots_deinit(struct server *s);
 
 /* After loading: go on with the version that stands in the files. */
 void snapshots_loaded(struct server *s);
-/* An RDB file was loaded, or this much of the log replayed. What was too little to tell says nothing of
- * the speed. */
+/* An RDB file was loaded, or this much of the log replayed. What was too little to tell says
+ * nothing of the speed. */
 void snapshots_note_load(struct server *s, uint64_t bytes, uint64_t keys, int64_t us);
 void snapshots_note_replay(struct server *s, uint64_t bytes, int64_t us);
 /* The rules or anything else of the configuration was changed. */

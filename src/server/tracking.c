@@ -126,7 +126,7 @@ static void grow(struct tracking_table *t)
     t->size = size;
 }
 
-/* Messages ---------------------------------------------------------------------------------------- */
+/* Messages ------------------------------------------------------------------------------------- */
 
 /* Where the client's messages go; NULL: nowhere. */
 static struct client *target(struct client *c)
@@ -213,7 +213,7 @@ static void forget_some_key(struct server *s)
     forget_key(s, &t->chains[at], 0);
 }
 
-/* Events ------------------------------------------------------------------------------------------ */
+/* Events --------------------------------------------------------------------------------------- */
 
 static void remember(struct client *c, struct slice key)
 {
@@ -318,7 +318,8 @@ static void put_changed(struct reply *r, const void *client)
 
 static int compare_changed(const void *a, const void *b)
 {
-    const struct changed_key *x = *(struct changed_key *const *)a, *y = *(struct changed_key *const *)b;
+    const struct changed_key *x = *(struct changed_key *const *)a,
+                             *y = *(struct changed_key *const *)b;
     return slice_compare(slice_of(x->name, x->size), slice_of(y->name, y->size));
 }
 
@@ -417,7 +418,7 @@ int64_t tracking_redirect(const struct client *c)
     return c->tracking != NULL ? (int64_t)c->tracking->redirect : -1;
 }
 
-/* Commands ---------------------------------------------------------------------------------------- */
+/* Commands ------------------------------------------------------------------------------------- */
 
 struct options {
     uint64_t redirect;
@@ -484,19 +485,21 @@ static bool prefixes_are_apart(struct call *c)
         struct slice mine = c->argv[++i];
         for (const struct prefix *p = t != NULL ? t->prefixes : NULL; p != NULL; p = p->next) {
             if (overlap(mine, slice_of(p->text, p->size))) {
-                reply_errorf(c->reply,
-                             "ERR Prefix '%.*s' overlaps with an existing prefix '%.*s'. Prefixes for "
-                             "a single client must not overlap.",
-                             (int)mine.size, mine.data, (int)p->size, p->text);
+                reply_errorf(
+                    c->reply,
+                    "ERR Prefix '%.*s' overlaps with an existing prefix '%.*s'. Prefixes for "
+                    "a single client must not overlap.",
+                    (int)mine.size, mine.data, (int)p->size, p->text);
                 return false;
             }
         }
         for (int k = i + 1; k + 1 < c->argc; k++) {
             if (slice_is(c->argv[k], "prefix") && overlap(mine, c->argv[k + 1])) {
-                reply_errorf(c->reply,
-                             "ERR Prefix '%.*s' overlaps with another provided prefix '%.*s'. Prefixes "
-                             "for a single client must not overlap.",
-                             (int)mine.size, mine.data, (int)c->argv[k + 1].size, c->argv[k + 1].data);
+                reply_errorf(
+                    c->reply,
+                    "ERR Prefix '%.*s' overlaps with another provided prefix '%.*s'. Prefixes "
+                    "for a single client must not overlap.",
+                    (int)mine.size, mine.data, (int)c->argv[k + 1].size, c->argv[k + 1].data);
                 return false;
             }
         }
@@ -511,15 +514,17 @@ static bool modes_fit(struct call *c, const struct options *o)
     if (!o->broadcast && o->prefix_count != 0)
         error = "ERR PREFIX option requires BCAST mode to be enabled";
     else if (t != NULL && t->broadcast != o->broadcast)
-        error = "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and "
-                "then re-enabling it with a different mode.";
+        error =
+            "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and "
+            "then re-enabling it with a different mode.";
     else if (o->broadcast && (o->opt_in || o->opt_out))
         error = "ERR OPTIN and OPTOUT are not compatible with BCAST";
     else if (o->opt_in && o->opt_out)
         error = "ERR You can't specify both OPTIN mode and OPTOUT mode";
     else if (t != NULL && ((o->opt_in && t->opt_out) || (o->opt_out && t->opt_in)))
-        error = "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and "
-                "then re-enabling it with a different mode.";
+        error =
+            "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and "
+            "then re-enabling it with a different mode.";
     if (error != NULL)
         reply_error(c->reply, error);
     return error == NULL;
@@ -588,14 +593,17 @@ void cmd_client_caching(struct call *c)
     struct tracking *t = c->client->tracking;
     bool yes = slice_is(c->argv[2], "yes");
     if (t == NULL || (!t->opt_in && !t->opt_out)) {
-        reply_error(c->reply, "ERR CLIENT CACHING can be called only when the client is in tracking mode "
-                              "with OPTIN or OPTOUT mode enabled");
+        reply_error(c->reply,
+                    "ERR CLIENT CACHING can be called only when the client is in tracking mode "
+                    "with OPTIN or OPTOUT mode enabled");
     } else if (!yes && !slice_is(c->argv[2], "no")) {
         reply_syntax_error(c->reply);
     } else if (yes && !t->opt_in) {
-        reply_error(c->reply, "ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.");
+        reply_error(c->reply,
+                    "ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.");
     } else if (!yes && !t->opt_out) {
-        reply_error(c->reply, "ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.");
+        reply_error(c->reply,
+                    "ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.");
     } else {
         t->caching = yes ? CACHING_YES : CACHING_NO;
         reply_ok(c->reply);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Client-side caching (CLIENT TRACKING): clients are told when what they have read may have changed.
+ * Client-side caching (CLIENT TRACKING): clients are told when what they have read may have
+ * changed.
  *
  * By default the server remembers which client has read which key, whatever the database, in a hash
- * table of key -> clients; the first change after that is told, and the key forgotten. In BCAST mode
- * nothing is remembered: a client is told of every change of keys that begin with one of its
+ * table of key -> clients; the first change after that is told, and the key forgotten. In BCAST
+ * mode nothing is remembered: a client is told of every change of keys that begin with one of its
  * prefixes. tracking-table-max-keys bounds the table: beyond it keys are told of as if changed.
  *
  * The message is a push in RESP3; with REDIRECT it goes to another client, which in RESP2 has to

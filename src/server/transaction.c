@@ -282,8 +282,9 @@ static bool still_permitted(struct client *c, const struct queued_command *q)
     static const char *const reasons[] = {
         [ACL_DENIED_COMMAND] = "no permission to execute the command or subcommand",
         [ACL_DENIED_KEY] = "no permission to touch the specified keys",
-        [ACL_DENIED_CHANNEL] = "no permission to access one of the channels used as arguments to the "
-                               "command"};
+        [ACL_DENIED_CHANNEL] =
+            "no permission to access one of the channels used as arguments to the "
+            "command"};
     int at = 0;
     enum acl_denial denial = acl_check(c->user, q->command, q->argv, q->argc, &at);
     if (denial == ACL_ALLOWED)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * MULTI and WATCH. Queued commands are copied, one block for each. Watches stand in one hash table by
- * (database, key), so that a change of a key finds those who watch it; a flush or swap of a
+ * MULTI and WATCH. Queued commands are copied, one block for each. Watches stand in one hash table
+ * by (database, key), so that a change of a key finds those who watch it; a flush or swap of a
  * database is noticed at EXEC by its flush_count, and costs nothing before.
  */
 #ifndef HF_SERVER_TRANSACTION_H

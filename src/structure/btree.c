@@ -2,10 +2,10 @@
  *
  * Places in the tree, and changes at a place.
  *
- * A change at a place works from the leaf up: the nodes of the path are made owned first (nothing to
- * do if the leaf is, as an owned child has an owned parent), the leaf is changed, and the counts and
- * words above follow. A split keeps the place on the new item without searching again; where nodes
- * are merged, which is rare, the place is found anew by its rank.
+ * A change at a place works from the leaf up: the nodes of the path are made owned first (nothing
+ * to do if the leaf is, as an owned child has an owned parent), the leaf is changed, and the counts
+ * and words above follow. A split keeps the place on the new item without searching again; where
+ * nodes are merged, which is rare, the place is found anew by its rank.
  */
 #include "structure/btree_node.h"
 
@@ -45,7 +45,7 @@ double btree_get_double(const char in[8])
     return d;
 }
 
-/* --- places ------------------------------------------------------------------------------------ */
+/* --- places ----------------------------------------------------------------------------------- */
 
 static void pos_set(struct btree_pos *pos, int level, void *node, uint32_t index)
 {
@@ -231,7 +231,7 @@ void btree_prefetch(const struct btree *t, struct slice key)
     btree_leaf_prefetch(ptr);
 }
 
-/* --- the path of a change ---------------------------------------------------------------------- */
+/* --- the path of a change --------------------------------------------------------------------- */
 
 /* Put a node in the place of the one at this level of the path, whose parent is owned. */
 static void path_link(struct btree *t, struct btree_pos *pos, int level, void *node)
@@ -278,7 +278,7 @@ static void path_note_words(struct btree *t, struct btree_pos *pos, int level)
     }
 }
 
-/* --- insert ------------------------------------------------------------------------------------ */
+/* --- insert ----------------------------------------------------------------------------------- */
 
 enum bias {
     BIAS_NONE,
@@ -421,7 +421,7 @@ void btree_prepend(struct btree *t, struct epoch *e, struct slice item)
     btree_insert(t, e, &pos, item);
 }
 
-/* --- remove and replace ------------------------------------------------------------------------ */
+/* --- remove and replace ----------------------------------------------------------------------- */
 
 /* While the root has one child alone, that becomes the root. */
 static void drop_lone_roots(struct btree *t, struct epoch *e)
@@ -483,7 +483,8 @@ void btree_remove(struct btree *t, struct epoch *e, struct btree_pos *pos)
         return;
     }
     size_t live = btree_leaf_live(leaf);
-    /* The leaves at the ends of a list are about to be emptied, or filled again: not worth a copy. */
+    /* The leaves at the ends of a list are about to be emptied, or filled again: not worth a
+     * copy. */
     bool at_end = t->unordered && (pos->rank == 0 || pos->rank == t->count);
     /* Some room is left, so that the next insert does not enlarge it again. */
     if (live <= leaf->size * 3U / 4 && !at_end && btree_leaf_class(live + live / 8) < leaf->size)
@@ -513,7 +514,7 @@ void btree_replace(struct btree *t, struct epoch *e, struct btree_pos *pos, stru
     insert_cell(t, e, pos, &cell);
 }
 
-/* --- ranges ------------------------------------------------------------------------------------ */
+/* --- ranges ----------------------------------------------------------------------------------- */
 
 static struct btree_leaf *cut_leaf(struct epoch *e, struct btree_leaf *leaf, uint32_t from,
                                    uint32_t to)

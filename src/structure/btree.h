@@ -11,18 +11,18 @@
  *     +--------+------------------------------+------+--------------------------+
  *
  * A slot says where its item lies and how large it is (items from 62 bytes on have one more byte
- * for that). An insert moves slots, not items; a removed item leaves a hole that is closed when room
- * is needed. An item of more than BTREE_INLINE_MAX bytes lives in an immutable block of its own
- * with a birth; the leaf then holds its address (and its first 8 bytes, for the order). An interior
- * node holds for each child its address, its number of items, and the first 8 bytes of its first
- * item as a big-endian number: comparing needs a child only when these are equal, and then one
- * (btree_node.h says how). A tree that is told to be unordered (a list) keeps none of this, so that
- * inserts in front of it touch nothing but the leaf and the counts.
+ * for that). An insert moves slots, not items; a removed item leaves a hole that is closed when
+ * room is needed. An item of more than BTREE_INLINE_MAX bytes lives in an immutable block of its
+ * own with a birth; the leaf then holds its address (and its first 8 bytes, for the order). An
+ * interior node holds for each child its address, its number of items, and the first 8 bytes of its
+ * first item as a big-endian number: comparing needs a child only when these are equal, and then
+ * one (btree_node.h says how). A tree that is told to be unordered (a list) keeps none of this, so
+ * that inserts in front of it touch nothing but the leaf and the counts.
  *
  * Splitting: in the middle, but at the end when an item is appended behind the last (or put before
- * the first) of the whole tree, so that lists and growing keys fill their leaves; the leaf that such
- * an item begins has its full size at once, as it will be filled. Leaves and nodes that together fit
- * in less than 3/4 of one merge.
+ * the first) of the whole tree, so that lists and growing keys fill their leaves; the leaf that
+ * such an item begins has its full size at once, as it will be filled. Leaves and nodes that
+ * together fit in less than 3/4 of one merge.
  *
  * Copy-on-write: by node, each carries its birth; a change makes the path from the root owned.
  */
@@ -53,8 +53,8 @@ struct btree_pos {
 };
 
 void btree_init(struct btree *t);
-/* A tree by position alone, which cannot be searched by key. It stays one when it is cleared. (A list
- * in a tree that was not told so works as well, but is slower to change at its beginning.) */
+/* A tree by position alone, which cannot be searched by key. It stays one when it is cleared. (A
+ * list in a tree that was not told so works as well, but is slower to change at its beginning.) */
 void btree_init_unordered(struct btree *t);
 
 /* Order-preserving form of a double (not NaN): as big-endian bytes they compare like the numbers;
@@ -76,8 +76,8 @@ struct slice btree_item(const struct btree_pos *pos);
 bool btree_next(struct btree_pos *pos);
 bool btree_prev(struct btree_pos *pos);
 
-/* Insert before pos (at the end: append); pos then stands on the new item. `item` is copied and must
- * not point into the tree. The caller keeps the order. */
+/* Insert before pos (at the end: append); pos then stands on the new item. `item` is copied and
+ * must not point into the tree. The caller keeps the order. */
 void btree_insert(struct btree *t, struct epoch *e, struct btree_pos *pos, struct slice item);
 /* Remove the item that pos stands on; pos then stands on the one behind it, or the end. */
 void btree_remove(struct btree *t, struct epoch *e, struct btree_pos *pos);
@@ -90,9 +90,9 @@ void btree_remove_range(struct btree *t, struct epoch *e, uint64_t rank, uint64_
 void btree_append(struct btree *t, struct epoch *e, struct slice item);
 void btree_prepend(struct btree *t, struct epoch *e, struct slice item);
 
-/* Moves (base/mem_move.h) what should: the leaf with the item of this rank, its large items, and the nodes
- * that begin with it. Returns the rank to go on from, 0 at the end; any rank may be given. No snapshot
- * may be live. */
+/* Moves (base/mem_move.h) what should: the leaf with the item of this rank, its large items, and
+ * the nodes that begin with it. Returns the rank to go on from, 0 at the end; any rank may be
+ * given. No snapshot may be live. */
 struct mem_mover;
 uint64_t btree_move(struct btree *t, struct mem_mover *m, uint64_t rank);
 

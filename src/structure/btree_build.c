@@ -63,8 +63,8 @@ static void reverse(void **nodes, size_t count)
         reverse_slots(nodes[i]);
 }
 
-/* Put nodes of `height` above `count` of the next height below, in the same array. Returns how many.
- * They are filled alike, so that none is nearly empty. */
+/* Put nodes of `height` above `count` of the next height below, in the same array. Returns how
+ * many. They are filled alike, so that none is nearly empty. */
 static size_t put_above(struct epoch *e, void **nodes, size_t count, int height)
 {
     size_t parents = (count + BTREE_NODE_MAX - 1) / BTREE_NODE_MAX, from = 0;

@@ -183,8 +183,9 @@ uint32_t btree_leaf_split(struct epoch *e, struct btree_leaf *leaf, uint32_t ind
     size_t bytes = 0;
     uint32_t cut = 0;
     while (cut < leaf->count && (cut == 0 || bytes < total / 2)) {
-        uint16_t size = cut == index ? cell->size
-                                     : btree_leaf_payload_size(leaf, leaf->slots[cut - (cut > index)]);
+        uint16_t size = cut == index
+                            ? cell->size
+                            : btree_leaf_payload_size(leaf, leaf->slots[cut - (cut > index)]);
         bytes += sizeof(uint16_t) + size;
         cut++;
     }

@@ -31,7 +31,7 @@ struct btree_branch btree_branch_of(void *ptr)
                                  btree_node_words(node)[0]};
 }
 
-/* --- bits -------------------------------------------------------------------------------------- */
+/* --- bits ------------------------------------------------------------------------------------- */
 
 uint16_t btree_first_bit(struct slice a, struct slice b)
 {
@@ -95,9 +95,10 @@ void btree_node_note_first(struct btree_node *node, uint32_t index)
     note_bit(node, index + 1);
 }
 
-/* --- finding ----------------------------------------------------------------------------------- */
+/* --- finding ---------------------------------------------------------------------------------- */
 
-/* The first of children [from, to) whose first item is not below the key: by looking at the items. */
+/* The first of children [from, to) whose first item is not below the key: by looking at the
+ * items. */
 static uint32_t find_by_items(const struct btree_node *node, uint32_t from, uint32_t to,
                               struct slice key)
 {
@@ -152,7 +153,8 @@ static uint32_t find_by_bits(const struct btree_node *node, uint32_t from, uint3
 
 uint32_t btree_node_find(const struct btree_node *node, struct slice key, uint64_t word)
 {
-    /* Which words of children 1.. are below the key's? Without branches: the outcomes are random. */
+    /* Which words of children 1.. are below the key's? Without branches: the outcomes are
+     * random. */
     const uint64_t *words = btree_node_words(node) + 1, *base = words;
     uint32_t last = node->count - 1U, rest = last;
     while (rest > 1) {
@@ -169,7 +171,7 @@ uint32_t btree_node_find(const struct btree_node *node, struct slice key, uint64
     return find_by_bits(node, at + 1, at + 1 + rest, key) - 1;
 }
 
-/* --- changing ---------------------------------------------------------------------------------- */
+/* --- changing --------------------------------------------------------------------------------- */
 
 static void write_branch(struct btree_node *node, uint32_t index, const struct btree_branch *b)
 {
@@ -209,8 +211,8 @@ void btree_node_put(struct btree_node *node, uint32_t index, const struct btree_
     if (btree_node_is_unordered(node))
         return;
     note_bit(node, index);
-    /* Of three in order, the outer two differ where a neighbour pair differs first: often this tells
-     * the second pair's bit without a look at the third. */
+    /* Of three in order, the outer two differ where a neighbour pair differs first: often this
+     * tells the second pair's bit without a look at the third. */
     const uint64_t *words = btree_node_words(node);
     bool as_before = index > 0 && index + 1U < node->count && words[index - 1] == words[index] &&
                      words[index] == words[index + 1] && bits[index] > bits[index + 1];
@@ -279,7 +281,7 @@ void btree_node_split(struct epoch *e, struct btree_node *node, uint32_t index,
     *right = r;
 }
 
-/* --- merging ----------------------------------------------------------------------------------- */
+/* --- merging ---------------------------------------------------------------------------------- */
 
 static bool is_empty(const void *node)
 {
@@ -356,7 +358,7 @@ bool btree_node_fix(struct epoch *e, struct btree_node *node, uint32_t index)
     return true;
 }
 
-/* --- retiring ---------------------------------------------------------------------------------- */
+/* --- retiring --------------------------------------------------------------------------------- */
 
 void btree_retire_subtree(struct epoch *e, void *node, uint64_t count)
 {

@@ -34,7 +34,8 @@
  * (Ferguson: "Bit-Tree: a data structure for fast file processing", 1992), where a binary search
  * would look at one child after another. The position of a bit is 16 times that of its byte, plus 1
  * to 8 from the highest to the lowest; plus 0 for the bit that says whether there is such a byte.
- * The nodes of an unordered tree carry a flag: their words and bits are not kept up and mean nothing.
+ * The nodes of an unordered tree carry a flag: their words and bits are not kept up and mean
+ * nothing.
  */
 #ifndef HF_STRUCTURE_BTREE_NODE_H
 #define HF_STRUCTURE_BTREE_NODE_H
@@ -139,7 +140,7 @@ static inline void btree_retire_node(struct epoch *e, void *node)
 /* Unlink a node with all below it: `count` items. */
 void btree_retire_subtree(struct epoch *e, void *node, uint64_t count);
 
-/* --- words ------------------------------------------------------------------------------------- */
+/* --- words ------------------------------------------------------------------------------------ */
 
 static inline uint64_t btree_load64(const char *p)
 {
@@ -169,7 +170,7 @@ static inline uint64_t btree_word(const char *p, size_t size)
     return word;
 }
 
-/* --- leaves ------------------------------------------------------------------------------------ */
+/* --- leaves ----------------------------------------------------------------------------------- */
 
 static inline unsigned btree_slot_code(uint16_t slot)
 {
@@ -280,7 +281,7 @@ uint32_t btree_leaf_split(struct epoch *e, struct btree_leaf *leaf, uint32_t ind
                           const struct btree_cell *cell, struct btree_leaf **left,
                           struct btree_leaf **right);
 
-/* --- interior nodes ---------------------------------------------------------------------------- */
+/* --- interior nodes --------------------------------------------------------------------------- */
 
 static inline uint64_t *btree_node_words(const struct btree_node *node)
 {

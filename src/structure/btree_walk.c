@@ -9,7 +9,7 @@
 
 #include "base/mem_move.h"
 
-/* --- moving ------------------------------------------------------------------------------------ */
+/* --- moving ----------------------------------------------------------------------------------- */
 
 static void move_large(struct mem_mover *m, struct btree_leaf *leaf)
 {
@@ -48,7 +48,7 @@ uint64_t btree_move(struct btree *t, struct mem_mover *m, uint64_t rank)
     return rank < t->count ? rank : 0;
 }
 
-/* --- deep free --------------------------------------------------------------------------------- */
+/* --- deep free -------------------------------------------------------------------------------- */
 
 static void free_large(struct epoch_reclaim *ctx, const struct btree_leaf *leaf, uint64_t seen)
 {
@@ -94,7 +94,7 @@ void btree_register(void)
     epoch_register(EPOCH_BTREE, free_subtree);
 }
 
-/* --- sizes ------------------------------------------------------------------------------------- */
+/* --- sizes ------------------------------------------------------------------------------------ */
 
 static size_t bytes_below(const void *ptr)
 {
@@ -137,7 +137,7 @@ size_t btree_leaf_count(const struct btree *t)
     return t->root ? leaves_below(t->root) : 0;
 }
 
-/* --- the check --------------------------------------------------------------------------------- */
+/* --- the check -------------------------------------------------------------------------------- */
 
 #define CHECK(condition)                                                                           \
     do {                                                                                           \

@@ -2,8 +2,8 @@
  *
  * How a change goes: the leaf is found; if it is owned and the change fits in its block, it is made
  * there, without looking at the pages above (an owned leaf has owned pages). Otherwise the path is
- * made owned and the leaf is replaced: by a copy in a block of the right size, by its two halves, or
- * by itself joined with its sibling.
+ * made owned and the leaf is replaced: by a copy in a block of the right size, by its two halves,
+ * or by itself joined with its sibling.
  */
 #include "structure/dict.h"
 
@@ -15,8 +15,8 @@
 #include "base/mem_move.h"
 #include "structure/dict_leaf.h"
 
-/* Two siblings that fit together in this are merged. The distance to DICT_LEAF_MAX is what has to be
- * added before the leaf splits again. */
+/* Two siblings that fit together in this are merged. The distance to DICT_LEAF_MAX is what has to
+ * be added before the leaf splits again. */
 #define MERGE_MAX (DICT_LEAF_MAX / 4 * 3)
 
 static inline struct dict_leaf *leaf_at(const struct dict *d, uint64_t hash)
@@ -500,9 +500,9 @@ void dict_remove(struct dict *d, struct epoch *e, const struct dict_place *place
 
 /* ---- what is due ---- */
 
-/* Find the first leaf at or behind the hash `from` whose bound is below `before`, under a word whose
- * hashes begin with `first`. On the way the bounds of owned pages are made exact where all that is
- * below was looked at. */
+/* Find the first leaf at or behind the hash `from` whose bound is below `before`, under a word
+ * whose hashes begin with `first`. On the way the bounds of owned pages are made exact where all
+ * that is below was looked at. */
 static bool find_due(const struct epoch *e, trie_word word, int64_t before, uint64_t first,
                      uint64_t from, uint64_t *hash)
 {

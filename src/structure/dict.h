@@ -20,8 +20,8 @@
  * that it has neither sizes nor offsets.
  *
  * A map's item may expire: then 8 bytes of when, and one that says so, stand before its value, and
- * leaves and pages know a lower bound of what is below them, so that dict_expire descends only where
- * something is due. The dict itself hides nothing.
+ * leaves and pages know a lower bound of what is below them, so that dict_expire descends only
+ * where something is due. The dict itself hides nothing.
  *
  * Equal keys may be added more than once (dict_add does not look), which the member index uses for
  * equal hashes; sets and hashes look first.
@@ -57,7 +57,8 @@ void dict_init(struct dict *d, enum dict_kind kind);
 /* hash_bytes(key) for sets and maps, the key's own 8 bytes for an index. */
 uint64_t dict_hash(const struct dict *d, struct slice key);
 
-/* Hints, to be given for a batch of hashes before the finds: first the leaf, then the likely item. */
+/* Hints, to be given for a batch of hashes before the finds: first the leaf, then the likely
+ * item. */
 void dict_prefetch(const struct dict *d, uint64_t hash);
 void dict_prefetch_item(const struct dict *d, uint64_t hash);
 
@@ -85,7 +86,8 @@ bool dict_find_hash(const struct dict *d, uint64_t hash, struct dict_item *item,
                     struct dict_place *place);
 bool dict_find_hash_next(const struct dict *d, struct dict_item *item, struct dict_place *place);
 
-/* Add, without looking for an equal key. The slices are copied. They must not point into this dict. */
+/* Add, without looking for an equal key. The slices are copied. They must not point into this
+ * dict. */
 void dict_add(struct dict *d, struct epoch *e, uint64_t hash, struct slice key,
               struct slice value);
 /* Replace the value of the item at `place`, which no longer expires then. Afterwards `place` is no
@@ -136,10 +138,10 @@ bool dict_iter_next(struct dict_iter *it, struct dict_item *item);
 bool dict_random(const struct dict *d, uint64_t (*rand)(void *ctx), void *ctx,
                  struct dict_item *item);
 
-/* Moves (base/mem_move.h) what should: the leaf that `from` belongs to, with its large items and the pages
- * that begin with it. Returns where to go on, 0 at the end. Any number may be given, so that a walk
- * may be put down and the dict be changed: what it then passes over stays where it is. No snapshot
- * may be live. */
+/* Moves (base/mem_move.h) what should: the leaf that `from` belongs to, with its large items and
+ * the pages that begin with it. Returns where to go on, 0 at the end. Any number may be given, so
+ * that a walk may be put down and the dict be changed: what it then passes over stays where it is.
+ * No snapshot may be live. */
 struct mem_mover;
 uint64_t dict_move(struct dict *d, struct mem_mover *m, uint64_t from);
 

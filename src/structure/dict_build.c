@@ -111,7 +111,7 @@ void dict_builder_add(struct dict_builder *b, uint64_t hash, struct slice key, s
     b->total++;
 }
 
-/* --- throwing away ----------------------------------------------------------------------------- */
+/* --- throwing away ---------------------------------------------------------------------------- */
 
 static void free_part_block(const char *part)
 {
@@ -159,7 +159,7 @@ void dict_builder_drop(struct dict_builder *b)
     b->total = 0;
 }
 
-/* --- building ---------------------------------------------------------------------------------- */
+/* --- building --------------------------------------------------------------------------------- */
 
 static bool fits_leaf(const struct build *b, uint64_t count, uint64_t used)
 {
@@ -214,14 +214,15 @@ static trie_word build_leaf(struct build *b, const struct pair *pairs, uint64_t 
         b->twice |= is_twice(b, leaf, pairs, i);
         dict_leaf_fill(leaf, i, dict_leaf_tag(pairs[i].hash), item, dict_item_size(kind, item));
         if (kind != DICT_INDEX)
-            leaf->has_blocks |= dict_part_is_block(item) ||
-                                (kind == DICT_MAP && dict_part_is_block(item + dict_part_size(item)));
+            leaf->has_blocks |=
+                dict_part_is_block(item) ||
+                (kind == DICT_MAP && dict_part_is_block(item + dict_part_size(item)));
     }
     return trie_leaf_word(leaf, 0);
 }
 
-/* Of pairs that all have one hash those stay whose keys differ: of a file that has one member ever so
- * often the leaf would be of any size. Returns how many stay; *used are their bytes. */
+/* Of pairs that all have one hash those stay whose keys differ: of a file that has one member ever
+ * so often the leaf would be of any size. Returns how many stay; *used are their bytes. */
 static uint64_t drop_twice(struct build *b, struct pair *pairs, uint64_t count, uint64_t *used)
 {
     uint64_t kept = 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Building a whole dict at once, for loading: items are added in any order, and at the end the dict is
- * made with every leaf and page in its final size. Adding them one by one would touch a random leaf
- * for each, and copy and split every leaf many times.
+ * Building a whole dict at once, for loading: items are added in any order, and at the end the dict
+ * is made with every leaf and page in its final size. Adding them one by one would touch a random
+ * leaf for each, and copy and split every leaf many times.
  *
  * Items are kept packed as they stand in leaves. When there are many they are kept apart by the top
  * byte of their hashes, and each of these parts is freed once its leaves are made, so that there is
@@ -13,8 +13,8 @@
  *     dict_builder_finish   makes the dict; tells whether a key was there twice
  *     dict_builder_drop     instead: throws all away
  *
- * The dict is as any other afterwards; all its nodes are born in the present epoch. A builder belongs
- * to one thread.
+ * The dict is as any other afterwards; all its nodes are born in the present epoch. A builder
+ * belongs to one thread.
  */
 #ifndef HF_STRUCTURE_DICT_BUILD_H
 #define HF_STRUCTURE_DICT_BUILD_H
@@ -36,8 +36,8 @@ struct dict_builder {
     } part[DICT_BUILD_PARTS];
 };
 
-/* Called for an index where two items have one key: with that, the values of the two, and what is to
- * be answered: whether they are the same to the caller. */
+/* Called for an index where two items have one key: with that, the values of the two, and what is
+ * to be answered: whether they are the same to the caller. */
 typedef bool dict_build_same_fn(void *ctx, uint64_t key, const char value[8], const char other[8]);
 
 void dict_builder_begin(struct dict_builder *b, struct epoch *e, enum dict_kind kind,

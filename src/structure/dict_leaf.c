@@ -5,7 +5,8 @@
 
 #include "base/mem.h"
 
-static_assert(offsetof(struct dict_leaf, birth) == offsetof(struct trie_leaf, birth), "as trie_leaf");
+static_assert(offsetof(struct dict_leaf, birth) == offsetof(struct trie_leaf, birth),
+              "as trie_leaf");
 static_assert(offsetof(struct dict_leaf, due) == offsetof(struct trie_leaf, due), "as trie_leaf");
 static_assert(offsetof(struct dict_leaf, depth) == offsetof(struct trie_leaf, depth),
               "as trie_leaf");

@@ -12,13 +12,13 @@
  *     part:           size (1 byte), bytes; or 255 and the address of a block (8 bytes)
  *     a map's value that expires:  254, when (8 bytes), part
  *
- * An offset is the distance of the item's first byte from the end of the block, so that offsets stay
- * what they are when the leaf moves to a larger or smaller block. The items of an index are all of
- * one size: item i stands 16 * (i + 1) bytes before the end, and there are no offsets.
+ * An offset is the distance of the item's first byte from the end of the block, so that offsets
+ * stay what they are when the leaf moves to a larger or smaller block. The items of an index are
+ * all of one size: item i stands 16 * (i + 1) bytes before the end, and there are no offsets.
  *
- * The tag is the hash's lowest byte, which the trie does not use above depth 56. Tags are read 16 at
- * a time, beyond their number too: any block is large enough for that, as the least is 64 bytes and
- * an item takes at least 4.
+ * The tag is the hash's lowest byte, which the trie does not use above depth 56. Tags are read 16
+ * at a time, beyond their number too: any block is large enough for that, as the least is 64 bytes
+ * and an item takes at least 4.
  */
 #ifndef HF_STRUCTURE_DICT_LEAF_H
 #define HF_STRUCTURE_DICT_LEAF_H
@@ -102,11 +102,11 @@ static inline uint32_t dict_leaf_need(uint32_t kind, uint32_t count, uint32_t us
     return dict_leaf_front(kind, count) + used;
 }
 
-/* The block size for a need: those of the allocator's classes that are 1 or 1.5 times a power of two
- * (and 64 apart up to 256). The classes between would fit more closely, but cost more than they save:
- * all leaves of a dict grow at about the same pace, so that with each step the slabs of one class
- * empty, and these are larger for odd classes (32 blocks of 640 or 896 bytes, 16 of 768, 4 of 1024)
- * and go back to the system only when the last leaf has left. */
+/* The block size for a need: those of the allocator's classes that are 1 or 1.5 times a power of
+ * two (and 64 apart up to 256). The classes between would fit more closely, but cost more than they
+ * save: all leaves of a dict grow at about the same pace, so that with each step the slabs of one
+ * class empty, and these are larger for odd classes (32 blocks of 640 or 896 bytes, 16 of 768, 4 of
+ * 1024) and go back to the system only when the last leaf has left. */
 static inline uint32_t dict_leaf_class(uint32_t need)
 {
     if (need <= 256)

@@ -27,16 +27,17 @@
  * Invariant 2: birth <= now for every node; a frozen node never points to a node with a later
  * birth.
  *
- * Parts. What hangs below the keys of a database belongs to one of EPOCH_PARTS parts of a *space*, by
- * the top bits of the key's hash. Who reads a snapshot may tell that it is done with a part: from then
- * on, for what belongs to that part, everything is as if that snapshot had been released. So a walk
- * gives back what it has passed, in any order and by several threads, whatever other snapshots are
- * live. The executor asks for a *view* of the epoch for a hash (epoch_part), in which `frozen` is the
- * epoch of the newest live snapshot that is not done with it, and gives it to the structures instead
- * of the epoch itself; what is retired through it waits with its part. Pages of the database's own
- * table belong to many parts, and are changed through the epoch itself. A node that was changed
- * through a view may be older than its children; invariant 1 holds in every view of its part. What
- * moves from one part to another is changed through the epoch itself from then on.
+ * Parts. What hangs below the keys of a database belongs to one of EPOCH_PARTS parts of a *space*,
+ * by the top bits of the key's hash. Who reads a snapshot may tell that it is done with a part:
+ * from then on, for what belongs to that part, everything is as if that snapshot had been released.
+ * So a walk gives back what it has passed, in any order and by several threads, whatever other
+ * snapshots are live. The executor asks for a *view* of the epoch for a hash (epoch_part), in which
+ * `frozen` is the epoch of the newest live snapshot that is not done with it, and gives it to the
+ * structures instead of the epoch itself; what is retired through it waits with its part. Pages of
+ * the database's own table belong to many parts, and are changed through the epoch itself. A node
+ * that was changed through a view may be older than its children; invariant 1 holds in every view
+ * of its part. What moves from one part to another is changed through the epoch itself from then
+ * on.
  *
  * Threads. Everything here is called by the executor alone, except the reclaimer thread, which
  * gets and gives work through the domain's own queue, and readers of a snapshot, who read frozen
@@ -55,8 +56,9 @@ struct epoch_snapshot; /* one live snapshot's epoch and retired list */
 struct epoch_private;
 
 /* A mark is an epoch since which it is to be told what has changed, also when no snapshot is live:
- * tables keep a bit for each item and mark (structure/table.h). There are two, so that changes since
- * the last snapshot that is proven can still be told when the one that is being taken fails. */
+ * tables keep a bit for each item and mark (structure/table.h). There are two, so that changes
+ * since the last snapshot that is proven can still be told when the one that is being taken
+ * fails. */
 #define EPOCH_MARKS 2
 
 struct epoch {
@@ -128,7 +130,8 @@ static inline void epoch_set_mark(struct epoch *e, unsigned i, uint64_t since)
 struct epoch_snapshot *epoch_snapshot_begin(struct epoch *e);
 uint64_t epoch_snapshot_epoch(const struct epoch_snapshot *s);
 /* Bytes and nodes that are kept for this snapshot alone or for it and older ones. A subtree counts
- * as one node, its bytes are estimated from its weight. The bytes may be asked for on any thread. */
+ * as one node, its bytes are estimated from its weight. The bytes may be asked for on any
+ * thread. */
 size_t epoch_snapshot_held_bytes(const struct epoch_snapshot *s);
 size_t epoch_snapshot_held_count(const struct epoch_snapshot *s);
 /* The sum over all live snapshots. */
@@ -146,8 +149,8 @@ static inline uint32_t epoch_part_of(uint64_t hash)
 {
     return (uint32_t)(hash >> (64 - EPOCH_PART_BITS));
 }
-/* The view for what belongs to all hashes that share the first `depth` bits of `hash`. To be used at
- * once: within one command. Of no space, or when no snapshot is live, it is the epoch itself. */
+/* The view for what belongs to all hashes that share the first `depth` bits of `hash`. To be used
+ * at once: within one command. Of no space, or when no snapshot is live, it is the epoch itself. */
 struct epoch epoch_part(const struct epoch *e, uint32_t space, uint64_t hash, unsigned depth);
 /* Whoever reads the snapshot is done with parts [first, last]. Any thread, once for each part. What
  * waited for it is freed by epoch_reclaim_step. */

@@ -513,7 +513,7 @@ bool listpack_check(const void *bytes, size_t size)
     return stated == COUNT_UNKNOWN || stated == count;
 }
 
-/* --- elements that are there twice ------------------------------------------------------------- */
+/* --- elements that are there twice ------------------------------------------------------------ */
 
 /* So many elements have their table on the stack. */
 #define STACK_ELEMENTS 256

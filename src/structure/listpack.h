@@ -47,7 +47,8 @@ struct listpack_value listpack_get(const char *lp, uint32_t at);
 struct slice listpack_get_slice(const char *lp, uint32_t at, char buf[LISTPACK_NUMBER_SIZE]);
 bool listpack_equal(const char *lp, uint32_t at, struct slice s);
 
-/* Find s among the elements from `at` on, looking at every (skip + 1)-th. 0 when it is not there. */
+/* Find s among the elements from `at` on, looking at every (skip + 1)-th. 0 when it is not
+ * there. */
 uint32_t listpack_find(const char *lp, uint32_t at, struct slice s, uint32_t skip);
 
 /* Insert before `at` (0: at the end). The buffer must have room for listpack_entry_size(s) more
@@ -67,7 +68,8 @@ uint32_t listpack_remove(char *lp, uint32_t at, uint32_t count);
 /* Whether `size` bytes are one well-formed listpack (deep: every entry). */
 bool listpack_check(const void *bytes, size_t size);
 
-/* Whether no two elements are equal, looking at every (skip + 1)-th. Allocates where there are many. */
+/* Whether no two elements are equal, looking at every (skip + 1)-th. Allocates where there are
+ * many. */
 bool listpack_distinct(const char *lp, uint32_t skip);
 
 #endif

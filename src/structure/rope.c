@@ -98,8 +98,8 @@ static void retire_node(struct epoch *e, void *node)
 
 /* The epoch reckons with nodes of some hundred bytes. */
 #define CHUNK_WEIGHT 16
-/* So many chunks (2 MiB) are freed in place, in about 20 us: handing them to the reclaimer costs more,
- * and what another thread has freed is cold to the next value. */
+/* So many chunks (2 MiB) are freed in place, in about 20 us: handing them to the reclaimer costs
+ * more, and what another thread has freed is cold to the next value. */
 #define CHUNKS_IN_PLACE 256
 
 static void retire_subtree(struct epoch *e, void *node, uint64_t chunks)
@@ -119,7 +119,7 @@ void rope_init(struct rope *r)
     *r = (struct rope){.root = NULL};
 }
 
-/* --- reading ----------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 static struct chunk *find_chunk(const struct rope *r, uint64_t chunk)
 {
@@ -157,7 +157,8 @@ uint64_t rope_hole(const struct rope *r, uint64_t offset)
         uint64_t span = spans[height - 1], first = chunk - chunk % spans[height];
         node = index < page->capacity ? page->slots[index] : NULL;
         /* Behind a page's capacity there is nothing up to the end of what it could have. */
-        uint64_t next = index < page->capacity ? chunk - chunk % span + span : first + spans[height];
+        uint64_t next =
+            index < page->capacity ? chunk - chunk % span + span : first + spans[height];
         if (next < end / ROPE_CHUNK + 1)
             end = next * ROPE_CHUNK;
     }
@@ -182,7 +183,7 @@ void rope_read(const struct rope *r, uint64_t offset, void *out, size_t size)
     }
 }
 
-/* --- owned nodes ------------------------------------------------------------------------------- */
+/* --- owned nodes ------------------------------------------------------------------------------ */
 
 static struct chunk *chunk_new(struct epoch *e, uint32_t capacity)
 {
@@ -245,8 +246,8 @@ static void **own_slot(struct rope *r, struct epoch *e, uint64_t chunk)
     return slot;
 }
 
-/* The chunk in an owned slot, to be changed in [from, to): owned, with room up to `to` and no gap in
- * front of `from`. */
+/* The chunk in an owned slot, to be changed in [from, to): owned, with room up to `to` and no gap
+ * in front of `from`. */
 static struct chunk *own_chunk(struct epoch *e, void **slot, uint32_t from, uint32_t to)
 {
     struct chunk *c = *slot;
@@ -268,7 +269,7 @@ static struct chunk *own_chunk(struct epoch *e, void **slot, uint32_t from, uint
     return c;
 }
 
-/* --- writing ----------------------------------------------------------------------------------- */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 void rope_write(struct rope *r, struct epoch *e, uint64_t offset, struct slice bytes)
 {
@@ -361,7 +362,7 @@ void rope_adopt(struct rope *r, struct epoch *e, char **blocks, uint64_t size)
     }
 }
 
-/* --- cutting ----------------------------------------------------------------------------------- */
+/* --- cutting ---------------------------------------------------------------------------------- */
 
 static struct chunk *cut_chunk(struct epoch *e, struct chunk *c, uint32_t size)
 {
@@ -432,7 +433,7 @@ void rope_clear(struct rope *r, struct epoch *e)
     rope_init(r);
 }
 
-/* --- moving ------------------------------------------------------------------------------------ */
+/* --- moving ----------------------------------------------------------------------------------- */
 
 uint64_t rope_move(struct rope *r, struct mem_mover *m, uint64_t from)
 {
@@ -461,7 +462,7 @@ uint64_t rope_move(struct rope *r, struct mem_mover *m, uint64_t from)
     return next < spans[r->height] && next * ROPE_CHUNK < r->size ? next : 0;
 }
 
-/* --- the deep free, sizes, the check ----------------------------------------------------------- */
+/* --- the deep free, sizes, the check ---------------------------------------------------------- */
 
 static void free_subtree(struct epoch_reclaim *ctx, void *node, uint64_t seen)
 {

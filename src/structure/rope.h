@@ -58,16 +58,17 @@ struct rope_room {
 size_t rope_tail_rooms(struct rope *r, struct epoch *e, size_t want, struct rope_room *rooms,
                        size_t most);
 void rope_tail_commit(struct rope *r, size_t size);
-/* Make an empty rope of `size` bytes from blocks (got by mem_alloc, of ROPE_HEAD + ROPE_CHUNK bytes)
- * whose bytes stand behind the head. The blocks are taken: NULL stands in their places then. */
+/* Make an empty rope of `size` bytes from blocks (got by mem_alloc, of ROPE_HEAD + ROPE_CHUNK
+ * bytes) whose bytes stand behind the head. The blocks are taken: NULL stands in their places
+ * then. */
 #define ROPE_HEAD 16
 void rope_adopt(struct rope *r, struct epoch *e, char **blocks, uint64_t size);
 /* Cut to `size`; nothing when it is not longer. */
 void rope_truncate(struct rope *r, struct epoch *e, uint64_t size);
 void rope_clear(struct rope *r, struct epoch *e);
-/* Moves (base/mem_move.h) what should: the chunk number `from`, and the pages that begin with it. Returns
- * the number of the next one to look at, 0 at the end; any number may be given. No snapshot may be
- * live. */
+/* Moves (base/mem_move.h) what should: the chunk number `from`, and the pages that begin with it.
+ * Returns the number of the next one to look at, 0 at the end; any number may be given. No snapshot
+ * may be live. */
 struct mem_mover;
 uint64_t rope_move(struct rope *r, struct mem_mover *m, uint64_t from);
 void rope_free_below(struct epoch_reclaim *ctx, const struct rope *r, uint64_t seen);

@@ -15,9 +15,9 @@
  *     +------+------+ .. +------+-------+--------+--------+ .. +--------+
  *       1 byte each (0 = empty)  1 byte   8 bytes each
  *
- *     slot:  16 bits of the hash | 48 bits of address, the low 4 of which are 0 there. Bits 0 and 1:
- *            the item was put in or changed after mark 0 and 1 (structure/epoch.h); bits 2 and 3: it
- *            was not there at mark 0 and 1
+ *     slot:  16 bits of the hash | 48 bits of address, the low 4 of which are 0 there. Bits 0 and
+ *            1: the item was put in or changed after mark 0 and 1 (structure/epoch.h); bits 2 and
+ *            3: it was not there at mark 0 and 1
  *     state: bit i: the item in slot i was allocated after the segment was (it may be changed and
  *            freed in place as far as this segment is owned); bit 7: an item was put behind this
  *            bucket although its home is this one or one before
@@ -40,10 +40,10 @@
  * is owned keeps them, as no live snapshot is as young as either.
  *
  * Marks. A segment's header says for each mark which epoch its bits count from (`since`). When the
- * mark has been set anew the bits count for nothing, and are cleared before the first of them is set.
- * So setting a mark costs nothing, and table_walk_changed passes over a segment that has not been
- * changed since by a look at its header. The bits go with the items wherever a segment is copied,
- * resized, split or merged; nothing of this touches births and what a snapshot sees.
+ * mark has been set anew the bits count for nothing, and are cleared before the first of them is
+ * set. So setting a mark costs nothing, and table_walk_changed passes over a segment that has not
+ * been changed since by a look at its header. The bits go with the items wherever a segment is
+ * copied, resized, split or merged; nothing of this touches births and what a snapshot sees.
  */
 #ifndef HF_STRUCTURE_TABLE_H
 #define HF_STRUCTURE_TABLE_H
@@ -282,18 +282,19 @@ uint64_t table_scan(const struct table *t, uint64_t cursor, size_t want, size_t 
 uint64_t table_walk(const struct table *t, uint64_t first, uint64_t last, size_t max_segments,
                     bool (*fn)(void *ctx, void *item), void *ctx, bool *done);
 
-/* The same for the items alone that were put in or changed after mark `mark`, which stood at `since`
- * when the table was current. Costs a look at the header of each segment, and the items given. */
+/* The same for the items alone that were put in or changed after mark `mark`, which stood at
+ * `since` when the table was current. Costs a look at the header of each segment, and the items
+ * given. */
 uint64_t table_walk_changed(const struct table *t, unsigned mark, uint64_t since, uint64_t first,
                             uint64_t last, size_t max_segments,
                             bool (*fn)(void *ctx, void *item), void *ctx, bool *done);
 
-/* Moving (base/mem_move.h) while no snapshot is live: the segment that the cursor stands on, and the pages
- * that begin with it, are moved when it is come to; then fn is given its items one after another, moves
- * them and what hangs below them, and returns where they are now. Returns when the segment is through or
- * fn has set *stop. The table may be changed between two calls: what is then passed over stays where it
- * is. False: the table has been gone through, and the cursor stands at its beginning. A cursor of zeros
- * does at first. */
+/* Moving (base/mem_move.h) while no snapshot is live: the segment that the cursor stands on, and
+ * the pages that begin with it, are moved when it is come to; then fn is given its items one after
+ * another, moves them and what hangs below them, and returns where they are now. Returns when the
+ * segment is through or fn has set *stop. The table may be changed between two calls: what is then
+ * passed over stays where it is. False: the table has been gone through, and the cursor stands at
+ * its beginning. A cursor of zeros does at first. */
 struct mem_mover;
 struct table_cursor {
     uint64_t hash; /* the first of the segment */

@@ -59,9 +59,10 @@ void table_build_plan(struct table_build *b, const struct table_type *type,
                       const uint64_t counts[TABLE_BUILD_PARTS]);
 
 /* Build a task from its items, in any order; both arrays have room for task->items of them, and
- * their contents are used up. `e` is the thread's own or nobody else's meanwhile: only e->now and the
- * marks are read, which must be the same still when the table is made. An item whose key is there
- * already is not put in but given to `reject`: false is returned, and the rest is built all the same.
+ * their contents are used up. `e` is the thread's own or nobody else's meanwhile: only e->now and
+ * the marks are read, which must be the same still when the table is made. An item whose key is
+ * there already is not put in but given to `reject`: false is returned, and the rest is built all
+ * the same.
  */
 bool table_build_task(struct table_build *b, const struct epoch *e, uint32_t task,
                       struct table_pair *pairs, struct table_pair *scratch,

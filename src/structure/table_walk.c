@@ -150,8 +150,8 @@ static struct ahead segment_ahead(const struct table *t, uint64_t to, uint64_t l
     return (struct ahead){s->buckets, s->buckets + table_meta_buckets(trie_meta_of(word))};
 }
 
-/* Items are asked for so many at once: the processor then looks up their pages beside each other, which
- * it would otherwise do one after another. */
+/* Items are asked for so many at once: the processor then looks up their pages beside each other,
+ * which it would otherwise do one after another. */
 #define ITEMS_AHEAD 16
 #define ITEM_LINES_AHEAD 4
 
@@ -340,8 +340,8 @@ static bool has_common_divisor(uint32_t a, uint32_t b)
     return a != 1;
 }
 
-/* A segment's slots are visited from a random one on in random strides, so that it is not those behind
- * empty ones that are mostly found: a bucket's first slots are where new items are put. */
+/* A segment's slots are visited from a random one on in random strides, so that it is not those
+ * behind empty ones that are mostly found: a bucket's first slots are where new items are put. */
 size_t table_sample(const struct table *t, uint64_t r, void **items, size_t want)
 {
     if (want > t->count)

@@ -133,8 +133,8 @@ trie_word trie_path_sibling(const struct trie_path *path, uint64_t hash);
  * is possible. The owner retires the two. */
 void trie_path_merge(struct epoch *e, struct trie_path *path, trie_word merged, uint64_t hash);
 
-/* The way to `hash` while no snapshot is live, and the pages on it moved (base/mem_move.h) whose range
- * begins with it: so a walk over all leaves moves each page once. */
+/* The way to `hash` while no snapshot is live, and the pages on it moved (base/mem_move.h) whose
+ * range begins with it: so a walk over all leaves moves each page once. */
 struct mem_mover;
 void trie_path_move(struct mem_mover *m, trie_word *root, uint64_t hash, struct trie_path *path);
 

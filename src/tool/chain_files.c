@@ -70,7 +70,7 @@ static bool names(const struct chain *c, const char *name)
     return false;
 }
 
-/* check ------------------------------------------------------------------------------------------- */
+/* check ---------------------------------------------------------------------------------------- */
 
 /* Of one file after another; care.ctx is the whole. */
 struct watched {
@@ -145,8 +145,8 @@ static bool check_manifest(const char *path, const char *rdb)
     }
     bool ok = true;
     if (link_read_id(rdb, id, &err) && strcmp(id, c.links[0].id) != 0)
-        printf("%s: of an earlier snapshot than %s, which was written since and is all there is\n", path,
-               rdb);
+        printf("%s: of an earlier snapshot than %s, which was written since and is all there is\n",
+               path, rdb);
     else
         ok = check_links(path, rdb, &c);
     chain_free(&c);
@@ -230,7 +230,7 @@ bool check_chains_beside(const char *directory, size_t *count)
     return listed && b.ok;
 }
 
-/* info -------------------------------------------------------------------------------------------- */
+/* info ----------------------------------------------------------------------------------------- */
 
 static void print_link_json(const struct chain_link *l)
 {
@@ -239,8 +239,8 @@ static void print_link_json(const struct chain_link *l)
     printf("{\"kind\":\"%s\",\"file\":%s,\"id\":\"%s\",\"parent\":\"%s\",\"lsn\":%" PRIu64
            ",\"time_ms\":%" PRId64 ",\"keys\":%" PRIu64 ",\"deleted\":%" PRIu64
            ",\"size_bytes\":%" PRIu64 ",\"sha256\":\"%s\"}",
-           l->kind == LINK_FULL ? "full" : "incremental", text_cstr(&name), l->id, l->parent, l->lsn,
-           l->time_ms, l->keys, l->deleted, l->size, l->sha256);
+           l->kind == LINK_FULL ? "full" : "incremental", text_cstr(&name), l->id, l->parent,
+           l->lsn, l->time_ms, l->keys, l->deleted, l->size, l->sha256);
     text_free(&name);
 }
 
@@ -251,7 +251,8 @@ static void print_link_text(const struct chain_link *l)
            ",bytes=%" PRIu64 ",sha256=%s\n",
            l->kind == LINK_FULL ? "full" : "incremental", l->name, l->id,
            l->parent[0] != '\0' ? l->parent : "-", l->lsn,
-           l->time_ms > 0 ? format_time(time, l->time_ms) : "-", l->keys, l->deleted, l->size, l->sha256);
+           l->time_ms > 0 ? format_time(time, l->time_ms) : "-", l->keys, l->deleted, l->size,
+           l->sha256);
 }
 
 static int info_manifest(const char *path, bool json)
@@ -262,7 +263,8 @@ static int info_manifest(const char *path, bool json)
     struct text name = {0};
     if (!rdb_path_of(path, CHAIN_FILE_MANIFEST, rdb, sizeof(rdb)) || !chain_read(&c, rdb, &err)) {
         fprintf(stderr, "%s: %s\n", path,
-                err.code ? err.message : "the manifest of a chain has the name of its RDB file and .chain");
+                err.code ? err.message
+                         : "the manifest of a chain has the name of its RDB file and .chain");
         return TOOL_FAILED;
     }
     text_append_json(&name, slice_cstr(path));

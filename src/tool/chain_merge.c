@@ -21,7 +21,7 @@ struct chain_changes {
     size_t swap_count, emptied_count;
 };
 
-/* Finding ------------------------------------------------------------------------------------------ */
+/* Finding -------------------------------------------------------------------------------------- */
 
 struct listing {
     const char *end;
@@ -36,14 +36,17 @@ static void list_name(void *ctx, const char *name)
         snprintf(l->name, sizeof(l->name), "%s", name);
 }
 
-/* The one file of a directory whose name ends so. False: there is none, or err is set as there are several. */
-static bool find_one(const char *directory, const char *end, char path[PATH_SIZE], struct error *err)
+/* The one file of a directory whose name ends so. False: there is none, or err is set as there are
+ * several. */
+static bool find_one(const char *directory, const char *end, char path[PATH_SIZE],
+                     struct error *err)
 {
     struct listing l = {.end = end};
     if (!os_dir_list(directory, list_name, &l, err))
         return false;
     if (l.count > 1)
-        return error_set(err, ERROR_INVALID, "there are %zu files *%s in it: which one?", l.count, end);
+        return error_set(err, ERROR_INVALID, "there are %zu files *%s in it: which one?", l.count,
+                         end);
     if (l.count == 1 && (size_t)snprintf(path, PATH_SIZE, "%s/%s", directory, l.name) >= PATH_SIZE)
         return error_set(err, ERROR_INVALID, "the path is too long");
     return l.count == 1;
@@ -56,12 +59,14 @@ bool chain_merge_in_directory(const char *directory, char path[PATH_SIZE], struc
     if (err->code == ERROR_NONE && find_one(directory, ".rdb", path, err))
         return true;
     if (err->code == ERROR_NONE)
-        error_set(err, ERROR_NOT_FOUND, "there is neither a chain of snapshots nor an RDB file in it");
+        error_set(err, ERROR_NOT_FOUND,
+                  "there is neither a chain of snapshots nor an RDB file in it");
     return false;
 }
 
 /* The manifest at `path`, whose RDB file is m->rdb. */
-static enum chain_found_kind open_chain(struct chain_merge *m, char path[PATH_SIZE], struct error *err)
+static enum chain_found_kind open_chain(struct chain_merge *m, char path[PATH_SIZE],
+                                        struct error *err)
 {
     char id[LINK_ID_SIZE];
     struct error ignored;
@@ -69,8 +74,10 @@ static enum chain_found_kind open_chain(struct chain_merge *m, char path[PATH_SI
         return CHAIN_IS_WRONG;
     /* The chain of an earlier snapshot: the RDB file is all there is. */
     if (link_read_id(m->rdb, id, &ignored) && strcmp(id, m->chain.links[0].id) != 0) {
-        snprintf(m->note, sizeof(m->note), "the chain is of an earlier snapshot than %.200s, which was "
-                 "written since and is all there is", m->rdb);
+        snprintf(m->note, sizeof(m->note),
+                 "the chain is of an earlier snapshot than %.200s, which was "
+                 "written since and is all there is",
+                 m->rdb);
         chain_free(&m->chain);
         snprintf(path, PATH_SIZE, "%s", m->rdb);
         return CHAIN_IS_FILE;
@@ -93,8 +100,10 @@ static void mention_chain(struct chain_merge *m, const char *path)
     if (slice_ends_with(slice_cstr(path), SUFFIX) || !chain_read(&c, path, &ignored))
         return;
     if (c.count > 1 && link_read_id(path, id, &ignored) && strcmp(id, c.links[0].id) == 0)
-        snprintf(m->note, sizeof(m->note), "without the %zu incremental snapshots that follow it: %.200s"
-                 SUFFIX " is the whole chain", c.count - 1, path);
+        snprintf(m->note, sizeof(m->note),
+                 "without the %zu incremental snapshots that follow it: %.200s" SUFFIX
+                 " is the whole chain",
+                 c.count - 1, path);
     chain_free(&c);
 }
 
@@ -111,8 +120,9 @@ enum chain_found_kind chain_merge_find(const char *named, size_t memory, char pa
         return CHAIN_IS_WRONG;
     enum chain_file kind = chain_file_of(path);
     if (kind == CHAIN_FILE_DELTA) {
-        error_set(err, ERROR_UNSUPPORTED, "this is an incremental snapshot, which is nothing by itself: the "
-                                          "manifest (*" SUFFIX ") names all of a chain");
+        error_set(err, ERROR_UNSUPPORTED,
+                  "this is an incremental snapshot, which is nothing by itself: the "
+                  "manifest (*" SUFFIX ") names all of a chain");
         return CHAIN_IS_WRONG;
     }
     if (kind == CHAIN_FILE_NONE) {
@@ -121,7 +131,8 @@ enum chain_found_kind chain_merge_find(const char *named, size_t memory, char pa
         return CHAIN_IS_FILE;
     }
     if (!slice_ends_with(slice_cstr(path), SUFFIX)) {
-        error_set(err, ERROR_INVALID, "the manifest of a chain has the name of its RDB file and " SUFFIX);
+        error_set(err, ERROR_INVALID,
+                  "the manifest of a chain has the name of its RDB file and " SUFFIX);
         return CHAIN_IS_WRONG;
     }
     snprintf(m->rdb, sizeof(m->rdb), "%.*s", (int)(strlen(path) - strlen(SUFFIX)), path);
@@ -153,7 +164,7 @@ bool chain_merge_path(const struct chain_merge *m, size_t link, char path[PATH_S
     return chain_link_path(m->rdb, &m->chain.links[link], path, PATH_SIZE);
 }
 
-/* Deciding ----------------------------------------------------------------------------------------- */
+/* Deciding ------------------------------------------------------------------------------------- */
 
 int chain_merge_database(const struct chain_merge *m, size_t link, int db)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * holdfast check: are these files sound? (Directories: check_log.c; chains: chain_files.c.) Every value is decoded as the server would, the checksum
- * is compared, and no key may occur twice. What is accepted here the server loads.
+ * holdfast check: are these files sound? (Directories: check_log.c; chains: chain_files.c.) Every
+ * value is decoded as the server would, the checksum is compared, and no key may occur twice. What
+ * is accepted here the server loads.
  *
  * The index of chunks in a file of Holdfast is compared with what the chunks are. A wrong one loses
  * nothing, as a server that finds it wrong reads the file without it: that is said, and no damage.
@@ -47,7 +48,8 @@ static void follow_index(struct check *c)
     bool more = c->chunk < c->index.count, began = c->chunk > 0;
     if (more && r->offset >= next->offset) {
         bool ended_right = !began || c->chunk_keys == next[-1].keys;
-        if (r->offset != next->offset || r->kind != RDB_RECORD_SELECT || r->db != next->db || !ended_right)
+        if (r->offset != next->offset || r->kind != RDB_RECORD_SELECT || r->db != next->db ||
+            !ended_right)
             c->index_wrong = true;
         c->chunk++;
         c->chunk_keys = 0;
@@ -125,7 +127,8 @@ static void print_sound(const struct check *c)
     if (c->index_wrong)
         printf("; its index of chunks is wrong, so that it is loaded by one thread");
     if (end < c->in.size)
-        printf("; %" PRIu64 " bytes behind the end, at offset %" PRIu64 ", belong to something else",
+        printf("; %" PRIu64 " bytes behind the end, at offset %" PRIu64
+               ", belong to something else",
                c->in.size - end, end);
     printf("\n");
 }
@@ -170,7 +173,8 @@ static bool is_of_log(const char *path)
 
 static bool refuse_log_file(const char *path)
 {
-    printf("%s: a file of a log, which is checked whole: `holdfast check` takes its directory\n", path);
+    printf("%s: a file of a log, which is checked whole: `holdfast check` takes its directory\n",
+           path);
     return false;
 }
 

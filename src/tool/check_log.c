@@ -168,7 +168,8 @@ bool check_log_dir(const char *path, size_t memory)
         ok = true;
     ok = ok && beside.ok;
     if (!ok)
-        printf("%s: %s\n", path, err.code != ERROR_NONE && (!none || beside.count == 0) ? err.message : "not sound");
+        printf("%s: %s\n", path,
+               err.code != ERROR_NONE && (!none || beside.count == 0) ? err.message : "not sound");
     log_dir_close(&d);
     return ok;
 }

@@ -45,7 +45,7 @@ struct diff {
     uint64_t added, removed, changed, same;
 };
 
-/* Digests --------------------------------------------------------------------------------------- */
+/* Digests -------------------------------------------------------------------------------------- */
 
 static uint64_t hash_number(uint64_t a, uint64_t b)
 {
@@ -79,7 +79,7 @@ static uint64_t key_digest(const struct entry *e)
     return hash_number(value_digest(e), (uint64_t)entry_due(e)) & REST_MASK;
 }
 
-/* Showing --------------------------------------------------------------------------------------- */
+/* Showing -------------------------------------------------------------------------------------- */
 
 static void add_expiry(struct text *out, int64_t due)
 {
@@ -110,11 +110,13 @@ static void describe(struct text *out, const struct entry *e)
 static void describe_change(struct text *out, const struct entry *old, const struct entry *new)
 {
     if (entry_type(old) != entry_type(new))
-        text_appendf(out, "  type %s -> %s", entry_type_name(entry_type(old)), entry_type_name(entry_type(new)));
+        text_appendf(out, "  type %s -> %s", entry_type_name(entry_type(old)),
+                     entry_type_name(entry_type(new)));
     else if (value_digest(old) != value_digest(new))
         text_append_cstr(out, "  value");
     if (entry_type(old) == entry_type(new) && value_count(old) != value_count(new))
-        text_appendf(out, " (%" PRIu64 " -> %" PRIu64 " elements)", value_count(old), value_count(new));
+        text_appendf(out, " (%" PRIu64 " -> %" PRIu64 " elements)", value_count(old),
+                     value_count(new));
     if (entry_due(old) != entry_due(new)) {
         text_append_cstr(out, "  expires ");
         add_expiry(out, entry_due(old));
@@ -145,8 +147,8 @@ static void add_json_side(struct diff *d, const char *name, const struct entry *
     struct text *out = &d->out;
     if (!e)
         return;
-    text_appendf(out, ",\"%s\":{\"type\":\"%s\",\"elements\":%" PRIu64, name, entry_type_name(entry_type(e)),
-                 value_count(e));
+    text_appendf(out, ",\"%s\":{\"type\":\"%s\",\"elements\":%" PRIu64, name,
+                 entry_type_name(entry_type(e)), value_count(e));
     if (entry_due(e) != ENTRY_NO_EXPIRY)
         text_appendf(out, ",\"expire_at_ms\":%" PRId64, entry_due(e));
     if (d->values) {
@@ -159,10 +161,15 @@ static void add_json_side(struct diff *d, const char *name, const struct entry *
 static void show_json(struct diff *d, int db, const struct entry *old, const struct entry *new)
 {
     struct text *out = &d->out;
-    text_appendf(out, "{\"change\":\"%s\",\"db\":%d,\"key\":", !old ? "added" : !new ? "removed" : "changed", db);
+    text_appendf(out, "{\"change\":\"%s\",\"db\":%d,\"key\":",
+                 !old   ? "added"
+                 : !new ? "removed"
+                        : "changed",
+                 db);
     text_append_json(out, entry_key(old ? old : new));
     if (old && new) {
-        bool value = value_digest(old) != value_digest(new), expiry = entry_due(old) != entry_due(new);
+        bool value = value_digest(old) != value_digest(new),
+             expiry = entry_due(old) != entry_due(new);
         text_appendf(out, ",\"value_changed\":%s,\"expiry_changed\":%s", value ? "true" : "false",
                      expiry ? "true" : "false");
     }
@@ -181,9 +188,10 @@ static void show(struct diff *d, int db, const struct entry *old, const struct e
     export_flush(&d->out, EXPORT_FLUSH_SIZE);
 }
 
-/* The passes ------------------------------------------------------------------------------------ */
+/* The passes ----------------------------------------------------------------------------------- */
 
-/* Called for each key that is covered, the reader standing in front of its value, which it reads. */
+/* Called for each key that is covered, the reader standing in front of its value, which it
+ * reads. */
 typedef bool visit_fn(struct diff *d, const struct rdb_record *record, struct key_id id);
 
 static bool visit_old(struct diff *d, const struct rdb_record *record, struct key_id id)
@@ -198,7 +206,8 @@ static bool visit_old(struct diff *d, const struct rdb_record *record, struct ke
     if (place && added)
         *place = (uint64_t)ONLY_OLD << STATE_SHIFT | key_digest(e);
     input_drop(&d->in, e);
-    return added || rdb_fail(&d->in.reader, ERROR_CORRUPT, "a key occurs twice in database %d", record->db);
+    return added ||
+           rdb_fail(&d->in.reader, ERROR_CORRUPT, "a key occurs twice in database %d", record->db);
 }
 
 static bool visit_new(struct diff *d, const struct rdb_record *record, struct key_id id)
@@ -214,7 +223,8 @@ static bool visit_new(struct diff *d, const struct rdb_record *record, struct ke
         d->added++;
         show(d, record->db, NULL, e);
     } else if (*place >> STATE_SHIFT != ONLY_OLD) {
-        ok = rdb_fail(&d->in.reader, ERROR_CORRUPT, "a key occurs twice in database %d", record->db);
+        ok =
+            rdb_fail(&d->in.reader, ERROR_CORRUPT, "a key occurs twice in database %d", record->db);
     } else if (*place == key_digest(e)) {
         *place = (uint64_t)SAME << STATE_SHIFT;
         d->same++;
@@ -231,7 +241,8 @@ static bool show_changed(struct diff *d, int db, const struct entry *old, uint64
 {
     struct rdb_record record = {0};
     struct entry *e;
-    if (!input_seek(&d->new, place, db) || !input_next_as_it_is(&d->new, &record) || !input_load(&d->new, &record, &e)) {
+    if (!input_seek(&d->new, place, db) || !input_next_as_it_is(&d->new, &record) ||
+        !input_load(&d->new, &record, &e)) {
         input_complain(&d->new);
         return error_set(&d->in.err, ERROR_CORRUPT, "the other file changed while it was read");
     }
@@ -310,7 +321,8 @@ static void show_summary(struct diff *d)
                      d->added, d->removed, d->changed, d->same);
     else
         text_appendf(&d->out,
-                     "%" PRIu64 " added, %" PRIu64 " removed, %" PRIu64 " changed, %" PRIu64 " the same\n",
+                     "%" PRIu64 " added, %" PRIu64 " removed, %" PRIu64 " changed, %" PRIu64
+                     " the same\n",
                      d->added, d->removed, d->changed, d->same);
 }
 

@@ -141,7 +141,8 @@ int tool_export(int argc, char **argv)
             break;
         case 't':
             if (!find_type(optarg, &options))
-                return tool_usage_error("export", "--type takes string, list, set, zset, hash or stream");
+                return tool_usage_error("export",
+                                        "--type takes string, list, set, zset, hash or stream");
             break;
         case 'm':
             if (!input_parse_memory(optarg, &options.memory))

@@ -4,10 +4,10 @@
  *
  *     db,key,type,expire_at_ms,field,value,text,field_expire_at_ms
  *
- * `field` is the field of a hash, the member of a sorted set (`value` is its score) and the index in
- * a list; empty for strings and sets. In a stream it is an entry's id, and `value` its fields and
- * values as a JSON array; a stream's last line, with an empty `field`, has everything else as a JSON
- * object. CSV knows no bytes: when key, field or value is not UTF-8, all
+ * `field` is the field of a hash, the member of a sorted set (`value` is its score) and the index
+ * in a list; empty for strings and sets. In a stream it is an entry's id, and `value` its fields
+ * and values as a JSON array; a stream's last line, with an empty `field`, has everything else as a
+ * JSON object. CSV knows no bytes: when key, field or value is not UTF-8, all
  * three are in base64 and `text` says so.
  */
 #include <inttypes.h>

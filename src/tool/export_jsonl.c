@@ -2,7 +2,7 @@
  *
  * JSON lines: an object for each key.
  *
- *     {"db":0,"key":"user:1","type":"hash","encoding":"listpack","expire_at_ms":...,"value":[["f","v"]]}
+ *     {"db":0,"key":"k","type":"hash","encoding":"listpack","expire_at_ms":...,"value":[["f","v"]]}
  *
  *     string     the string             set     [member, ...]
  *     list       [item, ...]            zset    [[member, score], ...]; "inf" and "-inf" as strings

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * RESP commands that make the data anew on a server whose databases are empty, as `redis-cli --pipe`
- * and any server take them. Collections are filled by several commands, none with more than
- * BATCH_ELEMENTS elements or, if one element is not more by itself, BATCH_BYTES bytes. The expiry is
- * set by PEXPIREAT behind the value: one that has passed removes the key.
+ * RESP commands that make the data anew on a server whose databases are empty, as `redis-cli
+ * --pipe` and any server take them. Collections are filled by several commands, none with more than
+ * BATCH_ELEMENTS elements or, if one element is not more by itself, BATCH_BYTES bytes. The expiry
+ * is set by PEXPIREAT behind the value: one that has passed removes the key.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -44,7 +44,8 @@ static void add_batch(struct text *out, const struct entry *e, struct text *body
 }
 
 /* Adds the element's arguments; returns how many. */
-static size_t add_element(struct text *body, enum entry_type type, const struct value_element *element)
+static size_t add_element(struct text *body, enum entry_type type,
+                          const struct value_element *element)
 {
     if (type == ENTRY_ZSET) {
         export_resp_bulk(body, element->value);

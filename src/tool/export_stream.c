@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * A stream as RESP commands: XADD for each entry, XSETID for what is known of the past, XGROUP CREATE
- * and CREATECONSUMER, XCLAIM for what is pending. Entries that are pending, but were deleted, are
- * left out, as no command makes them.
+ * A stream as RESP commands: XADD for each entry, XSETID for what is known of the past, XGROUP
+ * CREATE and CREATECONSUMER, XCLAIM for what is pending. Entries that are pending, but were
+ * deleted, are left out, as no command makes them.
  */
 #include <inttypes.h>
 #include <stdio.h>

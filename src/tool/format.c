@@ -65,7 +65,11 @@ size_t utf8_char(struct slice s, size_t at, uint32_t *code)
 {
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
     unsigned char first = (unsigned char)s.data[at];
-    size_t size = first < 0x80 ? 1 : first >> 5 == 6 ? 2 : first >> 4 == 14 ? 3 : first >> 3 == 30 ? 4 : 0;
+    size_t size = first < 0x80       ? 1
+                  : first >> 5 == 6  ? 2
+                  : first >> 4 == 14 ? 3
+                  : first >> 3 == 30 ? 4
+                                     : 0;
     if (size == 0 || size > s.size - at)
         return 0;
     uint32_t v = size == 1 ? first : first & (0x7fu >> size);
@@ -140,7 +144,8 @@ void text_append_base64(struct text *t, struct slice s)
     const unsigned char *p = (const unsigned char *)s.data;
     for (size_t i = 0; i < s.size; i += 3) {
         size_t n = s.size - i < 3 ? s.size - i : 3;
-        uint32_t v = (uint32_t)p[i] << 16 | (n > 1 ? (uint32_t)p[i + 1] << 8 : 0) | (n > 2 ? p[i + 2] : 0);
+        uint32_t v =
+            (uint32_t)p[i] << 16 | (n > 1 ? (uint32_t)p[i + 1] << 8 : 0) | (n > 2 ? p[i + 2] : 0);
         char out[4] = {digits[v >> 18], digits[v >> 12 & 63], n > 1 ? digits[v >> 6 & 63] : '=',
                        n > 2 ? digits[v & 63] : '='};
         text_append(t, out, sizeof(out));

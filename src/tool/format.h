@@ -19,10 +19,12 @@
 const char *format_bytes(char out[FORMAT_SIZE], uint64_t bytes);      /* "1.2 MiB" */
 const char *format_count(char out[FORMAT_SIZE], uint64_t count);      /* "1,234,567" */
 const char *format_duration(char out[FORMAT_SIZE], int64_t ms);       /* "3 h 12 min" */
-const char *format_time(char out[FORMAT_SIZE], int64_t wall_ms);      /* "2026-11-21 17:10:59 UTC" */
+/* "2026-11-21 17:10:59 UTC" */
+const char *format_time(char out[FORMAT_SIZE], int64_t wall_ms);
 const char *format_percent(char out[FORMAT_SIZE], uint64_t part, uint64_t whole); /* "12.3 %" */
 
-/* The length of the well-formed UTF-8 character at `at`, with its code point; 0 when there is none. */
+/* The length of the well-formed UTF-8 character at `at`, with its code point; 0 when there is
+ * none. */
 size_t utf8_char(struct slice s, size_t at, uint32_t *code);
 bool utf8_valid(struct slice s);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * holdfast info: what is in this file? The header's fields as they stand in it, and counts and sizes
- * by database and type. Values are passed over, so that it is as fast as the disk.
+ * holdfast info: what is in this file? The header's fields as they stand in it, and counts and
+ * sizes by database and type. Values are passed over, so that it is as fast as the disk.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -79,7 +79,8 @@ static bool add_key(struct info *info, const struct rdb_record *record)
         return false;
     struct counts *c = counts_of(info, record->db);
     if (!c)
-        return rdb_fail(&info->in.reader, ERROR_UNSUPPORTED, "more than %d databases", DATABASES_MOST);
+        return rdb_fail(&info->in.reader, ERROR_UNSUPPORTED, "more than %d databases",
+                        DATABASES_MOST);
     enum entry_type type = rdb_entry_type(record->type);
     uint64_t bytes = input_offset(&info->in) - record->offset;
     c->keys++;
@@ -122,8 +123,8 @@ static void print_text(const struct info *info)
            info->chunks, info->libraries, total_keys(info), text_cstr(&info->fields));
     for (size_t i = 0; i < info->db_count; i++) {
         const struct counts *c = &info->dbs[i];
-        printf("db%d: keys=%" PRIu64 ",expires=%" PRIu64 ",bytes=%" PRIu64, c->db, c->keys, c->expires,
-               c->bytes);
+        printf("db%d: keys=%" PRIu64 ",expires=%" PRIu64 ",bytes=%" PRIu64, c->db, c->keys,
+               c->expires, c->bytes);
         for (int t = 0; t < ENTRY_TYPE_COUNT; t++) {
             if (c->keys_by_type[t])
                 printf(",%s=%" PRIu64, entry_type_name((enum entry_type)t), c->keys_by_type[t]);
@@ -136,16 +137,17 @@ static void print_json(const struct info *info)
 {
     struct text t = {0};
     text_append_json(&t, slice_cstr(info->in.path));
-    printf("{\"file\":%s,\"size_bytes\":%" PRIu64 ",\"rdb_version\":%d,\"checksum\":%s,\"chunks\":%" PRIu64
-           ",\"libraries\":%" PRIu64 ",\"keys\":%" PRIu64 ",\"fields\":[%s],\"databases\":[",
+    printf("{\"file\":%s,\"size_bytes\":%" PRIu64
+           ",\"rdb_version\":%d,\"checksum\":%s,\"chunks\":%" PRIu64 ",\"libraries\":%" PRIu64
+           ",\"keys\":%" PRIu64 ",\"fields\":[%s],\"databases\":[",
            text_cstr(&t), info->in.size, info->in.records.version, info->summed ? "true" : "false",
            info->chunks, info->libraries, total_keys(info), text_cstr(&info->fields));
     text_free(&t);
     for (size_t i = 0; i < info->db_count; i++) {
         const struct counts *c = &info->dbs[i];
         const char *comma = "";
-        printf("%s{\"db\":%d,\"keys\":%" PRIu64 ",\"expires\":%" PRIu64 ",\"serialised_bytes\":%" PRIu64
-               ",\"types\":{",
+        printf("%s{\"db\":%d,\"keys\":%" PRIu64 ",\"expires\":%" PRIu64
+               ",\"serialised_bytes\":%" PRIu64 ",\"types\":{",
                i ? "," : "", c->db, c->keys, c->expires, c->bytes);
         for (int k = 0; k < ENTRY_TYPE_COUNT; k++) {
             if (c->keys_by_type[k] == 0)

@@ -35,7 +35,7 @@ bool input_parse_memory(const char *mib, size_t *memory)
     return true;
 }
 
-/* Files ------------------------------------------------------------------------------------------- */
+/* Files ---------------------------------------------------------------------------------------- */
 
 static bool open_file(struct input *in)
 {
@@ -89,7 +89,7 @@ bool input_open(struct input *in, const char *path, const char *label)
     return begin(in, label);
 }
 
-/* Chains ------------------------------------------------------------------------------------------ */
+/* Chains --------------------------------------------------------------------------------------- */
 
 /* The file of another link, up to its first record. */
 static bool open_link(struct input *in, size_t link)
@@ -224,7 +224,7 @@ bool input_open_any(struct input *in, const char *named, const char *label, size
     return begin(in, label);
 }
 
-/* Reading ----------------------------------------------------------------------------------------- */
+/* Reading -------------------------------------------------------------------------------------- */
 
 void input_close(struct input *in)
 {

@@ -4,9 +4,9 @@
  * and the progress on the terminal. Memory: the reader's buffer of a megabyte and the value that is
  * being looked at, however large the file is.
  *
- * Or a chain of snapshots, read as if it were one RDB file of what there is at its end: of each key the record that counts,
- * in no order of databases; fields of the full and the last snapshot. That takes the memory that
- * tool/chain_merge.h tells.
+ * Or a chain of snapshots, read as if it were one RDB file of what there is at its end: of each key
+ * the record that counts, in no order of databases; fields of the full and the last snapshot. That
+ * takes the memory that tool/chain_merge.h tells.
  */
 #ifndef HF_TOOL_INPUT_H
 #define HF_TOOL_INPUT_H
@@ -36,15 +36,16 @@ struct input {
     struct error err; /* of the call that has failed, without the path */
 };
 
-/* Of the set of a chain's keys, or diff's table, unless the user says otherwise; and what he says, in MiB. */
+/* Of the set of a chain's keys, or diff's table, unless the user says otherwise; and what he says,
+ * in MiB. */
 #define INPUT_CHAIN_MEMORY ((size_t)256 << 20)
 bool input_parse_memory(const char *mib, size_t *memory);
 
 /* Open a file and read its header. `label` is what the progress is called; NULL: it is not shown.
  * On failure err is set and there is nothing to be closed. */
 bool input_open(struct input *in, const char *path, const char *label);
-/* Likewise a file, the manifest of a chain, or a directory with either; `memory` is for the set of a
- * chain's keys. */
+/* Likewise a file, the manifest of a chain, or a directory with either; `memory` is for the set of
+ * a chain's keys. */
 bool input_open_any(struct input *in, const char *path, const char *label, size_t memory);
 void input_close(struct input *in);
 /* Say on standard error what a user should know of how the file was chosen, if there is such. */
@@ -64,8 +65,8 @@ uint64_t input_offset(const struct input *in);
 bool input_rewind(struct input *in, const char *label);
 /* Where a key's record is, for input_seek: 62 bits. */
 uint64_t input_place(const struct input *in, const struct rdb_record *record);
-/* Stand before the record at a place that an earlier pass has found, in database `db`; that is the record that
- * input_next_as_it_is gives next. False: a file of a chain cannot be opened. */
+/* Stand before the record at a place that an earlier pass has found, in database `db`; that is the
+ * record that input_next_as_it_is gives next. False: a file of a chain cannot be opened. */
 bool input_seek(struct input *in, uint64_t place, int db);
 bool input_next_as_it_is(struct input *in, struct rdb_record *record);
 

@@ -12,8 +12,8 @@
  *         for each key: if (keyset_covers(...)) keyset_put(...);
  *     } while (keyset_next_range(&set));
  *
- * Files that fit are read once; others cost more time, not more memory. Two different keys are taken
- * for one with a probability of n^2 / 2^129, for a hash that nobody outside can predict.
+ * Files that fit are read once; others cost more time, not more memory. Two different keys are
+ * taken for one with a probability of n^2 / 2^129, for a hash that nobody outside can predict.
  */
 #ifndef HF_TOOL_KEYSET_H
 #define HF_TOOL_KEYSET_H

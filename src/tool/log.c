@@ -4,8 +4,8 @@
  *
  *     LSN  time  database  COMMAND ARGUMENTS...
  *
- * The LSN is the one behind the command. Lines of a transaction stand between MULTI and EXEC. What is
- * only in the base is not listed: that is a snapshot, not commands.
+ * The LSN is the one behind the command. Lines of a transaction stand between MULTI and EXEC. What
+ * is only in the base is not listed: that is a snapshot, not commands.
  */
 #include <getopt.h>
 #include <inttypes.h>

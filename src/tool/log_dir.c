@@ -42,7 +42,8 @@ static bool find_manifest(struct log_dir *d, const char *path, struct error *err
     if (s.count > 1)
         return error_set(err, ERROR_INVALID, "%s holds %zu manifests", path, s.count);
     if (s.count == 0 && s.incrementals > 0)
-        return error_set(err, ERROR_CORRUPT, "%s holds %zu files of a log, but no manifest", path, s.incrementals);
+        return error_set(err, ERROR_CORRUPT, "%s holds %zu files of a log, but no manifest", path,
+                         s.incrementals);
     if (s.count == 0)
         return error_set(err, ERROR_NOT_FOUND, "there is no manifest of a log in %s", path);
     snprintf(d->directory, sizeof(d->directory), "%s", path);

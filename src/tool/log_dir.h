@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * A log as the tool finds it: the files of an append-only directory in their order, or an old single
- * file.
+ * A log as the tool finds it: the files of an append-only directory in their order, or an old
+ * single file.
  */
 #ifndef HF_TOOL_LOG_DIR_H
 #define HF_TOOL_LOG_DIR_H
@@ -18,8 +18,8 @@ struct log_dir {
 };
 
 /* `path` is the append-only directory, or the data directory that it stands in (under the name
- * appendonlydir), or one with an old single file. NOT_FOUND: there is no log; CORRUPT: there are files
- * of one, but no manifest, or a damaged one. */
+ * appendonlydir), or one with an old single file. NOT_FOUND: there is no log; CORRUPT: there are
+ * files of one, but no manifest, or a damaged one. */
 bool log_dir_open(struct log_dir *d, const char *path, struct error *err);
 void log_dir_close(struct log_dir *d);
 
@@ -28,8 +28,8 @@ const struct manifest_file *log_dir_file(const struct log_dir *d, size_t index);
 bool log_dir_path(const struct log_dir *d, const struct manifest_file *f, char out[512],
                   struct error *err);
 
-/* Read a file of commands from `offset` to its end. `batch` (may be NULL) is called for each. Returns
- * how it ends; *status then is the reader's. */
+/* Read a file of commands from `offset` to its end. `batch` (may be NULL) is called for each.
+ * Returns how it ends; *status then is the reader's. */
 enum log_read log_dir_read(const char *path, uint64_t offset, const struct log_position *start,
                            void (*batch)(void *ctx, const struct log_batch *b), void *ctx,
                            struct log_status *status, struct error *err);

@@ -51,7 +51,8 @@ static size_t slot_of(const struct prefixes *p, uint64_t hash, int level, const 
     size_t at = hash % SLOT_COUNT;
     for (; p->slots[at]; at = (at + 1) % SLOT_COUNT) {
         const struct prefix *x = &p->items[p->slots[at] - 1];
-        if (x->hash == hash && x->level == level && x->size == size && memcmp(x->name, name, size) == 0)
+        if (x->hash == hash && x->level == level && x->size == size &&
+            memcmp(x->name, name, size) == 0)
             break;
     }
     return at;
@@ -63,8 +64,9 @@ static int by_memory(const void *a, const void *b)
     if (x->tally.memory != y->tally.memory)
         return x->tally.memory < y->tally.memory ? 1 : -1;
     /* A prefix before what begins with it. */
-    return x->level != y->level ? x->level - y->level
-                                : slice_compare(slice_of(x->name, x->size), slice_of(y->name, y->size));
+    return x->level != y->level
+               ? x->level - y->level
+               : slice_compare(slice_of(x->name, x->size), slice_of(y->name, y->size));
 }
 
 void prefixes_sort(struct prefixes *p)
@@ -97,8 +99,8 @@ static void add_one(struct prefixes *p, int level, const char *name, size_t size
             give_up_half(p);
             at = slot_of(p, hash, level, name, size);
         }
-        p->items[p->count++] = (struct prefix){.name = mem_dup(name, size), .size = size, .level = level,
-                                               .hash = hash};
+        p->items[p->count++] = (struct prefix){
+            .name = mem_dup(name, size), .size = size, .level = level, .hash = hash};
         p->slots[at] = (uint32_t)p->count;
     }
     tally_add(&p->items[p->slots[at] - 1].tally, t);
@@ -114,7 +116,8 @@ static bool is_id(struct slice part)
         digits += digit;
         hex += digit || c == '-' || (lower >= 'a' && lower <= 'f');
     }
-    return part.size > 0 && (digits == part.size || (hex == part.size && part.size >= HEX_ID_LEAST));
+    return part.size > 0 &&
+           (digits == part.size || (hex == part.size && part.size >= HEX_ID_LEAST));
 }
 
 void prefixes_add(struct prefixes *p, struct slice key, const struct tally *t)
@@ -123,7 +126,8 @@ void prefixes_add(struct prefixes *p, struct slice key, const struct tally *t)
     size_t used = 0, from = 0;
     int level = 0;
     while (p->separator && level < p->depth) {
-        const char *end = from < key.size ? memchr(key.data + from, p->separator, key.size - from) : NULL;
+        const char *end =
+            from < key.size ? memchr(key.data + from, p->separator, key.size - from) : NULL;
         if (!end)
             break;
         struct slice part = slice_of(key.data + from, (size_t)(end - key.data) - from);

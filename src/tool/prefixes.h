@@ -4,11 +4,11 @@
  * depth. A part of a name that is a number, or a long run of hexadecimal digits and dashes, counts
  * as `*`: ids would make every key a prefix of its own.
  *
- * Memory is bounded: PREFIXES_MOST prefixes are counted. When they are full the smaller half is given
- * up (lossy counting, after Manku and Motwani, "Approximate frequency counts over data streams",
- * 2002, with memory as the weight). A prefix that comes back later lacks at most what the largest
- * one had that was given up: the sum of those over all times is `missed`, and no prefix that is
- * shown lacks more.
+ * Memory is bounded: PREFIXES_MOST prefixes are counted. When they are full the smaller half is
+ * given up (lossy counting, after Manku and Motwani, "Approximate frequency counts over data
+ * streams", 2002, with memory as the weight). A prefix that comes back later lacks at most what the
+ * largest one had that was given up: the sum of those over all times is `missed`, and no prefix
+ * that is shown lacks more.
  */
 #ifndef HF_TOOL_PREFIXES_H
 #define HF_TOOL_PREFIXES_H

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * holdfast repair: make a damaged log start again, with what can be proven of it. It keeps all up to
- * the first damage; the bytes behind it are put into a file beside, later files into a directory.
+ * holdfast repair: make a damaged log start again, with what can be proven of it. It keeps all up
+ * to the first damage; the bytes behind it are put into a file beside, later files into a
+ * directory.
  *
  * The order is that of safety: the manifest no longer names what will be put aside, then it is put
- * aside, then the damaged file is cut, its end being durable elsewhere first. Interrupted, it can be
- * run again.
+ * aside, then the damaged file is cut, its end being durable elsewhere first. Interrupted, it can
+ * be run again.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -31,7 +32,8 @@ static void print_plan(const struct repair *r)
     const struct manifest_file *f = log_dir_file(&r->log, r->damage.index);
     printf("\nTo be done:\n");
     if (r->first_aside > r->damage.index)
-        printf("  cut off %s/%s at offset %" PRIu64 "; the bytes behind are kept beside it in a file "
+        printf("  cut off %s/%s at offset %" PRIu64
+               "; the bytes behind are kept beside it in a file "
                "%s.torn-...\n",
                r->log.directory, f->name, r->damage.cut, f->name);
     for (size_t i = r->first_aside; log_dir_file(&r->log, i) != NULL; i++)
@@ -98,7 +100,8 @@ static int repair(struct repair *r, bool yes)
         return TOOL_OK;
     }
     if (r->damage.base) {
-        printf("\nThe base is missing or damaged: what follows means nothing without it. Use a backup, or "
+        printf("\nThe base is missing or damaged: what follows means nothing without it. Use a "
+               "backup, or "
                "the RDB file (recovery-fallback snapshot)\n");
         return TOOL_FAILED;
     }

@@ -45,9 +45,10 @@ static const struct {
     const char *name;
     uint64_t most;
 } size_steps[] = {
-    {"to 64 B", 64},         {"to 128 B", 128},       {"to 256 B", 256},         {"to 1 KiB", 1 << 10},
-    {"to 4 KiB", 4 << 10},   {"to 16 KiB", 16 << 10}, {"to 64 KiB", 64 << 10},   {"to 1 MiB", 1 << 20},
-    {"to 16 MiB", 16 << 20}, {"to 256 MiB", 256 << 20}, {"larger", UINT64_MAX},
+    {"to 64 B", 64},           {"to 128 B", 128},      {"to 256 B", 256},
+    {"to 1 KiB", 1 << 10},     {"to 4 KiB", 4 << 10},  {"to 16 KiB", 16 << 10},
+    {"to 64 KiB", 64 << 10},   {"to 1 MiB", 1 << 20},  {"to 16 MiB", 16 << 20},
+    {"to 256 MiB", 256 << 20}, {"larger", UINT64_MAX},
 };
 #define SIZE_COUNT (sizeof(size_steps) / sizeof(size_steps[0]))
 
@@ -79,14 +80,14 @@ struct collect {
     size_t db_count;
 };
 
-/* Collecting ------------------------------------------------------------------------------------ */
+/* Collecting ----------------------------------------------------------------------------------- */
 
 static void note_field(struct report *r, const struct rdb_record *record)
 {
     int64_t number;
     struct slice value = record->value.bytes;
-    if (slice_equal(record->key, SLICE("ctime")) && number_parse_int64(value, &number) && number > 0 &&
-        number < INT64_MAX / 1000)
+    if (slice_equal(record->key, SLICE("ctime")) && number_parse_int64(value, &number) &&
+        number > 0 && number < INT64_MAX / 1000)
         r->created_ms = number * 1000;
     /* Holdfast's field stands behind that by which it names the version it is compatible with. */
     bool holdfast = slice_equal(record->key, SLICE("holdfast-ver"));
@@ -156,9 +157,14 @@ static void note_big(struct collect *c, const struct rdb_record *record, const s
         at--;
     memmove(&r->biggest[at + 1], &r->biggest[at], (r->biggest_count - at) * sizeof(*r->biggest));
     size_t kept = record->key.size < REPORT_KEY_KEPT ? record->key.size : REPORT_KEY_KEPT;
-    r->biggest[at] = (struct big_key){
-        .db = record->db, .key = mem_dup(record->key.data, kept), .kept = kept, .size = record->key.size,
-        .type = entry_type(e), .encoding = encoding, .due = record->due, .tally = *t};
+    r->biggest[at] = (struct big_key){.db = record->db,
+                                      .key = mem_dup(record->key.data, kept),
+                                      .kept = kept,
+                                      .size = record->key.size,
+                                      .type = entry_type(e),
+                                      .encoding = encoding,
+                                      .due = record->due,
+                                      .tally = *t};
     r->biggest_count++;
 }
 
@@ -217,7 +223,8 @@ static char guess_separator(const char *path, size_t memory)
     struct rdb_record record = {0};
     if (!input_open_any(&in, path, NULL, memory))
         return '\0';
-    while (guess.keys < SEPARATOR_SAMPLE && input_next(&in, &record) && record.kind != RDB_RECORD_END) {
+    while (guess.keys < SEPARATOR_SAMPLE && input_next(&in, &record) &&
+           record.kind != RDB_RECORD_END) {
         if (record.kind != RDB_RECORD_KEY)
             continue;
         separator_note(&guess, record.key);
@@ -228,7 +235,7 @@ static char guess_separator(const char *path, size_t memory)
     return separator_best(&guess);
 }
 
-/* The sections ---------------------------------------------------------------------------------- */
+/* The sections --------------------------------------------------------------------------------- */
 
 static void add_row(struct report_section *s, struct slice name, bool is_data, int level,
                     const struct tally *t)
@@ -265,11 +272,13 @@ static void add_encodings(struct collect *c, struct report_section *s)
     size_t at[ENCODINGS_MOST + 1];
     for (size_t i = 0; i < c->encoding_count; i++) {
         at[i] = s->names.size;
-        text_appendf(&s->names, "%s: %s", entry_type_name(c->encodings[i].type), c->encodings[i].name);
+        text_appendf(&s->names, "%s: %s", entry_type_name(c->encodings[i].type),
+                     c->encodings[i].name);
     }
     at[c->encoding_count] = s->names.size;
     for (size_t i = 0; i < c->encoding_count; i++)
-        add_row(s, slice_of(s->names.data + at[i], at[i + 1] - at[i]), false, 1, &c->encodings[i].tally);
+        add_row(s, slice_of(s->names.data + at[i], at[i + 1] - at[i]), false, 1,
+                &c->encodings[i].tally);
     sort_rows(s);
 }
 
@@ -289,7 +298,8 @@ static void add_databases(struct collect *c, struct report_section *s)
 }
 
 /* The prefixes that `above` is the beginning of, the largest first, each with those below it. */
-static void add_prefixes_below(struct collect *c, struct report_section *s, const struct prefix *above)
+static void add_prefixes_below(struct collect *c, struct report_section *s,
+                               const struct prefix *above)
 {
     int level = above ? above->level + 1 : 1;
     size_t shown = 0, most = above ? CHILDREN_SHOWN : c->options->top;
@@ -334,10 +344,11 @@ static void build_sections(struct collect *c)
     s[REPORT_DATABASES] = (struct report_section){.id = "databases", .title = "Databases"};
     add_databases(c, &s[REPORT_DATABASES]);
     s[REPORT_PREFIXES] = (struct report_section){.id = "prefixes", .title = "Prefixes"};
-    text_appendf(&s[REPORT_PREFIXES].names,
-                 "The parts of names are separated by \"%c\". An asterisk stands for ids: numbers, and "
-                 "long hexadecimal names.",
-                 r->separator ? r->separator : ' ');
+    text_appendf(
+        &s[REPORT_PREFIXES].names,
+        "The parts of names are separated by \"%c\". An asterisk stands for ids: numbers, and "
+        "long hexadecimal names.",
+        r->separator ? r->separator : ' ');
     s[REPORT_PREFIXES].note = s[REPORT_PREFIXES].names.data;
     prefixes_sort(&c->prefixes);
     r->prefix_missed = c->prefixes.missed;
@@ -354,7 +365,7 @@ static void build_sections(struct collect *c)
     r->table_bytes = r->total.keys * TABLE_BYTES_PER_KEY;
 }
 
-/* Running --------------------------------------------------------------------------------------- */
+/* Running -------------------------------------------------------------------------------------- */
 
 static bool write_html(const struct report *r, const char *path)
 {
@@ -383,7 +394,8 @@ static int run(const char *path, const struct options *options)
 {
     struct report report = {.path = path, .now_ms = clock_wall_ms()};
     struct collect c = {.report = &report, .options = options};
-    report.separator = options->separator >= 0 ? (char)options->separator : guess_separator(path, options->memory);
+    report.separator =
+        options->separator >= 0 ? (char)options->separator : guess_separator(path, options->memory);
     if (!input_open_any(&c.in, path, "report", options->memory)) {
         input_complain(&c.in);
         return TOOL_FAILED;
@@ -443,7 +455,8 @@ int tool_report(int argc, char **argv)
             break;
         case 'd':
             if (!parse_number(optarg, 1, PREFIX_DEPTH_MOST, &v))
-                return tool_usage_error("report", "--depth takes a number from 1 to %d", PREFIX_DEPTH_MOST);
+                return tool_usage_error("report", "--depth takes a number from 1 to %d",
+                                        PREFIX_DEPTH_MOST);
             options.depth = (int)v;
             break;
         case 's':

@@ -38,14 +38,16 @@ static const char style[] =
     "h1{font-size:26px;line-height:1.2;margin:0 0 4px;overflow-wrap:anywhere}\n"
     "h2{font-size:17px;margin:0 0 2px}\n"
     "p{margin:0 0 12px;color:var(--soft)}\n"
-    ".facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin:20px 0}\n"
+    ".facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin:"
+    "20px 0}\n"
     ".facts div,section{background:var(--card);border:1px solid var(--line);border-radius:10px}\n"
     ".facts div{padding:12px 16px}\n"
     ".facts dt{color:var(--soft);font-size:13px}\n"
     ".facts dd{margin:0;font-size:22px;font-weight:600;font-variant-numeric:tabular-nums}\n"
     ".facts small{display:block;color:var(--soft);font-size:12px;font-weight:400}\n"
     "dl{margin:0}\n"
-    ".pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr));gap:16px}\n"
+    ".pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr));gap:"
+    "16px}\n"
     "section{padding:18px 20px;margin:0 0 16px;min-width:0}\n"
     "svg{display:block;width:100%;height:auto;margin:6px 0 10px;font:13px system-ui,-apple-system,"
     "\"Segoe UI\",\"DejaVu Sans\",sans-serif}\n"
@@ -61,13 +63,16 @@ static const char style[] =
     ".legend{font-size:13px;color:var(--soft)}.legend span{margin-right:16px}\n"
     ".scroll{overflow-x:auto}svg.w1076{min-width:760px}svg.w506{min-width:400px}\n"
     "table{border-collapse:collapse;width:100%;font-size:14px;font-variant-numeric:tabular-nums}\n"
-    "th,td{padding:5px 0 5px 14px;text-align:right;border-top:1px solid var(--line);white-space:nowrap}\n"
+    "th,td{padding:5px 0 5px 14px;text-align:right;border-top:1px solid "
+    "var(--line);white-space:nowrap}\n"
     "th{color:var(--soft);font-weight:500;font-size:12.5px;border-top:0}\n"
-    "th:first-child,td:first-child{text-align:left;padding-left:0;white-space:normal;overflow-wrap:anywhere}\n"
+    "th:first-child,td:first-child{text-align:left;padding-left:0;white-space:normal;overflow-wrap:"
+    "anywhere}\n"
     "td.name{text-align:left}\n"
     "code{font:13px ui-monospace,\"DejaVu Sans Mono\",monospace;overflow-wrap:anywhere}\n"
     "summary{cursor:pointer;color:var(--soft);font-size:13px;padding:2px 0}\n"
-    "td.l2:first-child{padding-left:18px}td.l3:first-child{padding-left:36px}td.l4:first-child{padding-left:54px}"
+    "td.l2:first-child{padding-left:18px}td.l3:first-child{padding-left:36px}td.l4:first-child{"
+    "padding-left:54px}"
     "td.l5:first-child{padding-left:72px}td.l6:first-child{padding-left:90px}"
     "td.l7:first-child{padding-left:108px}td.l8:first-child{padding-left:126px}\n"
     "footer{color:var(--soft);font-size:13px;margin-top:20px}\n"
@@ -104,7 +109,7 @@ static double share_of(uint64_t part, uint64_t whole)
     return whole ? (double)part / (double)whole : 0;
 }
 
-/* Tables ---------------------------------------------------------------------------------------- */
+/* Tables --------------------------------------------------------------------------------------- */
 
 static void add_table(struct text *t, const struct report *r, const struct report_section *s,
                       bool swatches)
@@ -139,13 +144,14 @@ static void add_folded_table(struct text *t, const struct report *r, const struc
     text_append_cstr(t, "</details>\n");
 }
 
-/* Charts ---------------------------------------------------------------------------------------- */
+/* Charts --------------------------------------------------------------------------------------- */
 
 static void begin_chart(struct text *t, const struct report_section *s, int width, int height,
                         const char *what)
 {
     text_appendf(t,
-                 "<div class=scroll><svg class=w%d id=\"chart-%s\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s: %s. The same "
+                 "<div class=scroll><svg class=w%d id=\"chart-%s\" viewBox=\"0 0 %d %d\" "
+                 "role=\"img\" aria-label=\"%s: %s. The same "
                  "figures are in the table.\">\n",
                  width, s->id, width, height, s->title, what);
 }
@@ -156,11 +162,13 @@ static void add_parts(struct text *t, const struct report *r, const struct repor
 {
     double at = 0;
     begin_chart(t, s, whole, 40, "share of memory");
-    text_appendf(t, "<rect class=track x=\"0\" y=\"4\" width=\"%d\" height=\"32\" rx=\"5\"/>\n", whole);
+    text_appendf(t, "<rect class=track x=\"0\" y=\"4\" width=\"%d\" height=\"32\" rx=\"5\"/>\n",
+                 whole);
     for (size_t i = 0; i < s->count; i++) {
         double width = share_of(s->rows[i].tally.memory, r->total.memory) * whole;
-        text_appendf(t, "<rect class=\"mark c%zu\" x=\"%.1f\" y=\"4\" width=\"%.1f\" height=\"32\">", i % 6, at,
-                     width > 2 ? width - 1 : width);
+        text_appendf(t,
+                     "<rect class=\"mark c%zu\" x=\"%.1f\" y=\"4\" width=\"%.1f\" height=\"32\">",
+                     i % 6, at, width > 2 ? width - 1 : width);
         add_title(t, r, &s->rows[i]);
         text_append_cstr(t, "</rect>\n");
         at += width;
@@ -193,13 +201,15 @@ static void add_bars(struct text *t, const struct report *r, const struct report
         add_title(t, r, row);
         text_appendf(t, "<text x=\"0\" y=\"%d\">", y + 19);
         add_name(t, row, BAR_NAME_MOST);
-        text_appendf(t,
-                     "</text><rect class=track x=\"%d\" y=\"%d\" width=\"%.0f\" height=\"18\" rx=\"4\"/>"
-                     "<rect class=m x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"18\" rx=\"4\"/>"
-                     "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%s <tspan class=soft>%s</tspan></text></g>\n",
-                     names, y + 5, room, names, y + 5, width < 2 ? 2 : width, whole, y + 19,
-                     format_bytes(memory, row->tally.memory),
-                     percent(share, row->tally.memory, r->total.memory));
+        text_appendf(
+            t,
+            "</text><rect class=track x=\"%d\" y=\"%d\" width=\"%.0f\" height=\"18\" rx=\"4\"/>"
+            "<rect class=m x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"18\" rx=\"4\"/>"
+            "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%s <tspan "
+            "class=soft>%s</tspan></text></g>\n",
+            names, y + 5, room, names, y + 5, width < 2 ? 2 : width, whole, y + 19,
+            format_bytes(memory, row->tally.memory),
+            percent(share, row->tally.memory, r->total.memory));
         y += BAR_STEP;
         count--;
     }
@@ -229,9 +239,10 @@ static void add_columns(struct text *t, const struct report *r, const struct rep
     begin_chart(t, s, WIDTH, HEIGHT, "share of memory and of keys");
     for (int i = 0; i <= 4; i++) {
         double y = BASE - (BASE - TOP) * i / 4.0;
-        text_appendf(t, "<line class=grid x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>", LEFT, WIDTH, y, y);
-        text_appendf(t, "<text class=soft x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%.3g %%</text>\n", LEFT - 6,
-                     y + 4, ends[end] * 100 * i / 4);
+        text_appendf(t, "<line class=grid x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>", LEFT,
+                     WIDTH, y, y);
+        text_appendf(t, "<text class=soft x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%.3g %%</text>\n",
+                     LEFT - 6, y + 4, ends[end] * 100 * i / 4);
     }
     double step = (double)(WIDTH - LEFT) / (double)(s->count ? s->count : 1), bar = step * 0.34;
     for (size_t i = 0; i < s->count; i++) {
@@ -241,27 +252,32 @@ static void add_columns(struct text *t, const struct report *r, const struct rep
         double k = share_of(row->tally.keys, r->total.keys) / ends[end] * (BASE - TOP);
         text_append_cstr(t, "<g>");
         add_title(t, r, row);
-        text_appendf(t, "<rect class=hit x=\"%.1f\" y=\"%d\" width=\"%.1f\" height=\"%d\" fill=\"transparent\"/>",
+        text_appendf(t,
+                     "<rect class=hit x=\"%.1f\" y=\"%d\" width=\"%.1f\" height=\"%d\" "
+                     "fill=\"transparent\"/>",
                      middle - step / 2, TOP, step, BASE - TOP);
-        text_appendf(t, "<rect class=m x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" rx=\"2\"/>",
-                     middle - bar - 1, BASE - m, bar, m);
-        text_appendf(t, "<rect class=k x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" rx=\"2\"/>", middle + 1,
-                     BASE - k, bar, k);
-        text_appendf(t, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\" font-size=\"12.5\">", middle, BASE + 17);
+        text_appendf(
+            t, "<rect class=m x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" rx=\"2\"/>",
+            middle - bar - 1, BASE - m, bar, m);
+        text_appendf(
+            t, "<rect class=k x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" rx=\"2\"/>",
+            middle + 1, BASE - k, bar, k);
+        text_appendf(t, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\" font-size=\"12.5\">",
+                     middle, BASE + 17);
         add_name(t, row, NAME_MOST);
         text_append_cstr(t, "</text>");
         if (row->tally.keys)
             text_appendf(t,
                          "<text class=soft x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s</text>"
                          "<text class=soft x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s</text>",
-                         middle, BASE + 34, format_bytes(memory, row->tally.memory), middle, BASE + 50,
-                         format_count(keys, row->tally.keys));
+                         middle, BASE + 34, format_bytes(memory, row->tally.memory), middle,
+                         BASE + 50, format_count(keys, row->tally.keys));
         text_append_cstr(t, "</g>\n");
     }
     text_append_cstr(t, "</svg></div>\n");
 }
 
-/* The page -------------------------------------------------------------------------------------- */
+/* The page ------------------------------------------------------------------------------------- */
 
 static void begin_section(struct text *t, const struct report_section *s)
 {
@@ -288,7 +304,8 @@ static void add_facts(struct text *t, const struct report *r)
     add_fact(t, "In the file", format_bytes(value, r->total.bytes), "keys and values, serialised");
     snprintf(note, sizeof(note), "%s of all keys", percent(a, r->expiring.keys, r->total.keys));
     add_fact(t, "Keys that expire", format_count(value, r->expiring.keys), note);
-    add_fact(t, "Average key", format_bytes(value, r->total.keys ? r->total.memory / r->total.keys : 0),
+    add_fact(t, "Average key",
+             format_bytes(value, r->total.keys ? r->total.memory / r->total.keys : 0),
              "with its value, in memory");
     uint64_t largest = r->biggest_count ? r->biggest[0].tally.memory : 0;
     snprintf(note, sizeof(note), "%s of all memory", percent(a, largest, r->total.memory));
@@ -299,10 +316,11 @@ static void add_facts(struct text *t, const struct report *r)
 static void add_head(struct text *t, const struct report *r)
 {
     char time[FORMAT_SIZE], size[FORMAT_SIZE];
-    text_append_cstr(t, "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
-                        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
-                        "style-src 'unsafe-inline'\">\n"
-                        "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>");
+    text_append_cstr(
+        t, "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
+           "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
+           "style-src 'unsafe-inline'\">\n"
+           "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>");
     text_append_html(t, slice_cstr(r->path), SIZE_MAX);
     text_append_cstr(t, " \xe2\x80\x93 memory report</title>\n<style>\n");
     text_append_cstr(t, style);
@@ -328,7 +346,9 @@ static void add_prefixes(struct text *t, const struct report *r)
     add_bars(t, r, s, WIDE, BAR_NAMES);
     add_table(t, r, s, false);
     if (r->prefix_missed)
-        text_appendf(t, "<p>There are more prefixes than were counted: a figure may be short of up to %s.</p>\n",
+        text_appendf(t,
+                     "<p>There are more prefixes than were counted: a figure may be short of up to "
+                     "%s.</p>\n",
                      format_bytes(text, r->prefix_missed));
     text_append_cstr(t, "</section>\n");
 }
@@ -336,19 +356,22 @@ static void add_prefixes(struct text *t, const struct report *r)
 static void add_biggest(struct text *t, const struct report *r)
 {
     char text[FORMAT_SIZE];
-    text_append_cstr(t, "<section id=\"biggest\"><h2>Biggest keys</h2>\n<p>By memory, with their values.</p>\n"
-                        "<div class=scroll><table><thead><tr><th>Key<th>Database<th>Type<th>Encoding<th>Elements"
-                        "<th>Memory<th>Share<th>In file<th>Expires</thead><tbody>\n");
+    text_append_cstr(
+        t, "<section id=\"biggest\"><h2>Biggest keys</h2>\n<p>By memory, with their values.</p>\n"
+           "<div class=scroll><table><thead><tr><th>Key<th>Database<th>Type<th>Encoding<th>Elements"
+           "<th>Memory<th>Share<th>In file<th>Expires</thead><tbody>\n");
     for (size_t i = 0; i < r->biggest_count; i++) {
         const struct big_key *k = &r->biggest[i];
         text_append_cstr(t, "<tr><td><code>");
         text_append_html(t, slice_of(k->key, k->kept), NAME_MOST);
-        text_appendf(t, "</code><td>%d<td>%s<td>%s<td>%s", k->db, entry_type_name(k->type), k->encoding,
-                     k->type == ENTRY_STRING ? "\xe2\x80\x93" : format_count(text, k->tally.elements));
+        text_appendf(
+            t, "</code><td>%d<td>%s<td>%s<td>%s", k->db, entry_type_name(k->type), k->encoding,
+            k->type == ENTRY_STRING ? "\xe2\x80\x93" : format_count(text, k->tally.elements));
         text_appendf(t, "<td>%s", format_bytes(text, k->tally.memory));
         text_appendf(t, "<td>%s", percent(text, k->tally.memory, r->total.memory));
         text_appendf(t, "<td>%s", format_bytes(text, k->tally.bytes));
-        text_appendf(t, "<td>%s\n", k->due == ENTRY_NO_EXPIRY ? "\xe2\x80\x93" : format_time(text, k->due));
+        text_appendf(t, "<td>%s\n",
+                     k->due == ENTRY_NO_EXPIRY ? "\xe2\x80\x93" : format_time(text, k->due));
     }
     text_append_cstr(t, "</tbody></table></div></section>\n");
 }
@@ -382,7 +405,8 @@ void report_build_html(const struct report *r, struct text *out)
     add_bars(out, r, &s[REPORT_ENCODINGS], WIDE, BAR_NAMES);
     add_folded_table(out, r, &s[REPORT_ENCODINGS]);
     text_append_cstr(out, "</section>\n<footer>Made by holdfast " HF_VERSION
-                          ". Memory is what Holdfast needs for a key with its value; \xe2\x80\x9cin file\xe2\x80\x9d is "
+                          ". Memory is what Holdfast needs for a key with its value; "
+                          "\xe2\x80\x9cin file\xe2\x80\x9d is "
                           "its serialised size. Point at a bar to see its figures.</footer>\n"
                           "</main></body></html>\n");
 }

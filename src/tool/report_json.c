@@ -34,8 +34,9 @@ static void add_big_key(struct text *t, const struct big_key *k)
 {
     text_appendf(t, "\n  {\"db\":%d,\"key\":", k->db);
     text_append_json(t, slice_of(k->key, k->kept));
-    text_appendf(t, ",\"key_bytes\":%zu,\"key_is_cut\":%s,\"type\":\"%s\",\"encoding\":\"%s\",", k->size,
-                 k->kept < k->size ? "true" : "false", entry_type_name(k->type), k->encoding);
+    text_appendf(t, ",\"key_bytes\":%zu,\"key_is_cut\":%s,\"type\":\"%s\",\"encoding\":\"%s\",",
+                 k->size, k->kept < k->size ? "true" : "false", entry_type_name(k->type),
+                 k->encoding);
     if (k->due != ENTRY_NO_EXPIRY)
         text_appendf(t, "\"expire_at_ms\":%" PRId64 ",", k->due);
     add_tally(t, &k->tally);
@@ -61,7 +62,8 @@ void report_print_json(const struct report *r, FILE *out)
     text_append_cstr(&t, "}");
     for (size_t i = 0; i < REPORT_SECTION_COUNT; i++)
         add_section(&t, &r->sections[i]);
-    text_appendf(&t, ",\n \"prefixes_short_of_at_most_bytes\":%" PRIu64 ",\n \"biggest\":[", r->prefix_missed);
+    text_appendf(&t, ",\n \"prefixes_short_of_at_most_bytes\":%" PRIu64 ",\n \"biggest\":[",
+                 r->prefix_missed);
     for (size_t i = 0; i < r->biggest_count; i++) {
         text_append_cstr(&t, i ? "," : "");
         add_big_key(&t, &r->biggest[i]);

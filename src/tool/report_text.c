@@ -34,8 +34,8 @@ static void print_section(const struct report *r, const struct report_section *s
 {
     char keys[FORMAT_SIZE], memory[FORMAT_SIZE], share[FORMAT_SIZE], bytes[FORMAT_SIZE],
         average[FORMAT_SIZE];
-    fprintf(out, "\n%-*s %13s %10s %8s %10s %10s\n", NAME_WIDTH, s->title, "keys", "memory", "share",
-            "per key", "in file");
+    fprintf(out, "\n%-*s %13s %10s %8s %10s %10s\n", NAME_WIDTH, s->title, "keys", "memory",
+            "share", "per key", "in file");
     for (size_t i = 0; i < s->count; i++) {
         const struct tally *t = &s->rows[i].tally;
         if (t->keys == 0)
@@ -54,7 +54,8 @@ static void print_biggest(const struct report *r, FILE *out)
     char memory[FORMAT_SIZE], bytes[FORMAT_SIZE], elements[FORMAT_SIZE];
     if (r->biggest_count == 0)
         return;
-    fprintf(out, "\n%-17s %10s %10s %13s  %s\n", "Biggest keys", "memory", "in file", "elements", "key");
+    fprintf(out, "\n%-17s %10s %10s %13s  %s\n", "Biggest keys", "memory", "in file", "elements",
+            "key");
     for (size_t i = 0; i < r->biggest_count; i++) {
         const struct big_key *k = &r->biggest[i];
         struct text name = {0}, kind = {0};
@@ -81,7 +82,8 @@ void report_print_text(const struct report *r, FILE *out)
         fprintf(out, " by %s", text_cstr(&writer));
         text_free(&writer);
     }
-    fprintf(out, "\n%s keys, %s expire\n", format_count(a, r->total.keys), format_count(b, r->expiring.keys));
+    fprintf(out, "\n%s keys, %s expire\n", format_count(a, r->total.keys),
+            format_count(b, r->expiring.keys));
     fprintf(out, "%s of memory in Holdfast, and %s for the table of keys; %s in the file\n",
             format_bytes(a, r->total.memory), format_bytes(b, r->table_bytes),
             format_bytes(c, r->total.bytes));
@@ -90,7 +92,8 @@ void report_print_text(const struct report *r, FILE *out)
             print_section(r, &r->sections[i], out);
     }
     if (r->prefix_missed)
-        fprintf(out, "  There are more prefixes than were counted: a figure may be short of up to %s.\n",
+        fprintf(out,
+                "  There are more prefixes than were counted: a figure may be short of up to %s.\n",
                 format_bytes(a, r->prefix_missed));
     print_biggest(r, out);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * holdfast restore: one RDB file out of a chain of a full snapshot and incremental ones. Every link is
- * proven first. The keys are put together in memory, as a server would at its start.
+ * holdfast restore: one RDB file out of a chain of a full snapshot and incremental ones. Every link
+ * is proven first. The keys are put together in memory, as a server would at its start.
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -64,7 +64,8 @@ static int restore(const struct chain *c, size_t count, const char *path, const 
     for (int i = 0; i < ks->db_count; i++)
         keys += ks->dbs[i].table.count;
     if (status == TOOL_OK)
-        printf("%s: %llu keys, links 1 to %zu of %zu\n", to, (unsigned long long)keys, count, c->count);
+        printf("%s: %llu keys, links 1 to %zu of %zu\n", to, (unsigned long long)keys, count,
+               c->count);
     keyspace_free(ks);
     return status;
 }

@@ -29,17 +29,21 @@ static const struct command commands[] = {
      "what an RDB file holds: header, fields, databases, counts, sizes;\n"
      "or the links of a chain"},
     {"report", tool_report,
-     "FILE|CHAIN [--json] [--html OUT] [--top N] [--depth N]\n         [--separator C] [--memory MIB]",
+     "FILE|CHAIN [--json] [--html OUT] [--top N] [--depth N]\n         [--separator C] [--memory "
+     "MIB]",
      "memory by type, database, prefix, expiry and size, and the\n"
      "biggest keys; as text, JSON or a page with charts. CHAIN: the\n"
      "manifest of a chain of snapshots, or a directory with one"},
     {"export", tool_export,
-     "FILE|CHAIN --format jsonl|resp|csv [--key PATTERN] [--db N] [--type T]\n         [--memory MIB]",
+     "FILE|CHAIN --format jsonl|resp|csv [--key PATTERN] [--db N] [--type T]\n         [--memory "
+     "MIB]",
      "the keys as JSON lines, as commands for redis-cli --pipe, or\nas CSV, to standard output"},
     {"restore", tool_restore, "CHAIN --to FILE [--until N]",
-     "one RDB file out of a full snapshot and the incremental ones\nafter it, each of them proven first"},
+     "one RDB file out of a full snapshot and the incremental ones\nafter it, each of them proven "
+     "first"},
     {"diff", tool_diff, "OLD NEW [--json] [--values] [--memory MIB]",
-     "keys added, removed and changed from one file, or chain, to\nanother. --memory (256): for the old one's keys; of a chain, in\n"
+     "keys added, removed and changed from one file, or chain, to\nanother. --memory (256): for "
+     "the old one's keys; of a chain, in\n"
      "all three commands, for those that were changed in it.\n"
      "Exit status 0: none; 1: some; 2: trouble"},
 };

@@ -133,7 +133,8 @@ static bool next_of_stream(struct value_iter *it, struct value_element *element)
         element->value = text_slice(&it->json);
         return true;
     }
-    int n = snprintf(it->number, sizeof(it->number), "%" PRIu64 "-%" PRIu64, item.id.ms, item.id.seq);
+    int n =
+        snprintf(it->number, sizeof(it->number), "%" PRIu64 "-%" PRIu64, item.id.ms, item.id.seq);
     element->field = slice_of(it->number, (size_t)n);
     uint64_t fields = item.fields;
     text_append_cstr(&it->json, "[");

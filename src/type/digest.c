@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* SHA1() looks its algorithm up each time, which takes longer than to hash a key; the older calls do
- * not, but are marked as deprecated. */
+/* SHA1() looks its algorithm up each time, which takes longer than to hash a key; the older calls
+ * do not, but are marked as deprecated. */
 #define OPENSSL_SUPPRESS_DEPRECATED
 
 #include "type/digest.h"

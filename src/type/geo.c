@@ -306,7 +306,8 @@ void geo_search(struct geo_matches *m, const struct entry *e, const struct geo_s
         search_cell(m, e, shape, &cells[i], limit);
         last = i;
     }
-    /* A listpack's members were copied one behind the other; the copy stays where it is from now on. */
+    /* A listpack's members were copied one behind the other; the copy stays where it is from now
+     * on. */
     size_t at = 0;
     for (size_t i = 0; i < m->count && m->bytes; i++) {
         m->items[i].member.data = m->bytes + at;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * Places in sorted sets. A place is kept as a score: its longitude and latitude, each as 26 bits of
- * the part that it is of the whole range, interleaved (a geohash of 52 bits, the longitude's highest
- * bit first). Places near each other mostly have scores near each other: a square cell of the map is
- * a range of scores, and what is within a shape is found in nine cells: the one that the center lies
- * in and its neighbours, as large as the shape needs.
+ * the part that it is of the whole range, interleaved (a geohash of 52 bits, the longitude's
+ * highest bit first). Places near each other mostly have scores near each other: a square cell of
+ * the map is a range of scores, and what is within a shape is found in nine cells: the one that the
+ * center lies in and its neighbours, as large as the shape needs.
  *
  * The formulas and their order are those of Redis, so that scores, distances, what is found, and in
  * which order, are the same.

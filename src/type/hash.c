@@ -292,7 +292,8 @@ enum hash_incr_result hash_incr(struct keyref *ref, struct slice field, int64_t 
     char buf[LISTPACK_NUMBER_SIZE];
     struct slice old;
     int64_t value = 0;
-    if (ref->entry && hash_get(ref->entry, INT64_MIN, field, &old, buf) && !number_parse_int64(old, &value))
+    if (ref->entry && hash_get(ref->entry, INT64_MIN, field, &old, buf) &&
+        !number_parse_int64(old, &value))
         return HASH_INCR_NOT_NUMBER;
     if (__builtin_add_overflow(value, delta, &value))
         return HASH_INCR_OVERFLOW;

@@ -32,8 +32,8 @@ static inline uint64_t hash_count(const struct entry *e)
 /* "listpack", "listpackex" or "hashtable", as OBJECT ENCODING replies. */
 const char *hash_encoding_name(const struct entry *e);
 
-/* The value of a field: valid until the hash is changed, and as long as buf. One that was due before
- * now_ms is not found. */
+/* The value of a field: valid until the hash is changed, and as long as buf. One that was due
+ * before now_ms is not found. */
 bool hash_get(const struct entry *e, int64_t now_ms, struct slice field, struct slice *value,
               char buf[LISTPACK_NUMBER_SIZE]);
 bool hash_has(const struct entry *e, int64_t now_ms, struct slice field);
@@ -51,8 +51,8 @@ bool hash_set_timed(struct keyref *ref, struct slice field, struct slice value, 
 /* Set when a field that is there expires; ENTRY_NO_EXPIRY: not at all. */
 void hash_set_due(struct keyref *ref, struct slice field, int64_t due);
 
-/* Before `count` different fields are added to a key that is not there, for loading: a hash that will
- * be large is made so at once, and not out of a small one. */
+/* Before `count` different fields are added to a key that is not there, for loading: a hash that
+ * will be large is made so at once, and not out of a small one. */
 void hash_begin(struct keyref *ref, uint64_t count);
 
 /* Remove a field of a hash that is there. False: there is no such field. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * A dense one is changed in place, two bytes at a time. A sparse one is copied out, changed there and
- * put back: it has at most SPARSE_SIZE_MAX bytes, and mostly less than 3000.
+ * A dense one is changed in place, two bytes at a time. A sparse one is copied out, changed there
+ * and put back: it has at most SPARSE_SIZE_MAX bytes, and mostly less than 3000.
  */
 #include "type/hyperloglog.h"
 

@@ -18,8 +18,8 @@
  *
  * A sparse one becomes dense when a register is beyond 32, or when it would be longer than
  * limits.hll_sparse_max_bytes. The cardinality is Otmar Ertl's improved estimate ("New cardinality
- * estimation algorithms for HyperLogLog sketches", 2017, algorithm 6), computed in Redis's order, so
- * that equal registers give equal numbers.
+ * estimation algorithms for HyperLogLog sketches", 2017, algorithm 6), computed in Redis's order,
+ * so that equal registers give equal numbers.
  *
  * The bytes may come from anybody (SET, RESTORE). The header is looked at by hll_check; sparse runs
  * are checked as far as an operation goes along them, which gives HLL_DAMAGED.

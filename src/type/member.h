@@ -30,8 +30,8 @@ static inline const struct dict *member_dict(const struct entry *e)
 
 uint64_t member_count(const struct entry *e);
 
-/* Fields of a hash that are past their expiry and have not been removed yet: what takes a time hides
- * those that were due before it. INT64_MIN hides nothing. */
+/* Fields of a hash that are past their expiry and have not been removed yet: what takes a time
+ * hides those that were due before it. INT64_MIN hides nothing. */
 static inline bool member_hides(const struct entry *e, int64_t now_ms)
 {
     return __builtin_expect(entry_fields_due(e) < now_ms, 0);

@@ -20,11 +20,13 @@ void set_combine(struct set_scratch *s, enum set_operation operation,
 uint64_t set_intersect(const struct entry *const *sets, int count, uint64_t limit,
                        member_visit_fn *fn, void *ctx);
 
-/* How many members the union has, or the first set has that no other one has; at most `limit` (0: all). */
+/* How many members the union has, or the first set has that no other one has; at most `limit` (0:
+ * all). */
 uint64_t set_count_union(struct keyspace *ks, const struct entry *const *sets, int count,
                          uint64_t limit);
 uint64_t set_count_difference(const struct entry *const *sets, int count, uint64_t limit);
-/* About how many members the union has, by a HyperLogLog, which takes 16 KiB however many they are. */
+/* About how many members the union has, by a HyperLogLog, which takes 16 KiB however many they
+ * are. */
 uint64_t set_estimate_union(const struct entry *const *sets, int count);
 
 #endif

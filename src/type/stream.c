@@ -166,7 +166,8 @@ void stream_add(struct stream_root *s, struct epoch *e, const struct encoding_li
     if (s->length++ == 0)
         s->first = id;
     s->last = id;
-    /* Only a payload made by hand has so many: it must not seem that there were fewer than there are. */
+    /* Only a payload made by hand has so many: it must not seem that there were fewer than there
+     * are. */
     if (s->added != UINT64_MAX)
         s->added++;
 }

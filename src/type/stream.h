@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Streams (ENTRY_STREAM_TREES): entries in the order of their ids, and consumer groups. (The stream of
- * effects, persist/log/stream.h, has nothing to do with them.)
+ * Streams (ENTRY_STREAM_TREES): entries in the order of their ids, and consumer groups. (The stream
+ * of effects, persist/log/stream.h, has nothing to do with them.)
  *
  *     nodes    master id (16 bytes, big-endian), then the node's listpack: stream_node.h
  *     tail     the newest node, which XADD extends in place; NULL when there are no entries
@@ -12,22 +12,22 @@
  *     pending  group (5) id (16) | consumer (5) delivered (8) deliveries (8)
  *     owned    group (5) consumer (5) id (16)
  *
- * What stands before the bar is the key. A name in a key is written so that names sort by their bytes
- * and none begins another: 00 becomes 00 FF, and 00 01 ends it. Groups and consumers have numbers that
- * are never given again, so that pending entries are of one size whatever the names are; how many
- * entries a group or consumer has pending is a difference of ranks.
+ * What stands before the bar is the key. A name in a key is written so that names sort by their
+ * bytes and none begins another: 00 becomes 00 FF, and 00 01 ends it. Groups and consumers have
+ * numbers that are never given again, so that pending entries are of one size whatever the names
+ * are; how many entries a group or consumer has pending is a difference of ranks.
  *
- * Where a node ends is as in Redis (stream-node-max-bytes, stream-node-max-entries), as trimming with
- * `~` removes whole nodes: what it leaves is the same. A node never grows beyond STREAM_NODE_SIZE_MAX,
- * though.
+ * Where a node ends is as in Redis (stream-node-max-bytes, stream-node-max-entries), as trimming
+ * with `~` removes whole nodes: what it leaves is the same. A node never grows beyond
+ * STREAM_NODE_SIZE_MAX, though.
  *
  * Copy-on-write: by node, as with every tree; the tail is copied when it is first changed after a
  * snapshot.
  *
- * Functions that take an epoch change the stream: the root is that of an entry that keyref_own gave.
- * Slices given in must not point into the stream. Functions that take a const root write nothing, and
- * may be used on a frozen one by any thread. Commands say when consumers were seen, and keep keys of
- * streams without entries, as Redis does.
+ * Functions that take an epoch change the stream: the root is that of an entry that keyref_own
+ * gave. Slices given in must not point into the stream. Functions that take a const root write
+ * nothing, and may be used on a frozen one by any thread. Commands say when consumers were seen,
+ * and keep keys of streams without entries, as Redis does.
  */
 #ifndef HF_TYPE_STREAM_H
 #define HF_TYPE_STREAM_H
@@ -55,7 +55,7 @@ bool stream_id_prev(struct stream_id *id);
 void stream_id_put(char out[16], struct stream_id id);
 struct stream_id stream_id_get(const char in[16]);
 
-/* Entries --------------------------------------------------------------------------------------- */
+/* Entries -------------------------------------------------------------------------------------- */
 
 /* Create the key with an empty stream; returns its root. */
 struct stream_root *stream_create(struct keyref *ref);
@@ -96,7 +96,8 @@ void stream_iter_init(struct stream_iter *it, const struct stream_root *s, struc
 /* The next entry: *item is a copy to read the fields from. */
 bool stream_iter_next(struct stream_iter *it, struct stream_item *item);
 
-/* The next field and value, of which there are item->fields. Numbers are written into the buffers. */
+/* The next field and value, of which there are item->fields. Numbers are written into the
+ * buffers. */
 struct stream_pair {
     struct slice field, value;
     char field_number[LISTPACK_NUMBER_SIZE], value_number[LISTPACK_NUMBER_SIZE];
@@ -118,7 +119,8 @@ struct stream_node_iter {
 void stream_node_iter_init(struct stream_node_iter *it, const struct stream_root *s);
 bool stream_node_iter_next(struct stream_node_iter *it, struct stream_node *node);
 /* For loading: put a node that stream_node_check has passed behind the others. */
-void stream_add_node(struct stream_root *s, struct epoch *e, struct stream_id master, const char *lp);
+void stream_add_node(struct stream_root *s, struct epoch *e, struct stream_id master,
+                     const char *lp);
 /* How many nodes the radix tree of Redis would have for these; exact up to a few hundred nodes, an
  * estimate beyond. */
 uint64_t stream_radix_nodes(const struct stream_root *s);
@@ -126,10 +128,11 @@ uint64_t stream_radix_nodes(const struct stream_root *s);
 /* How many entries were ever added up to this id, itself included, as far as that can be known;
  * STREAM_READ_UNKNOWN. */
 int64_t stream_entries_up_to(const struct stream_root *s, struct stream_id id);
-/* Whether an entry that was deleted may have been at or behind `from`, among those that there are. */
+/* Whether an entry that was deleted may have been at or behind `from`, among those that there
+ * are. */
 bool stream_has_gap_from(const struct stream_root *s, struct stream_id from);
 
-/* Groups (stream_group.c) ----------------------------------------------------------------------- */
+/* Groups (stream_group.c) ---------------------------------------------------------------------- */
 
 struct stream_group {
     uint64_t number;
@@ -172,7 +175,8 @@ struct stream_name_iter {
     size_t capacity;
 };
 void stream_group_iter_init(struct stream_name_iter *it, const struct stream_root *s);
-bool stream_group_iter_next(struct stream_name_iter *it, struct slice *name, struct stream_group *g);
+bool stream_group_iter_next(struct stream_name_iter *it, struct slice *name,
+                            struct stream_group *g);
 void stream_consumer_iter_init(struct stream_name_iter *it, const struct stream_root *s,
                                const struct stream_group *g);
 bool stream_consumer_iter_next(struct stream_name_iter *it, const struct stream_root *s,

@@ -119,8 +119,8 @@ static uint64_t rank_of(const struct btree *t, struct slice key)
     return pos.rank;
 }
 
-/* How many items begin with this key, whose last byte may be raised; *first is the first one's rank.
- * A key that ends with a number is raised by giving the next number. */
+/* How many items begin with this key, whose last byte may be raised; *first is the first one's
+ * rank. A key that ends with a number is raised by giving the next number. */
 static uint64_t count_prefix(const struct btree *t, struct slice key, uint64_t *first)
 {
     unsigned char above[32];

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * A node of a stream: up to stream-node-max-entries entries packed in one listpack, in the layout of
- * RDB files ("Streams: a new general purpose data structure in Redis", Sanfilippo, 2017). Ids are kept
- * as differences from the node's master id, which is that of the entry it was made for, and fields that
- * are the master entry's are not repeated.
+ * A node of a stream: up to stream-node-max-entries entries packed in one listpack, in the layout
+ * of RDB files ("Streams: a new general purpose data structure in Redis", Sanfilippo, 2017). Ids
+ * are kept as differences from the node's master id, which is that of the entry it was made for,
+ * and fields that are the master entry's are not repeated.
  *
  *     master:  live entries, deleted entries, number of fields, field ..., 0
  *     entry:   flags, ms difference, seq difference,
@@ -20,8 +20,8 @@
 #include "keyspace/entry.h"
 #include "structure/listpack.h"
 
-/* A node that is written anew ends at this size even where the directives would let it grow, as it is
- * copied at once when a snapshot sees it. An entry that is larger has a node of its own. */
+/* A node that is written anew ends at this size even where the directives would let it grow, as it
+ * is copied at once when a snapshot sees it. An entry that is larger has a node of its own. */
 #define STREAM_NODE_SIZE_MAX 65536
 
 struct stream_node {
@@ -67,8 +67,9 @@ bool stream_node_prev(const struct stream_node *n, struct stream_item *item);
 /* Flag the entry as deleted. The buffer must have room for LISTPACK_NUMBER_BYTES more. */
 void stream_node_delete(char *lp, uint32_t at);
 
-/* Whether the bytes are a node: every element, the counts, ids that ascend. *last is set to the id of
- * the last entry. */
-bool stream_node_check(const char *lp, size_t size, struct stream_id master, struct stream_id *last);
+/* Whether the bytes are a node: every element, the counts, ids that ascend. *last is set to the id
+ * of the last entry. */
+bool stream_node_check(const char *lp, size_t size, struct stream_id master,
+                       struct stream_id *last);
 
 #endif

@@ -46,7 +46,8 @@ const char *string_encoding_name(const struct entry *e);
 /* Give the key a string, whatever it had before. `due` as keyref_put takes it. */
 void string_set(struct keyref *ref, struct slice value, int64_t due);
 void string_set_int64(struct keyref *ref, int64_t value, int64_t due);
-/* The same for a value of more than ENTRY_EMBED_MAX bytes in blocks, which are taken: see rope_adopt. */
+/* The same for a value of more than ENTRY_EMBED_MAX bytes in blocks, which are taken: see
+ * rope_adopt. */
 void string_set_blocks(struct keyref *ref, char **blocks, uint64_t size, int64_t due);
 /* The same, but kept as bytes even if it is a number (the results of INCRBYFLOAT). */
 void string_set_bytes(struct keyref *ref, struct slice value, int64_t due);

@@ -135,11 +135,11 @@ struct zset_builder {
 };
 void zset_builder_init(struct zset_builder *b, struct epoch *epoch,
                        const struct encoding_limits *limits);
-/* Before `count` different members are added, where that is known: a zset that will be large is made
- * so at once, and not out of a small one. */
+/* Before `count` different members are added, where that is known: a zset that will be large is
+ * made so at once, and not out of a small one. */
 void zset_builder_begin(struct zset_builder *b, uint64_t count);
-/* The same; and if it will be large, and as long as the members come in order (by score and member, up
- * or down) it is built as a whole: a member that is there twice is then noticed at the end, by
+/* The same; and if it will be large, and as long as the members come in order (by score and member,
+ * up or down) it is built as a whole: a member that is there twice is then noticed at the end, by
  * zset_builder_settle. False: `count` is that of a small one, and all is as without it. */
 bool zset_builder_begin_bulk(struct zset_builder *b, uint64_t count);
 /* Must be called before the end where zset_builder_begin_bulk was answered by true. False when a

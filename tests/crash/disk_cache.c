@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The volatile cache of a disk, for a User Mode Linux that is killed: preloaded into the UML process
- * (the machine, not a program in it), it stands between its block device and the image file.
+ * The volatile cache of a disk, for a User Mode Linux that is killed: preloaded into the UML
+ * process (the machine, not a program in it), it stands between its block device and the image
+ * file.
  *
  * Writes go to the image at once. Before one does, the sectors that it overwrites are put into an
  * undo file, each once since the last flush; a flush empties the undo file. When the machine is
@@ -12,11 +13,12 @@
  *     undo file:  [ count | flushes | writes | - ] [ sector number | 512 bytes ] [ ... ] ...
  *
  * A record is complete before the count includes it, and counted before its sector is overwritten;
- * both files are in the page cache of the host, which survives the process. UML serves its block device by
- * one thread.
+ * both files are in the page cache of the host, which survives the process. UML serves its block
+ * device by one thread.
  *
  * HF_DISK_IMAGE and HF_DISK_UNDO name the files; the undo file exists, and its size bounds what can
- * wait for a flush. HF_DISK_LIES: flushes are acknowledged and not carried out, for a test of the test.
+ * wait for a flush. HF_DISK_LIES: flushes are acknowledged and not carried out, for a test of the
+ * test.
  *
  * A flush takes some milliseconds, as that of a disk does: most cuts then come in the midst of one.
  */
@@ -148,10 +150,11 @@ static void flush(void)
     atomic_store_explicit(&undo->count, 0, memory_order_release);
 }
 
-/* The block device's flushes do not come as fsync: the driver of Linux 6.1 has a loop over the pieces of a
- * request, and a flush has none (arch/um/drivers/ubd_kern.c, io_thread). So they are taken from where
- * its thread gets its requests, pointers in a pipe, and gives them back; one at a time, so that the order is
- * kept. The struct is the kernel's; what is looked at is checked, and anything else ends the machine. */
+/* The block device's flushes do not come as fsync: the driver of Linux 6.1 has a loop over the
+ * pieces of a request, and a flush has none (arch/um/drivers/ubd_kern.c, io_thread). So they are
+ * taken from where its thread gets its requests, pointers in a pipe, and gives them back; one at a
+ * time, so that the order is kept. The struct is the kernel's; what is looked at is checked, and
+ * anything else ends the machine. */
 struct request {
     void *of_the_kernel;
     int fds[2];

@@ -5,8 +5,8 @@
  *   1: the inside of a commit group, which is put between lines with right checksums
  *   2: a manifest       3: a line that may be an annotation
  *
- * Besides not crashing: a file cut at the end of what is valid is valid as a whole and gives the same
- * groups; a manifest and an annotation that are accepted are written as they were read.
+ * Besides not crashing: a file cut at the end of what is valid is valid as a whole and gives the
+ * same groups; a manifest and an annotation that are accepted are written as they were read.
  */
 #include <stdint.h>
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * Fuzzes the request parser: whatever comes, in whatever pieces, gives the same commands as when it
- * comes at once, and never an argument outside the bytes that came. The first two bytes choose where
- * the input is cut; the parser is fed as the server does it.
+ * comes at once, and never an argument outside the bytes that came. The first two bytes choose
+ * where the input is cut; the parser is fed as the server does it.
  */
 #include <stdint.h>
 #include <stdlib.h>

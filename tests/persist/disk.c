@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * A disk that does as it is told, for the real server: preloaded, it stands before the calls by which
- * the log is written. The first word of the file $HF_DISK says what happens to the log's incremental
- * files: "hang" (fdatasync waits until the word is another one), "sync" (fdatasync fails with EIO),
- * "write" (pwrite fails with EIO), "full" (no space); "vote": fdatasync of the quorum's file waits,
- * "vote-error": it fails with EIO. Each fdatasync of an incremental file is noted in $HF_DISK.log, one line with
- * its name and result.
+ * A disk that does as it is told, for the real server: preloaded, it stands before the calls by
+ * which the log is written. The first word of the file $HF_DISK says what happens to the log's
+ * incremental files: "hang" (fdatasync waits until the word is another one), "sync" (fdatasync
+ * fails with EIO), "write" (pwrite fails with EIO), "full" (no space); "vote": fdatasync of the
+ * quorum's file waits, "vote-error": it fails with EIO. Each fdatasync of an incremental file is
+ * noted in $HF_DISK.log, one line with its name and result.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

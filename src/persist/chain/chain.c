@@ -33,7 +33,7 @@ void chain_copy(struct chain *to, const struct chain *from)
         chain_add(to, &from->links[i]);
 }
 
-/* --- the manifest's text ------------------------------------------------------------------------ */
+/* --- the manifest's text ---------------------------------------------------------------------- */
 
 static bool is_hex(struct slice s, size_t size)
 {
@@ -104,12 +104,14 @@ bool chain_parse(struct chain *c, struct slice text, struct error *err)
     *c = (struct chain){0};
     size_t end_line = sizeof("end 01234567\n") - 1, first = sizeof(FIRST_LINE) - 1;
     if (text.size < first + end_line || memcmp(text.data, FIRST_LINE, first) != 0)
-        return error_set(err, ERROR_CORRUPT, "this is not the manifest of a chain, or not all of it");
+        return error_set(err, ERROR_CORRUPT,
+                         "this is not the manifest of a chain, or not all of it");
     char expected[16];
     size_t body = text.size - end_line;
     snprintf(expected, sizeof(expected), "end %08x\n", crc32c(0, text.data, body));
     if (memcmp(text.data + body, expected, end_line) != 0)
-        return error_set(err, ERROR_CORRUPT, "the checksum at the end is not that of the lines before");
+        return error_set(err, ERROR_CORRUPT,
+                         "the checksum at the end is not that of the lines before");
     int line_number = 1;
     for (size_t at = first; at < body;) {
         const char *line = text.data + at;
@@ -143,7 +145,7 @@ void chain_format(const struct chain *c, struct text *out)
     text_appendf(out, "end %08x\n", crc32c(0, out->data, out->size));
 }
 
-/* --- files -------------------------------------------------------------------------------------- */
+/* --- files ------------------------------------------------------------------------------------ */
 
 bool chain_manifest_path(const char *rdb_path, char *out, size_t size)
 {
@@ -220,7 +222,7 @@ void chain_clean(const struct chain *c, const char *rdb_path)
     os_dir_list(dir, clean_name, &k, &err);
 }
 
-/* --- proving and restoring ---------------------------------------------------------------------- */
+/* --- proving and restoring -------------------------------------------------------------------- */
 
 size_t chain_prove(const struct chain *c, size_t first, const char *rdb_path,
                    const struct link_care *care, struct error *err)
@@ -329,7 +331,8 @@ bool chain_apply(const struct chain *c, size_t count, const char *rdb_path, stru
         ok = chain_link_path(rdb_path, &c->links[i], path, sizeof(path)) &&
              link_apply_delta(path, ks, options, stats, err);
         if (!ok)
-            error_prefix(err, "link %zu of %zu of the chain, %s", i + 1, c->count, c->links[i].name);
+            error_prefix(err, "link %zu of %zu of the chain, %s", i + 1, c->count,
+                         c->links[i].name);
     }
     ks->lazy_expire_paused = paused;
     return ok;

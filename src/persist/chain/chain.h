@@ -10,10 +10,10 @@
  *         delta <id> <parent's id> <lsn> <time ms> <keys> <deleted> <size> <sha256> <name>
  *         end <crc32c of all lines before, 8 hex digits>
  *
- * There is a manifest once there has been a delta. It is replaced as a whole, and only when the new link is proven and durable. Whether it
- * is about the RDB file that is there is told by the id in that file: when a full snapshot has been
- * written anew and the machine stopped before the manifest was, the file is newer than the whole
- * chain, which is then *past* and is not looked at.
+ * There is a manifest once there has been a delta. It is replaced as a whole, and only when the new
+ * link is proven and durable. Whether it is about the RDB file that is there is told by the id in
+ * that file: when a full snapshot has been written anew and the machine stopped before the manifest
+ * was, the file is newer than the whole chain, which is then *past* and is not looked at.
  */
 #ifndef HF_PERSIST_CHAIN_CHAIN_H
 #define HF_PERSIST_CHAIN_CHAIN_H
@@ -44,9 +44,9 @@ bool chain_write(const struct chain *c, const char *rdb_path, struct error *err)
 /* Remove the files of deltas that the chain does not name. */
 void chain_clean(const struct chain *c, const char *rdb_path);
 
-/* Prove all links from number `first` on. Returns how many from the beginning of the chain are whole,
- * those before `first` counted in; where it is fewer than all, err names the link and the reason. care
- * may be NULL. */
+/* Prove all links from number `first` on. Returns how many from the beginning of the chain are
+ * whole, those before `first` counted in; where it is fewer than all, err names the link and the
+ * reason. care may be NULL. */
 size_t chain_prove(const struct chain *c, size_t first, const char *rdb_path,
                    const struct link_care *care, struct error *err);
 
@@ -64,17 +64,19 @@ struct chain_found {
 };
 enum chain_state chain_find(struct chain_found *f, const char *rdb_path, struct error *err);
 
-/* What the file of link i says of itself before its first key; false: it is not there, or not the one that
- * the manifest names, as far as that can be told by its beginning and its size. */
+/* What the file of link i says of itself before its first key; false: it is not there, or not the
+ * one that the manifest names, as far as that can be told by its beginning and its size. */
 bool chain_read_head(const struct chain *c, size_t i, const char *rdb_path,
                      struct rdb_load_stats *stats, struct error *err);
 
-/* What a start would restore, and how it stands to the log: of the files only the beginnings are read. */
+/* What a start would restore, and how it stands to the log: of the files only the beginnings are
+ * read. */
 struct chain_tip {
-    struct chain chain;          /* to be freed; of one link, without SHA-256, where there is no manifest;
+    struct chain chain; /* to be freed; of one link, without SHA-256, where there is no manifest;
                                     empty where the RDB file is no link */
     struct rdb_load_stats stats; /* what the last link says of itself; zeros without an RDB file */
-    struct error broken;         /* why the chain cannot be continued, if there is one; else code 0 */
+    /* why the chain cannot be continued, if there is one; else code 0 */
+    struct error broken;
 };
 void chain_read_tip(struct chain_tip *tip, const char *rdb_path);
 

@@ -12,12 +12,12 @@
 #include "os/file.h"
 #include "os/thread.h"
 
-/* NOTE makes the manifest say that there is a new full snapshot. As long as there are no deltas there
- * is no manifest: who only ever takes full snapshots does not meet it. */
+/* NOTE makes the manifest say that there is a new full snapshot. As long as there are no deltas
+ * there is no manifest: who only ever takes full snapshots does not meet it. */
 enum job_kind { JOB_NOTE, JOB_DELTA, JOB_VERIFY };
 
-/* Made by the executor, then the thread's own until it has set `ended`. A delta has no thread while its
- * file is being saved. */
+/* Made by the executor, then the thread's own until it has set `ended`. A delta has no thread while
+ * its file is being saved. */
 struct job {
     enum job_kind kind;
     bool has_thread;
@@ -64,7 +64,7 @@ struct chain_keeper {
 
 static const char *const no_full = "there is no full snapshot yet that it could follow";
 
-/* --- the jobs' threads -------------------------------------------------------------------------- */
+/* --- the jobs' threads ------------------------------------------------------------------------ */
 
 /* A save that was not verified did not sum up its file, and one that was loaded was not, either. */
 static bool complete_full(struct job *j)
@@ -101,7 +101,8 @@ static void run_note(struct job *j)
         chain_clean(&j->chain, j->rdb_path);
 }
 
-/* The delta is there, proven and durable. It stays whatever happens: the manifest on disk may name it. */
+/* The delta is there, proven and durable. It stays whatever happens: the manifest on disk may name
+ * it. */
 static void run_delta(struct job *j)
 {
     bool summed = j->chain.links[0].sha256[0] != '\0';
@@ -163,7 +164,7 @@ static bool job_start(struct chain_keeper *k, struct job *j, struct error *err)
     return true;
 }
 
-/* --- the chain ---------------------------------------------------------------------------------- */
+/* --- the chain -------------------------------------------------------------------------------- */
 
 static void drop_tip(struct chain_keeper *k, const char *why)
 {
@@ -306,7 +307,8 @@ void chain_keeper_loaded(struct chain_keeper *k, struct chain *chain, const char
     chain_free(chain);
 }
 
-void chain_keeper_continued(struct chain_keeper *k, struct chain *chain, const char *rdb_path, int mark)
+void chain_keeper_continued(struct chain_keeper *k, struct chain *chain, const char *rdb_path,
+                            int mark)
 {
     if (!k->job && k->enabled) {
         drop_chain(k, no_full);
@@ -328,7 +330,7 @@ void chain_keeper_not_continued(struct chain_keeper *k, const char *why)
         k->why = why;
 }
 
-/* --- taking ------------------------------------------------------------------------------------- */
+/* --- taking ----------------------------------------------------------------------------------- */
 
 const char *chain_keeper_cannot(const struct chain_keeper *k)
 {
@@ -384,7 +386,8 @@ bool chain_keeper_begin(struct chain_keeper *k, const struct save_options *wante
         job_free(j);
         return error_set(err, ERROR_INVALID, "the name of the RDB file is too long for a chain");
     }
-    /* Nobody else reads it: whatever the RDB file is to be, a delta is of the version that the data need. */
+    /* Nobody else reads it: whatever the RDB file is to be, a delta is of the version that the data
+     * need. */
     options.version = 0;
     options.checksum = true;
     options.since = k->ks->marks[k->tip_mark].since;
@@ -435,7 +438,7 @@ void chain_keeper_cancel(struct chain_keeper *k)
         save_job_cancel(k->job->save);
 }
 
-/* --- ending ------------------------------------------------------------------------------------- */
+/* --- ending ----------------------------------------------------------------------------------- */
 
 static void note_ended(struct chain_keeper *k, struct job *j)
 {
@@ -469,11 +472,11 @@ static bool delta_ended(struct chain_keeper *k, struct job *j)
         st->last = j->link;
         st->last_result = j->result;
         st->taken++;
-        log_notice("Incremental snapshot saved: %llu keys changed, %llu deleted, %llu bytes in %.3f "
-                   "seconds; the chain has %zu links",
-                   (unsigned long long)j->link.keys, (unsigned long long)j->link.deleted,
-                   (unsigned long long)j->link.size, (double)st->last_duration_us / 1e6,
-                   k->chain.count);
+        log_notice(
+            "Incremental snapshot saved: %llu keys changed, %llu deleted, %llu bytes in %.3f "
+            "seconds; the chain has %zu links",
+            (unsigned long long)j->link.keys, (unsigned long long)j->link.deleted,
+            (unsigned long long)j->link.size, (double)st->last_duration_us / 1e6, k->chain.count);
     } else {
         changes_end(k->ks, j->next_mark);
         snprintf(st->last_error, sizeof(st->last_error), "%s", j->err.message);
@@ -498,7 +501,8 @@ static void verify_ended(struct chain_keeper *k, struct job *j)
     if (!whole && j->err.code == ERROR_CANCELLED)
         return;
     if (!whole && (!current || k->full_running)) {
-        log_notice("The chain of snapshots was not verified: a full one has taken its place meanwhile");
+        log_notice(
+            "The chain of snapshots was not verified: a full one has taken its place meanwhile");
         return;
     }
     st->verified_ms = clock_wall_ms();

@@ -24,7 +24,7 @@ void link_new_id(char id[LINK_ID_SIZE])
     snprintf(id, LINK_ID_SIZE, "%016llx", (unsigned long long)hash_bytes(words, sizeof(words)));
 }
 
-/* --- SHA-256 ------------------------------------------------------------------------------------ */
+/* --- SHA-256 ---------------------------------------------------------------------------------- */
 
 static bool sha_begin(EVP_MD_CTX **sha, struct error *err)
 {
@@ -45,7 +45,7 @@ void link_sum_end(EVP_MD_CTX *sha, char text[65])
         snprintf(text + 2 * i, 3, "%02x", digest[i]);
 }
 
-/* --- writing ------------------------------------------------------------------------------------ */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 static void write_aux(struct rdb_writer *w, const char *name, const char *value)
 {
@@ -124,7 +124,7 @@ void link_write_gone(struct rdb_writer *w, const struct snapshot *s, int mark, u
     }
 }
 
-/* --- reading ------------------------------------------------------------------------------------ */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 struct input {
     struct os_file file;
@@ -244,8 +244,8 @@ static void note_aux(struct input *in, const struct rdb_record *record)
         number_parse_uint64(value, &in->found->lsn);
     else if (slice_is(record->key, LINK_AUX_VERSION))
         number_parse_uint64(value, &in->found->version);
-    else if (slice_is(record->key, "ctime") && number_parse_int64(value, &seconds) && seconds >= 0 &&
-             seconds < INT64_MAX / 1000)
+    else if (slice_is(record->key, "ctime") && number_parse_int64(value, &seconds) &&
+             seconds >= 0 && seconds < INT64_MAX / 1000)
         in->found->time_ms = seconds * 1000;
     if (to && value.size < LINK_ID_SIZE) {
         memcpy(to, value.data, value.size);
@@ -390,7 +390,7 @@ bool link_prove(const char *path, const struct chain_link *link, const struct li
     return true;
 }
 
-/* --- applying ----------------------------------------------------------------------------------- */
+/* --- applying --------------------------------------------------------------------------------- */
 
 struct applying {
     struct keyspace *ks;
@@ -402,8 +402,8 @@ static bool find_db(struct applying *a, int db, struct error *err)
 {
     if (db < a->ks->db_count)
         return true;
-    return error_set(err, ERROR_INVALID, "the file has a database %d, but only %d are configured", db,
-                     a->ks->db_count);
+    return error_set(err, ERROR_INVALID, "the file has a database %d, but only %d are configured",
+                     db, a->ks->db_count);
 }
 
 static bool apply_swapped(void *ctx, int db, int other, struct error *err)
@@ -445,7 +445,8 @@ static bool apply_deleted(void *ctx, int db, struct slice key, struct error *err
     return true;
 }
 
-static bool apply_put(void *ctx, const struct rdb_record *record, struct entry *e, struct error *err)
+static bool apply_put(void *ctx, const struct rdb_record *record, struct entry *e,
+                      struct error *err)
 {
     struct applying *a = ctx;
     struct slice key = entry_key(e);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The files of a chain of snapshots: a full one, which is an RDB file, and deltas, each with the keys
- * that were changed and deleted since the one before it. Here single files are read through and
- * proven, and here is what a delta has besides an RDB file's records; both kinds are written by save
- * jobs (persist/save_job.h). persist/chain/chain.h knows how the files belong together.
+ * The files of a chain of snapshots: a full one, which is an RDB file, and deltas, each with the
+ * keys that were changed and deleted since the one before it. Here single files are read through
+ * and proven, and here is what a delta has besides an RDB file's records; both kinds are written by
+ * save jobs (persist/save_job.h). persist/chain/chain.h knows how the files belong together.
  *
  * A delta is written with the records of RDB, but it begins with another word than an RDB file, so
  * that no server and no tool can take it for one: redis-server and redis-check-rdb refuse it, too.
@@ -16,7 +16,7 @@
  *         SELECTDB
  *         EMPTIED (225) ""         nothing of what was there before is there any more
  *         DELETED (224) key        for each key that is no longer there
- *     SELECTDB, type key value     for each key that was put in or changed, as in RDB files; in runs
+ *     SELECTDB, type key value     for each key that was put in or changed, as in an RDB; in runs
  *     EOF and the CRC64 of all before it
  *
  * A full snapshot has its id in the AUX field hf-id, which Redis skips.
@@ -63,8 +63,8 @@ void link_sum_end(struct evp_md_ctx_st *sha, char text[65]);
 
 /* The header of a delta, to be followed by further AUX fields. The version is the writer's. */
 void link_write_header(struct rdb_writer *w, int64_t taken_ms);
-/* Then, before the keys: databases that were swapped and emptied, and keys that are gone. The number of
- * the latter is added to *deleted. */
+/* Then, before the keys: databases that were swapped and emptied, and keys that are gone. The
+ * number of the latter is added to *deleted. */
 void link_write_gone(struct rdb_writer *w, const struct snapshot *s, int mark, uint64_t *deleted);
 
 /* What a file holds, in its order. False stops with an error set. `put` takes the entry, which is
@@ -90,18 +90,20 @@ struct link_care {
 };
 
 /* Read a file through, decoding everything; found (NULL: not wanted) gets ids, time, counts, size
- * and SHA-256 as they are. Without a visitor (NULL) entries are thrown away. care may be NULL. False: err
- * names the offset. */
+ * and SHA-256 as they are. Without a visitor (NULL) entries are thrown away. care may be NULL.
+ * False: err names the offset. */
 bool link_read(const char *path, enum link_kind kind, struct epoch *epoch,
                const struct encoding_limits *limits, const struct link_visitor *visitor,
                const struct link_care *care, struct chain_link *found, struct error *err);
 
 /* Read the header of a delta, up to its first record: the version of its records. */
 bool link_read_magic(struct rdb_reader *r, int *version);
-/* What a file of either kind says of itself before its first key; sizes and ids among it, counts not. */
+/* What a file of either kind says of itself before its first key; sizes and ids among it, counts
+ * not. */
 bool link_read_head(const char *path, enum link_kind kind, struct chain_link *found,
                     struct rdb_load_stats *stats, struct error *err);
-/* A delta that does not say how it stands to the log (as none did at first) is of its parent's log, at `lsn`. */
+/* A delta that does not say how it stands to the log (as none did at first) is of its parent's log,
+ * at `lsn`. */
 void link_pass_place(struct rdb_load_stats *of, const struct rdb_load_stats *parent, uint64_t lsn);
 
 /* The id of the RDB file: "" when it has none. Reads only what stands before its first key. */
@@ -115,8 +117,9 @@ bool link_read_version(const char *path, enum link_kind kind, uint64_t *version,
 bool link_prove(const char *path, const struct chain_link *link, const struct link_care *care,
                 struct error *err);
 
-/* Carry out a delta on a keyspace that holds the state before it. When it fails what was done stays. The
- * fields of `stats` about when and where in the stream the data is from become the delta's. */
+/* Carry out a delta on a keyspace that holds the state before it. When it fails what was done
+ * stays. The fields of `stats` about when and where in the stream the data is from become the
+ * delta's. */
 bool link_apply_delta(const char *path, struct keyspace *ks, const struct rdb_load_options *options,
                       struct rdb_load_stats *stats, struct error *err);
 

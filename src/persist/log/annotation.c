@@ -79,7 +79,8 @@ static bool take_ms(struct slice *rest, int64_t *ms)
     return take_field(rest, ' ', &field) && number_parse_int64(field, ms) && *ms >= 0;
 }
 
-/* A field that older versions did not write: it is there when a blank follows before the line's end. */
+/* A field that older versions did not write: it is there when a blank follows before the line's
+ * end. */
 static bool take_durable(struct slice *rest, struct annotation *a)
 {
     struct slice field;
@@ -170,7 +171,8 @@ size_t annotation_put_select(uint64_t lsn, int64_t ms, int db, uint32_t *crc,
 {
     char number[NUMBER_INT64_SIZE];
     int digits = (int)number_format_int64(number, db);
-    size_t size = annotation_format(&(struct annotation){.kind = ANNOTATION_GROUP, .lsn = lsn}, out);
+    size_t size =
+        annotation_format(&(struct annotation){.kind = ANNOTATION_GROUP, .lsn = lsn}, out);
     size += annotation_format(&(struct annotation){.kind = ANNOTATION_SELECT, .lsn = lsn},
                               out + size);
     size += (size_t)snprintf(out + size, ANNOTATION_MAX,

@@ -12,12 +12,14 @@
 #include "persist/log/stream.h"
 #include "persist/saver.h"
 
-/* After a failure the next try follows in a second, then in twice the time, up to a minute where there
- * is no log without it, and to ten where it is a rewrite, which costs as much as a full base. */
+/* After a failure the next try follows in a second, then in twice the time, up to a minute where
+ * there is no log without it, and to ten where it is a rewrite, which costs as much as a full
+ * base. */
 #define PAUSE_FIRST_US 1000000
 #define PAUSE_MOST_ANEW_US 60000000
 #define PAUSE_MOST_REWRITE_US 600000000
-/* When the disk was full and has more room, it is tried again that soon, or after as long as the try took. */
+/* When the disk was full and has more room, it is tried again that soon, or after as long as the
+ * try took. */
 #define PAUSE_FULL_US 250000
 
 #define PATH_SIZE sizeof(((struct os_file *)0)->path)
@@ -377,7 +379,8 @@ static bool begin_save(struct generation *g, const struct generation_begin *begi
     int n = snprintf(options.path, sizeof(options.path), "%s/%s", g->directory, name);
     if (n < 0 || (size_t)n >= sizeof(options.path))
         return error_set(err, ERROR_INVALID, "the path is too long: %.100s", name);
-    g->job = save_job_start(begin->ks, snapshot_begin(begin->ks), &options, g->wake, g->wake_ctx, err);
+    g->job =
+        save_job_start(begin->ks, snapshot_begin(begin->ks), &options, g->wake, g->wake_ctx, err);
     return g->job != NULL;
 }
 

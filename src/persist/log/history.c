@@ -32,8 +32,8 @@ static bool read_head(const char *directory, const char *name, struct annotation
     struct error ignored = {0};
     char path[256];
     bool found = false;
-    return make_path(directory, name, path, &ignored) && recovery_first_line(path, &found, a, &ignored) &&
-           found && a->kind == ANNOTATION_LOG;
+    return make_path(directory, name, path, &ignored) &&
+           recovery_first_line(path, &found, a, &ignored) && found && a->kind == ANNOTATION_LOG;
 }
 
 bool history_head(const char *directory, const char *name, uint64_t *lsn, bool *anew)
@@ -73,7 +73,8 @@ static bool list_files(struct reading *r, const char *filename, struct error *er
     return true;
 }
 
-static bool give(struct reading *r, const char *data, uint64_t begin, uint64_t end, struct error *err)
+static bool give(struct reading *r, const char *data, uint64_t begin, uint64_t end,
+                 struct error *err)
 {
     uint64_t first = begin < r->at ? r->at : begin, last = end < r->until ? end : r->until;
     if (first >= last)
@@ -99,8 +100,8 @@ static bool give_group(struct reading *r, const struct log_batch *b, const struc
     return true;
 }
 
-static bool read_file(struct reading *r, const struct manifest_file *file, struct log_position *start,
-                      struct error *err)
+static bool read_file(struct reading *r, const struct manifest_file *file,
+                      struct log_position *start, struct error *err)
 {
     char path[256];
     struct log_batch batch;
@@ -129,7 +130,8 @@ static bool read_file(struct reading *r, const struct manifest_file *file, struc
         if (result == LOG_READ_FAILED)
             ok = false;
         else if (!s->annotated || result == LOG_READ_DAMAGED)
-            ok = error_set(err, ERROR_CORRUPT, "%s: %s", path, s->annotated ? s->reason : "not of Holdfast");
+            ok = error_set(err, ERROR_CORRUPT, "%s: %s", path,
+                           s->annotated ? s->reason : "not of Holdfast");
         *start = (struct log_position){.lsn = s->lsn, .crc = s->crc, .ms = s->ms, .known = true};
     }
     if (cached)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The manifest of an append-only directory: which files make up the log, in which order, in the form
- * that Redis 7 reads and writes.
+ * The manifest of an append-only directory: which files make up the log, in which order, in the
+ * form that Redis 7 reads and writes.
  *
  *     file appendonly.aof.2.base.rdb seq 2 type b
  *     file appendonly.aof.1.incr.aof seq 1 type h
@@ -10,8 +10,8 @@
  *
  * b: the base, at most one; i: incrementals, in order; h: history, no longer needed. Names with
  * blanks or quotes stand in quotes. The last line is ours: Redis skips it as a comment. A manifest
- * without it was written by Redis and is taken as it is, unless there is a log of ours behind what it names:
- * then its end is lost. That is refused, and so is one with a wrong crc.
+ * without it was written by Redis and is taken as it is, unless there is a log of ours behind what
+ * it names: then its end is lost. That is refused, and so is one with a wrong crc.
  *
  * Writing replaces the file as a whole (os_file_replace: temporary file, sync, rename, directory
  * sync): at each instant it names what is true.
@@ -33,7 +33,8 @@ struct manifest_file {
     char *name; /* relative to the directory */
     uint64_t seq;
     enum manifest_type type;
-    /* Of a file of effects, as far as the one who uses the manifest has found out; not in the file. */
+    /* Of a file of effects, as far as the one who uses the manifest has found out; not in the
+     * file. */
     bool known;
     uint64_t lsn; /* that it begins at */
     bool anew;    /* what was before does not lead up to it */

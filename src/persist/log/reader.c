@@ -108,7 +108,8 @@ static enum step more(struct fill *f, size_t want)
     return STEP_MORE;
 }
 
-/* The number of a line "*3\r\n" or "$5\r\n", whose first byte is at *at; *at goes behind the line. */
+/* The number of a line "*3\r\n" or "$5\r\n", whose first byte is at *at; *at goes behind the
+ * line. */
 static inline enum step read_count(struct fill *f, size_t *at, char first, uint64_t max,
                                    uint64_t *out)
 {
@@ -389,8 +390,8 @@ static enum step read_inside(struct fill *f)
     return STEP_OK;
 }
 
-/* "#TS:" behind a valid line of ours belongs to what follows it: a group of ours, or what redis-server
- * has appended. */
+/* "#TS:" behind a valid line of ours belongs to what follows it: a group of ours, or what
+ * redis-server has appended. */
 static enum step read_stamp(struct fill *f)
 {
     struct log_status *s = &f->r->status;
@@ -413,8 +414,9 @@ static enum step read_stamp(struct fill *f)
     return read_plain(f);
 }
 
-/* A line of filling at f->at; at the end of the file it may be a piece of one, as the room was filled only
- * so far when the process ended. False: there is none, or not all of it has been read. */
+/* A line of filling at f->at; at the end of the file it may be a piece of one, as the room was
+ * filled only so far when the process ended. False: there is none, or not all of it has been
+ * read. */
 static bool pass_filling(struct fill *f)
 {
     const char *bytes = f->b->bytes;
@@ -683,7 +685,8 @@ static bool read_more(struct log_reader *r, struct log_batch *b, struct error *e
     return true;
 }
 
-/* Room for a group that is larger than the batch. False: it says that it is larger than the file. */
+/* Room for a group that is larger than the batch. False: it says that it is larger than the
+ * file. */
 static bool make_room(struct fill *f)
 {
     struct log_batch *b = f->b;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Reading one file of the log, from its beginning to its end, whoever wrote it: Holdfast (annotated,
- * persist/log/annotation.h), redis-server (incrementals of a multi-part AOF, old single files, "#TS:"
- * lines), or redis-server behind what Holdfast wrote.
+ * Reading one file of the log, from its beginning to its end, whoever wrote it: Holdfast
+ * (annotated, persist/log/annotation.h), redis-server (incrementals of a multi-part AOF, old single
+ * files, "#TS:" lines), or redis-server behind what Holdfast wrote.
  *
  *     file -> batch: [ group | group | group ]   each whole and, where there are checksums, proven
  *
@@ -14,10 +14,10 @@
  * What stands behind the last valid group is classified:
  *
  *     LOG_READ_END      nothing: the file ends there
- *     LOG_READ_TORN     the end of an append that did not come to its end: a group that is cut off or,
- *                       in an annotated file, whose checksum is wrong, and no valid group behind it, or
- *                       only such as were not synced either (persist/log/tail.h); or zeros. To be
- *                       cut off, if no other file of the log follows
+ *     LOG_READ_TORN     the end of an append that did not come to its end: a group that is cut off
+ *                       or, in an annotated file, whose checksum is wrong, and no valid group
+ *                       behind it, or only such as were not synced either (persist/log/tail.h); or
+ *                       zeros. To be cut off, if no other file of the log follows
  *     LOG_READ_DAMAGED  anything else: valid groups follow, or bytes that nobody appends; a base of
  *                       commands that does not end as it was written
  *
@@ -90,7 +90,7 @@ enum log_read { LOG_READ_GROUPS, LOG_READ_END, LOG_READ_TORN, LOG_READ_DAMAGED, 
 
 struct log_status {
     bool annotated;       /* it begins with a log or base line of ours */
-    bool base;            /* with a base line; then its groups' LSNs count its own commands, and `lsn`
+    bool base; /* with a base line; then its groups' LSNs count its own commands, and `lsn`
                              is that of the base once it is over */
     bool closed;          /* its last line is a close */
     bool foreign;         /* redis-server has appended to what we wrote */

@@ -254,11 +254,11 @@ static bool judge(struct run *run, const char *path, enum log_read result, bool 
                              path, (unsigned long long)(s->size - s->valid_end),
                              (unsigned long long)s->valid_end, s->reason);
         if (s->later_groups > 0)
-            log_warning("%s: behind offset %llu, where a group was lost, are %llu whole ones, up to "
-                        "%s: none of them was synced, and they go with it",
-                        path, (unsigned long long)s->valid_end,
-                        (unsigned long long)s->later_groups,
-                        moment(to, s->later_ms, s->later_lsn));
+            log_warning(
+                "%s: behind offset %llu, where a group was lost, are %llu whole ones, up to "
+                "%s: none of them was synced, and they go with it",
+                path, (unsigned long long)s->valid_end, (unsigned long long)s->later_groups,
+                moment(to, s->later_ms, s->later_lsn));
         run->torn = true;
         run->torn_at = s->valid_end;
         return true;
@@ -374,9 +374,10 @@ static bool check_until(struct run *run)
                   (until->kind == UNTIL_MS && until->ms < run->at.ms);
     if (!before)
         return true;
-    return error_set(run->err, ERROR_INVALID,
-                     "the log begins with a base of %s: it cannot be replayed up to a moment before",
-                     moment(when, run->at.ms, run->at.lsn));
+    return error_set(
+        run->err, ERROR_INVALID,
+        "the log begins with a base of %s: it cannot be replayed up to a moment before",
+        moment(when, run->at.ms, run->at.lsn));
 }
 
 /* The first incremental of ours goes on where the base ends. */
@@ -392,11 +393,12 @@ static bool check_base(struct run *run, const char *path)
         return true; /* The reader says what is to be said of it. */
     if (a.lsn == run->at.lsn && strcmp(a.history, run->result->history) == 0)
         return true;
-    return error_set(run->err, ERROR_CORRUPT,
-                     "%s begins at LSN %llu of history %.8s, but the base before it ends at %llu of "
-                     "%.8s: they are of two generations",
-                     path, (unsigned long long)a.lsn, a.history, (unsigned long long)run->at.lsn,
-                     run->result->history);
+    return error_set(
+        run->err, ERROR_CORRUPT,
+        "%s begins at LSN %llu of history %.8s, but the base before it ends at %llu of "
+        "%.8s: they are of two generations",
+        path, (unsigned long long)a.lsn, a.history, (unsigned long long)run->at.lsn,
+        run->result->history);
 }
 
 static bool tell_file(struct run *run, const char *path)
@@ -468,10 +470,11 @@ static bool cut_tail(struct run *run)
     }
     if (run->err->code != ERROR_NO_SPACE || !run->options->may_lack_room)
         return error_prefix(run->err, "the torn end of the log could not be cut off");
-    log_warning("%s ended in the middle of an append (%s at offset %llu): there is no room to keep these "
-                "%llu bytes, and they stay where they are until there is. The data goes up to %s",
-                run->last_path, s->reason, (unsigned long long)run->torn_at, bytes,
-                moment(when, s->ms, s->lsn));
+    log_warning(
+        "%s ended in the middle of an append (%s at offset %llu): there is no room to keep these "
+        "%llu bytes, and they stay where they are until there is. The data goes up to %s",
+        run->last_path, s->reason, (unsigned long long)run->torn_at, bytes,
+        moment(when, s->ms, s->lsn));
     *run->err = (struct error){0};
     snprintf(result->uncut, sizeof(result->uncut), "%s", run->last_path);
     result->uncut_at = run->torn_at;
@@ -532,8 +535,8 @@ static bool keep_manifest(struct run *run, struct manifest *fresh)
     return os_rename(from, to, run->err);
 }
 
-/* A base of what is in memory now, named alone. The files that were named before stay in force until
- * then, and are put aside after. */
+/* A base of what is in memory now, named alone. The files that were named before stay in force
+ * until then, and are put aside after. */
 static bool begin_anew(struct run *run, const char *why)
 {
     const struct recovery_options *o = run->options;
@@ -636,21 +639,24 @@ static bool is_superseded(const struct run *run)
         return false;
     if (s->log_id[0] == '\0' || strcmp(s->log_id, run->result->history) != 0) {
         if (s->ms > run->at.ms + YOUNGER_MS)
-            log_warning("%s was made %s, after the last that is known of the log, %s, and it cannot be "
-                        "told whether it goes on where the log ends: the log is used, as Redis does",
-                        path, of_file, of_log);
+            log_warning(
+                "%s was made %s, after the last that is known of the log, %s, and it cannot be "
+                "told whether it goes on where the log ends: the log is used, as Redis does",
+                path, of_file, of_log);
         return false;
     }
     if (s->log_lsn > run->at.lsn || (s->log_lsn == run->at.lsn && s->log_beyond)) {
-        log_warning("%s, made %s, holds all that is in the log up to its end, %s, and what was changed "
-                    "then without the log: it is used, and the log begins anew from it",
-                    path, of_file, of_log);
+        log_warning(
+            "%s, made %s, holds all that is in the log up to its end, %s, and what was changed "
+            "then without the log: it is used, and the log begins anew from it",
+            path, of_file, of_log);
         return true;
     }
     if (s->log_beyond)
-        log_warning("%s, made %s, holds changes that are not in the log, but not all that is in the log, "
-                    "which goes up to %s: the log is used",
-                    path, of_file, of_log);
+        log_warning(
+            "%s, made %s, holds changes that are not in the log, but not all that is in the log, "
+            "which goes up to %s: the log is used",
+            path, of_file, of_log);
     return false;
 }
 
@@ -668,8 +674,8 @@ static bool supersede(struct run *run)
     const struct recovery_snapshot *s = &run->options->snapshot;
     if (strcmp(run->result->history, s->log_id) != 0 || run->at.lsn > s->log_lsn)
         return true; /* it tells its own place, in a history that was counted without the log */
-    /* Nobody counted: it is at no place of that history. What follows comes behind every position that a
-     * file made meanwhile can name. */
+    /* Nobody counted: it is at no place of that history. What follows comes behind every position
+     * that a file made meanwhile can name. */
     run->at.lsn = s->log_lsn + 2;
     run->result->history[0] = '\0';
     return true;

@@ -12,10 +12,10 @@
  *     torn tail, two files that do not follow each other:
  *                                       refused; or, told so (fall_back), the RDB file
  *
- * An RDB file that was made while the log was off, or of what the log lost afterwards, goes on where
- * the log ends. When it says so itself (of the same history, up to the log's end, and beyond) it is used,
- * and the log begins anew from it; when it is of another history, or does not say, the log is, as Redis
- * does it, and a younger file is warned of.
+ * An RDB file that was made while the log was off, or of what the log lost afterwards, goes on
+ * where the log ends. When it says so itself (of the same history, up to the log's end, and beyond)
+ * it is used, and the log begins anew from it; when it is of another history, or does not say, the
+ * log is, as Redis does it, and a younger file is warned of.
  *
  * A torn tail of the last file (persist/log/reader.h) is cut off; its bytes are kept beside it in
  * "<file>.torn-<date>-<time>". What a read gives is no proof that it is on the disk: the end of the
@@ -23,11 +23,11 @@
  *
  * `until` ends the replay at an LSN or a time. The files are left as they were.
  *
- * On return the manifest on disk names a base that, with the incrementals it names, is the keyspace (but
- * see may_lack_room):
- * where there was none (a first start, an RDB file, a fall-back, until) `save_base` has made one, and
- * a log that was not used is kept in a directory "<why>-<date>-<time>" in the log's directory. The
- * caller goes on with a new incremental that begins at `lsn` with `crc` as its chain.
+ * On return the manifest on disk names a base that, with the incrementals it names, is the keyspace
+ * (but see may_lack_room):
+ * where there was none (a first start, an RDB file, a fall-back, until) `save_base` has made one,
+ * and a log that was not used is kept in a directory "<why>-<date>-<time>" in the log's directory.
+ * The caller goes on with a new incremental that begins at `lsn` with `crc` as its chain.
  *
  * Replay is pipelined: a thread reads, proves and parses; the caller's executes.
  */
@@ -48,8 +48,8 @@ struct recovery_until {
     int64_t ms;   /* no group that was committed later */
 };
 
-/* "123456" is an LSN; 13 digits or more: milliseconds since 1970; "2026-11-21 17:00:00" (or with a T,
- * with fractions, with Z for UTC; else local time): a date. False: none of these. */
+/* "123456" is an LSN; 13 digits or more: milliseconds since 1970; "2026-11-21 17:00:00" (or with a
+ * T, with fractions, with Z for UTC; else local time): a date. False: none of these. */
 bool recovery_parse_until(struct slice text, struct recovery_until *until);
 
 /* What is known of the RDB file (with the chain that follows it) before it is loaded. */
@@ -66,14 +66,16 @@ struct recovery_options {
     const char *rdb_path;
     bool cut_torn;  /* aof-load-truncated; else a torn tail is refused */
     bool fall_back; /* recovery-fallback snapshot */
-    /* Only load what the log has, whatever an RDB file has: nothing is done to the files, which are in use. No log
-     * is NOT_FOUND. */
+    /* Only load what the log has, whatever an RDB file has: nothing is done to the files, which are
+     * in use. No log is NOT_FOUND. */
     bool only_load;
     /* A disk without room is not the end. A torn end that there is no room to keep is left as it is
-     * (result->uncut): the caller has it cut off before it goes on in another file. Where there was no
-     * log, or a single file, the manifest is left for the caller to make, too (result->no_base). */
+     * (result->uncut): the caller has it cut off before it goes on in another file. Where there was
+     * no log, or a single file, the manifest is left for the caller to make, too
+     * (result->no_base). */
     bool may_lack_room;
-    bool base_of_commands; /* a base that is made is named .base.aof, and save_base writes commands */
+    /* a base that is made is named .base.aof, and save_base writes commands */
+    bool base_of_commands;
     struct recovery_until until;
     struct rdb_load_options rdb; /* progress and progress_ctx are recovery's own */
     struct recovery_snapshot snapshot;
@@ -83,8 +85,8 @@ struct recovery_options {
     const char *new_history;     /* 40 hex digits, for when the old one does not go on */
     /* Execute the first `count` commands of a batch but those marked `control`. */
     bool (*execute)(void *ctx, const struct log_batch *b, size_t count, struct error *err);
-    /* A file of commands behind the base begins, at this LSN of this history; "" and 0 when it does not say. May
-     * be NULL. */
+    /* A file of commands behind the base begins, at this LSN of this history; "" and 0 when it does
+     * not say. May be NULL. */
     void (*file)(void *ctx, const char *history, uint64_t lsn);
     /* The base has been loaded: the next commands are for this database until they select one. */
     void (*select)(void *ctx, int db);
@@ -116,8 +118,8 @@ struct recovery_result {
     char uncut[256];                /* the file whose torn tail is still there; "": none */
     uint64_t uncut_at;              /* where it begins */
     bool fell_back;
-    /* NO_SPACE: there is no manifest on disk, as there is no room for it or for a base. What was loaded is
-     * as it was, and a new generation has to be made before anything is promised. */
+    /* NO_SPACE: there is no manifest on disk, as there is no room for it or for a base. What was
+     * loaded is as it was, and a new generation has to be made before anything is promised. */
     struct error no_base;
 };
 
@@ -126,7 +128,7 @@ struct recovery_result {
 bool recovery_run(struct keyspace *ks, const struct recovery_options *options,
                   struct recovery_result *result, struct error *err);
 
-/* For the tool ----------------------------------------------------------------------------------- */
+/* For the tool --------------------------------------------------------------------------------- */
 
 /* Whether a file begins as an RDB file does (also: an AOF with a preamble). */
 bool recovery_is_rdb(const char *path, bool *rdb, struct error *err);
@@ -136,8 +138,8 @@ bool recovery_read_fields(const char *path, struct rdb_load_stats *stats, struct
 bool recovery_load_preamble(struct keyspace *ks, const char *path,
                             const struct rdb_load_options *options, struct rdb_load_stats *stats,
                             uint64_t *end, struct error *err);
-/* Cut a file at `size`, the bytes behind kept in a file beside it whose path is put into `kept`. Both
- * are durable on return. */
+/* Cut a file at `size`, the bytes behind kept in a file beside it whose path is put into `kept`.
+ * Both are durable on return. */
 bool recovery_cut(const char *path, uint64_t size, int64_t now_ms, char kept[256],
                   struct error *err);
 

@@ -204,8 +204,8 @@ static void note_name(void *ctx, const char *name)
         *highest = seq;
 }
 
-/* Whether there are effects in the file, behind its first line at `head`. What is filled ahead of the first
- * group, and one that only selects a database, are none. */
+/* Whether there are effects in the file, behind its first line at `head`. What is filled ahead of
+ * the first group, and one that only selects a database, are none. */
 static bool has_effects(const char *path, const struct annotation *head)
 {
     struct error ignored;
@@ -239,7 +239,8 @@ bool recovery_manifest_ends_early(const char *directory, const char *filename,
     if (n < 0 || (size_t)n >= sizeof(path) || !recovery_first_line(path, &found, &a, &ignored) ||
         !found || !has_effects(path, &a)) /* else it was begun, and not named any more */
         return false;
-    error_set(err, ERROR_CORRUPT, "it has no checksum, and does not name %s: its end is lost", path);
+    error_set(err, ERROR_CORRUPT, "it has no checksum, and does not name %s: its end is lost",
+              path);
     return true;
 }
 

@@ -22,7 +22,8 @@ bool recovery_sync_again(const char *path, uint64_t from, struct error *err);
 bool recovery_put_aside(const char *directory, const char *filename, const struct manifest *m,
                         const char *why, int64_t now_ms, char place[256], struct error *err);
 
-/* The files in the directory whose names are of the log's form, whether named in a manifest or not. */
+/* The files in the directory whose names are of the log's form, whether named in a manifest or
+ * not. */
 struct recovery_names {
     size_t bases, incrementals;
     uint64_t base_seq, incremental_seq; /* the highest */
@@ -33,8 +34,9 @@ bool recovery_list_names(const char *directory, const char *filename, struct rec
 /* The annotation that a file begins with, if it does. */
 bool recovery_first_line(const char *path, bool *found, struct annotation *a, struct error *err);
 
-/* A manifest of ours that is cut off at the end of a line looks like one of redis-server's, which has no
- * checksum. But then there is a log of ours behind those that it names. True: err says so. */
+/* A manifest of ours that is cut off at the end of a line looks like one of redis-server's, which
+ * has no checksum. But then there is a log of ours behind those that it names. True: err says
+ * so. */
 bool recovery_manifest_ends_early(const char *directory, const char *filename,
                                   const struct manifest *m, struct error *err);
 

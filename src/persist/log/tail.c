@@ -139,7 +139,8 @@ static bool take_command(struct scan *s, uint64_t *at)
     return argc == 0;
 }
 
-/* The group whose line is at `offset`, up to its commit: the commands are whole, and fit the LSNs. */
+/* The group whose line is at `offset`, up to its commit: the commands are whole, and fit the
+ * LSNs. */
 static bool take_group(struct scan *s, uint64_t offset, struct slice line, uint64_t lsn,
                        struct found *found)
 {
@@ -195,7 +196,8 @@ static uint64_t begin_of(struct scan *s, uint64_t offset)
     return offset;
 }
 
-/* Where the line before ends: a line of filling that it was written over may have its end in between. */
+/* Where the line before ends: a line of filling that it was written over may have its end in
+ * between. */
 static uint64_t end_before(struct scan *s, uint64_t begin)
 {
     size_t got;
@@ -217,7 +219,8 @@ static bool stated(struct scan *s, uint64_t end, uint32_t *crc)
         return false;
     *crc = 0;
     for (size_t i = 0; i < DIGITS; i++) {
-        const char *digits = "0123456789abcdef", *digit = p[i] != '\0' ? strchr(digits, p[i]) : NULL;
+        const char *digits = "0123456789abcdef",
+                   *digit = p[i] != '\0' ? strchr(digits, p[i]) : NULL;
         if (digit == NULL)
             return false;
         *crc = *crc << 4 | (uint32_t)(digit - digits);

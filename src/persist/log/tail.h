@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * What stands in an annotated file behind its last good group: is there anything that was committed after
- * it? If not, the rest is the end of an append that did not come to its end.
+ * What stands in an annotated file behind its last good group: is there anything that was committed
+ * after it? If not, the rest is the end of an append that did not come to its end.
  *
  * The bytes there may be anything: what is left of groups, zeros, and users' values, which may hold
- * lines like ours: a value may be a piece of a log, of this very one, too. So a line counts only when
- * it is in its place in the chain:
+ * lines like ours: a value may be a piece of a log, of this very one, too. So a line counts only
+ * when it is in its place in the chain:
  *
- *     ... 5d0c11ab\r\n                          a line whose crc may not be provable any more; what the
- *     #HF1 group 150\r\n                        next one goes on from are the eight digits before it
+ *     ... 5d0c11ab\r\n                          its crc may not be provable any more; what the
+ *     #HF1 group 150\r\n                        next goes on from are the eight digits before it
  *     *3\r\n ...
  *     #HF1 commit 177 1790000000000 100 <crc>   valid: the crc fits
  *
@@ -18,14 +18,15 @@
  *   - the LSN is greater than that of the last good group, but not by more than the file has bytes
  *     in between: an earlier piece of the same file and pieces of others do not fit.
  *
- * A line in its place may be left without what it goes on from. If it says that more was durable than is
- * good, something durable is gone (`claims`). This is believed only of lines that do not stand inside of
- * a command's argument, as far as the file can be parsed; and of one that is the last thing in the file,
- * as a tear just behind a user's line is much rarer than a file that ends as it was written.
+ * A line in its place may be left without what it goes on from. If it says that more was durable
+ * than is good, something durable is gone (`claims`). This is believed only of lines that do not
+ * stand inside of a command's argument, as far as the file can be parsed; and of one that is the
+ * last thing in the file, as a tear just behind a user's line is much rarer than a file that ends
+ * as it was written.
  *
- * Somebody who knows the LSN of the moment can write a value that holds two groups of such a form. If just
- * this write is torn, it looks like damage, and the start is refused: of the two mistakes the one that
- * loses nothing.
+ * Somebody who knows the LSN of the moment can write a value that holds two groups of such a form.
+ * If just this write is torn, it looks like damage, and the start is refused: of the two mistakes
+ * the one that loses nothing.
  *
  * The work is bounded by a multiple of the bytes; what goes beyond is taken for `claims`, too.
  */
@@ -47,7 +48,8 @@ struct log_tail_start {
 };
 
 struct log_tail {
-    uint64_t groups, offset, lsn; /* valid lines; where the first one's group begins; the last LSN */
+    /* valid lines; where the first one's group begins; the last LSN */
+    uint64_t groups, offset, lsn;
     int64_t first_ms, ms;
     uint64_t durable; /* the greatest that they say; UINT64_MAX: one does not say */
     bool claims;

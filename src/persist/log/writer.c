@@ -12,8 +12,8 @@
 
 /* A sync under EVERYSEC begins when the first byte that it covers is so old. */
 #define SYNC_AFTER_US 500000
-/* With EVERYSEC and NO a group is written so long after the one before, or at once when that is longer
- * ago: so long is what the end of the process may lose. */
+/* With EVERYSEC and NO a group is written so long after the one before, or at once when that is
+ * longer ago: so long is what the end of the process may lose. */
 #define LINGER_US 2000
 /* How often it is looked whether there is room again. */
 #define FULL_RETRY_US 100000
@@ -34,8 +34,8 @@ static void wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t us)
     pthread_cond_timedwait(cond, lock, &t);
 }
 
-/* The thread sleeps until it is woken or until `us`; under the lock, which it gives back meanwhile. What
- * it is to be woken for is looked at between begin_sleep and sleep_until. */
+/* The thread sleeps until it is woken or until `us`; under the lock, which it gives back meanwhile.
+ * What it is to be woken for is looked at between begin_sleep and sleep_until. */
 static void begin_sleep(struct writer *w, enum writer_sleep sleep)
 {
     __atomic_exchange_n(&w->sleep, (int)sleep, __ATOMIC_SEQ_CST);
@@ -82,9 +82,9 @@ static void work(struct writer *w, uint64_t published, uint64_t flush_lsn)
         writer_room_again(w);
     if (!w->unsynced || clock_monotonic_us() < sync_due(w, flush_lsn) || !writer_sync_file(w))
         return;
-    /* What comes next may be long in coming, or never: it is said now that all this was synced, so that
-     * no damage in it is ever taken for an end that was torn. With ALWAYS the next group says so of all
-     * but the last one. */
+    /* What comes next may be long in coming, or never: it is said now that all this was synced, so
+     * that no damage in it is ever taken for an end that was torn. With ALWAYS the next group says
+     * so of all but the last one. */
     struct error err = {0};
     if (w->named && __atomic_load_n(&w->sync, __ATOMIC_RELAXED) != WRITER_ALWAYS &&
         !writer_put_line(w, ANNOTATION_COMMIT, w->written, &err) && err.code != ERROR_NO_SPACE)

@@ -8,22 +8,22 @@
  *     writer:   sleep ── take what has gathered ── write ── sync ───┘
  *
  * What has gathered while the last sync ran is one commit group: `group` line, effects, `commit`
- * line (persist/log/annotation.h), written in one piece where it is small. With ALWAYS each group is
- * synced before the next is begun. With EVERYSEC a sync begins half a second after the first byte
- * that it covers was published, so that nothing is at risk for longer than a second while the disk
- * syncs in less than the other half. With NO the system writes out when it likes.
+ * line (persist/log/annotation.h), written in one piece where it is small. With ALWAYS each group
+ * is synced before the next is begun. With EVERYSEC a sync begins half a second after the first
+ * byte that it covers was published, so that nothing is at risk for longer than a second while the
+ * disk syncs in less than the other half. With NO the system writes out when it likes.
  *
  * LSNs. written: the group was given to the system; it survives the end of the process. durable: it
  * was synced; it survives the end of the machine. Both move by whole groups.
  *
- * Files. A file is named in the manifest before anything that was promised can depend on it, in this
- * order: create exclusively, header line, sync, sync the directory, write the manifest, append. A
- * file that was begun without a manifest is provisional: effects are written and synced to it, under
- * a temporary name, but durable does not move until writer_name has named it. Such requests are carried out by the thread,
- * one at a time, and wake the executor when they are done:
+ * Files. A file is named in the manifest before anything that was promised can depend on it, in
+ * this order: create exclusively, header line, sync, sync the directory, write the manifest,
+ * append. A file that was begun without a manifest is provisional: effects are written and synced
+ * to it, under a temporary name, but durable does not move until writer_name has named it. Such
+ * requests are carried out by the thread, one at a time, and wake the executor when they are done:
  *
- *     writer_begin   go on in a new file at an LSN; what was open before is left as it is; told so, it is
- *                    begun later when there is no room yet (the state is FULL until then)
+ *     writer_begin   go on in a new file at an LSN; what was open before is left as it is; told so,
+ *                    it is begun later when there is no room yet (the state is FULL until then)
  *     writer_rotate  write and sync what is published now, `close` line, go on in a new file there
  *     writer_name    write a manifest; the files of its history stay
  *     writer_close   write and sync what is published now, `close` line, no file any more
@@ -84,8 +84,9 @@ struct writer_begin {
     uint32_t chain;   /* the last crc of the file before; 0: none */
     char history[ANNOTATION_HISTORY + 1];
     const struct manifest *manifest; /* to be written before anything; NULL: provisional */
-    /* Where there is no room the request fails, too, but the file is begun as soon as there is some, and
-     * then has what is published meanwhile; or until another request to begin, or to close. */
+    /* Where there is no room the request fails, too, but the file is begun as soon as there is
+     * some, and then has what is published meanwhile; or until another request to begin, or to
+     * close. */
     bool wait_for_room;
     /* A file whose end is to be cut off and kept first (recovery_cut), at cut_at; NULL: none. */
     const char *cut;
@@ -100,8 +101,8 @@ void writer_rotate_history(struct writer *w, const char *name, const struct mani
 void writer_name(struct writer *w, const struct manifest *manifest);
 void writer_close(struct writer *w);
 
-/* Files that are begun from now on stand in a stream whose next effect is for this database, unless it
- * selects one itself: where it is not 0 the file begins with a SELECT of its own. */
+/* Files that are begun from now on stand in a stream whose next effect is for this database, unless
+ * it selects one itself: where it is not 0 the file begins with a SELECT of its own. */
 void writer_set_db(struct writer *w, int db);
 
 bool writer_busy(const struct writer *w);
@@ -115,15 +116,15 @@ void writer_published(struct writer *w, int64_t now_us);
 bool writer_flush(struct writer *w, int64_t timeout_ms);
 /* The executor has been woken, and looks at what there is: the next news wake it again. */
 void writer_awake(struct writer *w);
-/* The executor is awake and asks for news itself: it is not woken until writer_awake. Before it sleeps it
- * calls that, and asks once more. */
+/* The executor is awake and asks for news itself: it is not woken until writer_awake. Before it
+ * sleeps it calls that, and asks once more. */
 void writer_hush(struct writer *w);
 /* Whether there was anything to be woken for since it was taken last. */
 bool writer_take_news(struct writer *w);
 bool writer_has_news(const struct writer *w);
 
-/* While set, news of what is written and durable wake the executor under every policy; otherwise only
- * ALWAYS does, as somebody waits for it. */
+/* While set, news of what is written and durable wake the executor under every policy; otherwise
+ * only ALWAYS does, as somebody waits for it. */
 void writer_set_eager(struct writer *w, bool eager);
 void writer_set_sync(struct writer *w, enum writer_sync sync);
 void writer_set_timestamps(struct writer *w, bool timestamps);

@@ -111,7 +111,8 @@ static bool do_begin(struct writer *w, struct writer_job *job, struct error *err
     w->unsynced = false;
     memcpy(w->history, job->history, sizeof(w->history));
     writer_discard_up_to(w, job->lsn);
-    int n = snprintf(name, sizeof(name), "%s%s", job->has_manifest ? "" : WRITER_TEMPORARY, job->name);
+    int n =
+        snprintf(name, sizeof(name), "%s%s", job->has_manifest ? "" : WRITER_TEMPORARY, job->name);
     if (n < 0 || (size_t)n >= sizeof(name) || !make_path(w, job->name, w->final, err))
         return error_set(err, ERROR_INVALID, "the name is too long: %.100s", job->name);
     if (!cut_end(job, err) || !os_dir_create_synced(w->directory, err) ||
@@ -138,8 +139,8 @@ static bool do_begin(struct writer *w, struct writer_job *job, struct error *err
     return true;
 }
 
-/* The line that says that the file was not cut off, and that all of it is synced: damage will be told
- * from a torn end. What is reserved behind it is given back. */
+/* The line that says that the file was not cut off, and that all of it is synced: damage will be
+ * told from a torn end. What is reserved behind it is given back. */
 static bool end_file(struct writer *w, uint64_t lsn, struct error *err)
 {
     struct error ignored;
@@ -206,8 +207,8 @@ static bool do_rotate(struct writer *w, const struct writer_job *job, struct err
     return true;
 }
 
-/* The file gets its name. Where there is no manifest yet there is one of the base alone first: files
- * of a log without a manifest would look like a log that has lost it. */
+/* The file gets its name. Where there is no manifest yet there is one of the base alone first:
+ * files of a log without a manifest would look like a log that has lost it. */
 static bool rename_provisional(struct writer *w, const struct manifest *m, struct error *err)
 {
     struct manifest old, base;

@@ -11,8 +11,8 @@
 
 /* Pieces of effects that are as long as this are written from where they are. */
 #define PIECE_DIRECT (64 * 1024)
-/* A group is no longer than this, where the executor has published in between: a crash in the middle
- * of a group takes all of it. */
+/* A group is no longer than this, where the executor has published in between: a crash in the
+ * middle of a group takes all of it. */
 #define GROUP_MAX (1024 * 1024)
 #define SLOW_SYNC_US 1000000
 /* Space is reserved in steps of RESERVE_STEP when less than RESERVE_LOW is left; on a disk that
@@ -165,9 +165,9 @@ size_t writer_join_filling(const struct writer *w, uint64_t end, char *out)
     return filled ? annotation_join_filling(end, out) : 0;
 }
 
-/* Where each commit is waited for the room of the next ones is written with this one: to write over what is
- * on the disk already takes one write of the disk, and to make the file longer two, or one more of the
- * journal. Without room for it nothing is filled. */
+/* Where each commit is waited for the room of the next ones is written with this one: to write over
+ * what is on the disk already takes one write of the disk, and to make the file longer two, or one
+ * more of the journal. Without room for it nothing is filled. */
 static bool fill_ahead(struct writer *w, struct error *err)
 {
     if (__atomic_load_n(&w->sync, __ATOMIC_RELAXED) != WRITER_ALWAYS ||

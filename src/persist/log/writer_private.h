@@ -2,12 +2,13 @@
  *
  * What the three files of the writer share (persist/log/writer.h says what it is):
  *
- *     writer.c         the executor's side, and the thread's loop: who sleeps when, and who wakes whom
+ *     writer.c         the executor's side, and the thread's loop: who sleeps when, and who wakes
+ *                      whom
  *     writer_groups.c  commit groups: writing them, syncing them, and what follows when that fails
  *     writer_files.c   files and the manifest: the requests begin, rotate, name and close
  *
- * What writer_groups.c and writer_files.c have is the thread's, but for writer_forget_provisional, when
- * the thread has ended.
+ * What writer_groups.c and writer_files.c have is the thread's, but for writer_forget_provisional,
+ * when the thread has ended.
  */
 #ifndef HF_PERSIST_LOG_WRITER_PRIVATE_H
 #define HF_PERSIST_LOG_WRITER_PRIVATE_H
@@ -65,7 +66,8 @@ struct writer {
     uint32_t chain;
     char history[ANNOTATION_HISTORY + 1];
     bool named;            /* in the manifest: what is synced is durable */
-    char temporary[WRITER_PATH_SIZE]; /* of a file that is not: its path, and the one it will have */
+    /* of a file that is not: its path, and the one it will have */
+    char temporary[WRITER_PATH_SIZE];
     char final[WRITER_PATH_SIZE];
     struct writer_job waiting; /* JOB_BEGIN: there has been no room for it; else JOB_NONE */
     bool unsynced;         /* something was written since the last sync */

@@ -71,7 +71,7 @@ enum rdb_type {
     RDB_HASH_LISTPACK_EX = 25
 };
 
-/* Values (value_load.c, value_save.c) ----------------------------------------------------------- */
+/* Values (value_load.c, value_save.c) ---------------------------------------------------------- */
 
 /* What building values needs. One for a load; not shared between threads. */
 struct rdb_loader;
@@ -101,16 +101,17 @@ int rdb_version_needed(const struct entry *e);
 /* What is written where no version was chosen. */
 int rdb_version_for(const struct snapshot *s);
 
-/* The type code that an entry is written as, and its value. Reads only: any thread, frozen entries. */
+/* The type code that an entry is written as, and its value. Reads only: any thread, frozen
+ * entries. */
 uint8_t rdb_type_of(const struct entry *e, int version);
 void rdb_save_value(struct rdb_writer *w, const struct entry *e);
 
-/* Streams (stream_load.c, stream_save.c). Build into an empty root, which is to be cleared on failure
- * too; or with NULL prove only, but for names and pending entries that occur twice. */
+/* Streams (stream_load.c, stream_save.c). Build into an empty root, which is to be cleared on
+ * failure too; or with NULL prove only, but for names and pending entries that occur twice. */
 bool rdb_load_stream(struct rdb_reader *r, uint8_t type, struct stream_root *s, struct epoch *e);
 void rdb_save_stream(struct rdb_writer *w, uint8_t type, const struct stream_root *s);
 
-/* Files (file_load.c, file_save.c) -------------------------------------------------------------- */
+/* Files (file_load.c, file_save.c) ------------------------------------------------------------- */
 
 enum rdb_clock { RDB_CLOCK_NONE, RDB_CLOCK_LRU, RDB_CLOCK_LFU };
 
@@ -138,7 +139,8 @@ struct rdb_load_stats {
     int64_t repl_offset;
     int stream_db; /* of "repl-stream-db": for which database the stream's next effect is; else 0 */
     /* Of "hf-log-id", "hf-log-lsn" and "hf-log-beyond": the file holds all that the log of this
-     * history had up to this LSN, and if log_beyond, what was changed then without a log. "": unknown. */
+     * history had up to this LSN, and if log_beyond, what was changed then without a log. "":
+     * unknown. */
     char log_id[41];
     uint64_t log_lsn;
     bool log_beyond;
@@ -153,8 +155,8 @@ struct rdb_load_options {
     bool checksum;        /* compare it (rdbchecksum) */
     bool polite;          /* the threads make room for the executor, which serves meanwhile */
     uint32_t lru_now;     /* for idle times */
-    /* Called now and then, by the thread that loads, with the bytes read so far; stats->keys is up to
-     * date then. May be NULL. */
+    /* Called now and then, by the thread that loads, with the bytes read so far; stats->keys is up
+     * to date then. May be NULL. */
     void (*progress)(void *ctx, uint64_t done, uint64_t size);
     void *progress_ctx;
     int64_t key_delay_us; /* wait so long after each key (for tests); -n: 1 us after each n keys */
@@ -174,7 +176,7 @@ struct rdb_load_options {
 bool rdb_load_all(struct rdb_reader *r, struct keyspace *ks, const struct rdb_load_options *options,
                   struct rdb_load_stats *stats);
 
-/* DUMP payloads (dump.c): type, value, RDB version (2, LE), CRC64 (8, LE). ----------------------- */
+/* DUMP payloads (dump.c): type, value, RDB version (2, LE), CRC64 (8, LE). --------------------- */
 
 void rdb_dump(struct rdb_writer *w, const struct entry *e);
 /* False with INVALID when version or checksum do not fit; CORRUPT when the value is damaged. */

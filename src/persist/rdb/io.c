@@ -274,7 +274,7 @@ bool rdb_read_string(struct rdb_reader *r, struct rdb_string *s)
     return true;
 }
 
-/* Writing --------------------------------------------------------------------------------------- */
+/* Writing -------------------------------------------------------------------------------------- */
 
 void rdb_writer_init(struct rdb_writer *w, size_t capacity,
                      bool (*flush)(void *, const void *, size_t), void *ctx)

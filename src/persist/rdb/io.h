@@ -3,7 +3,8 @@
  * The primitives of the RDB format: bytes, numbers, lengths and strings, read from and written to
  * buffers that somebody else fills and empties. No file descriptors here.
  *
- * Format (described in "Redis RDB Dump File Format", Sripathi Krishnan, and by the files themselves):
+ * Format (described in "Redis RDB Dump File Format", Sripathi Krishnan, and by the files
+ * themselves):
  *
  *     length:  00LLLLLL                      6 bits
  *              01LLLLLL LLLLLLLL             14 bits, big-endian
@@ -26,7 +27,7 @@
 #include "base/error.h"
 #include "base/slice.h"
 
-/* Reading --------------------------------------------------------------------------------------- */
+/* Reading -------------------------------------------------------------------------------------- */
 
 struct rdb_reader {
     const unsigned char *cur, *end; /* what is in the buffer and not yet consumed */
@@ -44,8 +45,8 @@ struct rdb_reader {
     struct error *err;
 };
 
-/* Over bytes in memory, which must stay. Who has only the first ones of an input sets `size` to what the
- * whole may come to: TRUNCATED then says that more are needed. */
+/* Over bytes in memory, which must stay. Who has only the first ones of an input sets `size` to
+ * what the whole may come to: TRUNCATED then says that more are needed. */
 void rdb_reader_init_memory(struct rdb_reader *r, const void *data, size_t size, struct error *err);
 /* Over an input of `size` bytes that fill gives piece by piece. */
 void rdb_reader_init_stream(struct rdb_reader *r, uint64_t size,
@@ -104,7 +105,7 @@ struct rdb_string {
 };
 bool rdb_read_string(struct rdb_reader *r, struct rdb_string *s);
 
-/* Writing --------------------------------------------------------------------------------------- */
+/* Writing -------------------------------------------------------------------------------------- */
 
 #define RDB_LZF_CLASSES 32
 
@@ -114,8 +115,8 @@ struct rdb_writer {
     uint64_t crc;     /* of what was flushed */
     uint64_t written; /* bytes flushed */
     uint64_t data_size; /* bytes of strings and scores, before integers were packed and LZF */
-    /* Take the buffer's bytes; it may put another buffer of the same capacity in the place of w->buffer,
-     * and keep this one. NULL: the buffer grows and holds everything. */
+    /* Take the buffer's bytes; it may put another buffer of the same capacity in the place of
+     * w->buffer, and keep this one. NULL: the buffer grows and holds everything. */
     bool (*flush)(void *ctx, const void *data, size_t size);
     void *ctx;
     bool failed;   /* a flush failed: everything after does nothing */
@@ -135,8 +136,8 @@ struct rdb_writer {
 #define RDB_LZF_MISSES 16
 #define RDB_LZF_SKIP_MOST 63
 
-void rdb_writer_init(struct rdb_writer *w, size_t capacity, bool (*flush)(void *, const void *, size_t),
-                     void *ctx);
+void rdb_writer_init(struct rdb_writer *w, size_t capacity,
+                     bool (*flush)(void *, const void *, size_t), void *ctx);
 void rdb_writer_deinit(struct rdb_writer *w);
 bool rdb_writer_flush(struct rdb_writer *w);
 /* What follows is compressed as it would be at the beginning of a file, whatever was before. */
@@ -153,8 +154,8 @@ void rdb_write_length(struct rdb_writer *w, uint64_t v);
 void rdb_write_string(struct rdb_writer *w, struct slice s);
 void rdb_write_int(struct rdb_writer *w, int64_t v); /* an integer as a string */
 
-/* A string of any size in bounded memory (long_string.c). `give` is asked for `size` bytes from `at` on, at most
- * RDB_PIECE, in their order and perhaps twice; it may put them into `room`. */
+/* A string of any size in bounded memory (long_string.c). `give` is asked for `size` bytes from
+ * `at` on, at most RDB_PIECE, in their order and perhaps twice; it may put them into `room`. */
 #define RDB_PIECE (256U << 10)
 #define RDB_PACKED_MOST (16U << 20)
 typedef struct slice rdb_piece_fn(void *ctx, uint64_t at, size_t size, char *room);

@@ -2,11 +2,11 @@
  *
  * Strings of more than RDB_PIECE bytes: written in bounded memory whatever their size.
  *
- * A compressed string is one LZF stream whose length comes before it. LZF has neither header nor end, and
- * refers back within what was unpacked, so streams of pieces, one behind the other, are the stream of the
- * whole; only references across pieces are lost, which reach back 8 KiB at most. What the pieces come to is
- * held until the length is known, up to RDB_PACKED_MOST. A string that takes more, or whose pieces do not get
- * shorter, is written as it is.
+ * A compressed string is one LZF stream whose length comes before it. LZF has neither header nor
+ * end, and refers back within what was unpacked, so streams of pieces, one behind the other, are
+ * the stream of the whole; only references across pieces are lost, which reach back 8 KiB at most.
+ * What the pieces come to is held until the length is known, up to RDB_PACKED_MOST. A string that
+ * takes more, or whose pieces do not get shorter, is written as it is.
  */
 #include <liblzf/lzf.h>
 #include <string.h>
@@ -36,7 +36,8 @@ static bool make_room(struct packed *p, size_t piece)
     return true;
 }
 
-/* The form that LZF has for what is not repeated: runs of up to 32 bytes behind their length less one. */
+/* The form that LZF has for what is not repeated: runs of up to 32 bytes behind their length less
+ * one. */
 static void add_literals(struct packed *p, struct slice piece)
 {
     for (size_t at = 0; at < piece.size; at += LITERALS_MOST) {
@@ -55,7 +56,8 @@ static bool pack(struct packed *p, uint64_t size, rdb_piece_fn *give, void *ctx,
         if (!make_room(p, piece.size))
             return false;
         unsigned most = (unsigned)(piece.size > 4 ? piece.size - 4 : 0);
-        unsigned n = most ? lzf_compress(piece.data, (unsigned)piece.size, p->bytes + p->used, most) : 0;
+        unsigned n =
+            most ? lzf_compress(piece.data, (unsigned)piece.size, p->bytes + p->used, most) : 0;
         if (n)
             p->used += n;
         else

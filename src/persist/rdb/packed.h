@@ -3,7 +3,8 @@
  * The packed encodings that values have in RDB files, read element by element with every bound
  * checked: listpack, intset, and those that Redis wrote before version 7: ziplist and zipmap.
  *
- *     ziplist:  total bytes (4, LE), offset of the last entry (4), count (2; 65535: unknown), entries, 0xFF
+ *     ziplist:  total bytes (4, LE), offset of the last entry (4), count (2; 65535: unknown),
+ *               entries, 0xFF
  *       entry:  size of the entry before (1 byte, or 0xFE + 4), encoding and data:
  *               00pppppp str <= 63 | 01pppppp+1 str <= 16383 (BE) | 10......+4 str (BE)
  *               C0 int16 | D0 int32 | E0 int64 | F0 int24 | FE int8 | F1..FD the numbers 0..12

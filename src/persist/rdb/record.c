@@ -129,8 +129,9 @@ static bool read_before_key(struct rdb_records *it, uint8_t code, struct rdb_rec
         record->frequency = byte;
         return true;
     case RDB_OP_FUNCTION_PRE_GA:
-        return rdb_fail(r, ERROR_UNSUPPORTED, "the file holds functions as a test version of Redis 7 "
-                                              "wrote them");
+        return rdb_fail(r, ERROR_UNSUPPORTED,
+                        "the file holds functions as a test version of Redis 7 "
+                        "wrote them");
     case RDB_OP_MODULE_AUX:
         return rdb_fail(r, ERROR_UNSUPPORTED, "the file holds a module's data");
     default:
@@ -184,7 +185,7 @@ bool rdb_records_next(struct rdb_records *it, struct rdb_record *record)
     return true;
 }
 
-/* Passing over values ---------------------------------------------------------------------------- */
+/* Passing over values -------------------------------------------------------------------------- */
 
 static bool skip_bytes(struct rdb_reader *r, uint64_t size)
 {

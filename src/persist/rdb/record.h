@@ -32,7 +32,8 @@ struct rdb_record {
     enum rdb_record_kind kind;
     uint64_t offset; /* of its first byte; of a key: of what stands before it */
     int db;          /* SELECT, KEY */
-    struct slice key;       /* KEY; of AUX the name. Valid until the next call of rdb_records_next */
+    /* KEY; of AUX the name. Valid until the next call of rdb_records_next */
+    struct slice key;
     struct rdb_string value; /* AUX, FUNCTION: valid until the next read */
     uint64_t keys, expires;  /* RESIZE */
     uint8_t type;            /* KEY: an enum rdb_type, which may be unknown */
@@ -66,8 +67,8 @@ void rdb_records_end(struct rdb_records *it);
  * looked at. Needs no memory however large it is. */
 bool rdb_skip_value(struct rdb_reader *r, uint8_t type);
 
-/* The access clock (keyspace/access.c) under an LFU policy of a key that was read now; -1: the file has no
- * frequency for it. */
+/* The access clock (keyspace/access.c) under an LFU policy of a key that was read now; -1: the file
+ * has no frequency for it. */
 uint32_t rdb_lfu_clock(int64_t now_ms, int frequency);
 
 /* Build the entry of a key as a load wants it, with its clock. *e is NULL for what is not kept: an

@@ -11,8 +11,8 @@
  *             name, time seen (8, LE); version 3: time active (8, LE)
  *             count of pending entries; each: id (16 bytes), one of the group's
  *
- * Ids outside of strings are two lengths. Everything is proven: nodes, their order, the length, that
- * each of a group's pending entries is one consumer's.
+ * Ids outside of strings are two lengths. Everything is proven: nodes, their order, the length,
+ * that each of a group's pending entries is one consumer's.
  */
 #include "persist/rdb/format.h"
 
@@ -61,8 +61,8 @@ static bool read_raw_id(struct load *l, struct stream_id *id)
     return true;
 }
 
-/* -1 stands for never. What is further back was not written by a server: how long ago it was need not be
- * a number. */
+/* -1 stands for never. What is further back was not written by a server: how long ago it was need
+ * not be a number. */
 static bool read_time(struct load *l, int64_t *ms)
 {
     uint64_t v;

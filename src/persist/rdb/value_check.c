@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * Decoding a value without building it: every length, packed form, number and compressed string is
- * proven, in memory that does not grow with the value. What is not seen here: members and fields that
- * occur twice.
+ * proven, in memory that does not grow with the value. What is not seen here: members and fields
+ * that occur twice.
  */
 #include <math.h>
 
@@ -28,8 +28,9 @@ static bool skip_bytes(struct rdb_reader *r, uint64_t size)
 }
 
 /* A compressed string, run by run, in the layout of liblzf: 000LLLLL stands for the L+1 bytes that
- * follow; LLLDDDDD [L] D for a copy of L+2 bytes (when L is 7 the next byte is added to it) from D+1
- * bytes back. A copy must begin within what was made so far, and all must come to `size` bytes. */
+ * follow; LLLDDDDD [L] D for a copy of L+2 bytes (when L is 7 the next byte is added to it) from
+ * D+1 bytes back. A copy must begin within what was made so far, and all must come to `size`
+ * bytes. */
 static bool check_runs(struct rdb_reader *r, uint64_t packed, uint64_t size)
 {
     uint64_t end = rdb_reader_offset(r) + packed, made = 0;
@@ -164,8 +165,9 @@ static bool check_intset(struct rdb_reader *r)
     struct rdb_string s;
     if (!rdb_read_string(r, &s))
         return false;
-    return intset_check(s.bytes.data, s.bytes.size) ? true
-                                                    : rdb_fail(r, ERROR_CORRUPT, "an intset is damaged");
+    return intset_check(s.bytes.data, s.bytes.size)
+               ? true
+               : rdb_fail(r, ERROR_CORRUPT, "an intset is damaged");
 }
 
 bool rdb_check_value(struct rdb_reader *r, uint8_t type, struct rdb_loader *l)

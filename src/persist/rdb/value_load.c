@@ -149,7 +149,7 @@ static struct slice take_first(struct rdb_loader *l)
     return slice_of(l->first, l->first_size);
 }
 
-/* Strings --------------------------------------------------------------------------------------- */
+/* Strings -------------------------------------------------------------------------------------- */
 
 static bool load_string(struct rdb_loader *l, struct entry **e)
 {
@@ -171,7 +171,7 @@ static bool load_string(struct rdb_loader *l, struct entry **e)
     return true;
 }
 
-/* Packed values: one string that holds all elements --------------------------------------------- */
+/* Packed values: one string that holds all elements -------------------------------------------- */
 
 typedef bool each_fn(struct slice bytes, packed_fn *fn, void *ctx, bool *stopped);
 
@@ -188,7 +188,7 @@ static bool load_packed(struct rdb_loader *l, each_fn *each, packed_fn *add, con
     return stopped ? false : damaged(l, what);
 }
 
-/* Lists ----------------------------------------------------------------------------------------- */
+/* Lists ---------------------------------------------------------------------------------------- */
 
 static bool add_to_list(void *ctx, struct slice element)
 {
@@ -221,7 +221,8 @@ static bool load_list(struct rdb_loader *l, struct entry **e)
 
 static bool load_list_ziplist(struct rdb_loader *l, struct entry **e)
 {
-    return finish_list(l, load_packed(l, packed_each_ziplist, add_to_list, "a ziplist is damaged"), e);
+    return finish_list(l, load_packed(l, packed_each_ziplist, add_to_list, "a ziplist is damaged"),
+                       e);
 }
 
 static bool load_quicklist(struct rdb_loader *l, struct entry **e)
@@ -261,7 +262,7 @@ static bool load_quicklist_2(struct rdb_loader *l, struct entry **e)
     return finish_list(l, ok, e);
 }
 
-/* Sets ------------------------------------------------------------------------------------------ */
+/* Sets ----------------------------------------------------------------------------------------- */
 
 /* Take what the member builder has, or throw it away. */
 static bool finish_members(struct rdb_loader *l, bool ok, struct entry **e, const char *twice)
@@ -341,7 +342,7 @@ static bool load_set_listpack(struct rdb_loader *l, struct entry **e)
     return finish_aside(l, true, e);
 }
 
-/* Sorted sets ----------------------------------------------------------------------------------- */
+/* Sorted sets ---------------------------------------------------------------------------------- */
 
 #define SCORED_TWICE "a sorted set has a member twice"
 
@@ -409,7 +410,8 @@ static bool load_zset_2(struct rdb_loader *l, struct entry **e)
 
 static bool load_zset_ziplist(struct rdb_loader *l, struct entry **e)
 {
-    return finish_zset(l, load_packed(l, packed_each_ziplist, add_to_zset, "a ziplist is damaged"), e);
+    return finish_zset(l, load_packed(l, packed_each_ziplist, add_to_zset, "a ziplist is damaged"),
+                       e);
 }
 
 static bool load_zset_listpack(struct rdb_loader *l, struct entry **e)
@@ -424,7 +426,7 @@ static bool load_zset_listpack(struct rdb_loader *l, struct entry **e)
     return finish_zset(l, ok, e);
 }
 
-/* Hashes ---------------------------------------------------------------------------------------- */
+/* Hashes --------------------------------------------------------------------------------------- */
 
 #define FIELD_TWICE "a hash has a field twice"
 
@@ -478,7 +480,8 @@ static bool load_hash(struct rdb_loader *l, struct entry **e)
 static bool load_hash_zipmap(struct rdb_loader *l, struct entry **e)
 {
     begin_aside(l);
-    return finish_aside(l, load_packed(l, packed_each_zipmap, add_to_hash, "a zipmap is damaged"), e);
+    return finish_aside(l, load_packed(l, packed_each_zipmap, add_to_hash, "a zipmap is damaged"),
+                        e);
 }
 
 static bool load_hash_ziplist(struct rdb_loader *l, struct entry **e)
@@ -502,8 +505,8 @@ static bool load_hash_listpack(struct rdb_loader *l, struct entry **e)
     return finish_aside(l, true, e);
 }
 
-/* Fields that expire: as value_save.c writes them, and before Redis 7.4 was released with each time as
- * it is. */
+/* Fields that expire: as value_save.c writes them, and before Redis 7.4 was released with each time
+ * as it is. */
 static bool read_field_due(struct rdb_loader *l, bool relative, uint64_t first, int64_t *due)
 {
     uint64_t v;
@@ -594,12 +597,13 @@ static bool load_hash_listpack_timed(struct rdb_loader *l, struct entry **e)
     return rdb_read_le64(l->r, &first) && load_hash_listpack_ex(l, e);
 }
 
-/* Streams --------------------------------------------------------------------------------------- */
+/* Streams -------------------------------------------------------------------------------------- */
 
 static bool load_stream(struct rdb_loader *l, uint8_t type, struct entry **e)
 {
     struct entry *fresh = entry_new(l->key, l->due, ENTRY_STREAM, ENTRY_STREAM_TREES, 0);
-    if (!rdb_load_stream(l->r, type, (struct stream_root *)(uintptr_t)entry_value(fresh), l->epoch)) {
+    if (!rdb_load_stream(l->r, type, (struct stream_root *)(uintptr_t)entry_value(fresh),
+                         l->epoch)) {
         rdb_drop_entry(l, fresh);
         return false;
     }

@@ -13,7 +13,8 @@
 #include "type/string.h"
 #include "type/zset.h"
 
-/* A quicklist's nodes: how they are held, and how large we make them (list-max-listpack-size -2). */
+/* A quicklist's nodes: how they are held, and how large we make them (list-max-listpack-size
+ * -2). */
 enum { NODE_PLAIN = 1, NODE_PACKED = 2 };
 #define NODE_SIZE 8192
 
@@ -56,8 +57,8 @@ int rdb_version_needed(const struct entry *e)
 
 uint8_t rdb_type_of(const struct entry *e, int version)
 {
-    /* Before version 10 there were no listpacks in files: everything goes element by element then, as
-     * all versions can read it. */
+    /* Before version 10 there were no listpacks in files: everything goes element by element then,
+     * as all versions can read it. */
     bool listpack = entry_encoding(e) == ENTRY_LISTPACK && version >= 10;
     switch (entry_type(e)) {
     case ENTRY_LIST:
@@ -198,7 +199,8 @@ static void save_members(struct rdb_writer *w, const struct entry *e, bool with_
     }
 }
 
-/* When the first field expires; of each field one more than how long after that, or 0; field; value. */
+/* When the first field expires; of each field one more than how long after that, or 0; field;
+ * value. */
 static void save_timed_hash(struct rdb_writer *w, const struct entry *e)
 {
     struct member_iter it;

@@ -14,7 +14,7 @@
 /* All of today's zones differ from UTC by a multiple of it. */
 #define ZONE_STEP (15 * MINUTE)
 
-/* --- parsing ------------------------------------------------------------------------------------ */
+/* --- parsing ---------------------------------------------------------------------------------- */
 
 static const char *const month_names[] = {"jan", "feb", "mar", "apr", "may", "jun",
                                           "jul", "aug", "sep", "oct", "nov", "dec"};
@@ -232,7 +232,8 @@ static bool parse_one(struct parser *p, struct cron *c)
                            .hours = (uint32_t)bits[FIELD_HOUR],
                            .days = (uint32_t)bits[FIELD_DAY],
                            .months = (uint32_t)bits[FIELD_MONTH],
-                           .weekdays = (uint8_t)((bits[FIELD_WEEKDAY] | bits[FIELD_WEEKDAY] >> 7) & 0x7f),
+                           .weekdays =
+                               (uint8_t)((bits[FIELD_WEEKDAY] | bits[FIELD_WEEKDAY] >> 7) & 0x7f),
                            .any_hour = any[FIELD_HOUR],
                            .any_day = any[FIELD_DAY],
                            .any_weekday = any[FIELD_WEEKDAY]};
@@ -264,7 +265,7 @@ bool cron_parse(struct cron_list *list, struct slice text, struct error *err)
     }
 }
 
-/* --- the next time ------------------------------------------------------------------------------ */
+/* --- the next time ---------------------------------------------------------------------------- */
 
 static void local(int64_t s, struct tm *tm)
 {
@@ -316,8 +317,8 @@ static bool skipped_fits(const struct cron *c, int64_t s, const struct tm *tm)
     return false;
 }
 
-/* Seconds to go from a minute of a day that does not fit, without passing the beginning of a day that
- * may. Near midnight in small steps, as the clock may jump there. */
+/* Seconds to go from a minute of a day that does not fit, without passing the beginning of a day
+ * that may. Near midnight in small steps, as the clock may jump there. */
 static int64_t step_over(const struct cron *c, const struct tm *tm)
 {
     int64_t left = DAY - tm->tm_hour * HOUR - tm->tm_min * MINUTE;

@@ -45,8 +45,8 @@ struct cron_list {
  * stands there. */
 bool cron_parse(struct cron_list *list, struct slice text, struct error *err);
 
-/* The first minute after `after_s` (seconds since 1970) that one of them names; INT64_MAX when there
- * is none within nine years. Takes up to some milliseconds: not for every turn. */
+/* The first minute after `after_s` (seconds since 1970) that one of them names; INT64_MAX when
+ * there is none within nine years. Takes up to some milliseconds: not for every turn. */
 int64_t cron_next(const struct cron_list *list, int64_t after_s);
 
 #endif

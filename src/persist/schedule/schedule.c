@@ -20,7 +20,8 @@ struct deciding {
 static void act(struct deciding *g, enum schedule_action action, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* The first reason is the one that is told; what needs a full snapshot goes before what does not. */
+/* The first reason is the one that is told; what needs a full snapshot goes before what does
+ * not. */
 static void act(struct deciding *g, enum schedule_action action, const char *format, ...)
 {
     va_list args;
@@ -84,7 +85,8 @@ static void look_at_points(struct deciding *g)
 static void look_at_bytes(struct deciding *g)
 {
     if (g->r->bytes > 0 && g->c->changes > 0 && g->c->bytes >= g->r->bytes)
-        act(g, SCHEDULE_SNAPSHOT, "%llu bytes were written since the last snapshot (save-bytes %llu)",
+        act(g, SCHEDULE_SNAPSHOT,
+            "%llu bytes were written since the last snapshot (save-bytes %llu)",
             (unsigned long long)g->c->bytes, (unsigned long long)g->r->bytes);
 }
 
@@ -95,7 +97,8 @@ static void look_at_idle(struct deciding *g)
         return;
     int64_t due = c->last_change_ms + g->r->idle_s * 1000;
     if (c->now_ms >= due)
-        act(g, SCHEDULE_SNAPSHOT, "no write for %lld seconds, with %llu changes not saved (save-idle)",
+        act(g, SCHEDULE_SNAPSHOT,
+            "no write for %lld seconds, with %llu changes not saved (save-idle)",
             (long long)g->r->idle_s, (unsigned long long)c->changes);
     else
         act_later(g, due, "save-idle %lld", (long long)g->r->idle_s);
@@ -178,8 +181,8 @@ static void look_at_recovery(struct deciding *g)
         return;
     char reason[160];
     snprintf(reason, sizeof(reason),
-             "a start would take about %.1f seconds, afterwards %.1f (recovery-time-target %lld)", now,
-             then, (long long)g->r->recovery_s);
+             "a start would take about %.1f seconds, afterwards %.1f (recovery-time-target %lld)",
+             now, then, (long long)g->r->recovery_s);
     if (!c->log) {
         act(g, SCHEDULE_FULL, "%s", reason);
         return;

@@ -13,8 +13,8 @@
  *                            replaying what follows would, a new full snapshot, or with a log a
  *                            rewrite
  *
- * Any of them suffices for a snapshot; a rewrite is decided apart. After a failure nothing is decided for a while that doubles with each failure:
- * 5 seconds at first, 5 minutes at most.
+ * Any of them suffices for a snapshot; a rewrite is decided apart. After a failure nothing is
+ * decided for a while that doubles with each failure: 5 seconds at first, 5 minutes at most.
  */
 #ifndef HF_PERSIST_SCHEDULE_SCHEDULE_H
 #define HF_PERSIST_SCHEDULE_SCHEDULE_H

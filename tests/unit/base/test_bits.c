@@ -30,7 +30,8 @@ static void test_forms(void **state)
     static unsigned char a[SIZE], b[SIZE], to[SIZE], expected[SIZE];
     for (int round = 0; round < 6000; round++) {
         bits_use((enum bits_form)(round % 3));
-        size_t from = random_below(40), n = random_below(3) ? random_below(SIZE - 40) : random_below(40);
+        size_t from = random_below(40),
+               n = random_below(3) ? random_below(SIZE - 40) : random_below(40);
         fill(a, SIZE);
         fill(b, SIZE);
         uint64_t count = 0;
@@ -62,8 +63,8 @@ static void test_forms(void **state)
     bits_use(BITS_AVX2);
 }
 
-/* The hash of nothing with the seed 0 is 0; every byte counts, and none behind the last. (That values
- * are Redis's is seen by comparing HyperLogLogs: tests/compare.) */
+/* The hash of nothing with the seed 0 is 0; every byte counts, and none behind the last. (That
+ * values are Redis's is seen by comparing HyperLogLogs: tests/compare.) */
 static void test_murmur(void **state)
 {
     (void)state;

@@ -79,6 +79,7 @@ static void test_keyed(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_siphash), cmocka_unit_test(test_keyed)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_siphash),
+                                       cmocka_unit_test(test_keyed)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

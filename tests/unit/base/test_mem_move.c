@@ -71,8 +71,8 @@ static void free_all(void)
     }
 }
 
-/* Where three of four blocks are gone the pages of the others are given back, by some passes, and by then
- * hardly anything moves any more. Without jemalloc nothing ever does. */
+/* Where three of four blocks are gone the pages of the others are given back, by some passes, and
+ * by then hardly anything moves any more. Without jemalloc nothing ever does. */
 static void test_slabs_become_free(void **state)
 {
     (void)state;

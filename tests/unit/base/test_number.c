@@ -16,7 +16,8 @@ static bool int_of(const char *s, int64_t *v)
     return number_parse_int64(slice_cstr(s), v);
 }
 
-/* Only the canonical form of an integer is one: what Redis takes for INCR and what it stores as int. */
+/* Only the canonical form of an integer is one: what Redis takes for INCR and what it stores as
+ * int. */
 static void test_parse_int64(void **state)
 {
     (void)state;

@@ -23,7 +23,8 @@ static void *produce(void *arg)
     return NULL;
 }
 
-/* Everything comes out once, in order, with its contents (ThreadSanitizer watches the hand-over). */
+/* Everything comes out once, in order, with its contents (ThreadSanitizer watches the
+ * hand-over). */
 static void test_two_threads(void **state)
 {
     (void)state;
@@ -61,6 +62,7 @@ static void test_full(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_two_threads), cmocka_unit_test(test_full)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_two_threads),
+                                       cmocka_unit_test(test_full)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

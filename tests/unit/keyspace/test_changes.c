@@ -181,7 +181,8 @@ static void write_something(struct keyspace *ks, unsigned first, unsigned keys)
     }
 }
 
-/* A full walk of the only snapshot, as a save does it: what lies behind it is taken over in place. */
+/* A full walk of the only snapshot, as a save does it: what lies behind it is taken over in
+ * place. */
 static void walk_under_writes(struct keyspace *ks, unsigned keys)
 {
     static struct content before, seen;
@@ -337,8 +338,8 @@ static void test_nothing(void **state)
     keyspace_free(ks);
 }
 
-/* Swapped databases and too many deleted keys: the mark is lost, with the reason, and what a snapshot
- * taken before then knows can still be read. */
+/* Swapped databases and too many deleted keys: the mark is lost, with the reason, and what a
+ * snapshot taken before then knows can still be read. */
 static void test_lost(void **state)
 {
     (void)state;
@@ -391,7 +392,7 @@ int main(void)
     const char *given = getenv("HF_SEED");
     seed = given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
     fprintf(stderr, "HF_SEED=%llu\n", (unsigned long long)seed);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_deltas), cmocka_unit_test(test_nothing),
-                                       cmocka_unit_test(test_lost)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_deltas),
+                                       cmocka_unit_test(test_nothing), cmocka_unit_test(test_lost)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Two keyspaces get the same random changes of all types. In one of them everything moves all the time:
- * they must stay equal, whatever was under way. Under ASan each move is a new block and an end of the
- * old one, so that whoever still knows the old address is found.
+ * Two keyspaces get the same random changes of all types. In one of them everything moves all the
+ * time: they must stay equal, whatever was under way. Under ASan each move is a new block and an
+ * end of the old one, so that whoever still knows the old address is found.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -269,7 +269,8 @@ static uint64_t groups_of(const struct keyspace *ks)
             if (!e || entry_type(e) != ENTRY_STREAM)
                 continue;
             const struct stream_root *s = stream_root_of(e);
-            sum = sum * 31 + s->groups.count * 5 + s->pending.count * 3 + s->owned.count + s->length;
+            sum =
+                sum * 31 + s->groups.count * 5 + s->pending.count * 3 + s->owned.count + s->length;
         }
     }
     return sum;
@@ -291,8 +292,9 @@ static struct keyspace *make_keyspace(bool with_reclaimer)
     return ks;
 }
 
-/* Steps of all lengths, between changes of all kinds and with snapshots coming and going, of a keyspace
- * that must stay equal to one that nothing moves in, and as sound; and of each snapshot what it was. */
+/* Steps of all lengths, between changes of all kinds and with snapshots coming and going, of a
+ * keyspace that must stay equal to one that nothing moves in, and as sound; and of each snapshot
+ * what it was. */
 static void run(bool with_reclaimer, int steps)
 {
     struct keyspace *moved = make_keyspace(with_reclaimer), *still = make_keyspace(with_reclaimer);
@@ -354,7 +356,8 @@ static void test_all_types(void **state)
     run(true, 3000);
 }
 
-/* A pass meets each block of each key once while nothing changes, in steps as short as there may be. */
+/* A pass meets each block of each key once while nothing changes, in steps as short as there may
+ * be. */
 static void test_each_block_once(void **state)
 {
     (void)state;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The counts of keys by size, against a walk over all keys, under random writes with live snapshots.
+ * The counts of keys by size, against a walk over all keys, under random writes with live
+ * snapshots.
  */
 #include <stdarg.h>
 #include <stddef.h>

@@ -208,7 +208,8 @@ static void *reader(void *arg)
         int db = (int)(r->order[n] / RANGES);
         uint32_t part = r->order[n] % RANGES * RANGE_PARTS, last_part = part + RANGE_PARTS - 1;
         uint64_t first = (uint64_t)part << (64 - EPOCH_PART_BITS), sum = 0;
-        uint64_t last = (uint64_t)last_part << (64 - EPOCH_PART_BITS) | UINT64_MAX >> EPOCH_PART_BITS;
+        uint64_t last =
+            (uint64_t)last_part << (64 - EPOCH_PART_BITS) | UINT64_MAX >> EPOCH_PART_BITS;
         bool done = false;
         while (!done)
             first = table_walk(&r->snapshot->dbs[db].table, first, last, 1, add_item, &sum, &done);
@@ -325,8 +326,8 @@ static void test_held_memory_falls(void **state)
                 most = held;
         }
     }
-    /* The first database was half of it. What is left at the end are pages, and segments that are so
-     * large, as there are so few keys, that they lie in more than one part. */
+    /* The first database was half of it. What is left at the end are pages, and segments that are
+     * so large, as there are so few keys, that they lie in more than one part. */
     assert_true(most < all * 3 / 4);
     size_t left = epoch_snapshot_held_bytes(s->epoch);
     assert_true(left < all / 4);

@@ -44,8 +44,9 @@ static void turn(void)
     loop_turn(loop, 0);
 }
 
-/* A turn with as many ready sources as was said stops when half of them are handled, and goes on; what is
- * removed there is not handled any more. A smaller one, and one without a function, has no middle. */
+/* A turn with as many ready sources as was said stops when half of them are handled, and goes on;
+ * what is removed there is not handled any more. A smaller one, and one without a function, has no
+ * middle. */
 static void test_middle(void **state)
 {
     (void)state;

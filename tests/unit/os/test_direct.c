@@ -87,7 +87,8 @@ static void check_from(struct os_direct *d, size_t at, size_t size)
     assert_int_equal(at, size);
 }
 
-/* The same without a copy: where the bytes are that were aimed at, however they came, and how many there are. */
+/* The same without a copy: where the bytes are that were aimed at, however they came, and how many
+ * there are. */
 static void check_aimed(struct os_direct *d, size_t at, size_t want, size_t size)
 {
     const char *data = os_direct_aim(d, at, want);

@@ -73,7 +73,8 @@ static void test_plans(void **state)
 {
     (void)state;
     struct os_file f;
-    os_fault_set(&(struct os_fault_plan){.op = OS_OP_WRITE, .nth = 2, .os_errno = ENOSPC, .shorten = true});
+    os_fault_set(
+        &(struct os_fault_plan){.op = OS_OP_WRITE, .nth = 2, .os_errno = ENOSPC, .shorten = true});
     assert_true(os_file_open(&f, path_a, OS_OPEN_CREATE_EXCLUSIVE, &err));
     assert_true(os_file_write(&f, "aaaa", 4, &err));
     assert_false(os_file_write(&f, "bbbb", 4, &err));
@@ -82,7 +83,8 @@ static void test_plans(void **state)
     assert_true(os_file_close(&f, &err));
     assert_int_equal(os_fault_calls(OS_OP_WRITE), 3);
     assert_true(holds(path_a, "aaaabbcc"));
-    os_fault_set(&(struct os_fault_plan){.op = OS_OP_SYNC, .nth = 1, .os_errno = EIO, .sticky = true});
+    os_fault_set(
+        &(struct os_fault_plan){.op = OS_OP_SYNC, .nth = 1, .os_errno = EIO, .sticky = true});
     assert_true(os_file_open(&f, path_a, OS_OPEN_APPEND, &err));
     assert_false(os_file_sync(&f, &err));
     assert_false(os_file_sync(&f, &err));
@@ -100,12 +102,16 @@ static void test_replace_survives(void **state)
             assert_true(os_file_replace(path_a, "old contents", 12, &err));
             os_fault_record(dir);
             bool power = seed & 1;
-            os_fault_set(&(struct os_fault_plan){
-                .op = OS_OP_ANY, .nth = nth, .os_errno = EIO, .cut_power = power, .shorten = !power});
+            os_fault_set(&(struct os_fault_plan){.op = OS_OP_ANY,
+                                                 .nth = nth,
+                                                 .os_errno = EIO,
+                                                 .cut_power = power,
+                                                 .shorten = !power});
             bool done = os_file_replace(path_a, "new contents, longer", 20, &err);
             os_fault_cut();
             os_fault_power_loss(seed * 977 + nth);
-            bool is_old = holds(path_a, "old contents"), is_new = holds(path_a, "new contents, longer");
+            bool is_old = holds(path_a, "old contents"),
+                 is_new = holds(path_a, "new contents, longer");
             assert_true(is_old || is_new);
             if (done)
                 assert_true(is_new);
@@ -148,7 +154,8 @@ static void test_loss_happens(void **state)
     assert_true(lost_name > 0 && lost_data > 0 && torn > 0 && kept > 0);
 }
 
-/* What was just written is in the page cache; what was synced and let go is not, where the system says so. */
+/* What was just written is in the page cache; what was synced and let go is not, where the system
+ * says so. */
 static void test_cached(void **state)
 {
     (void)state;
@@ -168,8 +175,8 @@ static void test_cached(void **state)
     assert_true(os_file_close(&f, &err));
 }
 
-/* A directory is taken by one holder at a time, also by another description in this process, and is free when
- * it is given back; taking it writes nothing. */
+/* A directory is taken by one holder at a time, also by another description in this process, and is
+ * free when it is given back; taking it writes nothing. */
 static void test_dir_lock(void **state)
 {
     (void)state;

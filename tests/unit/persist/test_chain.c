@@ -169,7 +169,8 @@ static int setup(void **state)
     const char *given = getenv("HF_SEED");
     seed = given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
     fprintf(stderr, "HF_SEED=%llu\n", (unsigned long long)seed);
-    snprintf(dir, sizeof(dir), "%s/hf-test-chain-XXXXXX", os_path_exists("/dev/shm") ? "/dev/shm" : "/tmp");
+    snprintf(dir, sizeof(dir), "%s/hf-test-chain-XXXXXX",
+             os_path_exists("/dev/shm") ? "/dev/shm" : "/tmp");
     assert_non_null(mkdtemp(dir));
     snprintf(path, sizeof(path), "%s/dump.rdb", dir);
     return 0;
@@ -183,9 +184,9 @@ static int teardown(void **state)
     return system(command);
 }
 
-/* Each call on the disk in turn fails, or the power goes before it, and then or afterwards the power
- * goes: what is restored is the state at the link before or at the one that was being taken, and the
- * latter for certain once that has succeeded. */
+/* Each call on the disk in turn fails, or the power goes before it, and then or afterwards the
+ * power goes: what is restored is the state at the link before or at the one that was being taken,
+ * and the latter for certain once that has succeeded. */
 static void check_losses(bool (*take)(void))
 {
     struct digest before, after, found;
@@ -255,8 +256,8 @@ static void test_goes_on_after_failure(void **state)
     }
 }
 
-/* Databases that change places, are emptied and written to in any order, between any two links; files that
- * are summed when they are read again, or when they are written. */
+/* Databases that change places, are emptied and written to in any order, between any two links;
+ * files that are summed when they are read again, or when they are written. */
 static void test_swaps(void **state)
 {
     (void)state;
@@ -281,8 +282,8 @@ static void test_swaps(void **state)
     verify = true;
 }
 
-/* A delta that is cancelled, or given up as it holds too much, leaves nothing behind, and the next one has
- * what it would have had. */
+/* A delta that is cancelled, or given up as it holds too much, leaves nothing behind, and the next
+ * one has what it would have had. */
 static void test_given_up(void **state)
 {
     (void)state;
@@ -364,8 +365,8 @@ static void test_manifest(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_manifest), cmocka_unit_test(test_losses_of_delta),
-        cmocka_unit_test(test_losses_of_full), cmocka_unit_test(test_goes_on_after_failure), cmocka_unit_test(test_swaps),
-        cmocka_unit_test(test_given_up)};
+        cmocka_unit_test(test_manifest),       cmocka_unit_test(test_losses_of_delta),
+        cmocka_unit_test(test_losses_of_full), cmocka_unit_test(test_goes_on_after_failure),
+        cmocka_unit_test(test_swaps),          cmocka_unit_test(test_given_up)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

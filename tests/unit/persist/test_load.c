@@ -84,7 +84,10 @@ static void write_key(struct file *f, uint64_t number, bool large)
     rdb_write_u8(w, type);
     write_text(w, "key", number, !f->short_names && below(20) == 0 ? below(1000) : 0);
     if (type == RDB_STRING) {
-        write_text(w, "value", below(1000), large ? 900000 : below(10) == 0 ? below(9000) : below(60));
+        write_text(w, "value", below(1000),
+                   large            ? 900000
+                   : below(10) == 0 ? below(9000)
+                                    : below(60));
         return;
     }
     rdb_write_length(w, count);
@@ -341,8 +344,8 @@ static void assert_same(const struct outcome *a, const struct outcome *b)
     assert_int_equal(a->stats.created_ms, b->stats.created_ms);
 }
 
-/* Files with an index and without are loaded by threads as they are by none, expired keys dropped or
- * not. */
+/* Files with an index and without are loaded by threads as they are by none, expired keys dropped
+ * or not. */
 static void test_equal(void **state)
 {
     (void)state;
@@ -466,9 +469,16 @@ static void test_index_lies(void **state)
 static void test_index_field(void **state)
 {
     (void)state;
-    static const char *const values[] = {
-        "0 5",  "-1 5", "99999999999 1",          "9223372036854775807 1", "100",
-        "10 x", "",     "100 9223372036854775807", "100 -3",               "18446744073709551615 1"};
+    static const char *const values[] = {"0 5",
+                                         "-1 5",
+                                         "99999999999 1",
+                                         "9223372036854775807 1",
+                                         "100",
+                                         "10 x",
+                                         "",
+                                         "100 9223372036854775807",
+                                         "100 -3",
+                                         "18446744073709551615 1"};
     for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
         struct file f = {.short_names = false};
         file_begin(&f);
@@ -487,8 +497,8 @@ static void test_index_field(void **state)
     }
 }
 
-/* A stream gives the same data as the file, in whatever pieces it comes, whether its size is known or not;
- * nothing behind it is taken for it, or lost. */
+/* A stream gives the same data as the file, in whatever pieces it comes, whether its size is known
+ * or not; nothing behind it is taken for it, or lost. */
 static void test_stream(void **state)
 {
     (void)state;
@@ -544,7 +554,8 @@ static void test_stream_huge(void **state)
     rdb_writer_deinit(&f.w);
 }
 
-/* What is damaged, torn or given up leaves nothing behind; nothing is taken that a file would not be. */
+/* What is damaged, torn or given up leaves nothing behind; nothing is taken that a file would not
+ * be. */
 static void test_stream_damage(void **state)
 {
     (void)state;
@@ -562,7 +573,8 @@ static void test_stream_damage(void **state)
             f.w.buffer[below(size)] ^= (char)(1U << below(8));
         write_again(&f, size, kind == 1);
         struct outcome plain = load_by(0);
-        struct outcome o = load_streamed(&f, size, 1 + (int)below(3), below(2), 20000, cancel_after);
+        struct outcome o =
+            load_streamed(&f, size, 1 + (int)below(3), below(2), 20000, cancel_after);
         if (kind == 3)
             assert_true(o.ok || o.err.code == ERROR_CANCELLED);
         else if (o.ok != plain.ok)
@@ -575,12 +587,13 @@ static void test_stream_damage(void **state)
     assert_true(refused > 10);
 }
 
-/* A length that is claimed is not believed before the bytes are there: however large it is, what was sent
- * is too short. */
+/* A length that is claimed is not believed before the bytes are there: however large it is, what
+ * was sent is too short. */
 static void test_stream_claims(void **state)
 {
     (void)state;
-    static const uint8_t types[] = {RDB_STRING, RDB_LIST, RDB_SET, RDB_HASH, RDB_ZSET_2, RDB_STREAM_LISTPACKS};
+    static const uint8_t types[] = {RDB_STRING, RDB_LIST,   RDB_SET,
+                                    RDB_HASH,   RDB_ZSET_2, RDB_STREAM_LISTPACKS};
     for (size_t i = 0; i < sizeof(types); i++) {
         struct file f = {.short_names = false};
         file_begin(&f);
@@ -631,8 +644,8 @@ static void test_twice(void **state)
     }
 }
 
-/* A member that is there twice in a set, hash or sorted set, small or large, is refused with the offset
- * where the second stands, however many threads there are. */
+/* A member that is there twice in a set, hash or sorted set, small or large, is refused with the
+ * offset where the second stands, however many threads there are. */
 static void test_member_twice(void **state)
 {
     (void)state;

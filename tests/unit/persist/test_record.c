@@ -37,7 +37,8 @@ static void test_records(void **state)
     assert_int_equal(it.version, 10);
     assert_true(rdb_records_next(&it, &record));
     assert_int_equal(record.kind, RDB_RECORD_AUX);
-    assert_true(slice_equal(record.key, SLICE("ctime")) && slice_equal(record.value.bytes, SLICE("7")));
+    assert_true(slice_equal(record.key, SLICE("ctime")) &&
+                slice_equal(record.value.bytes, SLICE("7")));
     assert_true(rdb_records_next(&it, &record));
     assert_int_equal(record.kind, RDB_RECORD_SELECT);
     assert_int_equal(record.db, 3);
@@ -116,9 +117,9 @@ static size_t write_value(struct rdb_writer *w, uint64_t *random, bool compressi
     return w->used - before;
 }
 
-/* Strings that do not compress are soon taken as they are; what compresses among them is found again
- * after a bounded number of strings and from then on always compressed; other sizes are not affected;
- * and after rdb_writer_forget_luck the same strings give the same bytes. */
+/* Strings that do not compress are soon taken as they are; what compresses among them is found
+ * again after a bounded number of strings and from then on always compressed; other sizes are not
+ * affected; and after rdb_writer_forget_luck the same strings give the same bytes. */
 static void test_compression_luck(void **state)
 {
     (void)state;
@@ -155,11 +156,12 @@ static void fill_stretch(char *p, size_t size, unsigned kind)
     if (kind == 2)
         memset(p, 0, size);
     for (size_t at = 0; kind != 2 && at < size; at++)
-        p[at] = kind == 0 ? (char)next_random(&long_seed) : "the words of a text "[(at + next_random(&long_seed) % 3) % 20];
+        p[at] = kind == 0 ? (char)next_random(&long_seed)
+                          : "the words of a text "[(at + next_random(&long_seed) % 3) % 20];
 }
 
-/* Long strings are read back as they were, whatever their stretches are like, compressed or not; what
- * compresses does so nearly as well as in one piece, and what does not is not made longer. */
+/* Long strings are read back as they were, whatever their stretches are like, compressed or not;
+ * what compresses does so nearly as well as in one piece, and what does not is not made longer. */
 static void test_long_strings(void **state)
 {
     (void)state;
@@ -168,10 +170,12 @@ static void test_long_strings(void **state)
     size_t most = 3U << 20;
     char *text = mem_alloc(most), *packed = mem_alloc(most);
     for (int round = 0; round < 30; round++) {
-        size_t size = RDB_PIECE * (1 + next_random(&long_seed) % 8) + next_random(&long_seed) % 5 - 2;
+        size_t size =
+            RDB_PIECE * (1 + next_random(&long_seed) % 8) + next_random(&long_seed) % 5 - 2;
         if (round % 3 == 0)
             size = RDB_PIECE + next_random(&long_seed) % (most - RDB_PIECE);
-        unsigned kinds = 1 + (unsigned)next_random(&long_seed) % 7; /* which of the three may occur */
+        /* which of the three may occur */
+        unsigned kinds = 1 + (unsigned)next_random(&long_seed) % 7;
         for (size_t at = 0; at < size;) {
             size_t stretch = 1 + next_random(&long_seed) % 600000;
             unsigned kind = (unsigned)next_random(&long_seed) % 3;

@@ -152,8 +152,10 @@ static int setup(void **state)
     (void)state;
     const char *given = getenv("HF_SEED");
     seed = given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
-    /* In memory where that is possible: there are thousands of syncs, and the faults are the test. */
-    snprintf(dir, sizeof(dir), "%s/hf-test-saver-XXXXXX", os_path_exists("/dev/shm") ? "/dev/shm" : "/tmp");
+    /* In memory where that is possible: there are thousands of syncs, and the faults are the
+     * test. */
+    snprintf(dir, sizeof(dir), "%s/hf-test-saver-XXXXXX",
+             os_path_exists("/dev/shm") ? "/dev/shm" : "/tmp");
     assert_non_null(mkdtemp(dir));
     snprintf(path, sizeof(path), "%s/dump.rdb", dir);
     ks = keyspace_new(1, false);
@@ -187,8 +189,9 @@ static uint64_t calls_of_a_save(enum os_op op)
     return calls;
 }
 
-/* Whether the call that a plan names has come: how a file is divided into writes may differ from one
- * save to the next, so the last ones need not come each time. To be asked before the plan is reset. */
+/* Whether the call that a plan names has come: how a file is divided into writes may differ from
+ * one save to the next, so the last ones need not come each time. To be asked before the plan is
+ * reset. */
 static bool was_hit(enum os_op op, uint64_t nth)
 {
     return os_fault_calls(op) >= nth;
@@ -242,8 +245,8 @@ static void test_each_call_fails(void **state)
 }
 
 /* One bit of what reaches the disk is wrong, in each write in turn, and no call fails: reading it
- * again finds it, the old file stays and there is no temporary one. Without that the file would have
- * been taken for good. */
+ * again finds it, the old file stays and there is no temporary one. Without that the file would
+ * have been taken for good. */
 static void test_wrong_on_disk(void **state)
 {
     (void)state;
@@ -272,14 +275,15 @@ static void test_wrong_on_disk(void **state)
     }
 }
 
-/* When not even the temporary file can be removed, the old one is still the one that counts, and the
- * next start cleans up. */
+/* When not even the temporary file can be removed, the old one is still the one that counts, and
+ * the next start cleans up. */
 static void test_cannot_remove(void **state)
 {
     (void)state;
     struct error err = {0};
     make_old_then_new();
-    os_fault_set(&(struct os_fault_plan){.op = OS_OP_ANY, .nth = 4, .os_errno = EIO, .sticky = true});
+    os_fault_set(
+        &(struct os_fault_plan){.op = OS_OP_ANY, .nth = 4, .os_errno = EIO, .sticky = true});
     assert_false(save(true, &err));
     os_fault_set(NULL);
     assert_int_equal(temporary_files(), 1);

@@ -60,12 +60,13 @@ static void connect_both(struct feed_target targets[2], int ends[2])
 
 static struct feed_options options_for(const struct feed_target targets[2], const char *file)
 {
-    return (struct feed_options){.targets = targets,
-                                 .count = 2,
-                                 .timeout_ms = 10000,
-                                 .save = {.version = RDB_VERSION_DEFAULT, .checksum = true, .threads = 1},
-                                 .path = file,
-                                 .wake = nothing};
+    return (struct feed_options){
+        .targets = targets,
+        .count = 2,
+        .timeout_ms = 10000,
+        .save = {.version = RDB_VERSION_DEFAULT, .checksum = true, .threads = 1},
+        .path = file,
+        .wake = nothing};
 }
 
 static size_t read_all(int fd, char *data)
@@ -120,8 +121,8 @@ static void a_walk_for_two(void **state)
     keyspace_free(ks);
 }
 
-/* A file is sent with its size in front, and removed. One whose other side is gone is left out, without harm
- * to the other. */
+/* A file is sent with its size in front, and removed. One whose other side is gone is left out,
+ * without harm to the other. */
 static void a_file_for_one_of_two(void **state)
 {
     static const char data[] = "what the file holds";
@@ -170,8 +171,8 @@ static void no_file(void **state)
     keyspace_free(ks);
 }
 
-/* Who takes nothing does not hold up the end of a feed that is cancelled, nor one whose replicas are dropped;
- * the snapshot is released. */
+/* Who takes nothing does not hold up the end of a feed that is cancelled, nor one whose replicas
+ * are dropped; the snapshot is released. */
 static void nobody_takes(void **state)
 {
     (void)state;

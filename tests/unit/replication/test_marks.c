@@ -13,8 +13,8 @@
 
 #include "base/mem.h"
 
-static void expect(const struct marks *m, uint64_t lsn, int64_t now_us, uint64_t bytes, uint64_t effects,
-                   int64_t us)
+static void expect(const struct marks *m, uint64_t lsn, int64_t now_us, uint64_t bytes,
+                   uint64_t effects, int64_t us)
 {
     struct marks_behind b;
     assert_true(marks_behind(m, lsn, now_us, &b));
@@ -23,7 +23,8 @@ static void expect(const struct marks *m, uint64_t lsn, int64_t now_us, uint64_t
     assert_int_equal(b.us, us);
 }
 
-/* Who has everything is behind by nothing; else by the effects since the stream left his LSN, and since then. */
+/* Who has everything is behind by nothing; else by the effects since the stream left his LSN, and
+ * since then. */
 static void test_few(void **state)
 {
     struct marks *m = mem_zalloc(sizeof(*m));
@@ -54,7 +55,8 @@ static void test_few(void **state)
     (void)state;
 }
 
-/* Over days of a stream at random paces what is told is never too little, and too much by a few hundredths at most. */
+/* Over days of a stream at random paces what is told is never too little, and too much by a few
+ * hundredths at most. */
 static void test_long(void **state)
 {
     enum { COUNT = 300000 };

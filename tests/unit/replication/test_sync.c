@@ -24,7 +24,8 @@
 #define OTHER "fedcba98765432100123456789abcdef01234567"
 #define MARK "mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm"
 
-/* A primary of one connection: it answers each request of the handshake by +OK, and PSYNC by `answer`. */
+/* A primary of one connection: it answers each request of the handshake by +OK, and PSYNC by
+ * `answer`. */
 struct primary {
     int listener, port;
     const char *answer;
@@ -280,7 +281,8 @@ static void torn_and_damaged(void **state)
         struct primary p;
         struct sync_result r;
         bool torn = i % 2 == 0;
-        size_t head = (size_t)snprintf(answer, sizeof(answer), "+FULLRESYNC " OTHER " 7\r\n$%zu\r\n", size);
+        size_t head =
+            (size_t)snprintf(answer, sizeof(answer), "+FULLRESYNC " OTHER " 7\r\n$%zu\r\n", size);
         memcpy(answer + head, rdb, size);
         if (!torn)
             answer[head + i] ^= 0x10;
@@ -334,7 +336,8 @@ static void refused(void **state)
     for (size_t i = 0; i < 3; i++) {
         struct primary p;
         struct sync_result r;
-        size_t size = i < 2 ? strlen(answers[i]) : strlen("+FULLRESYNC " OTHER " 7\r\n$18\r\n") + 18;
+        size_t size =
+            i < 2 ? strlen(answers[i]) : strlen("+FULLRESYNC " OTHER " 7\r\n$18\r\n") + 18;
         begin(&p, answers[i], size);
         struct sync_options o = options_for(&p);
         run(&o, &r);
@@ -344,14 +347,24 @@ static void refused(void **state)
     }
 }
 
-/* Lines that are no answer, that have no end, or numbers that are none: an error that says what came. */
+/* Lines that are no answer, that have no end, or numbers that are none: an error that says what
+ * came. */
 static void nonsense(void **state)
 {
     static const char *const answers[] = {
-        "+FULLRESYNC\r\n", "+FULLRESYNC zz 1\r\n", "+FULLRESYNC " ID " -5\r\n", "+FULLRESYNC " ID " 1x\r\n",
-        "+CONTINUE x\r\n", "+CONTINUE " ID "0\r\n", "+OK\r\n", ":1\r\n", "*1\r\n",
-        "+FULLRESYNC " OTHER " 7\r\n*1\r\n", "+FULLRESYNC " OTHER " 7\r\n$-1\r\n",
-        "+FULLRESYNC " OTHER " 7\r\n$99999999999999999999\r\n", "+FULLRESYNC " OTHER " 7\r\n$EOF:short\r\nREDIS",
+        "+FULLRESYNC\r\n",
+        "+FULLRESYNC zz 1\r\n",
+        "+FULLRESYNC " ID " -5\r\n",
+        "+FULLRESYNC " ID " 1x\r\n",
+        "+CONTINUE x\r\n",
+        "+CONTINUE " ID "0\r\n",
+        "+OK\r\n",
+        ":1\r\n",
+        "*1\r\n",
+        "+FULLRESYNC " OTHER " 7\r\n*1\r\n",
+        "+FULLRESYNC " OTHER " 7\r\n$-1\r\n",
+        "+FULLRESYNC " OTHER " 7\r\n$99999999999999999999\r\n",
+        "+FULLRESYNC " OTHER " 7\r\n$EOF:short\r\nREDIS",
     };
     (void)state;
     for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {

@@ -154,10 +154,12 @@ static void test_arrays(void **state)
     EXPECT("*2\r\n$3\r\nGET\r\n$1\r\na\r\n*3\r\n$3\r\nSET\r\n$0\r\n\r\n$2\r\n\r\n\r\n",
            "[GET|a][SET||\r\n]");
     EXPECT("*0\r\n*-1\r\n*1\r\n$1\r\nx\r\n", "()()[x]");
-    EXPECT("*11\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n$1\r\nd\r\n$1\r\ne\r\n$1\r\nf\r\n$1\r\ng\r\n$1\r\n"
-           "h\r\n$1\r\ni\r\n$1\r\nj\r\n$11\r\nkkkkkkkkkkk\r\n",
-           "[a|b|c|d|e|f|g|h|i|j|kkkkkkkkkkk]");
-    /* What stands in the place of CR LF behind an argument and of LF behind a length is not read. */
+    EXPECT(
+        "*11\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n$1\r\nd\r\n$1\r\ne\r\n$1\r\nf\r\n$1\r\ng\r\n$1\r\n"
+        "h\r\n$1\r\ni\r\n$1\r\nj\r\n$11\r\nkkkkkkkkkkk\r\n",
+        "[a|b|c|d|e|f|g|h|i|j|kkkkkkkkkkk]");
+    /* What stands in the place of CR LF behind an argument and of LF behind a length is not
+     * read. */
     EXPECT("*1\r\n$4\r\nPINGxy*1\rz$4\r\nECHO\r\n", "[PING][ECHO]");
 }
 

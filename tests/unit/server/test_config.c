@@ -417,10 +417,12 @@ static void test_rewrite_file(void **state)
 static void test_inert(void **state)
 {
     (void)state;
-    assert_true(load("port 1\ncluster-link-sendbuf-limit 2mb\ncluster-node-timeout 15000\nloadmodule x.so\n"));
-    assert_string_equal(text_cstr(&config.warnings),
-                        "test.conf, line 2: 'cluster-link-sendbuf-limit' is known but has no effect yet\n"
-                        "test.conf, line 4: 'loadmodule' is known but has no effect yet\n");
+    assert_true(load(
+        "port 1\ncluster-link-sendbuf-limit 2mb\ncluster-node-timeout 15000\nloadmodule x.so\n"));
+    assert_string_equal(
+        text_cstr(&config.warnings),
+        "test.conf, line 2: 'cluster-link-sendbuf-limit' is known but has no effect yet\n"
+        "test.conf, line 4: 'loadmodule' is known but has no effect yet\n");
     assert_string_equal(text_cstr(&config.inert_defaults), "cluster-node-timeout");
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * What a node of a quorum keeps on its disk, on disks that fail, lose their power and change bytes: what counts as
- * saved must be there, and what is not known to be there must not count.
+ * What a node of a quorum keeps on its disk, on disks that fail, lose their power and change bytes:
+ * what counts as saved must be there, and what is not known to be there must not count.
  */
 #include "server/quorum_file.h"
 
@@ -38,7 +38,8 @@ static int setup(void **state)
     (void)state;
     random_begin();
     log_set_level(LOG_LEVEL_NOTHING); /* failures are what is tested */
-    snprintf(directory, sizeof(directory), "%s/hf-test-quorum-XXXXXX", os_path_exists("/dev/shm") ? "/dev/shm" : "/tmp");
+    snprintf(directory, sizeof(directory), "%s/hf-test-quorum-XXXXXX",
+             os_path_exists("/dev/shm") ? "/dev/shm" : "/tmp");
     assert_non_null(mkdtemp(directory));
     snprintf(path, sizeof(path), "%s/%s", directory, QUORUM_FILE);
     return 0;
@@ -57,7 +58,8 @@ static struct quorum_state some_state(void)
     struct quorum_state q = {.promised = random_bits() >> random_below(64),
                              .log_epoch = random_bits() >> random_below(64),
                              .log_lsn = random_bits() >> random_below(64),
-                             .cap = random_below(2) ? QUORUM_NO_CAP : random_bits() >> (1 + random_below(63))};
+                             .cap = random_below(2) ? QUORUM_NO_CAP
+                                                    : random_bits() >> (1 + random_below(63))};
     size_t length = random_below(CONFIG_NODE_NAME);
     for (size_t i = 0; i < length; i++)
         q.promised_to[i] = "abc-XYZ_019"[random_below(11)];
@@ -127,7 +129,8 @@ static void save_and_wait(struct quorum_file *f, const struct quorum_state *stat
     wait_for_wake(f, before);
 }
 
-/* What is saved is what a start finds, whatever the values; where there is no file there is what a new node has. */
+/* What is saved is what a start finds, whatever the values; where there is no file there is what a
+ * new node has. */
 static void test_saved_and_found(void **state)
 {
     (void)state;
@@ -149,8 +152,8 @@ static void test_saved_and_found(void **state)
     quorum_file_free(f);
 }
 
-/* While one is being written nothing counts as saved but what was; of those that come meanwhile the last one is written,
- * and only that. What is there already is not written again. */
+/* While one is being written nothing counts as saved but what was; of those that come meanwhile the
+ * last one is written, and only that. What is there already is not written again. */
 static void test_the_last_one_is_written(void **state)
 {
     (void)state;
@@ -176,7 +179,8 @@ static void test_the_last_one_is_written(void **state)
     quorum_file_save(f, &c);
     assert_true(quorum_file_save_now(f, &c));
     assert_int_equal(os_fault_calls(OS_OP_RENAME), 2);
-    /* Who cannot wait waits for the one that is under way, too: the older one does not come after it. */
+    /* Who cannot wait waits for the one that is under way, too: the older one does not come after
+     * it. */
     quorum_file_save(f, &a);
     assert_true(quorum_file_save_now(f, &b));
     assert_true(quorum_file_is_saved(f, &b));
@@ -188,13 +192,16 @@ static void test_the_last_one_is_written(void **state)
     quorum_file_free(f);
 }
 
-/* Each call on the disk fails once. Then what was saved before is still there or the new one is, as nobody knows, so
- * neither counts; and to go back to the old one takes another write, as much as to have the new one. */
+/* Each call on the disk fails once. Then what was saved before is still there or the new one is, as
+ * nobody knows, so neither counts; and to go back to the old one takes another write, as much as to
+ * have the new one. */
 static void test_a_failed_write(void **state)
 {
     (void)state;
-    struct quorum_state old = {.promised = 4, .promised_to = "a", .log_epoch = 3, .log_lsn = 70, .cap = 90};
-    struct quorum_state new = {.promised = 5, .promised_to = "b", .log_epoch = 3, .log_lsn = 70, .cap = QUORUM_NO_CAP};
+    struct quorum_state old = {
+        .promised = 4, .promised_to = "a", .log_epoch = 3, .log_lsn = 70, .cap = 90};
+    struct quorum_state new = {
+        .promised = 5, .promised_to = "b", .log_epoch = 3, .log_lsn = 70, .cap = QUORUM_NO_CAP};
     int failures = 0, after_rename = 0;
     for (int way = 0; way < 4; way++) {
         bool now = way % 2, back = way / 2;
@@ -204,7 +211,8 @@ static void test_a_failed_write(void **state)
             struct quorum_state there;
             struct error err = {0};
             assert_true(quorum_file_save_now(f, &old));
-            os_fault_set(&(struct os_fault_plan){.op = OS_OP_ANY, .nth = nth, .os_errno = EIO, .shorten = true});
+            os_fault_set(&(struct os_fault_plan){
+                .op = OS_OP_ANY, .nth = nth, .os_errno = EIO, .shorten = true});
             if (now)
                 quorum_file_save_now(f, &new);
             else
@@ -244,13 +252,15 @@ static void test_a_failed_write(void **state)
     assert_true(after_rename >= 4);
 }
 
-/* The power goes before each call in turn: a start finds the old state or the new one, and the new one if it counted as
- * saved. What was not finished is removed. */
+/* The power goes before each call in turn: a start finds the old state or the new one, and the new
+ * one if it counted as saved. What was not finished is removed. */
 static void test_power_loss(void **state)
 {
     (void)state;
-    struct quorum_state old = {.promised = 4, .promised_to = "a", .log_epoch = 3, .log_lsn = 70, .cap = 90};
-    struct quorum_state new = {.promised = 5, .promised_to = "b", .log_epoch = 3, .log_lsn = 70, .cap = QUORUM_NO_CAP};
+    struct quorum_state old = {
+        .promised = 4, .promised_to = "a", .log_epoch = 3, .log_lsn = 70, .cap = 90};
+    struct quorum_state new = {
+        .promised = 5, .promised_to = "b", .log_epoch = 3, .log_lsn = 70, .cap = QUORUM_NO_CAP};
     int lost = 0, kept = 0;
     for (int round = 0; round < 20; round++) {
         bool cut = true;
@@ -292,8 +302,8 @@ static void test_power_loss(void **state)
     assert_int_not_equal(access(left, F_OK), 0);
 }
 
-/* A file that was cut short anywhere, has one bit that is another one, or something more at its end, is refused: what
- * this node has promised is not known. */
+/* A file that was cut short anywhere, has one bit that is another one, or something more at its
+ * end, is refused: what this node has promised is not known. */
 static void test_damage(void **state)
 {
     (void)state;
@@ -341,11 +351,13 @@ static void write_with_crc(const char *text)
     text_free(&t);
 }
 
-/* What a later version wrote is told from damage: it may have promised what this one does not know of. */
+/* What a later version wrote is told from damage: it may have promised what this one does not know
+ * of. */
 static void test_a_newer_version(void **state)
 {
     (void)state;
-    struct quorum_state q = {.promised = 7, .promised_to = "b", .log_epoch = 2, .log_lsn = 30, .cap = 40};
+    struct quorum_state q = {
+        .promised = 7, .promised_to = "b", .log_epoch = 2, .log_lsn = 30, .cap = 40};
     write_with_crc("holdfast-quorum 1\npromised 7 b\nlog 2 30\ncap 40\n");
     expect_found(&q);
     static const char *const newer[] = {

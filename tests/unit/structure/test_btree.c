@@ -37,7 +37,7 @@ static int setup(void **state)
     return 0;
 }
 
-/* --- the model: an array of slices, whose bytes live until the test ends ------------------------ */
+/* --- the model: an array of slices, whose bytes live until the test ends ---------------------- */
 
 struct model {
     struct slice *items;
@@ -139,7 +139,7 @@ static void assert_place(const struct btree_pos *place, const struct model *m, s
     }
 }
 
-/* --- random items ------------------------------------------------------------------------------ */
+/* --- random items ----------------------------------------------------------------------------- */
 
 enum shape {
     SHAPE_MIXED,  /* from nothing to several KiB */
@@ -170,7 +170,7 @@ static struct slice random_item(enum shape shape)
     return keep(buf, size);
 }
 
-/* --- model tests ------------------------------------------------------------------------------- */
+/* --- model tests ------------------------------------------------------------------------------ */
 
 #define SNAPSHOTS 4
 
@@ -217,7 +217,8 @@ static void remove_some(struct world *w)
     struct btree_pos pos;
     size_t at = random_below(w->model.count);
     btree_seek_rank(&w->tree, at, &pos);
-    for (uint64_t n = random_below(8) ? 1 : 1 + random_below(30); n > 0 && at < w->model.count; n--) {
+    for (uint64_t n = random_below(8) ? 1 : 1 + random_below(30); n > 0 && at < w->model.count;
+         n--) {
         btree_remove(&w->tree, &w->epoch, &pos);
         model_remove(&w->model, at, 1);
         assert_place(&pos, &w->model, at);
@@ -551,7 +552,7 @@ static void test_sizes(void **state)
     epoch_deinit(&e);
 }
 
-/* --- a thread reads while the tree changes ----------------------------------------------------- */
+/* --- a thread reads while the tree changes ---------------------------------------------------- */
 
 struct reading {
     struct btree tree;

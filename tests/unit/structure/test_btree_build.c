@@ -45,8 +45,8 @@ static uint64_t some_count(void)
     }
 }
 
-/* Items that come up or down make the tree that has them in order, with ranks; it can be searched and
- * changed, also beside a snapshot, and no byte is left of it. */
+/* Items that come up or down make the tree that has them in order, with ranks; it can be searched
+ * and changed, also beside a snapshot, and no byte is left of it. */
 static void test_model(void **state)
 {
     (void)state;

@@ -134,7 +134,8 @@ static uint32_t id_of(const struct model *m, const struct dict_item *item)
 
 static struct model model_new(enum dict_kind kind, struct sizes sizes, uint32_t universe)
 {
-    return (struct model){kind, sizes, universe, mem_zalloc(universe * sizeof(uint32_t)), 0, NULL, 0};
+    return (struct model){kind, sizes, universe, mem_zalloc(universe * sizeof(uint32_t)),
+                          0,    NULL,  0};
 }
 
 /* One whose items may expire. */
@@ -160,13 +161,13 @@ static struct model model_copy(const struct model *m)
 
 /* ---- comparing: without cmocka's assertions, as it runs on other threads too ---- */
 
-#define REQUIRE(condition)                                                                         \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "line %d: not so: %s (HF_SEED=%llu)\n", __LINE__, #condition,          \
-                    (unsigned long long)random_seed);                                                     \
-            abort();                                                                               \
-        }                                                                                          \
+#define REQUIRE(condition)                                                                \
+    do {                                                                                  \
+        if (!(condition)) {                                                               \
+            fprintf(stderr, "line %d: not so: %s (HF_SEED=%llu)\n", __LINE__, #condition, \
+                    (unsigned long long)random_seed);                                     \
+            abort();                                                                      \
+        }                                                                                 \
     } while (0)
 
 static bool item_is(const struct model *m, uint32_t id, uint32_t version,
@@ -174,7 +175,8 @@ static bool item_is(const struct model *m, uint32_t id, uint32_t version,
 {
     char key[KEY_MAX], value[KEY_MAX];
     return item->due == (m->due ? m->due[id] : INT64_MAX) &&
-           slice_equal(item->key, key_of(m, id, key)) && slice_equal(item->value, value_of(m, id, version, value));
+           slice_equal(item->key, key_of(m, id, key)) &&
+           slice_equal(item->value, value_of(m, id, version, value));
 }
 
 static void compare_one(const struct dict *d, const struct model *m, uint32_t id)
@@ -332,7 +334,8 @@ static void release(struct epoch *e, struct frozen *f)
 
 #define LIVE_MAX 6
 
-static void run_model_of(struct model (*make)(void *ctx), void *ctx, unsigned steps, bool with_thread)
+static void run_model_of(struct model (*make)(void *ctx), void *ctx, unsigned steps,
+                         bool with_thread)
 {
     size_t used_before = mem_used();
     struct epoch e;
@@ -413,8 +416,8 @@ static void run_model(enum dict_kind kind, struct sizes sizes, uint32_t universe
     run_model_of(make_plain, &(struct plain){kind, sizes, universe}, steps, with_thread);
 }
 
-/* The same with items that expire, of all sizes: they have their times in every snapshot, and what is
- * due is found, told of and removed, all of it and nothing else. */
+/* The same with items that expire, of all sizes: they have their times in every snapshot, and what
+ * is due is found, told of and removed, all of it and nothing else. */
 static void test_model_timed(void **state)
 {
     (void)state;
@@ -422,7 +425,8 @@ static void test_model_timed(void **state)
     run_model_of(make_timed, &(struct plain){DICT_MAP, {188, 192, 4}, 300}, 15000, false);
     run_model_of(make_timed, &(struct plain){DICT_MAP, {4, 4, 0}, 20000}, 60000, true);
     for (unsigned i = 0; i < 20; i++)
-        run_model_of(make_timed, &(struct plain){DICT_MAP, {100, 100, 3}, 2 + (uint32_t)random_below(8)}, 2000,
+        run_model_of(make_timed,
+                     &(struct plain){DICT_MAP, {100, 100, 3}, 2 + (uint32_t)random_below(8)}, 2000,
                      i & 1);
 }
 
@@ -453,7 +457,8 @@ static void test_model_tiny(void **state)
 {
     (void)state;
     for (int i = 0; i < 5; i++) {
-        run_model(DICT_MAP, (struct sizes){100, 100, 3}, 1 + (uint32_t)random_below(8), 2000, i & 1);
+        run_model(DICT_MAP, (struct sizes){100, 100, 3}, 1 + (uint32_t)random_below(8), 2000,
+                  i & 1);
         run_model(DICT_INDEX, (struct sizes){0, 0, 0}, 1 + (uint32_t)random_below(8), 1000, i & 1);
     }
 }

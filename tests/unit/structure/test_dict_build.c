@@ -92,8 +92,8 @@ static uint64_t some_count(void)
     }
 }
 
-/* What was built has all items and is a dict that can be changed, also beside a snapshot; the number
- * that was expected may be wrong. Afterwards no byte is left. */
+/* What was built has all items and is a dict that can be changed, also beside a snapshot; the
+ * number that was expected may be wrong. Afterwards no byte is left. */
 static void test_model(void **state)
 {
     (void)state;

@@ -293,7 +293,8 @@ static void test_model(void **state)
                 model_remove(&m, index, n);
                 assert_int_equal(next, listpack_seek(p.lp, (int64_t)index));
             } else if (m.count > 0) {
-                struct slice s = random_below(2) ? m.items[random_below(m.count)] : make_element(buf, sizeof(buf));
+                struct slice s = random_below(2) ? m.items[random_below(m.count)]
+                                                 : make_element(buf, sizeof(buf));
                 uint32_t skip = (uint32_t)random_below(3);
                 uint32_t found = listpack_find(p.lp, at, s, skip);
                 size_t i = index;
@@ -340,7 +341,8 @@ static void test_unknown_count(void **state)
     pack_deinit(&p);
 }
 
-/* A string that is an integer may stand as a string in a file: it is found and equal all the same. */
+/* A string that is an integer may stand as a string in a file: it is found and equal all the
+ * same. */
 static void test_number_as_string(void **state)
 {
     (void)state;

@@ -48,7 +48,7 @@ static struct slice random_bytes(size_t most)
     return slice_of(noise + random_below(NOISE_SIZE / 2), size);
 }
 
-/* --- the model: the bytes in one block; those behind the size are zeros ------------------------- */
+/* --- the model: the bytes in one block; those behind the size are zeros ----------------------- */
 
 #define SNAPSHOTS 4
 
@@ -80,7 +80,9 @@ static void assert_reads_as(const struct rope *r, const char *bytes, size_t size
 static void write_some(struct world *w)
 {
     uint64_t kind = random_below(4);
-    size_t at = kind == 0 ? w->size : kind == 1 ? random_below(w->limit) : random_below(w->size + 1);
+    size_t at = kind == 0   ? w->size
+                : kind == 1 ? random_below(w->limit)
+                            : random_below(w->size + 1);
     struct slice bytes = random_below(2) ? random_bytes(100) : random_bytes(w->limit);
     if (at + bytes.size > w->limit)
         return;
@@ -124,7 +126,8 @@ static void fill_tail(struct world *w)
 
 static void truncate_some(struct world *w)
 {
-    size_t size = random_below(5) ? w->size - random_below(w->size / 8 + 1) : random_below(w->size + 10);
+    size_t size =
+        random_below(5) ? w->size - random_below(w->size / 8 + 1) : random_below(w->size + 10);
     if (random_below(4) == 0)
         size -= size % ROPE_CHUNK;
     rope_truncate(&w->rope, &w->epoch, size);
@@ -225,7 +228,8 @@ static void run_world(size_t limit, size_t steps, bool with_thread)
     assert_in_range(mem_used(), before, before + THREADS_KEEP);
 }
 
-/* Random writes, tails, cuts and snapshots, in ropes of one chunk, of one page, of several pages. */
+/* Random writes, tails, cuts and snapshots, in ropes of one chunk, of one page, of several
+ * pages. */
 static void test_model(void **state)
 {
     (void)state;
@@ -359,8 +363,8 @@ static void test_free_with_the_entry(void **state)
     assert_in_range(mem_used(), before, before + THREADS_KEEP);
 }
 
-/* A rope made from blocks holds their bytes, takes no more memory than one that was written, and can
- * be changed, under a snapshot too. */
+/* A rope made from blocks holds their bytes, takes no more memory than one that was written, and
+ * can be changed, under a snapshot too. */
 static void test_adopted_blocks(void **state)
 {
     (void)state;
@@ -405,7 +409,7 @@ static void test_adopted_blocks(void **state)
     assert_in_range(mem_used(), before, before + THREADS_KEEP);
 }
 
-/* --- a thread reads while the rope changes ----------------------------------------------------- */
+/* --- a thread reads while the rope changes ---------------------------------------------------- */
 
 struct reading {
     struct rope rope;

@@ -724,7 +724,8 @@ static void test_random(void **state)
         times[((struct item *)table_random(&table, random_next()))->key]++;
     for (uint32_t key = 0; key < KEYS; key++)
         assert_true(times[key] > 25 && times[key] < 400);
-    /* Samples, too, of whatever size: none is spared, and none is where they are mostly taken from. */
+    /* Samples, too, of whatever size: none is spared, and none is where they are mostly taken
+     * from. */
     for (uint32_t want = 1; want <= 5; want += 4) {
         memset(times, 0, sizeof(times));
         for (uint32_t i = 0; i < KEYS * 100 / want; i++) {

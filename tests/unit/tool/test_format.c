@@ -45,9 +45,16 @@ static void test_utf8(void **state)
     (void)state;
     assert_true(utf8_valid(SLICE("plain, \xc3\xa4, \xe2\x82\xac, \xf0\x9f\x99\x82")));
     assert_true(utf8_valid(SLICE("\0")));
-    static const char *const wrong[] = {"\x80",         "\xc3",         "\xc0\x80",         "\xe0\x80\x80",
-                                        "\xed\xa0\x80", "\xf0\x80\x80\x80", "\xf4\x90\x80\x80", "\xff",
-                                        "\xe2\x82",     "\xc3("};
+    static const char *const wrong[] = {"\x80",
+                                        "\xc3",
+                                        "\xc0\x80",
+                                        "\xe0\x80\x80",
+                                        "\xed\xa0\x80",
+                                        "\xf0\x80\x80\x80",
+                                        "\xf4\x90\x80\x80",
+                                        "\xff",
+                                        "\xe2\x82",
+                                        "\xc3("};
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
         assert_false(utf8_valid(slice_cstr(wrong[i])));
 }
@@ -71,7 +78,8 @@ static void test_printable(void **state)
 static void test_json_and_html(void **state)
 {
     (void)state;
-    ASSERT_TEXT(text_append_json(&t, SLICE("a\"\\\n\0\x7f\xc3\xa4")), "\"a\\\"\\\\\\u000a\\u0000\\u007f\xc3\xa4\"");
+    ASSERT_TEXT(text_append_json(&t, SLICE("a\"\\\n\0\x7f\xc3\xa4")),
+                "\"a\\\"\\\\\\u000a\\u0000\\u007f\xc3\xa4\"");
     ASSERT_TEXT(text_append_json(&t, SLICE("\xff")), "{\"base64\":\"/w==\"}");
     ASSERT_TEXT(text_append_base64(&t, SLICE("ab")), "YWI=");
     ASSERT_TEXT(text_append_base64(&t, SLICE("abc")), "YWJj");

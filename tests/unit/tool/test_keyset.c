@@ -45,7 +45,8 @@ static void test_rounds(void **state)
     do {
         for (uint64_t i = 0; i < COUNT; i++) {
             bool added;
-            struct key_id id = key_id_of(0, slice_of(name, (size_t)snprintf(name, sizeof(name), "%d", (int)i)));
+            struct key_id id =
+                key_id_of(0, slice_of(name, (size_t)snprintf(name, sizeof(name), "%d", (int)i)));
             if (!keyset_covers(&s, id))
                 continue;
             uint64_t *value = keyset_put(&s, id, &added);
@@ -55,7 +56,8 @@ static void test_rounds(void **state)
         }
         assert_true(s.capacity * 24 <= 64 * 1024);
         for (uint64_t i = 0; i < COUNT; i++) {
-            struct key_id id = key_id_of(0, slice_of(name, (size_t)snprintf(name, sizeof(name), "%d", (int)i)));
+            struct key_id id =
+                key_id_of(0, slice_of(name, (size_t)snprintf(name, sizeof(name), "%d", (int)i)));
             uint64_t *value = keyset_find(&s, id);
             assert_int_equal(keyset_covers(&s, id), value != NULL);
             if (value) {

@@ -45,8 +45,8 @@ static void write_file(const char *name, struct slice bytes)
     assert_true(os_file_close(&f, &err));
 }
 
-/* Three incrementals of groups "SET key <file>.<group>", and a flipped bit in the second: in its second
- * group, or in its first line, so that nothing of it can be kept. */
+/* Three incrementals of groups "SET key <file>.<group>", and a flipped bit in the second: in its
+ * second group, or in its first line, so that nothing of it can be kept. */
 static void make_log(bool first_line)
 {
     struct log_bytes l = {0};
@@ -130,8 +130,8 @@ static void check_kept(void)
     assert_int_equal(system(command), 0);
 }
 
-/* Interrupted anywhere it can be run again; afterwards the log is what is before the damage, and every
- * byte that was behind it is kept. */
+/* Interrupted anywhere it can be run again; afterwards the log is what is before the damage, and
+ * every byte that was behind it is kept. */
 static void test_power_loss(void **state)
 {
     (void)state;

@@ -189,7 +189,8 @@ static void read_step(struct world *w, int key)
 {
     const struct model *m = &w->now[key];
     const struct entry *e = find(w->ks, key).entry;
-    uint64_t all = m->size * 8, first = random_below(all + 1), end = first + random_below(all - first + 1);
+    uint64_t all = m->size * 8, first = random_below(all + 1),
+             end = first + random_below(all - first + 1);
     if (random_below(3) == 0)
         first = 0, end = all;
     uint64_t count = 0, zero = end, one = end;

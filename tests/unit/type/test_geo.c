@@ -82,7 +82,8 @@ static void test_search(void **state)
             size_t expected = 0;
             zset_iter_init(&it, ref.entry, 0, false);
             while (zset_iter_next(&it, &item))
-                expected += geo_distance(shape.center, geo_place(item.score)) <= shape.radius * 1000;
+                expected +=
+                    geo_distance(shape.center, geo_place(item.score)) <= shape.radius * 1000;
             struct geo_matches m;
             geo_search(&m, ref.entry, &shape, 0);
             assert_int_equal(m.count, expected);

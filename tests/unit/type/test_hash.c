@@ -133,7 +133,8 @@ static void note_pick(void *ctx, const struct dict_item *item)
 static void pick_some(struct world *w, const struct entry *e, const struct model *m)
 {
     struct picks picks = {.model = m, .distinct = random_below(2)};
-    uint64_t all = hash_count(e), count = random_below(2) ? random_below(10) : random_below(all + 10);
+    uint64_t all = hash_count(e),
+             count = random_below(2) ? random_below(10) : random_below(all + 10);
     if (picks.distinct) {
         member_random_distinct(e, w->ks, count, note_pick, &picks);
         assert_int_equal(picks.count, count < all ? count : all);
@@ -331,7 +332,8 @@ static void test_put(void **state)
         memset(m, 0, sizeof(*m));
         m->due = random_below(2) ? ENTRY_NO_EXPIRY : 5000000;
         listpack_init(lp);
-        int n = 1 + (int)random_below(random_below(2) ? 20 : 600), first = (int)random_below(MIDDLE_STRINGS - 600);
+        int n = 1 + (int)random_below(random_below(2) ? 20 : 600),
+            first = (int)random_below(MIDDLE_STRINGS - 600);
         char buf[VALUE_BUF];
         for (int i = 0; i < n; i++) {
             m->value[first + i] = (uint16_t)random_below(40000);

@@ -147,7 +147,9 @@ static void on_fields_expire(void *ctx, struct db *db, struct slice key, const s
 
 static int64_t pick_due(const struct keyspace *ks)
 {
-    return random_below(4) == 0 ? ENTRY_NO_EXPIRY : ks->now_ms + (int64_t)random_below(random_below(5) ? 300 : 100000);
+    return random_below(4) == 0
+               ? ENTRY_NO_EXPIRY
+               : ks->now_ms + (int64_t)random_below(random_below(5) ? 300 : 100000);
 }
 
 static void change(struct keyspace *ks, struct model *m)
@@ -273,8 +275,8 @@ static void expire_all(struct keyspace *ks, struct model *m)
 }
 
 /* Random commands on small and large hashes while time goes on, with snapshots, against the model:
- * every field has the value and the time that it should have, in the snapshots too; what is due goes,
- * is told of before, and takes its key along in the end; and nothing is left over. */
+ * every field has the value and the time that it should have, in the snapshots too; what is due
+ * goes, is told of before, and takes its key along in the end; and nothing is left over. */
 static void test_model(void **state)
 {
     (void)state;
@@ -330,8 +332,8 @@ static void note_pick(void *ctx, const struct dict_item *item)
     picked[i]++;
 }
 
-/* What is past its time is hidden from those who read, counts in the length until it goes, and stays
- * where expiry is paused. */
+/* What is past its time is hidden from those who read, counts in the length until it goes, and
+ * stays where expiry is paused. */
 static void test_hidden(void **state)
 {
     (void)state;
@@ -341,7 +343,8 @@ static void test_hidden(void **state)
     keyref_find(&ref, &ks->dbs[0], SLICE("h"), key_hash(SLICE("h")));
     for (int i = 0; i < 8; i++) {
         char name[2] = {(char)('a' + i), 0}, value[2] = {(char)('0' + i), 0};
-        hash_set_timed(&ref, slice_cstr(name), slice_cstr(value), i < 5 ? 1000 + i : ENTRY_NO_EXPIRY);
+        hash_set_timed(&ref, slice_cstr(name), slice_cstr(value),
+                       i < 5 ? 1000 + i : ENTRY_NO_EXPIRY);
     }
     assert_string_equal(hash_encoding_name(ref.entry), "listpackex");
     assert_int_equal(member_count_live(ref.entry, 1000), 8);

@@ -36,8 +36,8 @@ static void assert_registers(const struct entry *e, const uint8_t *expected)
     assert_int_equal(count, hll_estimate(expected));
 }
 
-/* Sparse or dense or on the way from one to the other: the registers are those of a plain array, and
- * a snapshot keeps the ones that it saw. */
+/* Sparse or dense or on the way from one to the other: the registers are those of a plain array,
+ * and a snapshot keeps the ones that it saw. */
 static void test_against_model(void **state)
 {
     (void)state;

@@ -8,7 +8,8 @@
 /* A part of the universe, in a random order; the first is no integer unless `any_first`. */
 static int pick(int ids[UNIVERSE], bool any_first)
 {
-    int first = (int)random_below(UNIVERSE), last = first + 1 + (int)random_below(random_below(2) ? 20 : UNIVERSE);
+    int first = (int)random_below(UNIVERSE),
+        last = first + 1 + (int)random_below(random_below(2) ? 20 : UNIVERSE);
     int n = 0;
     for (int id = first; id < last && id < UNIVERSE; id++)
         ids[n++] = id;
@@ -138,7 +139,8 @@ static void test_twice(void **state)
     world_init(w);
     for (int round = 0; round < 200; round++) {
         bool hash = round % 2;
-        int n = pick(ids, true), again = (int)random_below((uint64_t)n), at = (int)random_below((uint64_t)n);
+        int n = pick(ids, true), again = (int)random_below((uint64_t)n),
+            at = (int)random_below((uint64_t)n);
         w->ks->limits = random_limits();
         model_of(m, ids, n, hash);
         member_builder_init(b, &w->ks->epoch, &w->ks->limits);

@@ -388,7 +388,8 @@ static void test_algebra(void **state)
     world_init(w);
     for (int round = 0; round < 150; round++) {
         for (int k = 0; k < KEYS; k++) {
-            int first = (int)random_below(UNIVERSE), last = first + (int)random_below(random_below(2) ? 20 : 800);
+            int first = (int)random_below(UNIVERSE),
+                last = first + (int)random_below(random_below(2) ? 20 : 800);
             fill(w, k, first, last < UNIVERSE ? last : UNIVERSE - 1, random_below(2) ? 95 : 40);
         }
         if (round % 3 == 0)

@@ -188,7 +188,8 @@ static void add(struct run *r, struct stream_root *s)
     if (m->count == ENTRIES)
         return;
     struct stream_id id = s->last;
-    id = random_below(2) ? (struct stream_id){id.ms + 1 + random_below(3), random_below(2)} : (struct stream_id){id.ms, id.seq + 1};
+    id = random_below(2) ? (struct stream_id){id.ms + 1 + random_below(3), random_below(2)}
+                         : (struct stream_id){id.ms, id.seq + 1};
     size_t n = m->count++, count = fields_of(n, pairs, buf);
     m->ids[n] = id;
     m->there[n] = true;
@@ -277,7 +278,8 @@ static void step(struct run *r)
     if (kind < 60) {
         add(r, s);
     } else if (kind < 75 && m->count > 0) {
-        size_t i = random_below(4) ? m->count - 1 - random_below(m->count / 4 + 1) : random_below(m->count);
+        size_t i = random_below(4) ? m->count - 1 - random_below(m->count / 4 + 1)
+                                   : random_below(m->count);
         assert_int_equal(stream_delete(s, &r->ks->epoch, m->ids[i]), m->there[i]);
         m->there[i] = false;
     } else if (kind == 75) {
@@ -287,8 +289,8 @@ static void step(struct run *r)
     }
 }
 
-/* Random changes: after some of them the stream holds what arrays hold, and its invariants are true;
- * a copy of it, too. */
+/* Random changes: after some of them the stream holds what arrays hold, and its invariants are
+ * true; a copy of it, too. */
 static void streams_are_like_arrays(void **state)
 {
     (void)state;
@@ -425,7 +427,8 @@ static void damaged_nodes_are_refused(void **state)
     assert_true(last.ms == 505 && last.seq == 5);
     for (size_t at = 0; at < size; at++) {
         for (int bit = 0; bit < 8; bit++) {
-            char *bytes = mem_alloc(size); /* of the very size, so that a sanitizer sees a read behind */
+            /* of the very size, so that a sanitizer sees a read behind */
+            char *bytes = mem_alloc(size);
             memcpy(bytes, lp, size);
             bytes[at] = (char)(bytes[at] ^ 1 << bit);
             struct stream_node node = {bytes, master};

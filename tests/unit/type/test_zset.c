@@ -206,7 +206,8 @@ static bool in_score_range(double s, const struct zset_score_range *r)
 static void assert_score_range(const struct entry *e, const struct model *m,
                                const struct ordered *o, enum scores kind)
 {
-    struct zset_score_range r = {random_score(kind), random_score(kind), random_below(2), random_below(2)};
+    struct zset_score_range r = {random_score(kind), random_score(kind), random_below(2),
+                                 random_below(2)};
     struct zset_ranks got = zset_ranks_by_score(e, &r);
     size_t count = 0, first = 0;
     for (size_t i = 0; i < o->count; i++) {
@@ -235,9 +236,10 @@ static void assert_lex_range(const struct entry *e, const struct ordered *o, siz
                              uint32_t universe)
 {
     char min[MEMBER_MAX], max[MEMBER_MAX], buf[MEMBER_MAX];
-    struct zset_lex_range r = {
-        {(enum zset_lex_kind)random_below(4), member_bytes((uint32_t)random_below(universe), longest, min)},
-        {(enum zset_lex_kind)random_below(4), member_bytes((uint32_t)random_below(universe), longest, max)}};
+    struct zset_lex_range r = {{(enum zset_lex_kind)random_below(4),
+                                member_bytes((uint32_t)random_below(universe), longest, min)},
+                               {(enum zset_lex_kind)random_below(4),
+                                member_bytes((uint32_t)random_below(universe), longest, max)}};
     struct zset_ranks got = zset_ranks_by_lex(e, &r, random_below(2));
     size_t count = 0, first = 0;
     for (size_t i = 0; i < o->count; i++) {
@@ -333,7 +335,8 @@ static void do_look(struct run *r, const struct entry *e)
     static struct ordered o;
     char buf[MEMBER_MAX];
     put_in_order(&r->model, r->longest, &o);
-    uint32_t id = random_below(4) ? o.ids[random_below(o.count)] : (uint32_t)random_below(r->universe);
+    uint32_t id =
+        random_below(4) ? o.ids[random_below(o.count)] : (uint32_t)random_below(r->universe);
     struct slice member = member_bytes(id, r->longest, buf);
     bool there = !isnan(r->model.scores[id]);
     double score = NAN, score_too = NAN;
@@ -605,8 +608,8 @@ static void builders_make_zsets(void **state)
     mem_free(b);
 }
 
-/* Add the model's members in order, from the lowest up or the highest down; `spoil` so that a part of
- * them, at the end, is not. */
+/* Add the model's members in order, from the lowest up or the highest down; `spoil` so that a part
+ * of them, at the end, is not. */
 static bool add_in_bulk(struct zset_builder *b, const struct model *m, const struct shape *shape,
                         const struct ordered *o, bool down, bool spoil)
 {
@@ -621,8 +624,8 @@ static bool add_in_bulk(struct zset_builder *b, const struct model *m, const str
     return zset_builder_settle(b);
 }
 
-/* A zset that is built as a whole is as any other, also where the order ends half way; a member that
- * is there twice is noticed, whatever scores it has. */
+/* A zset that is built as a whole is as any other, also where the order ends half way; a member
+ * that is there twice is noticed, whatever scores it has. */
 static void zsets_are_built_in_bulk(void **state)
 {
     (void)state;
@@ -641,7 +644,8 @@ static void zsets_are_built_in_bulk(void **state)
             m->scores[id] = random_score(shape->scores);
         }
         put_in_order(m, shape->longest, &o);
-        bool bulk = zset_builder_begin_bulk(b, o.count), twice = random_below(3) == 0 && o.count > 1;
+        bool bulk = zset_builder_begin_bulk(b, o.count),
+             twice = random_below(3) == 0 && o.count > 1;
         any_bulk |= bulk;
         bool ok = add_in_bulk(b, m, shape, &o, random_below(2), random_below(3) == 0);
         assert_true(ok);

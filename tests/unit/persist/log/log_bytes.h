@@ -74,7 +74,8 @@ static inline void log_group_end(struct log_bytes *l, int64_t ms)
 {
     log_line(l, (struct annotation){.kind = ANNOTATION_COMMIT, .lsn = l->lsn, .ms = ms});
 }
-/* Lines that say what was durable when they were written. A commit without a group before it is a mark. */
+/* Lines that say what was durable when they were written. A commit without a group before it is a
+ * mark. */
 static inline void log_commit_durable(struct log_bytes *l, int64_t ms, uint64_t durable)
 {
     log_line(l, (struct annotation){.kind = ANNOTATION_COMMIT,
@@ -96,7 +97,8 @@ static inline void log_close(struct log_bytes *l, int64_t ms)
     log_line(l, (struct annotation){.kind = ANNOTATION_CLOSE, .lsn = l->lsn, .ms = ms});
 }
 
-/* For recovery: what is executed becomes a text at ctx, the arguments of a command and a newline. */
+/* For recovery: what is executed becomes a text at ctx, the arguments of a command and a
+ * newline. */
 static inline bool log_execute_as_text(void *ctx, const struct log_batch *b, size_t count,
                                        struct error *err)
 {

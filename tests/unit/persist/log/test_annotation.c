@@ -132,8 +132,8 @@ static void test_other_forms(void **state)
         assert_false(annotation_parse(slice_cstr(lines[i]), &a));
 }
 
-/* Wherever what is written over filling ends, what is left of it is whole lines of comment again, not
- * longer than redis-server reads. */
+/* Wherever what is written over filling ends, what is left of it is whole lines of comment again,
+ * not longer than redis-server reads. */
 static void test_filling(void **state)
 {
     (void)state;

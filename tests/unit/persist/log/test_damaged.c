@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Whole directories of the log with something changed in them: a manifest, a base of either form, an
- * incremental that was closed, and one that was not.
+ * Whole directories of the log with something changed in them: a manifest, a base of either form,
+ * an incremental that was closed, and one that was not.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -47,7 +47,8 @@ static void add_keys(struct keyspace *ks, int count)
     for (int i = 0; i < count; i++) {
         char name[40];
         struct keyref ref;
-        int n = snprintf(name, sizeof(name), "key:%d:%016llx", i, (unsigned long long)random_bits());
+        int n =
+            snprintf(name, sizeof(name), "key:%d:%016llx", i, (unsigned long long)random_bits());
         const struct slice key = slice_of(name, (size_t)n);
         keyref_find(&ref, &ks->dbs[0], key, key_hash(key));
         string_set(&ref, key, ENTRY_NO_EXPIRY);
@@ -120,7 +121,8 @@ static void put_back(const struct sample *s)
         assert_true(os_file_replace(s->files[i].path, s->files[i].data, s->files[i].size, &err));
 }
 
-static bool save_no_base(void *ctx, const char *path, uint64_t lsn, const char *history, struct error *err)
+static bool save_no_base(void *ctx, const char *path, uint64_t lsn, const char *history,
+                         struct error *err)
 {
     (void)ctx;
     (void)lsn;
@@ -167,7 +169,8 @@ static void make_sample(struct sample *s, bool commands, int scale)
     struct log_bytes l = {.lsn = BEGIN_LSN};
     for (int i = 2; i < FILES; i++) {
         text_clear(&l.text);
-        snprintf(path[i], sizeof(path[i]), "%s/%s", directory, manifest_add_incremental(&m, NAME)->name);
+        snprintf(path[i], sizeof(path[i]), "%s/%s", directory,
+                 manifest_add_incremental(&m, NAME)->name);
         log_begin(&l, 999);
         add_groups(&l, 3 * scale, scale == 1 ? 9 : 2000);
         s->last_group = l.text.size;
@@ -194,11 +197,12 @@ static void free_sample(struct sample *s)
     text_free(&s->want);
 }
 
-/* One of the files with other bytes: changed at an offset, and as it was from `same` bytes before its end on.
- * Never is it loaded but as what is before a torn end, which is reported, and behind which nothing is that
- * was synced; nor that, if it is not to be. What is not loaded is not changed on disk either. */
-static void check_changed(const struct sample *s, int which, size_t at, size_t same, const char *data, size_t size,
-                          struct text *got)
+/* One of the files with other bytes: changed at an offset, and as it was from `same` bytes before
+ * its end on. Never is it loaded but as what is before a torn end, which is reported, and behind
+ * which nothing is that was synced; nor that, if it is not to be. What is not loaded is not changed
+ * on disk either. */
+static void check_changed(const struct sample *s, int which, size_t at, size_t same,
+                          const char *data, size_t size, struct text *got)
 {
     struct recovery_result result;
     struct error err;
@@ -220,10 +224,11 @@ static void check_changed(const struct sample *s, int which, size_t at, size_t s
     manifest_free(&result.manifest);
     bool begins = got->size <= s->want.size && memcmp(got->data, s->want.data, got->size) == 0;
     if (which != FILES - 1 || result.cut_bytes == 0 || !begins)
-        fail_msg("%s, offset %zu: loaded, %zu bytes of %zu executed, %llu cut off", f->path, at, got->size,
-                 s->want.size, (unsigned long long)result.cut_bytes);
+        fail_msg("%s, offset %zu: loaded, %zu bytes of %zu executed, %llu cut off", f->path, at,
+                 got->size, s->want.size, (unsigned long long)result.cut_bytes);
     if (at < s->last_group && same >= f->size - s->last_group)
-        fail_msg("%s, offset %zu: %llu bytes cut off", f->path, at, (unsigned long long)result.cut_bytes);
+        fail_msg("%s, offset %zu: %llu bytes cut off", f->path, at,
+                 (unsigned long long)result.cut_bytes);
 }
 
 /* A flipped bit in each byte of a small log: seen, wherever it is. (HF_LONG: each bit.) */

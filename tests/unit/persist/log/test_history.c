@@ -55,8 +55,9 @@ static void write_file(const char *name, struct slice bytes)
     assert_true(os_file_close(&f, &err));
 }
 
-/* Files that follow each other; the one with the number `anew` begins a generation, at an LSN that is `back` bytes
- * before the end of the one before, which has something else from there on. (FILES: there is none.) */
+/* Files that follow each other; the one with the number `anew` begins a generation, at an LSN that
+ * is `back` bytes before the end of the one before, which has something else from there on. (FILES:
+ * there is none.) */
 static void make_log(int anew, uint64_t back)
 {
     struct log_bytes l = {0};
@@ -132,8 +133,8 @@ static void test_one_generation(void **state)
     text_free(&got);
 }
 
-/* Files from before a generation that was begun anew are not read, though they have that LSN: from there on, or
- * from before, they may have what is of another history. */
+/* Files from before a generation that was begun anew are not read, though they have that LSN: from
+ * there on, or from before, they may have what is of another history. */
 static void test_anew(void **state)
 {
     (void)state;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Whole lives of a log on a disk that loses its power, or fails: recovery, a new file, commits, rewrites
- * and new bases after a failed disk (persist/log/generation.h, as the server has it, with the removal of
- * what they replace), a change of the history, closing, being superseded by a snapshot, and recovery of what
- * is left, whose power can go, too. The data are one key, "n", whose value counts: effect i sets it to i.
- * So what is recovered says how many effects it has, and an effect that is left out or done twice shows.
+ * Whole lives of a log on a disk that loses its power, or fails: recovery, a new file, commits,
+ * rewrites and new bases after a failed disk (persist/log/generation.h, as the server has it, with
+ * the removal of what they replace), a change of the history, closing, being superseded by a
+ * snapshot, and recovery of what is left, whose power can go, too. The data are one key, "n", whose
+ * value counts: effect i sets it to i. So what is recovered says how many effects it has, and an
+ * effect that is left out or done twice shows.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -242,7 +243,8 @@ static bool change_files(struct life *l)
         stream_select_again(l->stream);
         rotations++;
         new_history(l->history);
-        /* A writer that could not go on under the new history is abandoned: see server/durability.c. */
+        /* A writer that could not go on under the new history is abandoned: see
+         * server/durability.c. */
         l->provisional = !generation_rotate_history(&l->generation, l->writer, l->history, &err);
         return !l->provisional;
     default:
@@ -291,8 +293,9 @@ static bool close_log(struct life *l)
     return true;
 }
 
-/* From the start of a server to its end, or to that of its power. `killed`: at its end it has written
- * more than it has synced. False: the power has gone, or a call has failed at its start or its end. */
+/* From the start of a server to its end, or to that of its power. `killed`: at its end it has
+ * written more than it has synced. False: the power has gone, or a call has failed at its start or
+ * its end. */
 static bool live(struct life *l, bool killed)
 {
     struct recovery_result result;
@@ -364,9 +367,9 @@ static bool live(struct life *l, bool killed)
     return close_log(l);
 }
 
-/* One life; the plan is for its calls on the disk. At the end the power goes, whatever that has left
- * unsynced, or, if `killed`, the process: what it had written is there for the next one to read, and
- * not on the disk. Returns how many calls there were. */
+/* One life; the plan is for its calls on the disk. At the end the power goes, whatever that has
+ * left unsynced, or, if `killed`, the process: what it had written is there for the next one to
+ * read, and not on the disk. Returns how many calls there were. */
 static uint64_t one_life(const struct os_fault_plan *plan, bool killed)
 {
     static bool recording;
@@ -420,9 +423,9 @@ static void begin_fresh(void)
     snapshot.there = false;
 }
 
-/* The power goes before each call on the disk in turn, then at random ones in the lives that follow,
- * which begin with recovering, some after a mere kill: what was durable or served is always there, and
- * nothing that was never appended. */
+/* The power goes before each call on the disk in turn, then at random ones in the lives that
+ * follow, which begin with recovering, some after a mere kill: what was durable or served is always
+ * there, and nothing that was never appended. */
 static void test_power_loss(void **state)
 {
     (void)state;
@@ -452,8 +455,9 @@ static void test_power_loss(void **state)
     assert_true(most > 50 && rewrites > 3 && heals > 3 && closes > 0 && unsynced_groups > 10);
 }
 
-/* Any call on the disk fails once: with EIO, or as there is no room. A start may be refused; else the
- * log is mended, and goes on. What was promised is there in the next life, after a power loss, too. */
+/* Any call on the disk fails once: with EIO, or as there is no room. A start may be refused; else
+ * the log is mended, and goes on. What was promised is there in the next life, after a power loss,
+ * too. */
 static void test_errors(void **state)
 {
     (void)state;
@@ -474,8 +478,8 @@ static void test_errors(void **state)
             most = calls;
         one_life(NULL, false);
     }
-    print_message("%u lives were mended, %u starts or ends failed, %u generations\n", failures, refusals,
-                  rewrites + heals - named);
+    print_message("%u lives were mended, %u starts or ends failed, %u generations\n", failures,
+                  refusals, rewrites + heals - named);
     assert_true(failures + refusals > 0);
 }
 

@@ -101,7 +101,8 @@ static void test_forms(void **state)
     assert_non_null(strstr(err.message, "line 2"));
 }
 
-/* Names and numbers are given out in order, never twice, and a new base makes the old one history. */
+/* Names and numbers are given out in order, never twice, and a new base makes the old one
+ * history. */
 static void test_changes(void **state)
 {
     (void)state;
@@ -179,7 +180,8 @@ static void test_damage(void **state)
             fail_msg("bit %zu", bit);
         text.data[bit / 8] = (char)(text.data[bit / 8] ^ 1 << bit % 8);
     }
-    /* Cut at an end of line it looks like one of Redis's: what is beside it tells (test_damaged.c). */
+    /* Cut at an end of line it looks like one of Redis's: what is beside it tells
+     * (test_damaged.c). */
     for (size_t size = 0; size < text.size; size++) {
         if (size > 0 && text.data[size - 1] == '\n')
             continue;
@@ -215,8 +217,8 @@ static void test_files(void **state)
     assert_int_equal(rmdir(dir), 0);
 }
 
-/* A manifest without a checksum does not name the newest incremental: it has lost its end if that has
- * effects, but not when it was only begun, whatever was written ahead. */
+/* A manifest without a checksum does not name the newest incremental: it has lost its end if that
+ * has effects, but not when it was only begun, whatever was written ahead. */
 static void test_newest_not_named(void **state)
 {
     (void)state;

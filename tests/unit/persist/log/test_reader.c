@@ -105,8 +105,8 @@ static void small_log(struct log_bytes *l)
     log_close(l, 1004);
 }
 
-/* As it is written today: two groups that are synced together, and said to be by a mark; a third one,
- * and the end. */
+/* As it is written today: two groups that are synced together, and said to be by a mark; a third
+ * one, and the end. */
 static void synced_log(struct log_bytes *l)
 {
     *l = (struct log_bytes){.lsn = 100, .crc = 0x12345678};
@@ -186,8 +186,8 @@ static void every_bit(void (*make)(struct log_bytes *l), const char *last)
             fail_msg("bit %zu: %d", bit, (int)r.end);
         if (!begins_with(&whole.text, &r.text))
             fail_msg("bit %zu: gave %s", bit, text_cstr(&r.text));
-        /* Of what the last line says nothing bears witness; without durable LSNs, nor of the line that its
-         * checksum goes on from. */
+        /* Of what the last line says nothing bears witness; without durable LSNs, nor of the line
+         * that its checksum goes on from. */
         assert_true(r.end == LOG_READ_DAMAGED || bit / 8 >= last_commit);
         l.text.data[bit / 8] = (char)(l.text.data[bit / 8] ^ 1 << bit % 8);
     }
@@ -196,8 +196,8 @@ static void every_bit(void (*make)(struct log_bytes *l), const char *last)
     text_free(&r.text);
 }
 
-/* A bit that is changed, wherever it is, is found, and nothing of what was changed is given. In a log
- * that was synced it is damage, and no torn end. */
+/* A bit that is changed, wherever it is, is found, and nothing of what was changed is given. In a
+ * log that was synced it is damage, and no torn end. */
 static void test_every_bit(void **state)
 {
     (void)state;
@@ -205,9 +205,10 @@ static void test_every_bit(void **state)
     every_bit(synced_log, "#HF1 close");
 }
 
-/* Three groups, of which the second was lost on its way to the disk and the third was not. The third one
- * says that so much was durable (0: nothing), so long after the others. */
-static enum log_read read_with_hole(uint64_t durable, int64_t ms, struct reading *r, uint64_t *first)
+/* Three groups, of which the second was lost on its way to the disk and the third was not. The
+ * third one says that so much was durable (0: nothing), so long after the others. */
+static enum log_read read_with_hole(uint64_t durable, int64_t ms, struct reading *r,
+                                    uint64_t *first)
 {
     struct log_bytes l = {.lsn = 100, .crc = 0x12345678};
     log_begin(&l, 1000);
@@ -238,8 +239,8 @@ static enum log_read read_with_hole(uint64_t durable, int64_t ms, struct reading
     return r->end;
 }
 
-/* A group that is lost and was not durable, as what follows it says, is a torn end; it is damage when one
- * that follows says that more was durable, or does not say, or was written much later. */
+/* A group that is lost and was not durable, as what follows it says, is a torn end; it is damage
+ * when one that follows says that more was durable, or does not say, or was written much later. */
 static void test_hole_in_what_was_not_synced(void **state)
 {
     (void)state;
@@ -255,8 +256,8 @@ static void test_hole_in_what_was_not_synced(void **state)
     text_free(&r.text);
 }
 
-/* Cut off at any byte: whole groups are given, what is left is a torn tail, but for a '#' alone, which is
- * as filling is. */
+/* Cut off at any byte: whole groups are given, what is left is a torn tail, but for a '#' alone,
+ * which is as filling is. */
 static void test_every_length(void **state)
 {
     (void)state;
@@ -560,8 +561,9 @@ static void test_base(void **state)
     (void)state;
     struct log_bytes l = {0};
     struct reading r = {0};
-    log_line(&l, (struct annotation){
-                     .kind = ANNOTATION_BASE, .lsn = 5000, .ms = 1, .history = LOG_HISTORY, .db = 3});
+    log_line(&l,
+             (struct annotation){
+                 .kind = ANNOTATION_BASE, .lsn = 5000, .ms = 1, .history = LOG_HISTORY, .db = 3});
     for (int i = 0; i < 3; i++) {
         log_group_begin(&l);
         log_command(&l, "SELECT 0");
@@ -630,8 +632,8 @@ static void put_filling(struct log_bytes *l, size_t size)
     l->summed = l->text.size;
 }
 
-/* Room that was filled ahead counts for nothing, between groups and behind them; a group that is written
- * over it and does not come to its end is a torn one. */
+/* Room that was filled ahead counts for nothing, between groups and behind them; a group that is
+ * written over it and does not come to its end is a torn one. */
 static void test_filling(void **state)
 {
     (void)state;

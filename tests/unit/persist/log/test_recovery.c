@@ -188,8 +188,8 @@ static void test_failures(void **state)
     text_free(&got);
 }
 
-/* A log of many batches is executed whole and in order, whichever thread is faster; the chain goes on
- * from file to file. */
+/* A log of many batches is executed whole and in order, whichever thread is faster; the chain goes
+ * on from file to file. */
 static void test_many_batches(void **state)
 {
     (void)state;

@@ -122,13 +122,14 @@ static bool ends_in_claim(const char *data, size_t size, uint64_t lsn)
         return false;
     while (at > 0 && memcmp(data + at, "#HF1 ", 5) != 0)
         at--;
-    return annotation_parse(slice_of(data + at, size - at), &a) && a.has_durable && a.durable > lsn &&
-           a.lsn < lsn + size + (1 << 20);
+    return annotation_parse(slice_of(data + at, size - at), &a) && a.has_durable &&
+           a.durable > lsn && a.lsn < lsn + size + (1 << 20);
 }
 
-/* An append that is torn anywhere inside of such a value is a torn end, and nothing before it is lost;
- * the same when the file had its room already and there are zeros. The exceptions are a tear just behind a
- * line that may be a real one, and one behind the first byte, which may be filling. */
+/* An append that is torn anywhere inside of such a value is a torn end, and nothing before it is
+ * lost; the same when the file had its room already and there are zeros. The exceptions are a tear
+ * just behind a line that may be a real one, and one behind the first byte, which may be
+ * filling. */
 static void test_torn_values(void **state)
 {
     (void)state;
@@ -139,7 +140,8 @@ static void test_torn_values(void **state)
     size_t whole = l.text.size;
     uint64_t lsn = l.lsn;
     for (int which = 0; which < VALUES; which++) {
-        make_value(which, &(struct log_bytes){.text = {.data = l.text.data, .size = whole}}, &value);
+        make_value(which, &(struct log_bytes){.text = {.data = l.text.data, .size = whole}},
+                   &value);
         struct log_bytes torn = {.lsn = lsn, .crc = l.crc, .summed = whole};
         text_append(&torn.text, l.text.data, whole);
         group_of(&torn, slice_of_text(&value));
@@ -199,8 +201,8 @@ static void test_every_bit_before_values(void **state)
     text_free(&value);
 }
 
-/* Valid groups behind damage are counted by their places: lines in their values count for nothing, and
- * hide nothing. */
+/* Valid groups behind damage are counted by their places: lines in their values count for nothing,
+ * and hide nothing. */
 static void test_count(void **state)
 {
     (void)state;
@@ -225,7 +227,8 @@ static void test_count(void **state)
     text_free(&l.text);
 }
 
-/* A length that has become so large that all groups behind it seem to be its argument's hides them not. */
+/* A length that has become so large that all groups behind it seem to be its argument's hides them
+ * not. */
 static void test_large_length(void **state)
 {
     (void)state;
@@ -243,8 +246,8 @@ static void test_large_length(void **state)
     text_free(&l.text);
 }
 
-/* The end of a line of filling between groups (persist/log/annotation.h) hides no group behind damage,
- * whichever byte before it has changed, and the filling behind them is no damage. */
+/* The end of a line of filling between groups (persist/log/annotation.h) hides no group behind
+ * damage, whichever byte before it has changed, and the filling behind them is no damage. */
 static void test_behind_filling(void **state)
 {
     (void)state;
@@ -277,8 +280,8 @@ static void test_behind_filling(void **state)
     text_free(&l.text);
 }
 
-/* Two groups of right form with the very LSNs that would follow, in a value that is torn: this cannot be
- * told from damage, and is taken for it. */
+/* Two groups of right form with the very LSNs that would follow, in a value that is torn: this
+ * cannot be told from damage, and is taken for it. */
 static void test_counterfeit(void **state)
 {
     (void)state;
@@ -302,8 +305,8 @@ static void test_counterfeit(void **state)
     text_free(&l.text);
 }
 
-/* Thousands of groups that begin one inside of the other and all end in the same line, so that all of it
- * would have to be summed for each: that is given up, and taken for damage. */
+/* Thousands of groups that begin one inside of the other and all end in the same line, so that all
+ * of it would have to be summed for each: that is given up, and taken for damage. */
 static void test_work_is_bounded(void **state)
 {
     (void)state;
@@ -338,8 +341,9 @@ static void test_work_is_bounded(void **state)
     text_free(&l.text);
 }
 
-/* Logs at random, whose values are pieces of what was written before: torn anywhere they have a torn end
- * behind the last whole group; with a changed byte before the last but one they are damaged there. */
+/* Logs at random, whose values are pieces of what was written before: torn anywhere they have a
+ * torn end behind the last whole group; with a changed byte before the last but one they are
+ * damaged there. */
 static void test_random(void **state)
 {
     (void)state;
@@ -363,7 +367,8 @@ static void test_random(void **state)
             enum log_read end = read_bytes(l.text.data, size, &s);
             /* The first byte of a line alone may be filling. */
             bool ended = size <= whole + 1;
-            if (end != (ended ? LOG_READ_END : LOG_READ_TORN) || s.valid_end != (ended ? size : whole))
+            if (end != (ended ? LOG_READ_END : LOG_READ_TORN) ||
+                s.valid_end != (ended ? size : whole))
                 fail_msg("round %d, torn at %zu: %d, %s", round, size, (int)end, s.reason);
             size_t at = first + random_below(ends[38] - first);
             char was = l.text.data[at];
@@ -386,7 +391,8 @@ static int set_up(void **state)
     log_batch_init(&batch);
     struct os_file f;
     struct error err;
-    return os_file_open(&f, path, OS_OPEN_CREATE_TRUNCATE, &err) && os_file_close(&f, &err) ? 0 : -1;
+    return os_file_open(&f, path, OS_OPEN_CREATE_TRUNCATE, &err) && os_file_close(&f, &err) ? 0
+                                                                                            : -1;
 }
 
 static int tear_down(void **state)

@@ -230,8 +230,8 @@ static void assert_has(const struct found *found, const struct log *l, uint64_t 
                             found->effects.size);
 }
 
-/* Effects of all sizes come to the file in valid groups, and the file ends with a close line and not
- * with what was reserved. */
+/* Effects of all sizes come to the file in valid groups, and the file ends with a close line and
+ * not with what was reserved. */
 static void test_written(void **state)
 {
     (void)state;
@@ -267,8 +267,8 @@ static void test_written(void **state)
     close_log(&l);
 }
 
-/* With ALWAYS the room behind the last group is filled ahead, whatever the groups' sizes; what was filled
- * is given back when the file ends. */
+/* With ALWAYS the room behind the last group is filled ahead, whatever the groups' sizes; what was
+ * filled is given back when the file ends. */
 static void test_filled_ahead(void **state)
 {
     (void)state;
@@ -313,8 +313,8 @@ static void test_filled_ahead(void **state)
     close_log(&l);
 }
 
-/* The first filling behind the first group begins with no line end, wherever that group ends: it would be an
- * empty line, which redis-server does not read. */
+/* The first filling behind the first group begins with no line end, wherever that group ends: it
+ * would be an empty line, which redis-server does not read. */
 static void test_first_filling(void **state)
 {
     (void)state;
@@ -436,7 +436,8 @@ static void test_rotate(void **state)
     close_log(&l);
 }
 
-/* One life of a log, for the tests of faults: begins, appends, rotates, closes; as far as it gets. */
+/* One life of a log, for the tests of faults: begins, appends, rotates, closes; as far as it
+ * gets. */
 static void live(struct log *l)
 {
     if (!begin(l))
@@ -475,8 +476,8 @@ static uint64_t found_lsn(const struct log *l)
     return lsn;
 }
 
-/* Wherever the power goes, what was said to be durable is there afterwards, and what is there is what
- * was appended. */
+/* Wherever the power goes, what was said to be durable is there afterwards, and what is there is
+ * what was appended. */
 static void test_power_loss(void **state)
 {
     (void)state;

@@ -194,7 +194,7 @@ static void test_mistakes(void **state)
     assert_int_equal(parsed(" ; ;").count, 0);
 }
 
-/* ---- the model --------------------------------------------------------------------------------- */
+/* ---- the model ------------------------------------------------------------------------------- */
 
 struct model {
     bool field[5][64]; /* by value */
@@ -245,7 +245,8 @@ static int64_t shown_at(int64_t s)
     return s + tm.tm_gmtoff;
 }
 
-/* One minute after the other, from some hours before, with the latest time that the clock has shown. */
+/* One minute after the other, from some hours before, with the latest time that the clock has
+ * shown. */
 static int64_t model_next(const struct model *m, int64_t after, int64_t limit)
 {
     int64_t s = after - after % 60 - 6 * 3600, latest = shown_at(s);

@@ -104,8 +104,8 @@ static void test_bytes_and_idle(void **state)
     reason_has("no write for 30 seconds, with 11 changes");
 }
 
-/* `save-cron`: at the time, if there are changes; a failure is tried again, a success uses it up; and a
- * clock that is put back does not put it off. */
+/* `save-cron`: at the time, if there are changes; a failure is tried again, a success uses it up;
+ * and a clock that is put back does not put it off. */
 static void test_cron(void **state)
 {
     (void)state;
@@ -114,7 +114,8 @@ static void test_cron(void **state)
     int64_t due = INT64_C(1790000400000);
     assert_false(decide());
     assert_int_equal(decision.next_ms, due);
-    assert_string_equal(decision.next, "save-cron at 2026-09-21 14:20, if there are changes by then");
+    assert_string_equal(decision.next,
+                        "save-cron at 2026-09-21 14:20, if there are changes by then");
     now.now_ms = due + 50;
     assert_false(decide());
     assert_int_equal(decision.next_ms, due + 86400 * 1000);
@@ -165,8 +166,8 @@ static void test_together(void **state)
     assert_string_equal(decision.next, "save 60 1");
 }
 
-/* After failures it waits 5, 10, 20, ... seconds, at most 5 minutes; a success ends that, and so does a
- * change of the rules. */
+/* After failures it waits 5, 10, 20, ... seconds, at most 5 minutes; a success ends that, and so
+ * does a change of the rules. */
 static void test_failures(void **state)
 {
     (void)state;
@@ -200,8 +201,8 @@ static void test_failures(void **state)
     assert_true(decide());
 }
 
-/* `data-loss-target`: over an hour of random writes no change is ever older than the target when the
- * snapshot that has it is done; and that holds with as few snapshots as that takes. */
+/* `data-loss-target`: over an hour of random writes no change is ever older than the target when
+ * the snapshot that has it is done; and that holds with as few snapshots as that takes. */
 static void test_loss_target(void **state)
 {
     (void)state;
@@ -241,8 +242,8 @@ static void test_loss_target(void **state)
     assert_false(decision.loss_too_short);
 }
 
-/* `recovery-time-target` without a log: a chain of deltas that takes too long to load gives way to a
- * full snapshot; when that would not help nothing is done but told. */
+/* `recovery-time-target` without a log: a chain of deltas that takes too long to load gives way to
+ * a full snapshot; when that would not help nothing is done but told. */
 static void test_recovery_target(void **state)
 {
     (void)state;
