@@ -10,7 +10,8 @@
  * and embedded bytes are not watched. */
 const struct length_form length_forms[] = {
     [ENTRY_ROPE] = {LOW(56), sizeof(void *), 0},
-    [ENTRY_LISTPACK] = {LOW(16) << 32, 0, 32},
+    /* Bytes 4 and 5: the eight that end there, as an empty one has less than eight. */
+    [ENTRY_LISTPACK] = {LOW(16) << 48, -2, 48},
     [ENTRY_INTSET] = {LOW(32) << 32, 0, 32},
     [ENTRY_DICT] = {LOW(56), sizeof(trie_word), 0},
     [ENTRY_BTREE] = {LOW(55), sizeof(void *), 0},

@@ -73,7 +73,8 @@ static inline unsigned keysizes_bin_of_short(const struct entry *e)
 /* Where in a value its length is: which bits of the eight bytes at `offset`. */
 struct length_form {
     uint64_t mask;
-    uint8_t offset, shift;
+    int8_t offset;
+    uint8_t shift;
 };
 extern const struct length_form length_forms[];
 

@@ -133,6 +133,12 @@ static bool is_embedded(enum entry_encoding c)
     return c == ENTRY_BYTES || c == ENTRY_LISTPACK || c == ENTRY_INTSET;
 }
 
+/* The least size of a value of this encoding: the keyspace looks at the head of packed ones. */
+static size_t least_size(enum entry_encoding c)
+{
+    return is_embedded(c) && c != ENTRY_BYTES ? 8 : 0;
+}
+
 static uint64_t model_digest(const struct model_value *v)
 {
     uint64_t h = digest_head(v->type, v->encoding, v->due);
@@ -368,7 +374,10 @@ static void put(struct keyref *ref, struct model_value *v)
                  {ENTRY_LIST, ENTRY_BTREE},   {ENTRY_ZSET, ENTRY_ZTREE},
                  {ENTRY_STRING, ENTRY_BYTES}, {ENTRY_STRING, ENTRY_BYTES}};
     size_t kind = rnd(sizeof(kinds) / sizeof(kinds[0]));
-    size_t size = is_embedded(kinds[kind].encoding) ? rnd(rnd(4) ? 60 : ENTRY_EMBED_MAX + 1) : 0;
+    size_t least = least_size(kinds[kind].encoding);
+    size_t size = is_embedded(kinds[kind].encoding)
+                      ? least + rnd(rnd(4) ? 60 : ENTRY_EMBED_MAX + 1 - least)
+                      : 0;
     int64_t due = random_due(ref->db->ks);
     bool keep = rnd(3) == 0;
     int64_t new_due = !keep ? due : v->exists ? v->due : ENTRY_NO_EXPIRY;
@@ -434,7 +443,8 @@ static void change_map(struct keyref *ref, struct model_value *v, struct dict *d
 static void change_embedded(struct keyref *ref, struct model_value *v)
 {
     if (rnd(2)) {
-        size_t size = rnd(rnd(3) ? 80 : ENTRY_EMBED_MAX + 1), old = v->size;
+        size_t least = least_size(v->encoding), old = v->size;
+        size_t size = least + rnd(rnd(3) ? 80 : ENTRY_EMBED_MAX + 1 - least);
         keyref_resize(ref, size);
         model_resize(v, size);
         if (size > old)
