@@ -219,8 +219,7 @@ void cmd_xinfo_help(struct call *c)
         "GROUPS <key>",
         "    Tell of each group how far it has read.",
         "STREAM <key> [FULL [COUNT <count>]]",
-        "    Tell of the stream; with FULL also entries, groups and what is pending, up to the "
-        "count.",
+        "    Tell of the stream; with FULL also of entries, groups and what is pending.",
     };
     reply_help(c, "XINFO", lines, sizeof(lines) / sizeof(lines[0]));
 }

@@ -593,8 +593,7 @@ void cmd_function_help(struct call *c)
         "LOAD [REPLACE] <code>",
         "    Add a library, or put it in the place of the one of its name.",
         "RESTORE <payload> [FLUSH|APPEND|REPLACE]",
-        "    Add the libraries of a payload: after removing all others, beside them, or in the "
-        "place",
+        "    Add the libraries of a payload: after removing all others, beside them, or in place",
         "    of those of the same name. APPEND unless told otherwise.",
         "STATS",
         "    The function that runs now, and how many there are.",

@@ -211,8 +211,8 @@ void cmd_slowlog_help(struct call *c)
 {
     static const char *const lines[] = {
         "GET [<count>]",
-        "    The newest entries (10; -1: all): number, time, microseconds, arguments, client, "
-        "name.",
+        "    The newest entries (10; -1: all): number, time, microseconds, arguments, client,",
+        "    name.",
         "LEN",
         "    How many entries there are.",
         "RESET",

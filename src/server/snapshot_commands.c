@@ -23,9 +23,8 @@ static void snapshot_help(struct call *c)
         "SNAPSHOT VERIFY",
         "    Read all files of the chain in the background. INFO persistence tells the outcome.",
         "SNAPSHOT PREFLIGHT",
-        "    What a full save would take now - disk, memory, time - and whether it fits. Nothing "
-        "is",
-        "    written.",
+        "    What a full save would take now - disk, memory, time - and whether it fits. Nothing",
+        "    is written.",
         "DURABILITY [AUTO | MEMORY | LOCAL | REPLICA n | QUORUM]",
         "    How sure what this client is told has to be: replies wait for it.",
         "VOTE candidate epoch log-epoch lsn PRE | REAL",
