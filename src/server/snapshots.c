@@ -320,6 +320,9 @@ static void note_success(struct server *s, enum snapshot_kind kind, const struct
         n->saved_bytes = run->bytes;
     count_changes(s, n);
     n->first_change_ms = s->ks->dirty > 0 ? run->first_change_ms : 0;
+    /* It came after the changes were last counted, while the snapshot was being taken. */
+    if (s->ks->dirty > 0 && n->first_change_ms == 0)
+        n->first_change_ms = s->ks->now_ms;
     if (kind == SNAPSHOT_INCREMENTAL) {
         n->incremental_us = us;
         return;

@@ -108,6 +108,16 @@ def test_data_loss_target():
         assert info(server)["schedule_next"] == "none"
 
 
+def test_data_loss_target_of_a_change_during_a_save():
+    """A change that comes while a snapshot is being taken, and nothing after it, is in the next one."""
+    with Server(options={"data-loss-target": 1}) as server:
+        raw = server.raw()
+        for _ in range(3):
+            raw.pipeline([("BGSAVE",), ("INCR", "k")])
+            wait_for(lambda: info(server)["rdb_changes_since_last_save"] == 0)
+        raw.close()
+
+
 def test_recovery_time_target():
     """`recovery-time-target`: a file that takes longer to load than the data would is replaced."""
     with Server() as server:
