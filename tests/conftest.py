@@ -31,6 +31,23 @@ def server():
         yield s
 
 
+@pytest.fixture(scope="module")
+def holdfast():
+    """One server for all tests of a file."""
+    from harness import Server
+    with Server() as s:
+        yield s
+
+
+@pytest.fixture
+def raw(holdfast):
+    """A connection to it; it is empty."""
+    raw = holdfast.raw()
+    raw("FLUSHALL")
+    yield raw
+    raw.close()
+
+
 @pytest.fixture
 def redis_server():
     from harness import Server

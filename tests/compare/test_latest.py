@@ -1,34 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The commands of Redis 8.6 to 8.10, as their documentation describes them."""
-import os
-import random
 import time
-
-import pytest
 
 from harness import Error, Raw, Server
 from test_newer import OK, SYNTAX, WRONGTYPE, arity_error
-
-
-@pytest.fixture(scope="module")
-def holdfast():
-    with Server() as s:
-        yield s
-
-
-@pytest.fixture
-def raw(holdfast):
-    raw = holdfast.raw()
-    raw("FLUSHALL")
-    yield raw
-    raw.close()
-
-
-@pytest.fixture
-def rng():
-    seed = int(os.environ.get("HF_SEED") or time.time_ns() % 2 ** 32)
-    print(f"HF_SEED={seed}")
-    return random.Random(seed)
 
 
 # ---- SUNIONCARD, SDIFFCARD ----

@@ -3,7 +3,6 @@
 encodings as the documentation of Redis 7.2 to 8.4 and Valkey 8 and 9 describes them."""
 import pathlib
 import time
-import pytest
 
 import generators
 from harness import Error, Server, Simple, wait_for
@@ -11,20 +10,6 @@ from harness import Error, Server, Simple, wait_for
 OK = Simple("OK")
 WRONGTYPE = Error("WRONGTYPE Operation against a key holding the wrong kind of value")
 SYNTAX = Error("ERR syntax error")
-
-
-@pytest.fixture(scope="module")
-def holdfast():
-    with Server() as s:
-        yield s
-
-
-@pytest.fixture
-def raw(holdfast):
-    raw = holdfast.raw()
-    raw("FLUSHALL")
-    yield raw
-    raw.close()
 
 
 def arity_error(name):

@@ -23,20 +23,6 @@ NEVER = 4102444800000  # 2100, in ms
 SETTERS = ("HEXPIRE", "HPEXPIRE", "HEXPIREAT", "HPEXPIREAT")
 
 
-@pytest.fixture(scope="module")
-def holdfast():
-    with Server() as s:
-        yield s
-
-
-@pytest.fixture
-def raw(holdfast):
-    raw = holdfast.raw()
-    raw("FLUSHALL")
-    yield raw
-    raw.close()
-
-
 def later(ms=60000):
     return int(time.time() * 1000) + ms
 
