@@ -436,11 +436,16 @@ static void turn_middle(void *ctx)
     serve(ctx);
 }
 
+/* What snapshots held and need no more, as far as it is for the executor to look at: a few
+ * microseconds each turn. */
+#define RECLAIM_EACH_TURN 64
+
 static bool turn_end(void *ctx)
 {
     struct server *s = ctx;
     serve(s);
-    return durability_end_turn(s) || s->clients.tls_pending != NULL;
+    bool more = epoch_reclaim_step(&s->ks->epoch, RECLAIM_EACH_TURN);
+    return durability_end_turn(s) || more || s->clients.tls_pending != NULL;
 }
 
 static void on_accept(void *ctx, int fd, bool tls)
