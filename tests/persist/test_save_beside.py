@@ -86,6 +86,56 @@ def test_save_and_rewrite(first):
             assert a == int(client.get(f"b:{number}") or 0) == client.llen(f"l:{number}")
 
 
+def overwrite(raw, count):
+    for first in range(0, count, 500):
+        raw.pipeline([("SETRANGE", f"key:{i}", 5, "y") for i in range(first, first + 500)])
+
+
+def test_held_memory_falls():
+    """What is overwritten while a save is under way is held for it, and is given back as the walk passes: long before the
+    save has ended, and what is written behind the walk is not held at all."""
+    keys = 4000
+    with Server(options={"snapshot-threads": 1}) as server:
+        raw, client = server.raw(), server.client()
+        raw("DEBUG", "POPULATE", keys, "key", 2000)
+        raw("CONFIG", "SET", "rdb-key-save-delay", 2000)  # eight seconds
+        raw("BGSAVE")
+        overwrite(raw, keys)
+        most = client.info("persistence")["snapshot_current_held_bytes"]
+        assert most > keys * 2000 / 2
+
+        def has_fallen():
+            state = client.info("persistence")
+            assert state["rdb_bgsave_in_progress"] == 1
+            return state["snapshot_current_held_bytes"] < most * 3 / 4
+        wait_for(has_fallen)
+        overwrite(raw, keys)
+        assert client.info("persistence")["snapshot_current_held_bytes"] < most * 3 / 4 + 300000
+        assert raw("BGSAVE", "CANCEL") == "Background saving cancelled"
+
+
+def test_held_by_two():
+    """What two snapshots hold is given back, whichever of them ends first: nothing is left that waits to be freed."""
+    keys = 3000
+    with Server(options={"appendonly": "yes"}) as server:
+        raw, client = server.raw(), server.client()
+        raw("DEBUG", "POPULATE", keys, "key", 2000)
+        for first, second in (("BGSAVE", "BGREWRITEAOF"), ("BGREWRITEAOF", "BGSAVE")):
+            raw("CONFIG", "SET", "rdb-key-save-delay", 300)
+            raw(first)
+            overwrite(raw, keys)
+            raw(second)
+            overwrite(raw, keys)
+            raw("CONFIG", "SET", "rdb-key-save-delay", 0)
+
+            def nothing_is_held():
+                state = client.info("persistence")
+                return not state["rdb_bgsave_in_progress"] and not state["aof_rewrite_in_progress"] and \
+                    client.info("memory")["lazyfree_pending_objects"] == 0
+            wait_for(nothing_is_held)
+            assert client.info("persistence")["rdb_last_bgsave_status"] == "ok"
+
+
 def test_hurry():
     """When half of snapshot-memory-limit is held a save forgets its rate, so that it is done before it would have to be
     given up."""
