@@ -67,9 +67,12 @@ static void set_slow_down(struct durability *d, bool slow_down)
         client_unblock(c);
 }
 
-/* Published and not yet where the policy wants it. */
+/* Published and not yet where the policy wants it. While the log begins or ends nothing is promised
+ * of what is written now, but it takes memory until the writer has come to it. */
 static uint64_t waiting_bytes(const struct durability *d)
 {
+    if (d->state != DURABILITY_ON)
+        return writer_pending_bytes(d->writer);
     uint64_t end = stream_published(d->server->stream);
     uint64_t at = durability_syncs_always(d->server) ? writer_durable_lsn(d->writer)
                                                                  : writer_written_lsn(d->writer);
@@ -78,7 +81,7 @@ static uint64_t waiting_bytes(const struct durability *d)
 
 static void check_pace(struct durability *d)
 {
-    if (d->state != DURABILITY_ON || d->refusal != NULL) {
+    if (d->state == DURABILITY_OFF || d->refusal != NULL) {
         if (d->writer != NULL)
             set_slow_down(d, false);
         return;
@@ -87,7 +90,7 @@ static void check_pace(struct durability *d)
     uint64_t limit = (uint64_t)c->log_buffer_limit;
     uint64_t waiting = waiting_bytes(d);
     bool late = false;
-    if (c->appendfsync == FSYNC_EVERYSEC) {
+    if (d->state == DURABILITY_ON && c->appendfsync == FSYNC_EVERYSEC) {
         int64_t since = writer_at_risk_since_us(d->writer);
         late = since != 0 && d->server->now_us - since > AT_RISK_MOST_US;
     }
@@ -111,10 +114,14 @@ void durability_follow_levels(struct server *s)
      * Otherwise all get their replies at once, send their next requests at once, and wait
      * together. */
     server_split_turns(s, s->hold_replies);
-    if (d != NULL && d->writer != NULL)
-        writer_set_sync(d->writer, durability_syncs_always(s)
-                                       ? WRITER_ALWAYS
-                                       : (enum writer_sync)s->config->appendfsync);
+    if (d == NULL || d->writer == NULL)
+        return;
+    bool always = durability_syncs_always(s);
+    writer_set_sync(d->writer,
+                    always ? WRITER_ALWAYS : (enum writer_sync)s->config->appendfsync);
+    /* Who waits already was promised a sync, and may be the last to get one. */
+    if (!always && hold_waiting_clients(s->hold) > 0)
+        writer_sync_to(d->writer, stream_end(s->stream));
 }
 
 bool durability_syncs_always(const struct server *s)

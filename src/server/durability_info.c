@@ -62,6 +62,7 @@ static void when_on(const struct durability *d, const struct writer_stats *stats
                                             : 0);
     text_appendf(out, "log_waiting_clients:%zu\r\nlog_waiting_replies:%llu\r\n",
                  hold_waiting_clients(s->hold), (unsigned long long)hold_waiting_replies(s->hold));
+    text_appendf(out, "log_waiting_reply_bytes:%zu\r\n", hold_waiting_bytes(s->hold));
     text_appendf(out, "log_slowing_writers:%d\r\n", d->slow_down);
     text_appendf(out,
                  "log_groups:%llu\r\nlog_writes:%llu\r\nlog_syncs:%llu\r\nlog_slow_syncs:%llu\r\n",

@@ -41,6 +41,8 @@ struct held {
     struct client *client;
     struct run *runs;
     size_t first, count, room; /* runs[first .. first + count) */
+    size_t bytes;              /* of its output, as last counted */
+    bool stopped;              /* it goes on when something of it is let go */
 };
 
 struct hold {
@@ -60,6 +62,7 @@ struct hold {
     struct held *waiting;
     size_t waiting_clients;
     uint64_t waiting_replies;
+    size_t waiting_bytes; /* of the output of those that wait */
     char failed[256]; /* the error; empty: the log works */
 };
 
@@ -307,6 +310,21 @@ void hold_note_call(struct server *s, struct call *call, const struct command *c
 
 /* ---- clients that wait ---- */
 
+static void count_bytes(struct hold *h, struct held *held)
+{
+    size_t bytes = outbuf_size(&held->client->io.out);
+    h->waiting_bytes += bytes - held->bytes;
+    held->bytes = bytes;
+}
+
+static void go_on(struct held *held)
+{
+    if (!held->stopped)
+        return;
+    held->stopped = false;
+    client_unblock(held->client);
+}
+
 static uint64_t output_end(const struct client *c)
 {
     return c->output_bytes + outbuf_size(&c->io.out);
@@ -339,6 +357,8 @@ static void stop_waiting(struct hold *h, struct held *held)
     h->waiting_clients--;
     for (size_t i = 0; i < held->count; i++)
         h->waiting_replies -= held->runs[held->first + i].replies;
+    h->waiting_bytes -= held->bytes;
+    go_on(held);
     held->client->held = NULL;
     mem_free(held->runs);
     mem_free(held);
@@ -394,8 +414,10 @@ void hold_forget(struct client *c)
 {
     if (c->own_level != 0)
         hold_set_level(c, HOLD_AUTO);
-    if (c->held != NULL)
-        stop_waiting(c->server->hold, c->held);
+    if (c->held == NULL)
+        return;
+    c->held->stopped = false; /* it does not go on any more */
+    stop_waiting(c->server->hold, c->held);
 }
 
 static bool is_sure(const struct run *run, const uint64_t sure[HOLD_LEVELS])
@@ -422,6 +444,7 @@ void hold_let_go(struct hold *h)
             held->count--;
         }
         client_want_write(held->client);
+        go_on(held);
         if (held->count == 0)
             stop_waiting(h, held);
     }
@@ -559,6 +582,15 @@ bool hold_dispatch(struct client *c, struct call *call, const struct command *co
 {
     struct server *s = c->server;
     struct hold *h = s->hold;
+    /* Whoever waits himself would wait for what he asks for now, too: there is no use in having it
+     * ready. */
+    if (c->held != NULL) {
+        count_bytes(h, c->held);
+        if (h->waiting_bytes > (uint64_t)s->config->log_buffer_limit) {
+            c->held->stopped = true;
+            return false;
+        }
+    }
     uint64_t start = output_end(c), before = stream_end(s->stream);
     uint64_t processed = s->stats.commands_processed;
     int level;
@@ -582,6 +614,7 @@ bool hold_dispatch(struct client *c, struct call *call, const struct command *co
         h->needed = end;
     if (h->needed > h->floor && h->needed > h->sure[level = hold_level_of(c)]) {
         add_run(h, c, start, h->needed, 1, level);
+        count_bytes(h, c->held);
         if (h->failed[0] != '\0')
             fail_client(h, c->held, h->failed);
     }
@@ -616,4 +649,9 @@ size_t hold_waiting_clients(const struct hold *h)
 uint64_t hold_waiting_replies(const struct hold *h)
 {
     return h->waiting_replies;
+}
+
+size_t hold_waiting_bytes(const struct hold *h)
+{
+    return h->waiting_bytes;
 }

@@ -32,6 +32,9 @@
  *   - a transaction: the greatest of its commands;
  *   - a message of Pub/Sub (keyspace notifications among them): all that there is when it is sent.
  *
+ * When more than log-buffer-limit bytes of output wait, those who wait are put off: their next
+ * command is executed when something of theirs has left. Who has nothing that waits is not.
+ *
  * When the log fails, what waits will never be durable: each held reply is replaced by an error,
  * and so is, from then on, each reply that would show what is not durable.
  *
@@ -124,5 +127,7 @@ void hold_fail(struct hold *h, const char *reason);
 
 size_t hold_waiting_clients(const struct hold *h);
 uint64_t hold_waiting_replies(const struct hold *h);
+/* Of the output of those clients, as last counted. */
+size_t hold_waiting_bytes(const struct hold *h);
 
 #endif

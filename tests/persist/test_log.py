@@ -455,6 +455,73 @@ def test_policy_at_run_time(library, tmp_path):
         assert raw("SET", "c", 1) == "OK"
 
 
+@pytest.mark.parametrize("policy", ["no", "everysec"])
+def test_policy_weakened_while_replies_wait(library, tmp_path, policy):
+    """From always to no or everysec: whoever waits already gets his reply when his write is synced, be it the
+    last that anybody syncs; nobody who comes later waits."""
+    with Disk(library, tmp_path) as disk:
+        first, second, other = (disk.server.raw() for _ in range(3))
+        disk.say("hang")
+        first.send(first.encode(("SET", "a", 1)))
+        assert silent(first)
+        # The sync that is under way does not have these.
+        second.send(b"".join(second.encode(c) for c in (
+            ("SET", "b", 1), ("GET", "b"), ("CONFIG", "SET", "appendfsync", policy), ("SET", "c", 1))))
+        assert silent(second)
+        assert other("SET", "d", 1) == "OK" and other("GET", "a") == b"1"
+        disk.say("")
+        assert first.read() == "OK"
+        assert [second.read() for _ in range(4)] == ["OK", b"1", "OK", "OK"]
+        assert info(other)["log_waiting_replies"] == info(other)["log_waiting_clients"] == "0"
+
+
+@pytest.mark.parametrize("wanted, state", [("yes", "starting"), ("no", "closing")])
+def test_bounded_while_it_begins_or_ends(library, tmp_path, wanted, state):
+    """The same bound holds while the log is switched on or off and its disk hangs."""
+    with Disk(library, tmp_path, appendonly="no" if wanted == "yes" else "yes", appendfsync="no",
+              log_buffer_limit="1mb") as disk:
+        raw, other = disk.server.raw(), disk.server.raw()
+        raw("SET", "k", 1)
+        disk.say("hang")
+        assert raw("CONFIG", "SET", "appendonly", wanted) == "OK"
+        wait_for(lambda: info(other)["log_state"] == state and
+                 (wanted == "no" or info(other)["aof_rewrite_in_progress"] == "1"))
+        raw.send(b"".join(raw.encode(("SET", f"big{i}", "x" * 100000)) for i in range(40)))
+        wait_for(lambda: info(other)["log_slowing_writers"] == "1")
+        assert int(info(other)["aof_buffer_length"]) < 3 << 20
+        assert other("DBSIZE") < 35 and other("GET", "k") == b"1"
+        disk.say("")
+        assert [raw.read() for _ in range(40)] == ["OK"] * 40
+        wait_for(lambda: info(other)["log_state"] == ("on" if wanted == "yes" else "off"))
+        assert other("DBSIZE") == 41
+
+
+def test_what_waits_takes_bounded_memory(library, tmp_path):
+    """Whoever waits for the disk and asks for ever more is put off beyond log-buffer-limit: his replies take no
+    more memory. Who has nothing that waits is not, and in the end everybody gets everything, in order."""
+    with Disk(library, tmp_path, log_buffer_limit="1mb") as disk:
+        waits, reader = disk.server.raw(), disk.server.raw()
+        value = "x" * 200000
+        reader("SET", "big", value)
+        disk.say("hang")
+        waits.send(b"".join(waits.encode(c) for c in [("INCR", "n")] + [("GET", "big")] * 300 + [("INCR", "n")]))
+        wait_for(lambda: int(info(reader)["log_waiting_reply_bytes"]) > 1 << 20)
+        for _ in range(3):
+            assert len(reader("GET", "big")) == 200000
+        assert int(info(reader)["log_waiting_reply_bytes"]) < 2 << 20
+        gone = disk.server.raw()
+        gone.send(b"".join(gone.encode(c) for c in [("INCR", "m")] + [("GET", "big")] * 30))
+        wait_for(lambda: info(reader)["log_waiting_clients"] == "2")
+        gone.close()
+        wait_for(lambda: info(reader)["log_waiting_clients"] == "1")
+        disk.say("")
+        assert waits.read() == 1
+        for _ in range(300):
+            assert waits.read() == value.encode()
+        assert waits.read() == 2
+        assert info(reader)["log_waiting_reply_bytes"] == "0"
+
+
 def test_without_a_configuration_file(tmp_path):
     """Whoever starts it without a file has a log; one with a file has what Redis's defaults are."""
     with Server(directory=tmp_path, options={"appendonly": None}) as server:

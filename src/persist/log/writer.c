@@ -314,6 +314,15 @@ void writer_published(struct writer *w, int64_t now_us)
         rouse(w);
 }
 
+void writer_sync_to(struct writer *w, uint64_t lsn)
+{
+    pthread_mutex_lock(&w->lock);
+    if (lsn > w->flush_lsn)
+        w->flush_lsn = lsn;
+    pthread_mutex_unlock(&w->lock);
+    rouse(w);
+}
+
 bool writer_flush(struct writer *w, int64_t timeout_ms)
 {
     uint64_t lsn = stream_published(w->stream);
@@ -379,6 +388,11 @@ uint64_t writer_written_lsn(const struct writer *w)
 uint64_t writer_durable_lsn(const struct writer *w)
 {
     return __atomic_load_n(&w->durable, __ATOMIC_ACQUIRE);
+}
+
+uint64_t writer_pending_bytes(const struct writer *w)
+{
+    return stream_published(w->stream) - stream_reader_lsn(w->reader);
 }
 
 int64_t writer_at_risk_since_us(const struct writer *w)

@@ -114,6 +114,9 @@ void writer_published(struct writer *w, int64_t now_us);
 /* Have all that is published written, and synced whatever the policy, and wait for it. False: it
  * was not possible. */
 bool writer_flush(struct writer *w, int64_t timeout_ms);
+/* Have what comes up to `lsn`, which need not be published yet, synced as soon as it is written,
+ * whatever the policy. Returns at once. */
+void writer_sync_to(struct writer *w, uint64_t lsn);
 /* The executor has been woken, and looks at what there is: the next news wake it again. */
 void writer_awake(struct writer *w);
 /* The executor is awake and asks for news itself: it is not woken until writer_awake. Before it
@@ -128,6 +131,9 @@ bool writer_has_news(const struct writer *w);
 void writer_set_eager(struct writer *w, bool eager);
 void writer_set_sync(struct writer *w, enum writer_sync sync);
 void writer_set_timestamps(struct writer *w, bool timestamps);
+
+/* Published, and still in memory for the thread's sake. */
+uint64_t writer_pending_bytes(const struct writer *w);
 
 /* The longest write and sync since it was asked last, in microseconds; 0: there was none. */
 void writer_take_longest(struct writer *w, int64_t *write_us, int64_t *sync_us);
