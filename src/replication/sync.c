@@ -180,7 +180,7 @@ static bool join_quorum(struct sync *y)
     struct slice line, argv[] = {
         SLICE("REPLCONF"), SLICE("quorum-node"), slice_cstr(o->node), SLICE("quorum-promised"),
         slice_of(promised, number_format_int64(promised, (int64_t)o->promised))};
-    if (o->node[0] == '\0')
+    if (o->node[0] == '\0' || o->failover)
         return true;
     if (!ask(y, "REPLCONF", argv, 5, &line))
         return false;
@@ -189,6 +189,7 @@ static bool join_quorum(struct sync *y)
         !number_parse_int64(slice_of(line.data + 7, (size_t)(blank - line.data) - 7), &epoch) ||
         !number_parse_int64(slice_of(blank + 1, (size_t)(line.data + line.size - blank) - 1), &lsn))
         return unexpected(y, "REPLCONF quorum-node", line);
+    y->result.unelected = epoch <= 0;
     if (epoch <= 0 || (uint64_t)epoch < o->promised)
         return error_set(
             &y->result.error, ERROR_INVALID,

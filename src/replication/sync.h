@@ -43,7 +43,9 @@ struct sync_options {
     uint64_t end;
     bool has_data; /* some keys: a primary without any is refused unless accept_regression */
     bool accept_regression;
-    bool failover; /* ask the other side, a replica so far, to become the primary */
+    /* Ask the other side, a replica so far, to become the primary. Of a quorum it is not elected yet
+     * when it has: the epoch of the result is 0 then. */
+    bool failover;
     /* Of a quorum (server/quorum.h): this node, and the newest epoch that it has voted in: an older
      * primary is not followed. "": none. */
     char node[SYNC_NODE_SIZE];
@@ -89,6 +91,7 @@ struct sync_result {
     /* FAILED, REFUSED: PSYNC was answered, but by neither of the good answers */
     bool rejected;
     bool failover_sent; /* the other side may have been told to become a primary */
+    bool unelected;     /* FAILED: it is about to be elected by a majority of the quorum, or not */
     int fd; /* CONTINUES, FULL: the connection, which the caller takes; else -1 */
     struct tls *tls; /* the session over it; NULL: none */
     char history[SYNC_ID_SIZE + 1];

@@ -8,6 +8,7 @@
 #include "handlers.h"
 #include "persist/log/stream.h"
 #include "server/durability.h"
+#include "server/quorum.h"
 #include "server/replication.h"
 
 static struct failover *failover_of(const struct server *s)
@@ -66,6 +67,12 @@ static bool has_all(const struct server *s, const struct replica *r)
            r->acked == stream_end(s->stream);
 }
 
+/* A primary that is none of quorum-nodes would be followed by none of them. */
+static bool may_lead(const struct server *s, const struct replica *r)
+{
+    return !quorum_is_on(s->quorum) || r->node[0] != '\0';
+}
+
 static struct replica *find(const struct server *s, const char *host, int port)
 {
     for (struct replica *r = s->replication->replicas; r != NULL; r = r->next) {
@@ -83,7 +90,7 @@ static struct replica *find_ready(const struct server *s)
     const struct failover *f = failover_of(s);
     for (struct replica *r = s->replication->replicas; r != NULL; r = r->next) {
         char ip[SOCKET_NAME_SIZE];
-        if (!has_all(s, r) || r->listening_port == 0)
+        if (!has_all(s, r) || r->listening_port == 0 || !may_lead(s, r))
             continue;
         replication_address(r, ip);
         if (f->host[0] == '\0' || (r->listening_port == f->port && strcmp(ip, f->host) == 0))
@@ -174,6 +181,8 @@ const char *failover_take_over(struct server *s, struct slice id, uint64_t lsn, 
         return "ERR PSYNC FAILOVER replid must match my replid.";
     if (regression && lsn > replication_lsn(s))
         return "REGRESSION this replica does not have all of that history";
+    if (!quorum_prepare(s))
+        return "ERR The disk of this replica does not take what a primary of a quorum needs";
     log_notice("Failover: the primary asks this server to take over at LSN %llu",
                (unsigned long long)replication_lsn(s));
     replication_promote(s);
@@ -240,6 +249,8 @@ static const char *obstacle(struct server *s, const struct request *q, char host
         return "ERR FAILOVER target HOST and PORT is not a replica.";
     if (r->state != REPLICA_ONLINE)
         return "ERR FAILOVER target replica is not online.";
+    if (!may_lead(s, r))
+        return "ERR FAILOVER target is none of quorum-nodes.";
     return NULL;
 }
 

@@ -39,7 +39,7 @@ static bool position(const struct server *s, uint64_t *epoch, uint64_t *lsn)
 {
     const struct quorum *q = s->quorum;
     const struct durability *d = s->durability;
-    if (q->blank || s->loading || d->state != DURABILITY_ON)
+    if (q->blank || q->cap_unsure || s->loading || d->state != DURABILITY_ON)
         return false;
     *epoch = q->now.log_epoch;
     *lsn = writer_durable_lsn(d->writer);
@@ -114,12 +114,24 @@ static uint64_t saved_epoch(const struct quorum *q)
     return quorum_file_is_sure(q->file) && q->now.cap == NO_CAP && same ? saved->log_epoch : 0;
 }
 
+static void set_cap_unsure(struct quorum *q, bool unsure)
+{
+    q->cap_unsure = unsure;
+    server_pause_quorum(q->server, unsure);
+}
+
 /* Something more is on the disk, or could not be written. */
 static void on_saved(void *ctx)
 {
     struct quorum *q = ctx;
     struct server *s = q->server;
     quorum_file_step(q->file);
+    if (q->cap_unsure && quorum_file_is_sure(q->file) &&
+        quorum_file_saved(q->file)->cap == q->now.cap) {
+        log_notice("What this promotion has to be known by is on the disk now");
+        set_cap_unsure(q, false);
+        q->retry_us = 0;
+    }
     if (saved_epoch(q) != 0) {
         if (q->caught_up)
             q->caught_up = q->blank = false;
@@ -227,21 +239,44 @@ static void explain(struct quorum *q, const struct election_options *asked,
     note_problem(q, what);
 }
 
-static void make_options(struct quorum *q, struct election_options *o)
+/* Those that are willing, or all others. They are asked one after the other, and one that is cut off
+ * or hangs takes its time: while a majority is willing it is not waited for. */
+static void add_peers(const struct quorum *q, bool willing, struct election_options *o)
 {
     const struct config *c = q->server->config;
     for (int i = 0; i < c->quorum_node_count; i++) {
         const struct config_node *node = &c->quorum_nodes[i];
-        if (strcmp(node->name, c->quorum_node) == 0)
+        if (strcmp(node->name, c->quorum_node) == 0 || (q->willing >> i & 1) != willing)
             continue;
         struct election_peer *peer = &o->peers[o->count++];
         snprintf(peer->name, sizeof(peer->name), "%s", node->name);
         snprintf(peer->host, sizeof(peer->host), "%s", node->host);
         peer->port = node->port;
     }
+}
+
+static void make_options(struct quorum *q, struct election_options *o)
+{
+    const struct config *c = q->server->config;
+    add_peers(q, true, o);
+    add_peers(q, false, o);
     snprintf(o->candidate, sizeof(o->candidate), "%s", c->quorum_node);
     snprintf(o->user, sizeof(o->user), "%s", c->masteruser);
     snprintf(o->password, sizeof(o->password), "%s", c->masterauth);
+}
+
+/* From the votes that were asked for in that order. */
+static void note_willing(struct quorum *q, const struct election_options *asked,
+                         const struct election_vote *votes)
+{
+    const struct config *c = q->server->config;
+    q->willing = 0;
+    for (int i = 0; i < c->quorum_node_count; i++) {
+        for (int k = 0; k < asked->count; k++) {
+            if (votes[k].granted && strcmp(asked->peers[k].name, c->quorum_nodes[i].name) == 0)
+                q->willing |= (uint32_t)1 << i;
+        }
+    }
 }
 
 static void end_round(struct quorum *q)
@@ -263,6 +298,7 @@ static void end_round(struct quorum *q)
         if (votes[i].promised > q->seen)
             q->seen = votes[i].promised;
     }
+    note_willing(q, asked, votes);
     if (s->is_replica) {
         /* It is not a candidate any more. */
     } else if (q->epoch != 0) {
@@ -378,6 +414,10 @@ void quorum_step(struct server *s)
     const struct durability *d = s->durability;
     if (q->election != NULL || q->asking || s->now_us < q->retry_us || s->loading)
         return;
+    if (q->cap_unsure) {
+        note_problem(q, "its disk does not take " QUORUM_FILE);
+        return;
+    }
     if (q->blank) {
         note_problem(q, "its log has less than it had: it has to be a replica first");
         return;
@@ -531,6 +571,21 @@ void cmd_holdfast_vote(struct call *c)
 
 /* ---- roles and links ---- */
 
+bool quorum_prepare(struct server *s)
+{
+    struct quorum *q = s->quorum;
+    uint64_t cap, lsn = replication_lsn(s);
+    if (!quorum_is_on(q) || !s->is_replica || lsn >= q->now.cap)
+        return true;
+    cap = q->now.cap;
+    q->now.cap = lsn;
+    if (quorum_file_save_now(q->file, &q->now))
+        return true;
+    q->now.cap = cap;
+    save(q);
+    return false;
+}
+
 void quorum_became_primary(struct server *s)
 {
     struct quorum *q = s->quorum;
@@ -543,12 +598,11 @@ void quorum_became_primary(struct server *s)
     q->outrun = false;
     note_problem(q, "the others have not been asked yet");
     /* What it appends from here on without having been elected is nobody's. */
-    if (lsn < q->now.cap) {
+    if (lsn < q->now.cap)
         q->now.cap = lsn;
-        /* Before the log has anything of that on the disk. */
-        if (!quorum_file_save_now(q->file, &q->now))
-            q->blank = true;
-    }
+    /* Before the log has anything of that on the disk. */
+    if (q->now.cap != NO_CAP && !quorum_file_is_saved(q->file, &q->now))
+        set_cap_unsure(q, !quorum_file_save_now(q->file, &q->now));
     server_update_attention(s);
     quorum_step(s);
 }
@@ -560,6 +614,7 @@ void quorum_became_replica(struct server *s)
         return;
     q->epoch = q->lost_epoch = 0;
     q->problem[0] = '\0';
+    set_cap_unsure(q, false);
     /* The votes of the round that is under way are for a log which may be replaced now. */
     q->asked = 0;
     q->asking = false;

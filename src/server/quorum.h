@@ -49,7 +49,9 @@
  * The file is written by a thread of its own (server/quorum_file.h), at elections and when a node
  * has caught up, not for writes. A promise binds this node at once; the answer that says so leaves,
  * and others are asked, when it is on the disk, and a log epoch is acknowledged in when it is. A
- * promotion alone waits for the file (cap), as it does for the log's new one.
+ * promotion alone waits for the file (cap), as it does for the log's new one. When the disk does not
+ * take it, it is tried again and again: what is a primary by then neither stands for election nor
+ * lets its stream grow until it is there, and one that FAILOVER asks to take over refuses.
  *
  * Owned by the executor.
  */
@@ -69,6 +71,9 @@ struct quorum {
     struct quorum_file *file;
     bool caught_up; /* since the log epoch was on the disk: others are to be told when it is */
     bool blank;     /* the log has less than it had */
+    /* As a primary: the cap could not be written yet. Until it is, nothing may get into the log, as
+     * after a crash nobody could tell it from what was there before (server_pause_quorum). */
+    bool cap_unsure;
     /* As a primary. */
     uint64_t epoch, epoch_lsn; /* elected in this one, which begins there; 0: not */
     /* Elected in this one until somebody else was voted for, and nothing behind that LSN was sure
@@ -77,6 +82,7 @@ struct quorum {
     uint64_t seen;             /* the newest epoch that somebody has named */
     uint64_t asked;            /* of the election that is under way */
     bool real;
+    uint32_t willing; /* who voted for this node last: bits by place in quorum-nodes; asked first */
     bool asking; /* others, as soon as the own vote is on the disk */
     struct election *election;
     int64_t retry_us;
@@ -103,6 +109,9 @@ static inline bool quorum_is_on(const struct quorum *q)
 bool quorum_is_other(const struct quorum *q, struct slice name);
 
 /* Roles change. */
+/* What has to be on the disk before a replica may become a primary is there now. False: the disk
+ * does not take it. */
+bool quorum_prepare(struct server *s);
 void quorum_became_primary(struct server *s);
 void quorum_became_replica(struct server *s);
 /* Whether a primary of this epoch may be followed; the link is up, or down. */

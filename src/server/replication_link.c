@@ -32,6 +32,8 @@
 #include "server/transaction.h"
 
 #define RETRY_US 1000000
+/* An election takes a few round trips, and its primary is waited for by whoever writes. */
+#define UNELECTED_RETRY_US 50000
 /* What a primary with less history would take away stays; it is asked again not so often. */
 #define REFUSED_RETRY_US 10000000
 #define ACK_US 1000000
@@ -449,9 +451,18 @@ static void take_result(struct server *s)
         drop_full(s, r);
         return;
     }
-    if (s->replication->failover.state == FAILOVER_HANDING_OVER && !failover_take(s, r)) {
-        mem_free(r);
-        return;
+    if (s->replication->failover.state == FAILOVER_HANDING_OVER) {
+        bool took = r->outcome == SYNC_CONTINUES || r->outcome == SYNC_FULL;
+        if (!failover_take(s, r)) {
+            mem_free(r);
+            return;
+        }
+        if (took && quorum_is_on(s->quorum)) {
+            /* It is followed when it has been elected. */
+            drop_full(s, r);
+            set_down(s, UNELECTED_RETRY_US);
+            return;
+        }
     }
     if (r->journal_written)
         note_journal(s);
@@ -471,7 +482,7 @@ static void take_result(struct server *s)
         break;
     case SYNC_FAILED:
         note_failure(s, &r->error);
-        set_down(s, RETRY_US);
+        set_down(s, r->unelected ? UNELECTED_RETRY_US : RETRY_US);
         break;
     case SYNC_REFUSED:
         l->refused = true;

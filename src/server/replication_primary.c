@@ -350,7 +350,7 @@ void replication_wake_waiting(struct server *s)
 void replication_ask_for_acks(struct server *s)
 {
     static const char ask[] = "*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n";
-    if (s->is_replica || s->stream == NULL || stream_in_group(s->stream))
+    if (s->is_replica || s->stream == NULL || stream_in_group(s->stream) || s->pause.quorum)
         return;
     stream_append_raw(s->stream, slice_of(ask, sizeof(ask) - 1));
 }

@@ -284,6 +284,11 @@ void server_pause_shutdown(struct server *s, bool pause)
     set_pause(s, &s->pause.shutdown, pause);
 }
 
+void server_pause_quorum(struct server *s, bool pause)
+{
+    set_pause(s, &s->pause.quorum, pause);
+}
+
 static void expire_some(struct server *s);
 
 /* While more is due and nobody sends anything: steps with a gap between them. */

@@ -101,6 +101,7 @@ struct server_pause {
     bool all;         /* everything, not just writes */
     bool failover;    /* writes, until FAILOVER (failover.h) has come to an end */
     bool shutdown;    /* writes, while replicas are waited for at the end (shutdown.h) */
+    bool quorum;      /* writes, while the disk does not take the promotion (quorum.h) */
 };
 
 struct command_stats {
@@ -264,9 +265,10 @@ void server_pause(struct server *s, int64_t until_ms, bool all);
 void server_unpause(struct server *s);
 void server_pause_failover(struct server *s, bool pause);
 void server_pause_shutdown(struct server *s, bool pause);
+void server_pause_quorum(struct server *s, bool pause);
 static inline bool server_is_paused(const struct server *s)
 {
-    return s->pause.until_ms != 0 || s->pause.failover || s->pause.shutdown;
+    return s->pause.until_ms != 0 || s->pause.failover || s->pause.shutdown || s->pause.quorum;
 }
 
 /* Recompute s->attention. */

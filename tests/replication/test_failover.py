@@ -11,6 +11,7 @@ import pytest
 
 from harness import Error
 from net import assert_same, follow, holdfast, info, redis_server, wait_for, wait_up
+from nodes import Cluster
 
 KINDS = {"holdfast": holdfast, "redis": redis_server}
 REQUESTS = [
@@ -139,6 +140,48 @@ def test_changing_places_under_load(first, second, options):
         assert int(info(x, "stats")["sync_full"]) + int(info(y, "stats")["sync_full"]) == 1
         x.close()
         y.close()
+
+
+def test_nodes_of_a_quorum():
+    """The same between nodes of a quorum: the new primary is elected by the old one's vote, which follows it then. One
+    that is no such node cannot be the target."""
+    with Cluster() as nodes, holdfast(appendonly="yes") as beside:
+        nodes.wait_elected("a")
+        for n in "bc":
+            nodes.wait_acknowledging(n)
+        z = beside.raw()
+        z("REPLICAOF", "127.0.0.1", nodes.nodes["a"].port)
+        wait_up(z)
+        counter = Counter([nodes.nodes["a"], nodes.nodes["b"]])
+        here, there = "a", "b"
+        x = nodes.nodes["a"].raw()
+        wait_for(lambda: f"port={beside.port},state=online" in x("INFO", "replication").decode(), "it is a replica")
+        assert x("FAILOVER", "TO", "127.0.0.1", beside.port) == Error("ERR FAILOVER target is none of quorum-nodes.")
+        # Two of three are enough, and it would not follow a primary that it was not told of.
+        nodes.nodes["c"].terminate()
+        for turn in range(4):
+            nodes.wait_elected(here)
+            nodes.wait_acknowledging(there)
+            before = counter.acknowledged
+            wait_for(lambda: counter.acknowledged > before + 20, "counting")
+            raw = nodes.nodes[here].raw()
+            target = ["TO", "127.0.0.1", nodes.nodes[there].port] if turn % 2 else []
+            assert raw("FAILOVER", *target) == "OK"
+            wait_for(lambda: info(raw)["master_failover_state"] == "no-failover", "the end")
+            assert info(raw)["role"] == "slave"
+            raw.close()
+            nodes.wait_elected(there)
+            here, there = there, here
+        before = counter.acknowledged
+        wait_for(lambda: counter.acknowledged > before, "counting goes on")
+        counter.stop()
+        raw = nodes.nodes[here].raw()
+        assert int(raw("GET", "counter")) == counter.acknowledged
+        print(f"longest time without writes: {counter.slowest * 1000:.0f} ms")
+        assert info(z)["role"] == "slave"
+        nodes.nodes["c"].start()
+        for r in (raw, x, z):
+            r.close()
 
 
 def test_clients_wait_and_go_on():

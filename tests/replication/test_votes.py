@@ -152,6 +152,58 @@ def test_an_epoch_that_is_not_on_the_disk(tmp_path, word):
             raw.close()
 
 
+def test_a_promotion_on_a_disk_that_fails(tmp_path):
+    """A node is promoted whose disk does not take what it has to be known by: FAILOVER is given up for it. As a primary
+    nobody elects it and its stream does not grow, neither by what is published nor by what expires; when its disk works
+    again it is elected, without being told."""
+    disk = Disk(tmp_path)
+
+    class Network(Wires):
+        def prefix(self, x):
+            return disk.prefix if x == "b" else ()
+
+    with Cluster(network=Network, plain=True) as nodes:
+        nodes.wait_elected("a")
+        for n in "bc":
+            nodes.wait_acknowledging(n)
+        a, b = nodes.nodes["a"].raw(), nodes.nodes["b"].raw()
+        assert b("HOLDFAST", "DURABILITY", "memory") == "OK"  # else what it reads waits for a majority
+        assert a("SET", "k", 0) == "OK"
+        disk.say("vote-error")
+        # As the primary knows the replica: by the address that its connection comes from, and its own port.
+        assert a("FAILOVER", "TO", "127.0.0.1", nodes.nodes["b"].port, "TIMEOUT", 10**6) == "OK"
+        wait_for(lambda: "does not take what a primary of a quorum needs" in nodes.nodes["a"].text(), "it is refused")
+        wait_for(lambda: nodes.info("a")["master_failover_state"] == "no-failover", "it is given up")
+        wait_for(lambda: a("SET", "k", 1) == "OK", "it is elected again")
+        assert (nodes.info("a")["role"], nodes.info("b")["role"]) == ("master", "slave")
+        # It is gone when the replica is a primary, and not by the primary's DEL.
+        a("SET", "short", 1, "PX", 4000)
+        wait_for(lambda: b("GET", "short") == b"1" or a("EXISTS", "short") == 0, "b has it")
+        nodes.promote("b")
+        nodes.follow("a", "b")
+        nodes.follow("c", "b")
+        wait_for(lambda: "its disk does not take holdfast-quorum" in nodes.info("b")["quorum_problem"], "it says why")
+        found = nodes.info("b")
+        assert (found["role"], found["quorum_state"], found["quorum_can_vote"]) == ("master", "not_elected", "0"), found
+        assert str(b("SET", "k", 2)).startswith("NOREPLICAS ")
+        other = nodes.nodes["b"].raw()
+        other.send(other.encode(["PUBLISH", "channel", "message"]))
+        wait_for(lambda: b("GET", "short") is None, "it is hidden")
+        assert b("WAIT", 0, 1) == 0
+        time.sleep(0.5)  # as long as three tries of the disk, and five rounds of active expiry
+        assert nodes.info("b")["master_repl_offset"] == found["master_repl_offset"]
+        disk.say("")
+        nodes.wait_elected("b")
+        assert other.read() == 0
+        wait_for(lambda: b("SET", "k", 3) == "OK", "it takes writes")
+        for n in "ac":
+            nodes.wait_acknowledging(n)
+        wait_for(lambda: a("GET", "k") == b"3", "a has it")
+        assert "cap" not in (nodes.nodes["b"].directory / "holdfast-quorum").read_text()
+        for raw in (a, b, other):
+            raw.close()
+
+
 def test_what_cannot_be_read(tmp_path):
     """A file that was cut short, has another bit, or is of a newer version stops the start and stays as it is."""
     nodes = [f"{n}=127.0.0.1:{free_port()}" for n in "abc"]
