@@ -270,6 +270,32 @@ bool durability_lock(struct server *s, struct error *err)
     return true;
 }
 
+/* A log is to begin where none was written so far. The directory is made, so that of two servers that
+ * begin one at the same time one is refused; and what is in it is what this server found there when
+ * it was started, or has written itself: the log of one that has ended since is not begun anew with
+ * what is in this one's memory. */
+static bool claim_directory(struct durability *d, struct error *err)
+{
+    const struct config *c = d->server->config;
+    struct manifest found;
+    struct error ignored;
+    os_dir_create(c->appenddirname, &ignored);
+    if (!durability_lock(d->server, err))
+        return false;
+    if (!manifest_read(&found, c->appenddirname, c->appendfilename, err)) {
+        if (err->code != ERROR_NOT_FOUND)
+            return false;
+        *err = (struct error){0};
+        manifest_init(&found);
+    }
+    bool same = manifest_same_log(&found, &d->generation.manifest);
+    manifest_free(&found);
+    return same || error_set(err, ERROR_EXISTS,
+                             "%s has the log of another server: start this one with it, or move it "
+                             "out of the way and start this one anew",
+                             c->appenddirname);
+}
+
 /* There is a log. */
 static void lock_new_directory(struct durability *d)
 {
@@ -448,7 +474,7 @@ void durability_set_history(struct server *s, const char *history)
 static void switch_on(struct durability *d)
 {
     struct error err = {0};
-    if (d->once && !durability_lock(d->server, &err)) {
+    if (d->once && !claim_directory(d, &err)) {
         d->once = false;
         log_warning("The log could not be started: %s", err.message);
         return;
@@ -863,7 +889,7 @@ bool durability_may_start(struct server *s, struct error *err)
     if (d->writer != NULL)
         return true;
     if (d->manifest_error.code == ERROR_NONE)
-        return durability_lock(s, err);
+        return claim_directory(s->durability, err);
     *err = d->manifest_error;
     return false;
 }

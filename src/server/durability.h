@@ -123,7 +123,7 @@ struct durability_position {
 bool durability_start(struct server *s, const struct durability_position *at, struct error *err);
 
 /* Whether CONFIG SET appendonly yes can work: not beside a manifest that cannot be read, nor where
- * another server writes its log. */
+ * another server writes its log, or has left one. The directory is made. */
 bool durability_may_start(struct server *s, struct error *err);
 /* Take the log's directory for this process, until it ends: two servers that write one log destroy
  * it, and a start cuts off what another one is just writing. False: another process has it. A

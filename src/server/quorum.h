@@ -49,9 +49,9 @@
  * The file is written by a thread of its own (server/quorum_file.h), at elections and when a node
  * has caught up, not for writes. A promise binds this node at once; the answer that says so leaves,
  * and others are asked, when it is on the disk, and a log epoch is acknowledged in when it is. A
- * promotion alone waits for the file (cap), as it does for the log's new one. When the disk does not
- * take it, it is tried again and again: what is a primary by then neither stands for election nor
- * lets its stream grow until it is there, and one that FAILOVER asks to take over refuses.
+ * promotion alone waits for the file (cap), as it does for the log's new one. When the disk does
+ * not take it, it is tried again: what is a primary by then neither stands for election nor lets
+ * its stream grow until it is there, and one that FAILOVER asks to take over refuses.
  *
  * Owned by the executor.
  */

@@ -8,7 +8,7 @@ import time
 
 import pytest
 import redis
-from harness import BUILD, SANITIZER_REPORTS, Server
+from harness import BUILD, SANITIZER_REPORTS, Server, wait_for
 
 CHECK = "`holdfast check` on the data directory says what is damaged"
 
@@ -89,6 +89,51 @@ def test_two_servers_over_one_log(tmp_path):
     first.kill()
     with Server(options=ON, directory=tmp_path) as next_one:
         assert next_one.client().mget("a", "b") == [b"1", b"2"]
+
+
+def test_two_servers_that_begin_a_log(tmp_path):
+    """Two servers without a log in one directory: the first one that begins one has it, at once; and what it leaves
+    there when it ends is not begun anew by the other one, which knows nothing of it."""
+    with Server(directory=tmp_path) as second:
+        first, other = Server(directory=tmp_path), second.client()
+        other.set("other", 1)
+        first.client().config_set("appendonly", "yes")
+        with pytest.raises(redis.ResponseError, match="in use by another process"):
+            other.config_set("appendonly", "yes")
+        first.client().set("a", 1)
+        assert first.client().execute_command("WAITAOF", 1, 0, 60000) == [1, 0]
+        first.terminate()
+        before = {p.name: p.read_bytes() for p in (tmp_path / "appendonlydir").iterdir()}
+        with pytest.raises(redis.ResponseError, match="has the log of another server"):
+            other.config_set("appendonly", "yes")
+        other.execute_command("BGREWRITEAOF")
+        wait_for(lambda: "The log could not be started: appendonlydir has the log of another server" in second.text())
+        assert before == {p.name: p.read_bytes() for p in (tmp_path / "appendonlydir").iterdir()}
+    with Server(options=ON, directory=tmp_path) as next_one:
+        assert next_one.client().mget("a", "other") == [b"1", None]
+
+
+def test_off_and_on_again(tmp_path):
+    """A log that this server has written, or found when it was started, is begun anew as often as is wanted."""
+    with Server(options=ON, directory=tmp_path) as server:
+        server.client().set("a", 1)
+    with Server(directory=tmp_path) as server:
+        client = server.client()
+        for i in range(3):
+            client.config_set("appendonly", "yes")
+            wait_for(lambda: client.info("persistence")["log_state"] == "on")
+            client.set("b", i)
+            if i == 1:
+                client.execute_command("BGREWRITEAOF")
+            client.config_set("appendonly", "no")
+            wait_for(lambda: client.info("persistence")["log_state"] == "off")
+        client.execute_command("BGREWRITEAOF")
+        wait_for(lambda: server.text().count("The log is off") == 4)
+        client.config_set("appendonly", "yes")
+        wait_for(lambda: client.info("persistence")["log_state"] == "on")
+        client.set("c", 1)
+    with Server(options=ON, directory=tmp_path) as server:
+        assert server.client().mget("b", "c") == [b"2", b"1"]
 
 
 def test_no_repair_beside_a_server(tmp_path):

@@ -332,6 +332,24 @@ void manifest_forget(struct manifest *m, const char *name)
     }
 }
 
+static bool names_all_of(const struct manifest *m, const struct manifest *other)
+{
+    for (size_t i = 0; i < other->count; i++) {
+        const struct manifest_file *f = &other->files[i];
+        bool found = f->type == MANIFEST_HISTORY;
+        for (size_t k = 0; k < m->count && !found; k++)
+            found = m->files[k].type == f->type && strcmp(m->files[k].name, f->name) == 0;
+        if (!found)
+            return false;
+    }
+    return true;
+}
+
+bool manifest_same_log(const struct manifest *a, const struct manifest *b)
+{
+    return names_all_of(a, b) && names_all_of(b, a);
+}
+
 void manifest_drop_history(struct manifest *m)
 {
     size_t kept = 0;

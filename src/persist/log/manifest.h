@@ -74,6 +74,8 @@ void manifest_retire_before(struct manifest *m, uint64_t seq);
 void manifest_note_history(struct manifest *m, const char *name, uint64_t seq);
 /* Forget one file, if it is named. */
 void manifest_forget(struct manifest *m, const char *name);
+/* Whether both name the same base and the same incrementals. */
+bool manifest_same_log(const struct manifest *a, const struct manifest *b);
 /* Forget history. */
 void manifest_drop_history(struct manifest *m);
 

@@ -124,8 +124,10 @@ static void test_changes(void **state)
     manifest_drop_history(&m);
     assert_int_equal(m.count, 2);
     assert_int_equal(copy.count, 4);
+    assert_true(manifest_same_log(&m, &copy) && manifest_same_log(&copy, &m));
     manifest_drop_history(&copy);
     manifest_retire_before(&copy, 3);
+    assert_false(manifest_same_log(&m, &copy) || manifest_same_log(&copy, &m));
     manifest_drop_history(&copy);
     assert_int_equal(copy.count, 1);
     assert_string_equal(manifest_add_incremental(&copy, "a.aof")->name, "a.aof.3.incr.aof");
