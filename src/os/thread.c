@@ -180,6 +180,27 @@ static bool is_starved(const struct os_polite *p)
 
 static clockid_t executor_clock;
 static bool executor_known;
+static int executor_processor = -1;
+
+void os_polite_note_processor(void)
+{
+    __atomic_store_n(&executor_processor, sched_getcpu(), __ATOMIC_RELAXED);
+}
+
+/* -1: none. A wish. */
+static void keep_off(struct os_polite *p, int processor)
+{
+    if (processor == p->avoided)
+        return;
+    if (p->avoided < 0 && sched_getaffinity(0, sizeof(p->allowed), &p->allowed) != 0)
+        return;
+    cpu_set_t others = p->allowed;
+    if (processor >= 0)
+        CPU_CLR((size_t)processor, &others);
+    if (CPU_COUNT(&others) > 0)
+        sched_setaffinity(0, sizeof(others), &others);
+    p->avoided = processor;
+}
 
 void os_polite_watch(void)
 {
@@ -209,12 +230,13 @@ static bool executor_is_busy(struct os_polite *p)
     p->busy = busy;
     p->looked_us = now;
     p->executor_us = used;
+    keep_off(p, busy ? __atomic_load_n(&executor_processor, __ATOMIC_RELAXED) : -1);
     return p->busy;
 }
 
 void os_polite_begin(struct os_polite *p)
 {
-    *p = (struct os_polite){0};
+    *p = (struct os_polite){.avoided = -1};
     look_again(p, true);
 }
 
@@ -234,7 +256,8 @@ void os_polite_check(struct os_polite *p)
     if (p->ended)
         return;
     int64_t since = clock_monotonic_us() - p->wall_us;
-    if (!p->yielding || executor_is_busy(p))
+    bool busy = executor_is_busy(p);
+    if (!p->yielding || busy)
         rest_after_burst(p, p->yielding ? POLITE_BUSY_REST_US : POLITE_REST_US);
     if (!p->yielding) {
         if (since >= POLITE_COMPETE_US)
@@ -250,5 +273,6 @@ void os_polite_end(struct os_polite *p)
         return;
     p->ended = true;
     p->yielding = false;
+    keep_off(p, -1);
     set_scheduling(SCHED_OTHER, SHORT_SLICE_NS);
 }

@@ -8,6 +8,7 @@
 #define HF_OS_THREAD_H
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -46,7 +47,8 @@ void os_bell_wait(const struct os_bell *b, int64_t timeout_us);
  *
  * A processor that nobody else wants is not free either: it may be the other half of the executor's
  * core, and it shares caches and memory with it. So while the executor has much to do there are
- * rests after bursts then, too. */
+ * rests after bursts then, too; and a helper keeps off the processor that the executor runs on, if
+ * there is another one that it may use. */
 struct os_polite {
     int64_t wall_us;         /* at the last look */
     int64_t cpu_us, wait_us; /* then: processor time, and time spent waiting for a processor */
@@ -54,20 +56,24 @@ struct os_polite {
     int64_t looked_us;       /* when the executor was last looked at */
     int64_t executor_us;     /* its processor time then */
     bool busy;               /* it was */
+    int avoided;             /* the processor that is kept off; -1: none */
+    cpu_set_t allowed;       /* those that the thread might use before */
     bool yielding;
     bool ended;
 };
 #define POLITE_YIELD_US 30000
 #define POLITE_COMPETE_US 120000
-#define POLITE_LEAST_SHARE 0.05
+#define POLITE_LEAST_SHARE 0.02
 #define POLITE_BURST_US 100
 #define POLITE_REST_US 400
 /* The executor is busy when it has run for this share of the time since the last look. */
 #define POLITE_BUSY_SHARE 0.25
 #define POLITE_BUSY_LOOK_US 2000
-#define POLITE_BUSY_REST_US 200
+#define POLITE_BUSY_REST_US 100
 /* The calling thread is the executor: there is one in a process. Without one nobody is busy. */
 void os_polite_watch(void);
+/* The executor says which processor it runs on: whenever it has slept. */
+void os_polite_note_processor(void);
 void os_polite_begin(struct os_polite *p);
 /* To be called after each 50 us of work or so: where it is called less often, bursts are longer. */
 void os_polite_check(struct os_polite *p);

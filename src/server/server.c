@@ -409,6 +409,7 @@ static int64_t cron(void *ctx)
 static void turn_begin(void *ctx)
 {
     struct server *s = ctx;
+    os_polite_note_processor();
     server_update_clock(s);
     durability_begin_turn(s);
     if (s->now_us >= s->expire_next_us && (s->expire_more || keyspace_has_due(s->ks)))

@@ -121,6 +121,54 @@ static void test_polite_keeps_niceness(void **state)
     assert_int_equal(nice, before);
 }
 
+struct keeping_off {
+    int state; /* atomic: how far the helper has come */
+    int allowed, kept;
+};
+enum { BEGUN, KEPT_OFF, BACK };
+
+static int allowed_count(void)
+{
+    cpu_set_t set;
+    assert_int_equal(sched_getaffinity(0, sizeof(set), &set), 0);
+    return CPU_COUNT(&set);
+}
+
+static void keep_off(void *arg)
+{
+    struct keeping_off *k = arg;
+    struct os_polite p;
+    k->allowed = allowed_count();
+    os_polite_begin(&p);
+    while (p.avoided < 0)
+        os_polite_check(&p);
+    k->kept = allowed_count();
+    __atomic_store_n(&k->state, KEPT_OFF, __ATOMIC_RELEASE);
+    while (p.avoided >= 0)
+        os_polite_check(&p);
+    assert_int_equal(allowed_count(), k->allowed);
+    __atomic_store_n(&k->state, BACK, __ATOMIC_RELEASE);
+    os_polite_end(&p);
+}
+
+/* While the executor is busy a helper keeps off its processor, where there is another one; when it
+ * is not it runs anywhere again. */
+static void test_polite_keeps_off(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    struct keeping_off k = {.state = BEGUN};
+    os_polite_watch();
+    assert_true(os_thread_start(&thread, "keep-off", keep_off, &k, &err));
+    while (__atomic_load_n(&k.state, __ATOMIC_ACQUIRE) == BEGUN)
+        os_polite_note_processor();
+    int expected = k.allowed > 1 ? k.allowed - 1 : 1;
+    assert_int_equal(k.kept, expected);
+    while (__atomic_load_n(&k.state, __ATOMIC_ACQUIRE) != BACK)
+        os_bell_wait(&there, 1000);
+    pthread_join(thread, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -129,6 +177,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_ringing_never_waits, setup, teardown),
         cmocka_unit_test(test_prompt_keeps_niceness),
         cmocka_unit_test(test_polite_keeps_niceness),
+        cmocka_unit_test_setup_teardown(test_polite_keeps_off, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
