@@ -239,8 +239,8 @@ static void explain(struct quorum *q, const struct election_options *asked,
     note_problem(q, what);
 }
 
-/* Those that are willing, or all others. They are asked one after the other, and one that is cut off
- * or hangs takes its time: while a majority is willing it is not waited for. */
+/* Those that are willing, or all others. They are asked one after the other, and one that is cut
+ * off or hangs takes its time: while a majority is willing it is not waited for. */
 static void add_peers(const struct quorum *q, bool willing, struct election_options *o)
 {
     const struct config *c = q->server->config;
