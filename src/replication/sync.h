@@ -43,8 +43,8 @@ struct sync_options {
     uint64_t end;
     bool has_data; /* some keys: a primary without any is refused unless accept_regression */
     bool accept_regression;
-    /* Ask the other side, a replica so far, to become the primary. Of a quorum it is not elected yet
-     * when it has: the epoch of the result is 0 then. */
+    /* Ask the other side, a replica so far, to become the primary. Of a quorum it is not elected
+     * yet when it has: the epoch of the result is 0 then. */
     bool failover;
     /* Of a quorum (server/quorum.h): this node, and the newest epoch that it has voted in: an older
      * primary is not followed. "": none. */

@@ -270,10 +270,10 @@ bool durability_lock(struct server *s, struct error *err)
     return true;
 }
 
-/* A log is to begin where none was written so far. The directory is made, so that of two servers that
- * begin one at the same time one is refused; and what is in it is what this server found there when
- * it was started, or has written itself: the log of one that has ended since is not begun anew with
- * what is in this one's memory. */
+/* A log is to begin where none was written so far. The directory is made, so that of two servers
+ * that begin one at the same time one is refused; and what is in it is what this server found there
+ * when it was started, or has written itself: the log of one that has ended since is not begun anew
+ * with what is in this one's memory. */
 static bool claim_directory(struct durability *d, struct error *err)
 {
     const struct config *c = d->server->config;
