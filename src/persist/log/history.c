@@ -152,8 +152,9 @@ bool history_read(const char *directory, const char *filename, uint64_t from, ui
         return false;
     size_t first = r.manifest.count;
     for (size_t i = r.manifest.count; i > 0; i--) {
+        /* Without it nobody knows whether this one goes on where the one before ends. */
         if (!read_head(directory, r.manifest.files[i - 1].name, &head))
-            continue;
+            break;
         if (head.lsn <= from) {
             first = i - 1;
             break;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "base/crc.h"
 #include "base/mem.h"
 #include "os/file.h"
 #include "persist/log/reader.h"
@@ -204,6 +205,26 @@ static void note_name(void *ctx, const char *name)
         *highest = seq;
 }
 
+/* sound: its checksum is right. */
+static bool first_line(const char *path, bool *found, bool *sound, struct annotation *a,
+                       struct error *err)
+{
+    char buffer[ANNOTATION_MAX];
+    struct os_file f;
+    struct error ignored;
+    size_t got = 0;
+    if (!os_file_open(&f, path, OS_OPEN_READ, err))
+        return false;
+    bool ok = os_file_read(&f, buffer, sizeof(buffer), &got, err);
+    os_file_close(&f, &ignored);
+    const char *newline = ok ? memchr(buffer, '\n', got) : NULL;
+    *found = newline != NULL &&
+             annotation_parse(slice_of(buffer, (size_t)(newline + 1 - buffer)), a);
+    *sound = *found && (a->kind == ANNOTATION_LOG || a->kind == ANNOTATION_BASE) &&
+             crc32c(a->chain, buffer, a->crc_at) == a->crc;
+    return ok;
+}
+
 /* Whether there are effects in the file, behind its first line at `head`. What is filled ahead of
  * the first group, and one that only selects a database, are none. */
 static bool has_effects(const char *path, const struct annotation *head)
@@ -230,13 +251,13 @@ bool recovery_manifest_ends_early(const char *directory, const char *filename,
     struct annotation a;
     struct error ignored;
     char path[512];
-    bool found = false;
+    bool found = false, sound;
     if (m->ours || !recovery_list_names(directory, filename, &names, &ignored) ||
         names.incremental_seq <= m->incremental_seq)
         return false;
     int n = snprintf(path, sizeof(path), "%s/%s.%llu.incr.aof", directory, filename,
                      (unsigned long long)names.incremental_seq);
-    if (n < 0 || (size_t)n >= sizeof(path) || !recovery_first_line(path, &found, &a, &ignored) ||
+    if (n < 0 || (size_t)n >= sizeof(path) || !first_line(path, &found, &sound, &a, &ignored) ||
         !found || !has_effects(path, &a)) /* else it was begun, and not named any more */
         return false;
     error_set(err, ERROR_CORRUPT, "it has no checksum, and does not name %s: its end is lost",
@@ -291,16 +312,9 @@ bool recovery_list_names(const char *directory, const char *filename, struct rec
 
 bool recovery_first_line(const char *path, bool *found, struct annotation *a, struct error *err)
 {
-    char buffer[ANNOTATION_MAX];
-    struct os_file f;
-    struct error ignored;
-    size_t got = 0;
-    if (!os_file_open(&f, path, OS_OPEN_READ, err))
+    bool sound = false;
+    if (!first_line(path, found, &sound, a, err))
         return false;
-    bool ok = os_file_read(&f, buffer, sizeof(buffer), &got, err);
-    os_file_close(&f, &ignored);
-    const char *newline = ok ? memchr(buffer, '\n', got) : NULL;
-    *found = newline != NULL &&
-             annotation_parse(slice_of(buffer, (size_t)(newline + 1 - buffer)), a);
-    return ok;
+    *found = *found && sound;
+    return true;
 }

@@ -31,7 +31,7 @@ struct recovery_names {
 bool recovery_list_names(const char *directory, const char *filename, struct recovery_names *names,
                          struct error *err);
 
-/* The annotation that a file begins with, if it does. */
+/* The annotation that a file begins with, if it does and its checksum is right. */
 bool recovery_first_line(const char *path, bool *found, struct annotation *a, struct error *err);
 
 /* A manifest of ours that is cut off at the end of a line looks like one of redis-server's, which
