@@ -163,6 +163,8 @@ static int serve(struct config *config)
         .lsn = found->lsn,
         .chain = found->crc,
         .history = found->history,
+        .commands = found->log_commands,
+        .command_bytes = found->log_bytes,
         .db = config->replicaof_host[0] != '\0' ? found->stream_db : 0,
         .cut = found->uncut[0] != '\0' ? found->uncut : NULL,
         .cut_at = found->uncut_at,

@@ -334,7 +334,8 @@ static bool new_writer(struct durability *d, struct error *err)
         return false;
     }
     d->started_us = clock_monotonic_us();
-    d->first_lsn = d->lsn;
+    d->content = (struct durability_content){.lsn = stream_end(s->stream),
+                                             .requests = stream_requests(s->stream)};
     d->first_effects = s->effects;
     d->count_first = d->count_end = 0;
     generation_hurry(&d->generation);
@@ -646,6 +647,8 @@ static void note_outcome(struct durability *d, enum generation_outcome outcome)
     const struct generation *g = &d->generation;
     if (outcome == GENERATION_NOTHING)
         return;
+    if (outcome == GENERATION_NAMED)
+        d->content = (struct durability_content){.lsn = g->lsn, .requests = d->generation_requests};
     if (g->kind == GENERATION_REWRITE) {
         if (outcome == GENERATION_NAMED)
             log_notice("The log was rewritten: its base is of LSN %llu, %llu bytes",
@@ -683,6 +686,7 @@ static enum generation_outcome begin_generation(struct durability *d, enum gener
     begin.save.aux_count = 0;
     replication_put_aux(s, &begin.save, stream_published(s->stream));
     backup_base_begun(s);
+    d->generation_requests = stream_requests(s->stream);
     return generation_begin(&d->generation, kind, &begin);
 }
 
@@ -914,6 +918,8 @@ bool durability_start(struct server *s, const struct durability_position *at, st
         d->generation.retry_us = d->generation.room_us + d->generation.pause_us;
         return true;
     }
+    d->content.commands = at->commands;
+    d->content.bytes = at->command_bytes;
     struct generation_position position = {.manifest = at->manifest,
                                            .lsn = at->lsn,
                                            .chain = at->chain,

@@ -80,7 +80,14 @@ struct durability {
     struct generation generation; /* and the files that there are */
     uint64_t slow_downs;
     int64_t started_us;       /* the time that shares are shares of */
-    uint64_t first_lsn, first_effects;
+    uint64_t first_effects;
+    /* What is in the files behind the base: what was there when it was begun or loaded, and what
+     * the stream has got since it was at that LSN. */
+    struct durability_content {
+        uint64_t commands, bytes;
+        uint64_t lsn, requests;
+    } content;
+    uint64_t generation_requests; /* of the stream, where the generation begins */
     struct effect_count counts[DURABILITY_COUNTS]; /* a ring: [count_first, count_end) */
     uint64_t count_first, count_end;
     int64_t counted_us;
@@ -111,6 +118,7 @@ struct durability_position {
     uint64_t lsn;
     uint32_t chain;       /* the crc of the last line of the last file; 0: none */
     const char *history;  /* "": make a new one */
+    uint64_t commands, command_bytes; /* in the files behind the base */
     int db;               /* of a replica: which the effect at `lsn` is for */
     /* a file with a torn end, at cut_at, that there was no room to keep; NULL: none */
     const char *cut;

@@ -42,7 +42,9 @@ static void when_on(const struct durability *d, const struct writer_stats *stats
     const struct server *s = d->server;
     uint64_t end = stream_end(s->stream), durable = writer_durable_lsn(d->writer);
     uint64_t at_risk = end > durable ? end - durable : 0, writes = writes_at_risk(d, durable);
-    uint64_t logged = s->effects - d->first_effects, bytes = end - d->first_lsn;
+    const struct durability_content *content = &d->content;
+    uint64_t logged = content->commands + stream_requests(s->stream) - content->requests;
+    uint64_t bytes = content->bytes + end - content->lsn;
     uint64_t size = durability_size(d);
     int64_t passed = clock_monotonic_us() - d->started_us;
     int64_t since = writer_at_risk_since_us(d->writer);

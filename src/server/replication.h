@@ -89,6 +89,7 @@ struct primary_link {
     struct client *client;      /* UP */
     int db;                     /* of the next effect */
     struct text open_group;     /* bytes since a MULTI whose EXEC has not come */
+    uint64_t open_requests;     /* in it */
     bool continuable;           /* history and LSN are a position that PSYNC may name */
     /* As a primary this server went on from here under an id that nobody has been told of: this is
      * the last position that others can know. "": there is none but the history and the LSN. */

@@ -92,6 +92,7 @@ static void set_down(struct server *s, int64_t retry_us)
     l->state = LINK_DOWN;
     l->retry_us = s->now_us + retry_us;
     text_free(&l->open_group);
+    l->open_requests = 0;
     server_update_attention(s);
 }
 
@@ -702,10 +703,12 @@ static void pass_on(struct server *s, const struct call *call, bool in_group)
     }
     if (in_group) {
         text_append(&l->open_group, bytes.data, bytes.size);
+        l->open_requests++;
     } else {
-        stream_append_raw(s->stream, text_slice(&l->open_group));
+        stream_append_raw(s->stream, text_slice(&l->open_group), l->open_requests);
         text_free(&l->open_group);
-        stream_append_raw(s->stream, bytes);
+        l->open_requests = 0;
+        stream_append_raw(s->stream, bytes, 1);
         s->effects++;
     }
     text_free(&encoded);

@@ -352,7 +352,7 @@ void replication_ask_for_acks(struct server *s)
     static const char ask[] = "*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n";
     if (s->is_replica || s->stream == NULL || stream_in_group(s->stream) || s->pause.quorum)
         return;
-    stream_append_raw(s->stream, slice_of(ask, sizeof(ask) - 1));
+    stream_append_raw(s->stream, slice_of(ask, sizeof(ask) - 1), 1);
 }
 
 /* At least for as long as a replica that has nothing to say needs to say so. */
@@ -732,7 +732,7 @@ static void ping(struct server *s)
     if (s->is_replica || s->stream == NULL || all->replica_count == 0 ||
         stream_in_group(s->stream) || server_is_paused(s))
         return;
-    stream_append_raw(s->stream, slice_of(request, sizeof(request) - 1));
+    stream_append_raw(s->stream, slice_of(request, sizeof(request) - 1), 1);
     durability_publish(s);
 }
 

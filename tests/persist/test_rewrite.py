@@ -2,12 +2,14 @@
 """The rewrite of the log: BGREWRITEAOF and what begins one by itself; what is there afterwards, for
 Holdfast and for redis-server; and what is left when it does not come to its end."""
 import random
+import re
+import subprocess
 import threading
 import time
 
 import pytest
 
-from harness import Error, Server, wait_for
+from harness import BUILD, Error, Server, wait_for
 from test_log import Disk, fill, info, library  # noqa: F401 (library is a fixture)
 
 ON = {"appendonly": "yes", "appendfsync": "always"}
@@ -141,6 +143,56 @@ def test_what_stays(tmp_path):
     assert server.raw()("DEBUG", "DIGEST") == with_redis
     rewrite(server.raw())
     start_again(server)
+    server.stop()
+
+
+def test_count_of_commands(tmp_path):
+    """INFO has as many commands as `holdfast check` finds in the files behind the base, and their mean size:
+    while they are written, after starts, a rewrite, a switch off and on, and a start with a moment before."""
+    server = Server(options=ON, directory=tmp_path)
+
+    def compare():
+        raw = server.raw()
+        wait_for(lambda: info(raw)["log_at_risk_bytes"] == "0")
+        fields = info(raw)
+        check = subprocess.run([str(BUILD / "holdfast"), "check", str(tmp_path)], capture_output=True, text=True,
+                               timeout=60).stdout
+        count = sum(int(n.replace(",", "")) for n in re.findall(r"\.incr\.aof: .*?, ([0-9,]+) commands", check))
+        assert int(fields["log_commands"]) == count, check
+        return count, int(fields["log_lsn"]), float(fields["log_command_mean_bytes"])
+
+    assert compare() == (0, 0, 0)
+    raw = server.raw()
+    raw("SET", "k", "v" * 1000)
+    count, lsn, mean = compare()
+    assert count == 2 and abs(mean - lsn / 2) < 0.1
+    fill(server.client(), 3)
+    raw.pipeline([("MULTI",), ("SET", "a", 1), ("SET", "b", 1), ("EXEC",)])
+    count, lsn, mean = compare()
+    assert count > 1000 and abs(mean - lsn / count) < 0.1
+    for _ in range(2):
+        start_again(server)
+        assert compare()[::2] == (count, mean)
+        server.raw()("INCR", "n")
+        later, lsn, mean = compare()
+        assert later == count + 2
+        count = later
+    rewrite(server.raw())
+    assert compare()[0] == 0
+    server.raw()("INCR", "n")
+    assert compare()[0] == 2
+    assert server.raw()("CONFIG", "SET", "appendonly", "no") == "OK"
+    wait_for(lambda: info(server.raw())["log_state"] == "off")
+    assert server.raw()("CONFIG", "SET", "appendonly", "yes") == "OK"
+    wait_for(lambda: info(server.raw())["log_state"] == "on")
+    server.raw()("INCR", "n")
+    assert compare()[0] == 2
+    lsn = compare()[1]
+    server.raw()("INCR", "n")
+    server.kill()
+    server.options["recover-until"] = lsn
+    server.start()
+    assert compare()[0] == 0
     server.stop()
 
 

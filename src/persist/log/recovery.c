@@ -235,6 +235,11 @@ static bool execute(struct run *run, const struct log_batch *b, const char *path
     if (count > 0)
         run->at.lsn = b->commands[count - 1].lsn;
     run->result->commands += count;
+    if (!run->in_base) {
+        run->result->log_commands += count;
+        for (size_t i = 0; i < count; i++)
+            run->result->log_bytes += b->commands[i].size;
+    }
     return true;
 }
 
@@ -542,6 +547,7 @@ static bool begin_anew(struct run *run, const char *why)
     const struct recovery_options *o = run->options;
     struct manifest fresh;
     char path[PATH_SIZE], dir[PATH_SIZE];
+    run->result->log_commands = run->result->log_bytes = 0;
     manifest_copy(&fresh, &run->manifest);
     manifest_retire_before(&fresh, UINT64_MAX);
     os_path_dir(o->directory, dir, sizeof(dir));

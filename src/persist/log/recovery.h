@@ -114,6 +114,7 @@ struct recovery_result {
     bool closed;   /* the log was closed in order: nothing behind `lsn` has ever been */
     uint64_t rdb_keys, rdb_expired; /* of the base or the RDB file */
     uint64_t commands;              /* replayed */
+    uint64_t log_commands, log_bytes; /* of these, those in the files behind the base */
     uint64_t cut_bytes;             /* of a torn tail */
     char uncut[256];                /* the file whose torn tail is still there; "": none */
     uint64_t uncut_at;              /* where it begins */

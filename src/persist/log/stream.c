@@ -41,6 +41,7 @@ struct stream {
     char *at, *limit;          /* where the next byte goes, and the end of the tail */
     int db;                    /* of the last effect; -1: SELECT is due */
     int depth;                 /* of groups */
+    uint64_t requests;
     bool in_group;             /* MULTI has been put, EXEC has not */
     uint64_t backlog;
     struct stream_reader *readers;
@@ -183,6 +184,7 @@ void stream_put_argument(struct stream *s, struct slice argument)
 
 static void put_request(struct stream *s, const struct slice *argv, int argc)
 {
+    s->requests++;
     put_head(s, '*', (size_t)argc);
     for (int i = 0; i < argc; i++)
         stream_put_argument(s, argv[i]);
@@ -205,6 +207,7 @@ static inline void prepare(struct stream *s, int db)
     if (__builtin_expect(s->depth > 0 && !s->in_group, 0)) {
         static const char multi[] = "*1\r\n$5\r\nMULTI\r\n";
         put(s, multi, sizeof(multi) - 1);
+        s->requests++;
         s->in_group = true;
     }
 }
@@ -220,6 +223,7 @@ void stream_begin_append(struct stream *s, int db, uint64_t argc)
 {
     assert(argc > 0);
     prepare(s, db);
+    s->requests++;
     put_head(s, '*', argc);
 }
 
@@ -227,11 +231,13 @@ void stream_append_request(struct stream *s, int db, struct slice request)
 {
     assert(request.size > 0);
     prepare(s, db);
+    s->requests++;
     put(s, request.data, request.size);
 }
 
-void stream_append_raw(struct stream *s, struct slice bytes)
+void stream_append_raw(struct stream *s, struct slice bytes, uint64_t requests)
 {
+    s->requests += requests;
     if (bytes.size != 0)
         put(s, bytes.data, bytes.size);
 }
@@ -248,7 +254,13 @@ void stream_end_group(struct stream *s)
         return;
     static const char exec[] = "*1\r\n$4\r\nEXEC\r\n";
     put(s, exec, sizeof(exec) - 1);
+    s->requests++;
     s->in_group = false;
+}
+
+uint64_t stream_requests(const struct stream *s)
+{
+    return s->requests;
 }
 
 bool stream_in_group(const struct stream *s)

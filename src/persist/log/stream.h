@@ -43,8 +43,8 @@ void stream_select_again(struct stream *s);
 /* One effect: encoded, or, when the request came as RESP, its bytes as they came. */
 void stream_append(struct stream *s, int db, const struct slice *argv, int argc);
 void stream_append_request(struct stream *s, int db, struct slice request);
-/* Bytes of another server's stream as they came, its SELECTs among them: whole requests. */
-void stream_append_raw(struct stream *s, struct slice bytes);
+/* Bytes of another server's stream as they came, its SELECTs among them: so many whole requests. */
+void stream_append_raw(struct stream *s, struct slice bytes, uint64_t requests);
 /* An effect of `argc` arguments that are given one by one, each with stream_put_argument. */
 void stream_begin_append(struct stream *s, int db, uint64_t argc);
 void stream_put_argument(struct stream *s, struct slice argument);
@@ -55,6 +55,8 @@ void stream_end_group(struct stream *s);
 bool stream_in_group(const struct stream *s);
 
 uint64_t stream_end(const struct stream *s);       /* behind the last byte appended */
+uint64_t stream_requests(const struct stream *s);  /* appended since it is there, SELECT, MULTI and
+                                                    * EXEC among them */
 void stream_publish(struct stream *s);             /* within a group nothing happens */
 uint64_t stream_published(const struct stream *s); /* any thread (acquire) */
 /* Bytes in memory that some reader has not released. */
