@@ -10,7 +10,7 @@ import time
 import pytest
 
 from harness import BUILD, Error, Server, wait_for
-from test_log import Disk, fill, info, library  # noqa: F401 (library is a fixture)
+from test_log import Disk, fill, info, library, silent  # noqa: F401 (library is a fixture)
 
 ON = {"appendonly": "yes", "appendfsync": "always"}
 
@@ -337,6 +337,26 @@ def test_disk_fails_in_the_middle(library, tmp_path):  # noqa: F811
         disk.server.kill()
         with Server(options=disk.options, directory=tmp_path) as again:
             assert again.raw()("DEBUG", "DIGEST") == digest
+
+
+def test_syncs_go_on(library, tmp_path):  # noqa: F811
+    """no-appendfsync-on-rewrite skips no sync: with always a reply waits for its own during a rewrite, too."""
+    with Disk(library, tmp_path, rdb_key_save_delay=100000, no_appendfsync_on_rewrite="yes") as disk:
+        raw, other = disk.server.raw(), disk.server.raw()
+        raw.pipeline([("SET", f"k{i}", i) for i in range(300)])
+        assert raw("BGREWRITEAOF") == "Background append only file rewriting started"
+        assert raw("SET", "during", 1) == "OK"
+        syncs = int(info(raw)["log_syncs"])
+        assert raw("SET", "during", 2) == "OK"
+        assert int(info(raw)["log_syncs"]) > syncs
+        disk.say("hang")
+        raw.send(raw.encode(("SET", "during", 3)))
+        assert silent(raw)
+        assert info(other)["log_waiting_replies"] == "1"
+        disk.say("")
+        assert raw.read() == "OK"
+        fields = info(other)
+        assert fields["aof_rewrite_in_progress"] == "1" and fields["log_at_risk_bytes"] == "0"
 
 
 def test_on_during_a_save(tmp_path):

@@ -32,6 +32,8 @@
 #define NAME "a.aof"
 #define LONG_MS 60000
 #define EFFECTS_MAX 100000
+/* Before the first new try, as generation.c has it. */
+#define PAUSE_US 1000000
 
 static char directory[64];
 static uint64_t seed;
@@ -207,6 +209,9 @@ static bool make(struct life *l, enum generation_kind kind)
     }
     bool ok = outcome == GENERATION_NAMED;
     l->provisional = l->provisional && !ok;
+    /* Pauses grow with each failure, and a success ends that. */
+    assert_int_equal(l->generation.failures == 0, ok);
+    assert_int_equal(l->generation.pause_us == PAUSE_US, ok);
     if (ok && kind == GENERATION_REWRITE)
         rewrites++;
     else if (ok)
