@@ -4,7 +4,7 @@ is made as short as it can be and shown as lines for redis-cli."""
 import time
 
 import differences
-from harness import Error, Raw, Server, Simple
+from harness import PATIENCE, Error, Raw, Server, Simple
 from normal import Near, is_open_sort, items, name_of, normal, unordered_deep
 from script_calls import CALLERS, called, in_resp3
 from sequences import DEFAULTS, Exchange, Plain, Sample, Scan
@@ -84,7 +84,7 @@ class Pair:
     def connection(self, i, number):
         if number not in self.connections[i]:
             raw = self.connections[i][number] = self.servers[i].raw()
-            raw.socket.settimeout(30)
+            raw.socket.settimeout(PATIENCE)
         return self.connections[i][number]
 
     def both(self, number, commands):
