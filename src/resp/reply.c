@@ -216,13 +216,6 @@ void reply_bulk_double(struct reply *r, double v)
     reply_bulk(r, slice_of(text, n));
 }
 
-void reply_long_double(struct reply *r, long double v)
-{
-    char text[NUMBER_LONG_DOUBLE_SIZE];
-    size_t n = number_format_long_double(text, v);
-    reply_bulk(r, slice_of(text, n));
-}
-
 void reply_human_double(struct reply *r, long double v)
 {
     char text[NUMBER_LONG_DOUBLE_SIZE];

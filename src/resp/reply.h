@@ -64,7 +64,6 @@ void reply_append(struct reply *r, struct slice bytes);
 void reply_bulk_end(struct reply *r);
 void reply_double(struct reply *r, double v);      /* RESP3 double; RESP2 bulk */
 void reply_bulk_double(struct reply *r, double v); /* always a bulk string */
-void reply_long_double(struct reply *r, long double v); /* bulk, as INCRBYFLOAT replies */
 void reply_human_double(struct reply *r, long double v); /* the same digits; RESP3 double */
 void reply_bool(struct reply *r, bool v);          /* RESP3 #t; RESP2 :1 */
 void reply_bignum(struct reply *r, struct slice digits);

@@ -208,29 +208,6 @@ bool btree_prev(struct btree_pos *pos)
     return pos_prev_leaf(pos);
 }
 
-void btree_prefetch(const struct btree *t, struct slice key)
-{
-    void *ptr = t->root;
-    if (!ptr)
-        return;
-    uint64_t word = btree_word(key.data, key.size);
-    for (int level = t->height; level > 0; level--) {
-        /* By the words alone. Where these do not tell, a prefetch would have to wait for lines
-         * itself. */
-        const struct btree_node *node = ptr;
-        const uint64_t *base = btree_node_words(node);
-        for (uint32_t rest = node->count; rest > 1;) {
-            uint32_t half = rest / 2;
-            base = base[half] <= word ? base + half : base;
-            rest -= half;
-        }
-        if (*base == word && base > btree_node_words(node))
-            return;
-        ptr = btree_node_children(node)[base - btree_node_words(node)];
-    }
-    btree_leaf_prefetch(ptr);
-}
-
 /* --- the path of a change --------------------------------------------------------------------- */
 
 /* Put a node in the place of the one at this level of the path, whose parent is owned. */

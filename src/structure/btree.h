@@ -62,8 +62,6 @@ void btree_init_unordered(struct btree *t);
 void btree_put_double(char out[8], double d);
 double btree_get_double(const char in[8]);
 
-/* Bring what a seek will touch into the cache, as far as that is known without waiting for it. */
-void btree_prefetch(const struct btree *t, struct slice key);
 /* Stand on the first item >= key (in memcmp order, the shorter first). True if it is equal. Not for
  * unordered trees. */
 bool btree_seek(const struct btree *t, struct slice key, struct btree_pos *pos);

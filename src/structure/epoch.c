@@ -577,11 +577,6 @@ struct epoch_snapshot *epoch_snapshot_begin(struct epoch *e)
     return s;
 }
 
-uint64_t epoch_snapshot_epoch(const struct epoch_snapshot *s)
-{
-    return s->epoch;
-}
-
 size_t epoch_snapshot_held_bytes(const struct epoch_snapshot *s)
 {
     return __atomic_load_n(&s->held_bytes, __ATOMIC_RELAXED);

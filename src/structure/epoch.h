@@ -128,7 +128,6 @@ static inline void epoch_set_mark(struct epoch *e, unsigned i, uint64_t since)
 
 /* Take a snapshot: the caller keeps the roots. Constant time. */
 struct epoch_snapshot *epoch_snapshot_begin(struct epoch *e);
-uint64_t epoch_snapshot_epoch(const struct epoch_snapshot *s);
 /* Bytes and nodes that are kept for this snapshot alone or for it and older ones. A subtree counts
  * as one node, its bytes are estimated from its weight. The bytes may be asked for on any
  * thread. */

@@ -6,8 +6,8 @@
  *            +-------------+----------+---------+
  *
  * Invariants, checked by rope_check:
- * 1. The bytes of a chunk in use end at the rope's size at the latest, so that a rope which is cut
- *    and extended again reads as zeros there.
+ * 1. The bytes of a chunk in use end at the rope's size at the latest, so that a rope which is
+ *    extended reads as zeros there.
  * 2. A page's slots up to its capacity are valid or NULL.
  * 3. The height is enough for the size; it may be more.
  */
@@ -297,46 +297,6 @@ void rope_extend(struct rope *r, struct epoch *e, uint64_t size)
     set_size(r, size);
 }
 
-size_t rope_tail_rooms(struct rope *r, struct epoch *e, size_t want, struct rope_room *rooms,
-                       size_t most)
-{
-    uint64_t offset = r->size;
-    size_t count = 0;
-    while (want > 0 && count < most) {
-        uint32_t at = (uint32_t)(offset % ROPE_CHUNK);
-        uint32_t n = want < ROPE_CHUNK - at ? (uint32_t)want : ROPE_CHUNK - at;
-        void **slot = own_slot(r, e, offset / ROPE_CHUNK);
-        struct chunk *c = own_chunk(e, slot, at, at + n);
-        rooms[count++] = (struct rope_room){c->bytes + at, n};
-        offset += n;
-        want -= n;
-    }
-    return count;
-}
-
-char *rope_tail_room(struct rope *r, struct epoch *e, size_t want, size_t *room)
-{
-    struct rope_room first = {NULL, 0};
-    rope_tail_rooms(r, e, want, &first, 1);
-    *room = first.size;
-    return first.data;
-}
-
-void rope_tail_commit(struct rope *r, size_t size)
-{
-    uint64_t offset = r->size;
-    set_size(r, offset + size);
-    while (size > 0) {
-        uint32_t at = (uint32_t)(offset % ROPE_CHUNK);
-        uint32_t n = size < ROPE_CHUNK - at ? (uint32_t)size : ROPE_CHUNK - at;
-        struct chunk *c = find_chunk(r, offset / ROPE_CHUNK);
-        assert(c && c->used == at && at + n <= c->capacity);
-        c->used = at + n;
-        offset += n;
-        size -= n;
-    }
-}
-
 void rope_adopt(struct rope *r, struct epoch *e, char **blocks, uint64_t size)
 {
     assert(r->root == NULL && r->size == 0 && size > 0);
@@ -359,70 +319,6 @@ void rope_adopt(struct rope *r, struct epoch *e, char **blocks, uint64_t size)
             c = small;
         }
         *own_slot(r, e, i) = c;
-    }
-}
-
-/* --- cutting ---------------------------------------------------------------------------------- */
-
-static struct chunk *cut_chunk(struct epoch *e, struct chunk *c, uint32_t size)
-{
-    if (c->used <= size)
-        return c;
-    if (epoch_owned(e, birth_of(c)) && size > c->capacity / 2) {
-        c->used = size;
-        return c;
-    }
-    struct chunk *fresh = chunk_new(e, size);
-    memcpy(fresh->bytes, c->bytes, size);
-    fresh->used = size;
-    retire_node(e, c);
-    return fresh;
-}
-
-/* Leave the first `size` bytes (at least one) of a subtree; gives what stands for it now. */
-static void *cut(struct epoch *e, void *node, uint64_t size)
-{
-    int height = height_of(node);
-    if (height == 0)
-        return size < ROPE_CHUNK ? cut_chunk(e, node, (uint32_t)size) : node;
-    struct page *page = node;
-    uint64_t span = spans[height - 1] * ROPE_CHUNK;
-    uint32_t last = (uint32_t)((size - 1) / span);
-    for (uint32_t i = last + 1; i < page->capacity; i++) {
-        if (page->slots[i])
-            retire_subtree(e, page->slots[i], spans[height - 1]);
-    }
-    /* A smaller page, unless this one may stay as it is. */
-    if (!epoch_owned(e, birth_of(page)) || last + 1 < page->capacity / 2) {
-        uint32_t count = last + 1 < page->capacity ? last + 1 : page->capacity;
-        page = page_rebuild(e, height, page, count);
-    }
-    if (last + 1 < page->capacity)
-        memset(page->slots + last + 1, 0, (page->capacity - last - 1) * sizeof(void *));
-    if (last < page->capacity && page->slots[last])
-        page->slots[last] = cut(e, page->slots[last], size - last * span);
-    return page;
-}
-
-void rope_truncate(struct rope *r, struct epoch *e, uint64_t size)
-{
-    if (size >= r->size)
-        return;
-    if (size == 0) {
-        rope_clear(r, e);
-        return;
-    }
-    set_size(r, size);
-    if (r->root)
-        r->root = cut(e, r->root, size);
-    uint64_t chunks = (size - 1) / ROPE_CHUNK + 1;
-    while (r->height > 0 && chunks <= spans[r->height - 1]) {
-        struct page *page = r->root;
-        if (page) {
-            r->root = page->slots[0];
-            retire_node(e, page);
-        }
-        set_height(r, r->height - 1);
     }
 }
 

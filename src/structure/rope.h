@@ -44,27 +44,11 @@ void rope_read(const struct rope *r, uint64_t offset, void *out, size_t size);
 void rope_write(struct rope *r, struct epoch *e, uint64_t offset, struct slice bytes);
 /* Make it `size` bytes long with zeros, which take no memory; nothing when it is as long. */
 void rope_extend(struct rope *r, struct epoch *e, uint64_t size);
-/* Room at the end, to read a socket or a file straight into the value: `want` bytes, or as many as
- * there are up to the end of the chunk. The caller fills what it can and commits that. The room is
- * valid until the rope is next changed by other means; no snapshot that sees the rope may be taken
- * between the two calls. */
-char *rope_tail_room(struct rope *r, struct epoch *e, size_t want, size_t *room);
-/* The same over several chunks, for one system call: fills `rooms`, in order, until they have
- * `want` bytes together or there are `most`; returns how many. One commit covers them all. */
-struct rope_room {
-    char *data;
-    size_t size;
-};
-size_t rope_tail_rooms(struct rope *r, struct epoch *e, size_t want, struct rope_room *rooms,
-                       size_t most);
-void rope_tail_commit(struct rope *r, size_t size);
 /* Make an empty rope of `size` bytes from blocks (got by mem_alloc, of ROPE_HEAD + ROPE_CHUNK
  * bytes) whose bytes stand behind the head. The blocks are taken: NULL stands in their places
  * then. */
 #define ROPE_HEAD 16
 void rope_adopt(struct rope *r, struct epoch *e, char **blocks, uint64_t size);
-/* Cut to `size`; nothing when it is not longer. */
-void rope_truncate(struct rope *r, struct epoch *e, uint64_t size);
 void rope_clear(struct rope *r, struct epoch *e);
 /* Moves (base/mem_move.h) what should: the chunk number `from`, and the pages that begin with it.
  * Returns the number of the next one to look at, 0 at the end; any number may be given. No snapshot

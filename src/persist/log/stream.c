@@ -112,20 +112,6 @@ void stream_free(struct stream *s)
     mem_free(s);
 }
 
-void stream_restart(struct stream *s, uint64_t lsn)
-{
-    assert(s->depth == 0);
-    free_blocks(s);
-    s->head = block_new(s, lsn);
-    set_tail(s, s->head);
-    s->db = -1;
-    for (struct stream_reader *r = s->readers; r != NULL; r = r->next) {
-        r->block = s->head;
-        __atomic_store_n(&r->lsn, lsn, __ATOMIC_RELEASE);
-    }
-    __atomic_store_n(&s->published, lsn, __ATOMIC_RELEASE);
-}
-
 void stream_select_again(struct stream *s)
 {
     s->db = -1;

@@ -33,10 +33,6 @@ struct stream;
 struct stream *stream_new(uint64_t lsn);
 void stream_free(struct stream *s);
 
-/* Forget everything and go on at this LSN (after loading, after a full resynchronisation): the next
- * effect is preceded by SELECT. No reader may have anything left to read; they all go on at `lsn`,
- * so that their threads must not use them meanwhile. */
-void stream_restart(struct stream *s, uint64_t lsn);
 /* Make the next effect be preceded by SELECT: a new file or a new replica begins here. */
 void stream_select_again(struct stream *s);
 

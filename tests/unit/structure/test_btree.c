@@ -261,7 +261,6 @@ static void seek_one(struct world *w)
     struct slice key = random_item(w->shape);
     size_t at = model_lower_bound(&w->model, key);
     bool equal = at < w->model.count && slice_equal(w->model.items[at], key);
-    btree_prefetch(&w->tree, key);
     assert_int_equal(btree_seek(&w->tree, key, &pos), equal);
     assert_place(&pos, &w->model, at);
 }

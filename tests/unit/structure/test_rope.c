@@ -94,49 +94,6 @@ static void write_some(struct world *w)
         w->size = at + bytes.size;
 }
 
-/* Reads of several sizes as from a socket, some giving less than there was room for. */
-static void fill_tail(struct world *w)
-{
-    size_t want = 1 + random_below(random_below(2) ? 300 : 40000);
-    if (w->size + want > w->limit)
-        return;
-    struct rope_room rooms[3];
-    size_t count, room = 0;
-    if (random_below(2)) {
-        count = 1;
-        rooms[0].data = rope_tail_room(&w->rope, &w->epoch, want, &rooms[0].size);
-    } else {
-        count = rope_tail_rooms(&w->rope, &w->epoch, want, rooms, 3);
-    }
-    for (size_t i = 0; i < count; i++)
-        room += rooms[i].size;
-    assert_in_range(room, 1, want);
-    size_t got = random_below(4) ? room : random_below(room + 1), left = got;
-    const char *from = noise + random_below(NOISE_SIZE / 2);
-    memcpy(w->bytes + w->size, from, got);
-    for (size_t i = 0; i < count && left; i++) {
-        size_t n = left < rooms[i].size ? left : rooms[i].size;
-        memcpy(rooms[i].data, from, n);
-        from += n;
-        left -= n;
-    }
-    rope_tail_commit(&w->rope, got);
-    w->size += got;
-}
-
-static void truncate_some(struct world *w)
-{
-    size_t size =
-        random_below(5) ? w->size - random_below(w->size / 8 + 1) : random_below(w->size + 10);
-    if (random_below(4) == 0)
-        size -= size % ROPE_CHUNK;
-    rope_truncate(&w->rope, &w->epoch, size);
-    if (size >= w->size)
-        return;
-    memset(w->bytes + size, 0, w->size - size);
-    w->size = size;
-}
-
 static void read_some(struct world *w)
 {
     size_t at = random_below(w->size + 1), size = random_below(w->size - at + 1);
@@ -178,15 +135,19 @@ static void move_some(struct world *w)
     assert_int_equal(m.stayed, 0);
 }
 
+static void clear(struct world *w)
+{
+    rope_clear(&w->rope, &w->epoch);
+    memset(w->bytes, 0, w->size);
+    w->size = 0;
+}
+
 static void change(struct world *w)
 {
-    uint64_t dice = random_below(100);
-    if (dice < 70)
+    if (random_below(20))
         write_some(w);
-    else if (dice < 90)
-        fill_tail(w);
     else
-        truncate_some(w);
+        clear(w);
 }
 
 static void run_world(size_t limit, size_t steps, bool with_thread)
@@ -228,7 +189,7 @@ static void run_world(size_t limit, size_t steps, bool with_thread)
     assert_in_range(mem_used(), before, before + THREADS_KEEP);
 }
 
-/* Random writes, tails, cuts and snapshots, in ropes of one chunk, of one page, of several
+/* Random writes, clearing and snapshots, in ropes of one chunk, of one page, of several
  * pages. */
 static void test_model(void **state)
 {
@@ -262,21 +223,11 @@ static void test_holes(void **state)
     assert_in_range(run.size, 1, ROPE_CHUNK);
     for (size_t i = 0; i < run.size; i++)
         assert_int_equal(run.data[i], 0);
-    rope_truncate(&r, &e, 4);
-    rope_check(&r, &e);
-    assert_int_equal(r.height, 0);
-    /* What was cut off does not come back. */
-    rope_write(&r, &e, 7, SLICE("x"));
-    rope_read(&r, 3, bytes, 5);
-    assert_memory_equal(bytes, "i\0\0\0x", 5);
     rope_clear(&r, &e);
     /* A hole from the first byte on. */
     rope_write(&r, &e, far, SLICE("far"));
     rope_read(&r, 0, bytes, 5);
     assert_memory_equal(bytes, "\0\0\0\0\0", 5);
-    rope_truncate(&r, &e, 100);
-    rope_check(&r, &e);
-    assert_int_equal(rope_bytes(&r), 0);
     rope_clear(&r, &e);
     epoch_deinit(&e);
     assert_in_range(mem_used(), before, before + THREADS_KEEP);

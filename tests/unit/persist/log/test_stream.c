@@ -211,31 +211,6 @@ static void test_model(void **state)
     stream_free(s);
 }
 
-/* After a restart at another LSN readers go on there, and SELECT comes first. */
-static void test_restart(void **state)
-{
-    (void)state;
-    struct stream *s = stream_new(0);
-    struct stream_reader *r = stream_reader_new(s, 0);
-    struct text got = {0};
-    struct slice ping = SLICE("*1\r\n$4\r\nPING\r\n");
-    stream_append_request(s, 5, ping);
-    stream_publish(s);
-    drain(r, &got);
-    text_clear(&got);
-    stream_restart(s, UINT64_C(5000000000));
-    assert_int_equal(stream_first(s), UINT64_C(5000000000));
-    assert_int_equal(stream_published(s), UINT64_C(5000000000));
-    stream_append_request(s, 5, ping);
-    stream_publish(s);
-    assert_int_equal(stream_memory(s), 23 + ping.size);
-    drain(r, &got);
-    assert_int_equal(stream_reader_lsn(r), UINT64_C(5000000000) + 23 + ping.size);
-    expect(&got, "*2\r\n$6\r\nSELECT\r\n$1\r\n5\r\n*1\r\n$4\r\nPING\r\n");
-    text_free(&got);
-    stream_free(s);
-}
-
 #define THREADS 3
 #define EFFECTS 30000
 
@@ -340,8 +315,9 @@ int main(void)
     random_state = seed;
     print_message("HF_SEED=%llu\n", (unsigned long long)seed);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_select),  cmocka_unit_test(test_groups),
-        cmocka_unit_test(test_model),   cmocka_unit_test(test_restart),
+        cmocka_unit_test(test_select),
+        cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_model),
         cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
