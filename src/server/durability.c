@@ -25,6 +25,8 @@
 #define INCREMENTALS_MOST 16
 /* With `everysec` writers wait while something is at risk for longer than this. */
 #define AT_RISK_MOST_US 1000000
+/* So long may everybody wait for the disk before a log that is given up is left to itself. */
+#define STOP_MOST_US 2000000
 /* Between two counts of commands. */
 #define COUNT_INTERVAL_US 2000
 
@@ -365,9 +367,12 @@ static void remove_temporary(struct durability *d)
     d->rewrite_scheduled = false;
 }
 
-static void drop_writer(struct durability *d)
+/* The log is off. Without `wait` its thread may be in the middle of a call that does not come
+ * back. */
+static void drop_writer(struct durability *d, bool wait)
 {
     struct server *s = d->server;
+    struct writer *w = d->writer;
     set_slow_down(d, false);
     d->lsn = stream_published(s->stream);
     /* One that is only starting has not come to a log: the one before is still what there is. */
@@ -380,10 +385,15 @@ static void drop_writer(struct durability *d)
     d->state = DURABILITY_OFF;
     hold_fail(s->hold, NULL);
     set_refusal(d, NULL);
-    writer_free(d->writer);
     d->writer = NULL;
     d->hushed = false;
-    remove_temporary(d);
+    if (wait || writer_ended(w)) {
+        writer_free(w);
+        remove_temporary(d);
+    } else {
+        d->left = w;
+        d->left_stream = s->stream;
+    }
     if (!replication_wants_stream(s))
         durability_drop_stream(s);
     hold_update(s->hold);
@@ -406,27 +416,56 @@ void durability_drop_stream(struct server *s)
     if (s->stream == NULL || d->writer != NULL)
         return;
     d->lsn = stream_end(s->stream);
-    stream_free(s->stream);
+    if (s->stream != d->left_stream)
+        stream_free(s->stream);
     s->stream = NULL;
     hold_update(s->hold);
 }
 
-/* Whatever is under way is given up. */
+/* Whether nothing is under way any more; whatever is, is given up. */
+static bool has_stopped(struct durability *d, struct writer *w)
+{
+    generation_cancel(&d->generation);
+    generation_step(&d->generation, w);
+    if (d->generation.running || writer_busy(w))
+        return false;
+    writer_stop(w);
+    return writer_ended(w);
+}
+
 static void stop_now(struct durability *d)
 {
-    struct error ignored;
     if (d->writer == NULL)
         return;
-    for (;;) {
-        generation_cancel(&d->generation);
-        writer_wait(d->writer, &ignored);
-        generation_step(&d->generation, d->writer);
-        if (!d->generation.running)
+    int64_t begin_us = clock_monotonic_us();
+    while (!has_stopped(d, d->writer)) {
+        if (clock_monotonic_us() - begin_us > STOP_MOST_US) {
+            log_warning("The disk keeps the log waiting: it is given up as it is, and begins anew "
+                        "when the disk works again");
             break;
-        os_sleep_us(1000);
+        }
+        os_sleep_us(200);
     }
-    drop_writer(d);
+    drop_writer(d, false);
     generation_hurry(&d->generation);
+}
+
+/* One that was left to itself may have come to an end. */
+static bool take_left(struct durability *d)
+{
+    if (d->left == NULL)
+        return true;
+    if (!has_stopped(d, d->left))
+        return false;
+    writer_free(d->left);
+    if (d->left_stream != d->server->stream)
+        stream_free(d->left_stream);
+    d->left = NULL;
+    d->left_stream = NULL;
+    remove_temporary(d);
+    generation_hurry(&d->generation);
+    log_notice("The log that was given up has come to its end: the disk works again");
+    return true;
 }
 
 void durability_restart(struct server *s, const char *history, uint64_t lsn)
@@ -510,7 +549,7 @@ static void switch_off(struct durability *d)
         return;
     }
     log_notice("The log is off");
-    drop_writer(d);
+    drop_writer(d, true);
 }
 
 static void fail(struct durability *d)
@@ -755,7 +794,7 @@ void durability_release(struct server *s)
 static void step(struct durability *d)
 {
     struct error err = {0};
-    if (d->server->loading)
+    if (d->server->loading || !take_left(d))
         return;
     note_outcome(d, generation_step(&d->generation, d->writer));
     bool wanted = d->wanted || d->once || backup_in_progress(d->server);
@@ -774,7 +813,7 @@ static void step(struct durability *d)
             hold_fail(d->server->hold, err.message);
         }
         log_notice("The log is off");
-        drop_writer(d);
+        drop_writer(d, true);
         /* So that a start without the log has what there is now. */
         if (!d->no_snapshot) {
             struct persistence *p = d->server->persistence;
@@ -831,6 +870,8 @@ bool durability_settle(struct server *s, int64_t most_us, struct error *err)
 {
     struct durability *d = s->durability;
     struct error ignored;
+    if (d->left != NULL)
+        return error_set(err, ERROR_INVALID, "the log waits for its disk");
     if (d->writer == NULL)
         return true;
     int64_t begin_us = clock_monotonic_us();
@@ -935,7 +976,7 @@ bool durability_start(struct server *s, const struct durability_position *at, st
         ok = generation_open(&d->generation, d->writer, &position, err);
     }
     if (!ok && writer_state(d->writer) != WRITER_FULL) {
-        drop_writer(d);
+        drop_writer(d, true);
         return false;
     }
     if (!ok)
@@ -976,11 +1017,13 @@ void durability_deinit(struct server *s)
     struct error err = {0};
     if (!durability_finish(s, &err))
         log_warning("The log could not be ended in order: %s", err.message);
+    while (!take_left(d))
+        os_sleep_us(1000);
     remove_temporary(d);
     d->temporary = false;
     generation_deinit(&d->generation);
     if (d->writer != NULL)
-        drop_writer(d);
+        drop_writer(d, true);
     os_dir_unlock(&d->lock);
     mem_free(d);
     s->durability = NULL;

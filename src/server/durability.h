@@ -61,6 +61,10 @@ struct durability {
     const char *refusal;
     bool slow_down; /* writes are put off */
     struct writer *writer; /* NULL: OFF */
+    /* A log that was given up, and its stream, whose disk hangs. No other one is begun, nor is
+     * anything done to the files, before its thread has ended. NULL: there is none. */
+    struct writer *left;
+    struct stream *left_stream;
     char history[ANNOTATION_HISTORY + 1];
     uint64_t lsn;             /* while OFF: where the stream would go on */
     /* While there is no log: the data hold all of the log of this history up to this LSN, and if
@@ -101,7 +105,8 @@ struct durability {
 void durability_set_history(struct server *s, const char *history);
 /* The data is another one, at another place of maybe another history (a full resynchronisation,
  * whose data is in the keyspace already): the log of what there was ends, as it is, and a new
- * generation is made. The stream begins anew: nobody may read it any more. */
+ * generation is made; if the disk hangs, when it works again: nobody waits for longer than 2 s. The
+ * stream begins anew: nobody may read it any more. */
 void durability_restart(struct server *s, const char *history, uint64_t lsn);
 /* Have a stream, with a log or without; and do without, if neither a log nor a replica needs it. */
 void durability_make_stream(struct server *s);

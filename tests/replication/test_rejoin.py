@@ -246,6 +246,51 @@ def test_with_more_on_a_disk_that_hangs(tmp_path):
         x.close()
 
 
+@pytest.mark.parametrize("how", ["everything anew", "taken back"])
+def test_the_log_given_up_on_a_disk_that_hangs(tmp_path, how):
+    """The disk hangs when the log of what is given up is to end, or the new one to begin: the replica has the new data,
+    serves and follows all the same. It has no log until the disk works; then one begins, and has all."""
+    disk = Disk(tmp_path)
+    with pair(**{"repl-ping-replica-period": "1000"}) as (old, new, x, y):
+        x("SET", "both", 1)
+        assert x("WAITAOF", 1, 0, 60000)[0] == 1
+        wait_for(lambda: y("GET", "both") == b"1", "in step")
+        kill(old, x)
+        y("REPLICAOF", "NO", "ONE")
+        y("SET", "new", 1)
+        old.plain, old.prefix = True, disk.prefix
+        old.start()
+        x = old.raw()
+        x("SET", "after", "it was back")
+        assert x("WAITAOF", 1, 0, 60000)[0] == 1
+        disk.say("hang")
+        if how == "everything anew":
+            x("BGREWRITEAOF")
+            wait_for(lambda: info(x, "persistence")["aof_rewrite_in_progress"] == "1", "the rewrite")
+        follow(x, new.port)
+        wait_up(x)
+        assert "The disk keeps the log waiting: it is given up as it is" in old.text()
+        found = info(x)
+        assert (found["master_full_syncs"], found["master_cut_backs"]) == (("0", "1") if how == "taken back" else ("1", "0"))
+        assert (x("GET", "after"), x("GET", "new")) == (None, b"1")
+        assert info(x, "persistence")["log_state"] == "off"
+        y("SET", "more", 1)
+        wait_for(lambda: x("GET", "more") == b"1", "it follows")
+        assert "it was back" in journal_of(old, info(x))
+        disk.say("")
+        wait_for(lambda: info(x, "persistence")["log_state"] == "on", "a new log")
+        y("SET", "last", 1)
+        assert y("WAITAOF", 0, 1, 60000)[1] == 1
+        kill(old, x)
+        old.start()
+        x = old.raw()
+        follow(x, new.port)
+        wait_up(x)
+        assert_same(y, x)
+        assert info(x)["master_full_syncs"] == "0"
+        x.close()
+
+
 def test_far_behind_one_that_was_taken_back():
     """Who has less than one that was taken back gets nothing from the log that it had before, though that goes back so
     far: what stands there behind the place where the ways parted is another history's."""

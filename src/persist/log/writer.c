@@ -136,6 +136,7 @@ static void run(void *arg)
         begin_sleep(w, SLEEP_NONE);
     }
     pthread_mutex_unlock(&w->lock);
+    __atomic_store_n(&w->ended, true, __ATOMIC_RELEASE);
 }
 
 /* ---- the executor's side ---- */
@@ -167,11 +168,25 @@ struct writer *writer_new(struct stream *stream, const struct writer_options *op
     pthread_cond_init(&w->done, &attributes);
     pthread_condattr_destroy(&attributes);
     w->bell = (struct os_bell){-1, -1};
-    if (os_bell_init(&w->bell, err) && os_thread_start(&w->thread, "log", run, w, err))
+    w->started = os_bell_init(&w->bell, err) && os_thread_start(&w->thread, "log", run, w, err);
+    if (w->started)
         return w;
-    w->stop = true;
     writer_free(w);
     return NULL;
+}
+
+void writer_stop(struct writer *w)
+{
+    pthread_mutex_lock(&w->lock);
+    assert(!w->busy);
+    w->stop = true;
+    pthread_mutex_unlock(&w->lock);
+    rouse(w);
+}
+
+bool writer_ended(const struct writer *w)
+{
+    return __atomic_load_n(&w->ended, __ATOMIC_ACQUIRE);
 }
 
 void writer_free(struct writer *w)
@@ -180,11 +195,10 @@ void writer_free(struct writer *w)
     if (w == NULL)
         return;
     pthread_mutex_lock(&w->lock);
-    bool running = !w->stop;
     w->stop = true;
     pthread_mutex_unlock(&w->lock);
     rouse(w);
-    if (running)
+    if (w->started)
         pthread_join(w->thread, NULL);
     os_file_close(&w->file, &ignored);
     writer_forget_provisional(w);

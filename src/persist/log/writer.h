@@ -74,8 +74,13 @@ struct writer;
 /* The stream must outlive the writer. NULL: the thread could not be started. */
 struct writer *writer_new(struct stream *stream, const struct writer_options *options,
                           struct error *err);
-/* Stops the thread as it is: writer_close first if the log shall end in order. */
+/* Stops the thread as it is: writer_close first if the log shall end in order. Waits for what it
+ * does to the disk just now. */
 void writer_free(struct writer *w);
+/* The same without waiting: when it has ended, writer_free does not wait any more. Not while a
+ * request is under way, and nothing but these two may follow. */
+void writer_stop(struct writer *w);
+bool writer_ended(const struct writer *w);
 
 /* A request. None may be under way: see writer_busy. */
 struct writer_begin {

@@ -90,6 +90,7 @@ struct writer {
     int sync;  /* enum writer_sync */
     bool timestamps;
     bool syncing;
+    bool ended; /* the thread has come to its end */
 
     /* The executor's. */
     int db; /* for the next job */
@@ -105,7 +106,7 @@ struct writer {
     struct os_bell bell; /* rung by whoever takes `sleep` back to NONE */
     int sleep;           /* enum writer_sleep; atomic */
     /* Under the lock. */
-    bool stop;
+    bool stop, started;
     bool busy; /* a job was given and has not ended */
     struct writer_job job;
     struct error job_error;
