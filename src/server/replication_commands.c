@@ -152,7 +152,7 @@ static bool take_option(struct call *c, struct slice name, struct slice value, s
     } else if (slice_is(name, "capa")) {
         take_capability(r, value);
     } else if (slice_is(name, "rdb-only")) {
-        if (!call_int64(c, value, &number, NULL))
+        if (!call_int64_range(c, value, 0, 1, &number, NULL))
             return false;
         r->rdb_only = number == 1;
     } else if (slice_is(name, "rdb-filter-only")) {

@@ -76,6 +76,28 @@ def test_redirected(pair):
     assert y("REPLICAOF", "NO", "ONE") == "OK" and y("GET", "k") == b"w" and y("SET", "k", "v") == "OK"
 
 
+ASKED = [
+    "REPLCONF", "REPLCONF x", "REPLCONF nonsense 1", "REPLCONF listening-port x", "REPLCONF listening-port 70000",
+    "REPLCONF capa x", "REPLCONF capa eof capa psync2", "REPLCONF ip-address " + "a" * 300, "REPLCONF ip-address 1.2.3.4",
+    "REPLCONF rdb-only 1", "REPLCONF rdb-only 2", "REPLCONF rdb-only -1", "REPLCONF rdb-only x", "REPLCONF rdb-only 0",
+    "REPLCONF rdb-filter-only functions", "REPLCONF rdb-filter-only nonsense", "REPLCONF rdb-filter-only ''",
+    "REPLCONF listening-port 1 ip-address", "PSYNC", "PSYNC ?", "PSYNC ? x", "SYNC x", "REPLICAOF a", "REPLICAOF a b",
+    "REPLICAOF a 99999", "SLAVEOF NO", "REPLICAOF NO TWO", "WAIT x 1", "WAIT 1 -1", "WAIT -1 1", "ROLE x", "ROLE"]
+
+
+def test_what_is_said_as_redis():
+    """What peers and people ask, understood or not, is answered in redis-server's words, and INFO has all its fields."""
+    said, fields = [], []
+    for make in (holdfast, redis_server):
+        with make() as server:
+            raw = server.raw()
+            said.append([(asked, raw(*(w.strip("'") for w in asked.split()))) for asked in ASKED])
+            fields.append(set(info(raw)))
+            raw.close()
+    assert said[0] == said[1]
+    assert fields[1] <= fields[0], fields[1] - fields[0]
+
+
 def test_wait_and_min_replicas(pair):
     """WAIT tells how many have it; without enough good replicas writes are refused."""
     primary, replica, x, y = pair
