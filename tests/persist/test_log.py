@@ -475,6 +475,50 @@ def test_policy_weakened_while_replies_wait(library, tmp_path, policy):
         assert info(other)["log_waiting_replies"] == info(other)["log_waiting_clients"] == "0"
 
 
+def test_policies_change_under_load(tmp_path, rng):
+    """The level changes again and again while clients write and read: everybody gets all his replies, in order;
+    nobody waits in the end; and with always what is there is there after kill -9."""
+    server = Server(options={"appendonly": "yes", "appendfsync": "always", "log-buffer-limit": "1mb"}, directory=tmp_path)
+    stop, failures = threading.Event(), []
+
+    def work(number, raw):
+        counter, big = f"n{number}", "x" * 20000
+        try:
+            done = 0
+            while not stop.is_set():
+                replies = raw.pipeline([("INCR", counter), ("SET", f"big{number}", big), ("GET", f"big{number}"),
+                                        ("GET", "n0"), ("INCR", counter)])
+                if replies[:3] != [done + 1, "OK", big.encode()] or replies[4] != done + 2:
+                    failures.append(replies)
+                done += 2
+        except OSError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(i, server.raw())) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    raw = server.raw()
+    for i in range(60):
+        assert raw("CONFIG", "SET", "appendfsync", rng.choice(["always", "no", "everysec"])) == "OK"
+        if i % 20 == 10:
+            raw("BGREWRITEAOF")
+        time.sleep(rng.random() * 0.03)
+    assert raw("CONFIG", "SET", "appendfsync", rng.choice(["no", "everysec"])) == "OK"
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures[0]
+    fields = info(raw)
+    assert (fields["log_waiting_clients"], fields["log_waiting_replies"], fields["log_waiting_reply_bytes"]) == ("0",) * 3
+    assert raw("CONFIG", "SET", "appendfsync", "always") == "OK" and raw("SET", "last", 1) == "OK"
+    digest = raw("DEBUG", "DIGEST")
+    server.kill()
+    server.check_log()
+    server.start()
+    assert server.raw()("DEBUG", "DIGEST") == digest
+    server.stop()
+
+
 @pytest.mark.parametrize("wanted, state", [("yes", "starting"), ("no", "closing")])
 def test_bounded_while_it_begins_or_ends(library, tmp_path, wanted, state):
     """The same bound holds while the log is switched on or off and its disk hangs."""
