@@ -5,8 +5,9 @@ import random
 import socket
 import subprocess
 import sys
+import time
 
-from measure import Server, benchmark, fill_strings, report, take_turns
+from measure import ROOT, Server, benchmark, fill_strings, report, report_value, take_turns
 
 # A process of its own that reads what a hundred subscribers get, as fast as it comes.
 SUBSCRIBERS = """
@@ -77,16 +78,44 @@ def part_scripts(args):
         server.stop()
 
 
+class Loop:
+    """bench/fanout.c in the place of a server: reads, answers, and sends to all, and does nothing else."""
+    cpu_seconds, wait_seconds = Server.cpu_seconds, 10
+
+    def __init__(self, kind, how):
+        self.kind = kind
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.port = s.getsockname()[1]
+        self.process = subprocess.Popen(["taskset", "-c", "0", str(ROOT / "build" / "bench-fanout"), str(self.port), how])
+        begun = time.monotonic()
+        while time.monotonic() - begun < self.wait_seconds:
+            with socket.socket() as s:
+                if s.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.02)
+        raise SystemExit("bench-fanout does not start")
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
 def part_pubsub(args):
-    servers, readers = both(), []
+    """The floor is what the kernel takes of any server that writes to each subscriber once a turn."""
+    servers, readers = {**both(), "send": Loop("send", "send"), "uring": Loop("uring", "uring")}, []
     for server in servers.values():
         reader = subprocess.Popen(["taskset", "-c", "1", sys.executable, "-c", SUBSCRIBERS, str(server.port), "100"], stdout=subprocess.PIPE, text=True)
         assert reader.stdout.readline() == "ready\n"
         readers.append(reader)
     for pipeline in (1, 16):
         requests = max(int((20000 if pipeline == 1 else 100000) * args.scale), 5000)
-        rows = take_turns(servers, args.rounds, lambda s: benchmark(s, requests, 10, pipeline, ["PUBLISH", "news", "x" * 64]))
+        turns = servers if pipeline == 1 else {kind: servers[kind] for kind in ("redis", "holdfast")}
+        rows = take_turns(turns, args.rounds, lambda s: benchmark(s, requests, 10, pipeline, ["PUBLISH", "news", "x" * 64]))
         line("pubsub", f"PUBLISH to 100 P={pipeline}", rows, 1.5)
+        if pipeline == 1:
+            for how in ("send", "uring"):
+                report_value("pubsub", f"bare loop, {how}: redis, it", "us CPU/cmd", rows["redis"]["cpu_us"], rows[how]["cpu_us"])
     for reader in readers:
         reader.kill()
         reader.wait()
