@@ -423,6 +423,12 @@ ssize_t tls_read(struct tls *t, void *data, size_t size)
     size_t count;
     if (!begin(t))
         return -1;
+    if (t->drained && !SSL_has_pending(t->ssl)) {
+        /* What OpenSSL would find out with a buffer that it allocates and frees for that. */
+        t->read_wants_write = false;
+        errno = EAGAIN;
+        return end(t, -1);
+    }
     int n = SSL_read_ex(t->ssl, data, size, &count);
     ssize_t result = n == 1 ? (ssize_t)count : finish(t, n);
     t->read_wants_write = SSL_want_write(t->ssl);
