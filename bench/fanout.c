@@ -28,7 +28,7 @@
 /* "*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$64\r\n...\r\n" */
 #define MESSAGE_SIZE 98
 
-/* A submission queue and its completions, as the kernel maps them; one thread, polled by waiting. */
+/* A submission queue and its completions, as the kernel maps them. */
 struct ring {
     int fd;
     unsigned *sq_tail, *sq_mask, *sq_array, *cq_head, *cq_tail;
