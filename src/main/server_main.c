@@ -16,6 +16,7 @@
 #include "os/file.h"
 #include "os/log_file.h"
 #include "os/process.h"
+#include "os/title.h"
 #include "server/acl.h"
 #include "server/check_system.h"
 #include "server/config.h"
@@ -207,6 +208,7 @@ int main(int argc, char **argv)
         print_help(stdout);
         return 0;
     }
+    title_init(argc, argv);
     bool check_only = argc > 1 && strcmp(argv[1], "--check-system") == 0;
     if (check_only) {
         argv[1] = argv[0];
@@ -235,13 +237,15 @@ int main(int argc, char **argv)
     log_set_level((enum log_level)config.loglevel);
     log_set_format((enum log_format)config.log_format, (enum log_time)config.log_timestamp_format);
     struct error err = {0};
-    if (!log_file_open(config.logfile, &err) || (config.daemonize && !os_daemonize(&err))) {
+    if (!life_apply_title(&config, &err) || !log_file_open(config.logfile, &err) ||
+        (config.daemonize && !os_daemonize(&err))) {
         fprintf(stderr, "%s\n", err.message);
         config_deinit(&config);
         return 1;
     }
     install_signals();
     life_begin(&config);
+    life_apply_huge_pages(&config);
     log_notice("Holdfast %s is starting, process %d, %s", HF_VERSION, os_process_id(),
                config.file ? config.file : "no configuration file");
     config_log_warnings(&config);

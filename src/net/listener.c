@@ -7,10 +7,6 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-/* In one turn at most this many connections are accepted from each socket, so that those that are
- * there are served meanwhile. */
-#define ACCEPTS_MAX 1000
-
 struct listener {
     struct loop_source source;
     struct listener *next;
@@ -23,7 +19,7 @@ struct listeners {
     struct loop *loop;
     struct listener *first;
     size_t count;
-    int tls_accepts;
+    int accepts, tls_accepts; /* of a turn, from each socket */
     listener_accept_fn *accept;
     void *ctx;
 };
@@ -32,7 +28,7 @@ static void on_ready(struct loop_source *source, uint32_t events)
 {
     struct listener *l = (struct listener *)source;
     (void)events;
-    int most = l->tls ? l->all->tls_accepts : ACCEPTS_MAX;
+    int most = l->tls ? l->all->tls_accepts : l->all->accepts;
     for (int i = 0; i < most; i++) {
         int fd = socket_accept(source->fd);
         if (fd < 0) {
@@ -48,7 +44,7 @@ struct listeners *listeners_new(struct loop *loop, listener_accept_fn *accept, v
 {
     struct listeners *l = mem_zalloc(sizeof(*l));
     l->loop = loop;
-    l->tls_accepts = 1;
+    l->accepts = l->tls_accepts = 1;
     l->accept = accept;
     l->ctx = ctx;
     return l;
@@ -98,10 +94,10 @@ bool listeners_add_tcp(struct listeners *all, const char *address, int port, boo
     return add(all, fd, NULL, tls);
 }
 
-bool listeners_add_unix(struct listeners *all, const char *path, unsigned perm, int backlog,
-                        char error[SOCKET_ERROR_SIZE])
+bool listeners_add_unix(struct listeners *all, const char *path, unsigned perm, const char *group,
+                        int backlog, char error[SOCKET_ERROR_SIZE])
 {
-    int fd = socket_listen_unix(path, perm, backlog, error);
+    int fd = socket_listen_unix(path, perm, group, backlog, error);
     return fd >= 0 && add(all, fd, path, false);
 }
 
@@ -118,9 +114,10 @@ void listeners_close_tcp(struct listeners *all, bool tls)
     }
 }
 
-void listeners_set_tls_accepts(struct listeners *all, int count)
+void listeners_set_accepts(struct listeners *all, int count, int tls_count)
 {
-    all->tls_accepts = count;
+    all->accepts = count;
+    all->tls_accepts = tls_count;
 }
 
 size_t listeners_count(const struct listeners *all)

@@ -25,13 +25,14 @@ void listeners_free(struct listeners *l);
  * out and true is returned. On failure `error` says why. */
 bool listeners_add_tcp(struct listeners *l, const char *address, int port, bool tls,
                        int backlog, char error[SOCKET_ERROR_SIZE]);
-bool listeners_add_unix(struct listeners *l, const char *path, unsigned perm, int backlog,
-                        char error[SOCKET_ERROR_SIZE]);
+bool listeners_add_unix(struct listeners *l, const char *path, unsigned perm, const char *group,
+                        int backlog, char error[SOCKET_ERROR_SIZE]);
 /* Close the TCP ones of this kind (before `bind`, `port` or `tls-port` changes). */
 void listeners_close_tcp(struct listeners *l, bool tls);
-/* How many connections for TLS are accepted from each socket in one turn: each is followed by a
- * handshake, which takes the time of hundreds of commands. */
-void listeners_set_tls_accepts(struct listeners *l, int count);
+/* How many connections are accepted from each socket in one turn, so that those that are there are
+ * served meanwhile. One for TLS is followed by a handshake, which takes the time of hundreds of
+ * commands. Both are 1 to begin with. */
+void listeners_set_accepts(struct listeners *l, int count, int tls_count);
 size_t listeners_count(const struct listeners *l);
 
 #endif

@@ -74,10 +74,10 @@ static bool shake_hands(struct peer *p, struct tls_context *context)
     }
 }
 
-struct peer *peer_connect(const char *host, int port, struct tls_context *tls, int timeout_ms,
-                          char why[TLS_ERROR_SIZE])
+struct peer *peer_connect(const char *host, int port, const char *source, struct tls_context *tls,
+                          int timeout_ms, char why[TLS_ERROR_SIZE])
 {
-    int fd = socket_connect_tcp(host, port, timeout_ms);
+    int fd = socket_connect_tcp(host, port, source, timeout_ms);
     if (fd < 0) {
         if (why != NULL)
             snprintf(why, TLS_ERROR_SIZE, "%s", strerror(errno));

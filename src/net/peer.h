@@ -24,9 +24,10 @@
 struct peer;
 
 /* With a client's context: by TLS, the other side's certificate being verified. NULL when it could
- * not be made: see socket_connect_tcp for errno; `why` says it in words (NULL: not wanted). */
-struct peer *peer_connect(const char *host, int port, struct tls_context *tls, int timeout_ms,
-                          char why[TLS_ERROR_SIZE]);
+ * not be made: see socket_connect_tcp for errno, and for `source`; `why` says it in words (NULL:
+ * not wanted). */
+struct peer *peer_connect(const char *host, int port, const char *source, struct tls_context *tls,
+                          int timeout_ms, char why[TLS_ERROR_SIZE]);
 void peer_close(struct peer *p);
 
 void peer_set_timeout(struct peer *p, int timeout_ms);

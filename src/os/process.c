@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
@@ -15,6 +16,11 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+
+/* Of Linux 6.18, for PR_SET_THP_DISABLE. */
+#ifndef PR_THP_DISABLE_EXCEPT_ADVISED
+#define PR_THP_DISABLE_EXCEPT_ADVISED (1 << 1)
+#endif
 
 bool os_change_dir(const char *path, struct error *err)
 {
@@ -153,4 +159,22 @@ void os_sleep_us(int64_t us)
     if (us > 0)
         while (nanosleep(&left, &left) != 0 && errno == EINTR)
             continue;
+}
+
+static bool huge_pages_are_always(void)
+{
+    char text[128] = "";
+    int fd = open("/sys/kernel/mm/transparent_hugepage/enabled", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t n = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    return n > 0 && strstr(text, "[always]") != NULL;
+}
+
+bool os_huge_pages_by_advice_only(void)
+{
+    if (prctl(PR_SET_THP_DISABLE, 1UL, (unsigned long)PR_THP_DISABLE_EXCEPT_ADVISED, 0UL, 0UL) == 0)
+        return true;
+    return !huge_pages_are_always() || prctl(PR_SET_THP_DISABLE, 1UL, 0UL, 0UL, 0UL) == 0;
 }

@@ -45,6 +45,11 @@ void os_program_path(char *out, size_t size);
  * called before any thread is started. */
 bool os_daemonize(struct error *err);
 
+/* From now on memory is made of huge pages only where that is asked for (base/mem.h,
+ * mem_huge_alloc), whatever the system's setting is; on kernels before 6.18, which know no such
+ * difference, nowhere, if the system's setting is `always`. False: the kernel refuses. */
+bool os_huge_pages_by_advice_only(void);
+
 /* Whether the descriptor (2: standard error) is a terminal. */
 bool os_is_terminal(int fd);
 

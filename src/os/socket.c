@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -104,8 +105,31 @@ bool socket_error_is_optional(int error_number)
            error_number == ESOCKTNOSUPPORT || error_number == EPFNOSUPPORT;
 }
 
-int socket_listen_unix(const char *path, unsigned perm, int backlog, char error[SOCKET_ERROR_SIZE])
+/* False: there is no such group. */
+static bool find_group(const char *name, gid_t *id)
 {
+    char buffer[4096], *end;
+    struct group entry, *found = NULL;
+    unsigned long number = strtoul(name, &end, 10);
+    if (name[0] >= '0' && name[0] <= '9' && *end == '\0' && number < (gid_t)-1) {
+        *id = (gid_t)number;
+        return true;
+    }
+    if (getgrnam_r(name, &entry, buffer, sizeof(buffer), &found) != 0 || found == NULL)
+        return false;
+    *id = found->gr_gid;
+    return true;
+}
+
+int socket_listen_unix(const char *path, unsigned perm, const char *group, int backlog,
+                       char error[SOCKET_ERROR_SIZE])
+{
+    gid_t gid = (gid_t)-1;
+    if (group[0] != '\0' && !find_group(group, &gid)) {
+        set_error(error, group, "there is no such group");
+        errno = EINVAL;
+        return -1;
+    }
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof(address.sun_path)) {
         set_error(error, path, "the path of a Unix socket is too long");
@@ -134,9 +158,10 @@ int socket_listen_unix(const char *path, unsigned perm, int backlog, char error[
         errno = saved;
         return -1;
     }
-    if (perm != 0 && chmod(path, (mode_t)perm) != 0) {
+    bool owned = gid == (gid_t)-1 || chown(path, (uid_t)-1, gid) == 0;
+    if (!owned || (perm != 0 && chmod(path, (mode_t)perm) != 0)) {
         int saved = errno;
-        set_error(error, "chmod", strerror(saved));
+        set_error(error, owned ? "chmod" : "chown", strerror(saved));
         close(fd);
         unlink(path);
         errno = saved;
@@ -207,13 +232,27 @@ int socket_wait_any(const int *fds, size_t count, bool to_write, int timeout_ms)
     return n != 0;
 }
 
-/* One address. `end_us` by the monotonic clock. */
-static int connect_to(const struct addrinfo *a, int64_t end_us)
+/* The port is left to connect, which knows both ends: more connections than there are ports can then
+ * come from one address. */
+static bool bind_source(int fd, const struct addrinfo *source)
 {
+    int on = 1;
+    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on));
+    return bind(fd, source->ai_addr, source->ai_addrlen) == 0;
+}
+
+/* One address. `source`: NULL: none. `end_us` by the monotonic clock. */
+static int connect_to(const struct addrinfo *a, const struct addrinfo *source, int64_t end_us)
+{
+    if (source != NULL && source->ai_family != a->ai_family) {
+        errno = EADDRNOTAVAIL;
+        return -1;
+    }
     int fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, a->ai_protocol);
     if (fd < 0)
         return -1;
-    if (connect(fd, a->ai_addr, a->ai_addrlen) == 0)
+    bool bound = source == NULL || bind_source(fd, source);
+    if (bound && connect(fd, a->ai_addr, a->ai_addrlen) == 0)
         return fd;
     int error = errno;
     if (error == EINPROGRESS || error == EINTR) {
@@ -231,23 +270,34 @@ static int connect_to(const struct addrinfo *a, int64_t end_us)
     return -1;
 }
 
-int socket_connect_tcp(const char *host, int port, int timeout_ms)
+int socket_connect_tcp(const char *host, int port, const char *source, int timeout_ms)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
     char service[16];
     snprintf(service, sizeof(service), "%d", port);
-    struct addrinfo *found = NULL;
+    struct addrinfo *found = NULL, *from = NULL;
+    if (source[0] != '\0') {
+        const struct addrinfo numeric = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST};
+        if (getaddrinfo(source, NULL, &numeric, &from) != 0) {
+            errno = EADDRNOTAVAIL;
+            return -1;
+        }
+    }
     if (getaddrinfo(host, service, &hints, &found) != 0) {
+        if (from != NULL)
+            freeaddrinfo(from);
         errno = EADDRNOTAVAIL;
         return -1;
     }
     int64_t end_us = clock_monotonic_us() + (int64_t)timeout_ms * 1000;
     int fd = -1, saved = EADDRNOTAVAIL;
     for (struct addrinfo *a = found; a != NULL && fd < 0; a = a->ai_next) {
-        fd = connect_to(a, end_us);
+        fd = connect_to(a, from, end_us);
         saved = errno;
     }
     freeaddrinfo(found);
+    if (from != NULL)
+        freeaddrinfo(from);
     errno = saved;
     return fd;
 }

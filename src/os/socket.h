@@ -29,8 +29,9 @@ extern int (*socket_fault)(enum socket_call call, size_t *limit);
 /* Listening, non-blocking sockets. They return a descriptor, or -1 with a text in `error`.
  * `address` is a numeric address or a name, "*" for all of IPv4, "::*" for all of IPv6. */
 int socket_listen_tcp(const char *address, int port, int backlog, char error[SOCKET_ERROR_SIZE]);
-/* A file that is already there is removed. perm 0: as the umask says. */
-int socket_listen_unix(const char *path, unsigned perm, int backlog,
+/* A file that is already there is removed. perm 0: as the umask says. `group`, a name or a number,
+ * becomes the file's; "": the process's. */
+int socket_listen_unix(const char *path, unsigned perm, const char *group, int backlog,
                        char error[SOCKET_ERROR_SIZE]);
 void socket_unlink_unix(const char *path);
 /* Whether the last socket_listen_tcp failed because the machine has no such protocol or address:
@@ -48,8 +49,9 @@ void socket_set_keepalive(int fd, int seconds);
 /* A new non-blocking connection to an address or a name, whose addresses are tried one after
  * another; -1 when none answered: errno is ETIMEDOUT after `timeout_ms`, or what the last one said.
  * A name is looked up first, which takes as long as the resolver takes (EADDRNOTAVAIL: there is
- * none). */
-int socket_connect_tcp(const char *host, int port, int timeout_ms);
+ * none). It comes from `source`, a numeric address of this machine, and only addresses of that
+ * protocol are tried; "": from whatever the system takes. */
+int socket_connect_tcp(const char *host, int port, const char *source, int timeout_ms);
 /* Wait until it can be read from, or written to. 1: it can, or it failed, as the call itself will
  * tell; 0: not within the time. */
 int socket_wait(int fd, bool to_write, int timeout_ms);

@@ -93,7 +93,8 @@ static void ask_peer(struct election *e, int i)
     for (int k = 0; k < 3; k++)
         argv[3 + k] = slice_of(numbers[k], number_format_int64(numbers[k], (int64_t)values[k]));
     argv[6] = o->real ? SLICE("REAL") : SLICE("PRE");
-    struct peer *p = peer_connect(o->peers[i].host, o->peers[i].port, o->tls, o->timeout_ms, NULL);
+    struct peer *p = peer_connect(o->peers[i].host, o->peers[i].port, o->source, o->tls,
+                                  o->timeout_ms, NULL);
     if (p == NULL) {
         failed(v, "connecting");
         return;

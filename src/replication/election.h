@@ -31,6 +31,7 @@ struct election_options {
     struct election_peer peers[ELECTION_PEERS_MAX]; /* without the candidate */
     /* so many yes end the round; 0: all are asked */
     int count, enough;
+    char source[64];                                /* the own address to come from; "": any */
     struct tls_context *tls;                        /* taken; NULL: without TLS */
     char user[128], password[512];                  /* "": none */
     char candidate[ELECTION_NAME];

@@ -101,7 +101,7 @@ static bool connect_it(struct sync *y)
     const struct sync_options *o = &y->options;
     int timeout = o->timeout_ms < CONNECT_MS_MOST ? o->timeout_ms : CONNECT_MS_MOST;
     char why[TLS_ERROR_SIZE];
-    y->peer = peer_connect(o->host, o->port, o->tls, timeout, why);
+    y->peer = peer_connect(o->host, o->port, o->source, o->tls, timeout, why);
     if (y->peer == NULL)
         return error_set(&y->result.error, ERROR_SYSTEM, "connecting: %.400s", why);
     peer_set_timeout(y->peer, o->timeout_ms);

@@ -31,6 +31,7 @@
 struct sync_options {
     char host[256];
     int port;
+    char source[64];         /* the own address to come from; "": any */
     struct tls_context *tls; /* taken; NULL: without TLS */
     char user[128], password[512]; /* "": none */
     int listening_port;

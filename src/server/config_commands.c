@@ -85,6 +85,9 @@ static bool apply(void *ctx, const struct config *config, const char *name, stru
                    (enum log_time)config->log_timestamp_format);
     if (strncmp(name, "oom-score-adj", 13) == 0 && !life_apply_oom_score(config, err))
         return false;
+    if ((strcmp(name, "proc-title-template") == 0 || bind || plain_port || tls_port) &&
+        !life_apply_title(config, err))
+        return false;
     server_apply_config(s);
     if (strcmp(name, "maxclients") == 0 && s->limits.maxclients < (uint64_t)config->maxclients)
         return error_set(err, ERROR_SYSTEM,

@@ -126,9 +126,9 @@ STRING(locale_collate, "locale-collate", NULL, "", LIVE | INERT)
 IGNORED("lua-replicate-commands")
 STRING(pidfile, "pidfile", NULL, "", FIXED)
 STRING(proc_title_template, "proc-title-template", NULL, "{title} {listen-addr} {server-mode}",
-       LIVE | INERT)
+       LIVE)
 STRING(req_res_logfile, "req-res-logfile", NULL, "", FIXED | HIDDEN | INERT)
-BOOL(set_proc_title, "set-proc-title", NULL, true, FIXED | INERT)
+BOOL(set_proc_title, "set-proc-title", NULL, true, FIXED)
 BITS(shutdown_on_sigint, "shutdown-on-sigint", NULL, "default save nosave now force", 0, LIVE)
 BITS(shutdown_on_sigterm, "shutdown-on-sigterm", NULL, "default save nosave now force", 0, LIVE)
 INT(shutdown_timeout, "shutdown-timeout", NULL, 10, 0, INT32_MAX, LIVE)
@@ -171,7 +171,7 @@ INT(active_defrag_threshold_upper, "active-defrag-threshold-upper", NULL, 100, 0
 BOOL(activedefrag, "activedefrag", NULL, false, LIVE)
 MEMORY(client_query_buffer_limit, "client-query-buffer-limit", NULL, 1073741824, 1048576,
        INT64_MAX, LIVE)
-BOOL(disable_thp, "disable-thp", NULL, true, FIXED | INERT)
+BOOL(disable_thp, "disable-thp", NULL, true, FIXED)
 BOOL(jemalloc_bg_thread, "jemalloc-bg-thread", NULL, true, LIVE | INERT)
 BOOL(key_memory_histograms, "key-memory-histograms", NULL, false, LIVE | INERT)
 BOOL(lazyfree_lazy_eviction, "lazyfree-lazy-eviction", NULL, false, LIVE)
@@ -193,9 +193,8 @@ ENUM(oom_score_adj, "oom-score-adj", NULL, "no yes relative absolute", OOM_SCORE
 INT(tracking_table_max_keys, "tracking-table-max-keys", NULL, 1000000, 0, INT64_MAX, LIVE)
 
 /* network */
-STRING(bind_source_addr, "bind-source-addr", NULL, "", LIVE | INERT)
-INT(max_new_connections_per_cycle, "max-new-connections-per-cycle", NULL, 10, 1, 1000,
-    LIVE | INERT)
+STRING(bind_source_addr, "bind-source-addr", NULL, "", LIVE)
+INT(max_new_connections_per_cycle, "max-new-connections-per-cycle", NULL, 10, 1, 1000, LIVE)
 INT(max_new_tls_connections_per_cycle, "max-new-tls-connections-per-cycle", NULL, 1, 1, 1000,
     LIVE)
 INT(maxclients, "maxclients", NULL, 10000, 1, UINT32_MAX, LIVE)
@@ -213,12 +212,12 @@ INT(tcp_backlog, "tcp-backlog", NULL, 511, 0, INT32_MAX, FIXED)
 INT(tcp_keepalive, "tcp-keepalive", NULL, 300, 0, INT32_MAX, LIVE)
 INT(timeout, "timeout", NULL, 0, 0, INT32_MAX, LIVE)
 STRING(unixsocket, "unixsocket", NULL, "", FIXED)
-STRING(unixsocketgroup, "unixsocketgroup", NULL, "", FIXED | INERT)
+STRING(unixsocketgroup, "unixsocketgroup", NULL, "", FIXED)
 OCTAL(unixsocketperm, "unixsocketperm", NULL, 0, 0, 0777, FIXED)
 
 /* observability */
 BOOL(always_show_logo, "always-show-logo", NULL, false, FIXED | INERT)
-STRING(availability_zone, "availability-zone", NULL, "", LIVE | INERT)
+STRING(availability_zone, "availability-zone", NULL, "", LIVE)
 BOOL(crash_log_enabled, "crash-log-enabled", NULL, true, LIVE)
 BOOL(use_exit_on_panic, "use-exit-on-panic", NULL, false, LIVE | HIDDEN)
 BOOL(crash_memcheck_enabled, "crash-memcheck-enabled", NULL, true, LIVE | INERT)

@@ -121,7 +121,8 @@ void cmd_hello(struct call *c)
     }
     if (protocol != 0)
         client->reply.protocol = (uint8_t)protocol;
-    reply_map(c->reply, 7);
+    const char *zone = c->server->config->availability_zone;
+    reply_map(c->reply, zone[0] != '\0' ? 8 : 7);
     reply_bulk_cstr(c->reply, "server");
     reply_bulk_cstr(c->reply, "redis");
     reply_bulk_cstr(c->reply, "version");
@@ -136,4 +137,8 @@ void cmd_hello(struct call *c)
     reply_bulk_cstr(c->reply, c->server->is_replica ? "replica" : "master");
     reply_bulk_cstr(c->reply, "modules");
     reply_array(c->reply, 0);
+    if (zone[0] != '\0') {
+        reply_bulk_cstr(c->reply, "availability_zone");
+        reply_bulk_cstr(c->reply, zone);
+    }
 }

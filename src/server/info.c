@@ -79,6 +79,7 @@ static void server_section(struct server *s, struct text *out)
                  (long long)(uptime / 86400));
     text_appendf(out, "hz:%lld\r\nconfigured_hz:%lld\r\nlru_clock:%u\r\n", (long long)s->config->hz,
                  (long long)s->config->hz, s->ks->lru_clock);
+    text_appendf(out, "availability_zone:%s\r\n", s->config->availability_zone);
     text_appendf(out, "executable:%s\r\nconfig_file:%s\r\nio_threads_active:0\r\n", program,
                  s->config->file ? s->config->file : "");
     shutdown_info(s, out);

@@ -8,6 +8,7 @@
 #include "os/crash.h"
 #include "os/process.h"
 #include "os/service.h"
+#include "os/title.h"
 #include "persist/log/stream.h"
 #include "server/client.h"
 #include "server/durability.h"
@@ -222,4 +223,76 @@ bool life_apply_oom_score(const struct config *config, struct error *err)
         return error_prefix(err, "Failed to apply new oom_score_adj configuration: ");
     changed = how != OOM_SCORE_NO;
     return true;
+}
+
+/* ---- what ps shows ---- */
+
+/* Where clients reach the server: the first of the addresses. */
+static void append_listen_address(struct text *out, const struct config *c)
+{
+    int64_t port = c->tls_port != 0 ? c->tls_port : c->port;
+    if (port == 0)
+        text_append_cstr(out, c->unixsocket);
+    else
+        text_appendf(out, "%s:%lld", c->bind_count > 0 ? c->bind[0] : "*", (long long)port);
+}
+
+static bool append_variable(struct text *out, const struct config *c, struct slice name)
+{
+    if (slice_equal(name, SLICE("title")))
+        text_append_cstr(out, title_program());
+    else if (slice_equal(name, SLICE("listen-addr")))
+        append_listen_address(out, c);
+    else if (slice_equal(name, SLICE("port")))
+        text_appendf(out, "%lld", (long long)c->port);
+    else if (slice_equal(name, SLICE("tls-port")))
+        text_appendf(out, "%lld", (long long)c->tls_port);
+    else if (slice_equal(name, SLICE("unixsocket")))
+        text_append_cstr(out, c->unixsocket);
+    else if (slice_equal(name, SLICE("config-file")))
+        text_append_cstr(out, c->file != NULL ? c->file : "");
+    else
+        return slice_equal(name, SLICE("server-mode")); /* neither a cluster's nor a Sentinel */
+    return true;
+}
+
+static bool make_title(struct text *out, const struct config *c)
+{
+    for (const char *at = c->proc_title_template; *at != '\0';) {
+        size_t plain = strcspn(at, "{");
+        text_append(out, at, plain);
+        at += plain;
+        if (*at == '\0')
+            break;
+        const char *end = strchr(at, '}');
+        if (end == NULL || !append_variable(out, c, slice_of(at + 1, (size_t)(end - at - 1))))
+            return false;
+        at = end + 1;
+    }
+    return true;
+}
+
+bool life_apply_title(const struct config *config, struct error *err)
+{
+    struct text title = {0};
+    bool ok = make_title(&title, config);
+    size_t size = title.size;
+    while (size > 0 && title.data[size - 1] == ' ')
+        size--;
+    if (ok && config->set_proc_title) {
+        char *text = mem_dup(title.data, size);
+        title_set(text);
+        mem_free(text);
+    }
+    text_free(&title);
+    return ok || error_set(err, ERROR_INVALID,
+                           "template format is invalid or contains unknown variables");
+}
+
+/* ---- huge pages ---- */
+
+void life_apply_huge_pages(const struct config *config)
+{
+    if (config->disable_thp && !os_huge_pages_by_advice_only())
+        log_warning("disable-thp: the system does not let the process do without huge pages");
 }

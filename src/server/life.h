@@ -33,4 +33,10 @@ const char *life_supervisor(void);
  * `no`. */
 bool life_apply_oom_score(const struct config *config, struct error *err);
 
+/* set-proc-title and proc-title-template: what ps shows of the process. False: the template has an
+ * unknown variable, or a brace without the other. */
+bool life_apply_title(const struct config *config, struct error *err);
+/* disable-thp: of the memory of keys nothing becomes huge pages by itself. */
+void life_apply_huge_pages(const struct config *config);
+
 #endif

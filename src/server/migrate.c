@@ -201,7 +201,8 @@ static bool connect_target(struct migration *m, bool *reused)
     if (m->to == NULL) {
         const struct server *s = m->c->server;
         struct tls_context *tls = s->config->tls_cluster ? s->tls_client : NULL;
-        struct peer *peer = peer_connect(m->host, m->port, tls, m->timeout_ms, NULL);
+        struct peer *peer = peer_connect(m->host, m->port, s->config->bind_source_addr, tls,
+                                         m->timeout_ms, NULL);
         if (peer != NULL)
             m->to = cache_add(cache, target, peer);
     }

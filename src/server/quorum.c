@@ -261,6 +261,7 @@ static void make_options(struct quorum *q, struct election_options *o)
     add_peers(q, true, o);
     add_peers(q, false, o);
     snprintf(o->candidate, sizeof(o->candidate), "%s", c->quorum_node);
+    snprintf(o->source, sizeof(o->source), "%s", c->bind_source_addr);
     snprintf(o->user, sizeof(o->user), "%s", c->masteruser);
     snprintf(o->password, sizeof(o->password), "%s", c->masterauth);
 }

@@ -308,6 +308,7 @@ static void connect_to_primary(struct server *s)
                                .wake = wake,
                                .ctx = s};
     snprintf(o->host, sizeof(o->host), "%s", c->replicaof_host);
+    snprintf(o->source, sizeof(o->source), "%s", c->bind_source_addr);
     snprintf(o->user, sizeof(o->user), "%s", c->masteruser);
     snprintf(o->password, sizeof(o->password), "%s", c->masterauth);
     snprintf(o->announce_ip, sizeof(o->announce_ip), "%s", c->replica_announce_ip);

@@ -195,7 +195,8 @@ void server_apply_config(struct server *s)
     s->ks->lfu_log_factor = (int32_t)c->lfu_log_factor;
     s->ks->lfu_decay_minutes = (int32_t)c->lfu_decay_time;
     s->ks->importing = c->import_mode;
-    listeners_set_tls_accepts(s->listeners, (int)c->max_new_tls_connections_per_cycle);
+    listeners_set_accepts(s->listeners, (int)c->max_new_connections_per_cycle,
+                          (int)c->max_new_tls_connections_per_cycle);
     server_update_hooks(s);
     if (s->durability != NULL)
         durability_apply_config(s);
@@ -591,7 +592,7 @@ bool server_listen(struct server *s, char error[SOCKET_ERROR_SIZE])
         return false;
     if (c->unixsocket[0] != '\0' &&
         !listeners_add_unix(s->listeners, c->unixsocket, (unsigned)c->unixsocketperm,
-                            (int)c->tcp_backlog, why)) {
+                            c->unixsocketgroup, (int)c->tcp_backlog, why)) {
         snprintf(error, SOCKET_ERROR_SIZE, "Could not listen on %.100s: %.120s", c->unixsocket,
                  why);
         return false;
