@@ -228,6 +228,20 @@ static void set_sessions(SSL_CTX *ssl, const struct tls_options *o)
     }
 }
 
+/* Names of hosts, as certificates have them; OpenSSL compares them while it verifies. */
+static bool set_peer_names(SSL_CTX *ssl, const char *names, char error[TLS_ERROR_SIZE])
+{
+    X509_VERIFY_PARAM *param = SSL_CTX_get0_param(ssl);
+    X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    while (*names != '\0') {
+        size_t size = strcspn(names, " ");
+        if (size != 0 && X509_VERIFY_PARAM_add1_host(param, names, size) != 1)
+            return fail(error, "Failed to configure the peer's expected name: ", names);
+        names += size + strspn(names + size, " ");
+    }
+    return true;
+}
+
 static bool configure(SSL_CTX *ssl, const struct tls_options *o, char error[TLS_ERROR_SIZE])
 {
     /* A peer that closes without a goodbye is no error: what ends a request stands in the
@@ -255,7 +269,7 @@ static bool configure(SSL_CTX *ssl, const struct tls_options *o, char error[TLS_
         verify = SSL_VERIFY_PEER;
     SSL_CTX_set_verify(ssl, verify, NULL);
     set_sessions(ssl, o);
-    return true;
+    return !o->client || set_peer_names(ssl, o->peer_names, error);
 }
 
 struct tls_context *tls_context_new(const struct tls_options *options, char error[TLS_ERROR_SIZE])

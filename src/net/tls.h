@@ -2,8 +2,8 @@
  *
  * TLS by OpenSSL, for both sides: a context (certificate, whom to trust, protocols) and one session
  * for each connection, over its non-blocking socket. A context is a server's or a client's, and so
- * are its sessions; a client asks for a certificate that its authorities have signed, whatever the
- * name in it is.
+ * are its sessions; a client asks for a certificate that its authorities have signed, and if names
+ * are expected, that is for one of them.
  *
  * A session reads through a buffer of OpenSSL's that holds a record: one system call often fetches
  * several small records, or a record and a piece of the next. What was fetched and not yet asked
@@ -36,6 +36,7 @@ struct tls_options {
     bool client;
     const char *cert_file, *key_file, *key_file_pass;
     const char *ca_cert_file, *ca_cert_dir;
+    const char *peer_names; /* of servers, with spaces between them; "": any */
     const char *protocols, *ciphers, *ciphersuites, *dh_params_file;
     enum tls_client_auth auth_clients;
     bool prefer_server_ciphers, session_caching;

@@ -371,6 +371,21 @@ bool os_path_is_dir(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+uint64_t os_file_fingerprint(const char *path)
+{
+    struct stat st;
+    if (stat(path, &st) != 0)
+        return 0;
+    const uint64_t parts[] = {(uint64_t)st.st_dev,          (uint64_t)st.st_ino,
+                              (uint64_t)st.st_size,         (uint64_t)st.st_mtim.tv_sec,
+                              (uint64_t)st.st_mtim.tv_nsec, (uint64_t)st.st_ctim.tv_sec,
+                              (uint64_t)st.st_ctim.tv_nsec};
+    uint64_t sum = 1;
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+        sum = (sum ^ parts[i]) * 0x9e3779b97f4a7c15U;
+    return sum | 1;
+}
+
 bool os_disk_free(const char *path, uint64_t *free_bytes, struct error *err)
 {
     struct statvfs st;

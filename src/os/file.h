@@ -88,6 +88,9 @@ bool os_dir_list(const char *path, void (*fn)(void *ctx, const char *name), void
                  struct error *err);
 bool os_path_exists(const char *path);
 bool os_path_is_dir(const char *path);
+/* Changes with the file at `path` (through links): another one, other bytes, another time. 0: there
+ * is none. */
+uint64_t os_file_fingerprint(const char *path);
 bool os_disk_free(const char *path, uint64_t *free_bytes, struct error *err);
 /* "ext", "xfs", "tmpfs", ...; of an unknown one its number, of none "unknown". */
 void os_file_system_name(const char *path, char *out, size_t size);

@@ -232,8 +232,8 @@ int socket_wait_any(const int *fds, size_t count, bool to_write, int timeout_ms)
     return n != 0;
 }
 
-/* The port is left to connect, which knows both ends: more connections than there are ports can then
- * come from one address. */
+/* The port is left to connect, which knows both ends: more connections than there are ports can
+ * then come from one address. */
 static bool bind_source(int fd, const struct addrinfo *source)
 {
     int on = 1;

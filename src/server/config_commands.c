@@ -56,6 +56,9 @@ void cmd_config_get(struct call *c)
 static bool apply(void *ctx, const struct config *config, const char *name, struct error *err)
 {
     struct server *s = ctx;
+    if (strcmp(name, "tls-expected-peer-name") == 0 &&
+        !secure_check_names(config->tls_expected_peer_name, err))
+        return false;
     if (secure_concerns(name)) {
         char why[TLS_ERROR_SIZE];
         if (!secure_configure(s, why)) {

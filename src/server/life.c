@@ -232,7 +232,7 @@ static void append_listen_address(struct text *out, const struct config *c)
 {
     int64_t port = c->tls_port != 0 ? c->tls_port : c->port;
     if (port == 0)
-        text_append_cstr(out, c->unixsocket);
+        text_appendf(out, "unixsocket:%s", c->unixsocket);
     else
         text_appendf(out, "%s:%lld", c->bind_count > 0 ? c->bind[0] : "*", (long long)port);
 }

@@ -4,8 +4,12 @@
 #include <errno.h>
 
 #include "base/log.h"
+#include "os/file.h"
 #include "server/acl.h"
 #include "server/config.h"
+
+/* How often the clock is looked at for tls-auto-reload-interval. */
+#define WATCH_MS 1000
 
 /* The values of tls-auth-clients-user. */
 enum { USER_BY_COMMON_NAME, USER_BY_URI, USER_OFF };
@@ -22,6 +26,7 @@ static struct tls_context *make(const struct config *c, bool client, char error[
         .key_file_pass = own ? c->tls_client_key_file_pass : c->tls_key_file_pass,
         .ca_cert_file = c->tls_ca_cert_file,
         .ca_cert_dir = c->tls_ca_cert_dir,
+        .peer_names = c->tls_expected_peer_name,
         .protocols = c->tls_protocols,
         .ciphers = c->tls_ciphers,
         .ciphersuites = c->tls_ciphersuites,
@@ -35,10 +40,26 @@ static struct tls_context *make(const struct config *c, bool client, char error[
     return tls_context_new(&options, error);
 }
 
+static uint64_t files_fingerprint(const struct config *c)
+{
+    const char *const names[] = {c->tls_cert_file,        c->tls_key_file,
+                                 c->tls_client_cert_file, c->tls_client_key_file,
+                                 c->tls_ca_cert_file,     c->tls_ca_cert_dir,
+                                 c->tls_dh_params_file};
+    uint64_t sum = 0;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        uint64_t one = names[i][0] != '\0' ? os_file_fingerprint(names[i]) : 0;
+        sum = (sum ^ one) * 0x9e3779b97f4a7c15U + i;
+    }
+    return sum;
+}
+
 bool secure_configure(struct server *s, char error[TLS_ERROR_SIZE])
 {
     const struct config *c = s->config;
     struct tls_context *context = NULL, *client = NULL;
+    /* Before they are read: what changes meanwhile is seen the next time. */
+    s->tls_files = files_fingerprint(c);
     if (c->tls_port != 0 && (context = make(c, false, error)) == NULL)
         return false;
     if ((c->tls_replication || c->tls_cluster) && (client = make(c, true, error)) == NULL) {
@@ -52,6 +73,41 @@ bool secure_configure(struct server *s, char error[TLS_ERROR_SIZE])
     return true;
 }
 
+static int64_t watch(void *ctx)
+{
+    struct server *s = ctx;
+    int64_t interval_us = s->config->tls_auto_reload_interval * 1000000;
+    char why[TLS_ERROR_SIZE];
+    if ((s->tls == NULL && s->tls_client == NULL) || interval_us == 0 ||
+        s->now_us - s->tls_watched_us < interval_us)
+        return WATCH_MS;
+    s->tls_watched_us = s->now_us;
+    if (files_fingerprint(s->config) == s->tls_files)
+        return WATCH_MS;
+    /* Half of a new pair does not fit the other half: the one that is there stays until it does. */
+    if (secure_configure(s, why))
+        log_notice("TLS: files have changed, new connections get what stands in them");
+    else
+        log_warning("TLS: files have changed, but cannot be used: %s", why);
+    return WATCH_MS;
+}
+
+void secure_watch(struct server *s)
+{
+    loop_add_timer(s->loop, WATCH_MS, watch, s);
+}
+
+bool secure_check_names(const char *names, struct error *err)
+{
+    if (strpbrk(names, "\t\n\v\f\r") != NULL)
+        return error_set(err, ERROR_INVALID,
+                         "tls-expected-peer-name has whitespace other than spaces between names");
+    if (names[0] != '\0' && names[strspn(names, " ")] == '\0')
+        return error_set(err, ERROR_INVALID,
+                         "tls-expected-peer-name needs at least one name, or is empty for none");
+    return true;
+}
+
 void secure_deinit(struct server *s)
 {
     tls_context_free(s->tls);
@@ -62,6 +118,7 @@ void secure_deinit(struct server *s)
 bool secure_concerns(const char *name)
 {
     static const char *const names[] = {
+        "tls-expected-peer-name",
         "tls-replication",   "tls-cluster",         "tls-client-cert-file",
         "tls-client-key-file", "tls-client-key-file-pass",
         "tls-port",          "tls-cert-file",       "tls-key-file",

@@ -12,6 +12,7 @@
 #ifndef HF_SERVER_SECURE_H
 #define HF_SERVER_SECURE_H
 
+#include "base/error.h"
 #include "net/tls.h"
 #include "server/client.h"
 
@@ -20,6 +21,11 @@
 /* Make the context as the configuration says; while tls-port is 0 there is none. False: the one
  * that was there stays. */
 bool secure_configure(struct server *s, char error[TLS_ERROR_SIZE]);
+/* With tls-auto-reload-interval the files are looked at now and then from here on, and contexts
+ * made of what stands in them when they have changed. */
+void secure_watch(struct server *s);
+/* tls-expected-peer-name, as CONFIG SET is to refuse it. */
+bool secure_check_names(const char *names, struct error *err);
 void secure_deinit(struct server *s);
 /* Whether a change of this directive asks for a new context. */
 bool secure_concerns(const char *name);

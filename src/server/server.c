@@ -588,6 +588,7 @@ bool server_listen(struct server *s, char error[SOCKET_ERROR_SIZE])
         snprintf(error, SOCKET_ERROR_SIZE, "Failed to configure TLS: %.200s", tls_why);
         return false;
     }
+    secure_watch(s);
     if (!listen_tcp(s, false, error) || !listen_tcp(s, true, error))
         return false;
     if (c->unixsocket[0] != '\0' &&

@@ -150,6 +150,8 @@ struct server {
     struct server_limits limits;
     struct loop *loop;
     struct listeners *listeners;
+    int64_t tls_watched_us; /* when the files of TLS were looked at */
+    uint64_t tls_files; /* the fingerprint of the files of both */
     struct tls_context *tls; /* of new connections to tls-port; NULL: there is no such port */
     struct tls_context *tls_client; /* of connections to other servers; NULL: none is made by TLS */
     struct server_clients clients;

@@ -162,6 +162,27 @@ def test_who_is_not_trusted(certificates, kind):
         wait_up(y)
 
 
+def test_expected_names(certificates):
+    """With tls-expected-peer-name the authority's word is not enough: the certificate has to have one of the names."""
+    with node("holdfast", certificates) as primary, \
+            node("holdfast", certificates, tls_expected_peer_name="elsewhere", tls_cluster="yes") as replica, \
+            raws(primary, replica) as (x, y):
+        y("SET", "k", "v")
+        assert "IOERR" in y("MIGRATE", "127.0.0.1", primary.port, "k", 0, 60000)
+        y("DEL", "k")
+        follow(y, primary.port)
+        wait_for(lambda: "certificate verify failed (hostname mismatch)" in replica.text().lower(), "it is refused")
+        assert info(y)["master_link_status"] == "down" and info(x)["connected_slaves"] == "0"
+        for wrong, why in ((" ", "at least one name"), ("a\tb", "whitespace"), ("a\n", "whitespace")):
+            assert why in y("CONFIG", "SET", "tls-expected-peer-name", wrong)
+        assert y("CONFIG", "GET", "tls-expected-peer-name") == [b"tls-expected-peer-name", b"elsewhere"]
+        assert y("CONFIG", "SET", "tls-expected-peer-name", "elsewhere  localhost") == "OK"
+        wait_up(y)
+        assert_same(x, y)
+        assert y("REPLICAOF", "NO", "ONE") == "OK" and y("SET", "k", "v") == "OK"
+        assert y("MIGRATE", "127.0.0.1", primary.port, "k", 0, 60000) == "OK"
+
+
 def test_authorities_are_needed(certificates):
     """Without anybody to trust tls-replication cannot be set."""
     with Server("holdfast", {"tls-cert-file": certificates.path("server.crt"),

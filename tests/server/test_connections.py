@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Connections: where they come from, who may come in, and that large or slow ones do not keep others
 from being served. Most of it runs on redis-server too, so that the expectations are Redis's own."""
+import grp
 import os
 import socket
 import stat
@@ -139,6 +140,51 @@ def test_unix_socket(kind, tmp_path):
     finally:
         server.terminate()
     server.stop()
+
+
+def test_unix_socket_group(tmp_path):
+    """By name or number; a group that is not there is refused at the start."""
+    mine = os.getgroups() + [os.getgid()]
+    number = 12345 if os.geteuid() == 0 else mine[0]
+    name = grp.getgrgid(2 if os.geteuid() == 0 else mine[-1])
+    for group, gid in ((number, number), (name.gr_name, name.gr_gid)):
+        with Server("holdfast", {"unixsocketgroup": group, "unixsocketperm": 760}) as server:
+            found = os.stat(server.socket_path)
+            assert found.st_gid == gid and stat.S_IMODE(found.st_mode) == 0o760
+            assert server.raw()("PING") == "PONG"
+    with pytest.raises(RuntimeError) as failure:
+        Server("holdfast", {"unixsocketgroup": "nobody-has-this-group"})
+    assert "there is no such group" in str(failure.value)
+
+
+@KINDS
+def test_bind_source_addr(kind):
+    """Connections to other servers come from there: a replica's, and MIGRATE's."""
+    with Server(kind, {"protected-mode": "no"}) as primary, Server(kind, {"bind-source-addr": "127.0.0.7"}) as server:
+        there, here = primary.raw(), server.raw()
+        here("SET", "k", "v")
+        assert here("MIGRATE", "127.0.0.1", primary.port, "k", 0, 60000) == "OK"
+        # redis-server's comes from wherever.
+        assert kind == "redis" or " addr=127.0.0.7:" in there("CLIENT", "LIST").decode()
+        here("REPLICAOF", "127.0.0.1", primary.port)
+        wait_for(lambda: "ip=127.0.0.7," in info(there, "replication").get("slave0", ""))
+        here("REPLICAOF", "NO", "ONE")
+        # At run time; an address that this machine does not have cannot be come from.
+        assert here("CONFIG", "SET", "bind-source-addr", "192.0.2.1") == "OK"
+        here("SET", "k2", "v")
+        assert kind == "redis" or "IOERR" in here("MIGRATE", "127.0.0.1", server.port, "k2", 1, 1000)
+        assert here("EXISTS", "k2") == 1
+
+
+def test_availability_zone():
+    """INFO and HELLO tell it, HELLO only when there is one."""
+    with Server("holdfast", {"availability-zone": "north-1"}) as server:
+        raw = server.raw()
+        assert info(raw, "server")["availability_zone"] == "north-1"
+        hello = raw("HELLO")
+        assert hello[-2:] == [b"availability_zone", b"north-1"] and len(hello) == 16
+        assert raw("CONFIG", "SET", "availability-zone", "") == "OK"
+        assert info(raw, "server")["availability_zone"] == "" and len(raw("HELLO")) == 14
 
 
 def test_nowhere_to_listen():

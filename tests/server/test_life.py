@@ -2,13 +2,14 @@
 """The process and what supervises it: systemd's notifications, crash reports, the OOM killer's score."""
 import os
 import pathlib
+import re
 import signal
 import socket
 import tempfile
 
 import pytest
 
-from harness import Server
+from harness import BUILD, REDIS, Server
 
 
 def notifications(s, until):
@@ -110,3 +111,90 @@ def test_oom_score():
 def test_unixsocketperm():
     with Server(options={"unixsocketperm": "666"}, prefix=["sh", "-c", 'umask 077; exec "$@"', "sh"]) as s:
         assert os.stat(s.socket_path).st_mode & 0o777 == 0o666
+
+
+# What ps shows is the template's text, as long as there is room, beside redis-server's; without it the arguments.
+@pytest.mark.parametrize("options", [
+    {}, {"bind": "127.0.0.1"}, {"set-proc-title": "no"}, {"port": 0},
+    {"proc-title-template": "at {listen-addr}, {port} and {tls-port}, {unixsocket};{server-mode} {title} "}])
+def test_title(options):
+    def shown(kind):
+        with Server(kind, options=options) as s:
+            r = s.raw()
+
+            def title():
+                text = pathlib.Path(f"/proc/{s.process.pid}/cmdline").read_bytes().rstrip(b"\0").decode()
+                program = REDIS if kind == "redis" else str(BUILD / "holdfast-server")
+                for name, value in (("PROGRAM", program), ("SOCKET", s.socket_path), ("PORT", str(s.port))):
+                    text = text.replace(value, name)
+                return text
+
+            first = title()
+            refused = r("CONFIG", "SET", "proc-title-template", "{nothing}")
+            assert "template format is invalid or contains unknown variables" in refused
+            assert r("CONFIG", "SET", "proc-title-template", "{titl") == refused and title() == first
+            assert r("CONFIG", "SET", "proc-title-template", "short {server-mode}") == "OK"
+            second = title()
+            assert r("CONFIG", "SET", "proc-title-template", "long" * 100000) == "OK"
+            assert "set-proc-title" in options or (title().startswith("longlong") and r("PING") == "PONG")
+            # With set-proc-title no redis-server takes a template that is set later.
+            return first.split("\0")[0], None if "set-proc-title" in options else second.split("\0")[0]
+
+    assert shown("holdfast") == shown("redis")
+
+
+# The environment is what it was although the title stands where it stood.
+def test_title_keeps_the_environment():
+    path = tempfile.mktemp(prefix="hf-notify-")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.bind(path)
+        with Server(options={"supervised": "systemd", "proc-title-template": "x" * 5000},
+                    prefix=["env", "NOTIFY_SOCKET=" + path]) as server:
+            notifications(s, "READY=1")
+            assert server.terminate() == 0
+            notifications(s, "STOPPING=1")
+    os.unlink(path)
+
+
+def traced(options, calls):
+    """A server whose system calls of these names stand in a file, and that file."""
+    path = pathlib.Path(tempfile.mktemp(prefix="hf-strace-"))
+    return Server(options=options, plain=True, prefix=["strace", "-D", "-f", "-o", str(path), "-e", "trace=" + calls]), path
+
+
+# Memory does not become huge pages by itself, unless that is wanted.
+def test_disable_thp():
+    for options, asked in (({}, True), ({"disable-thp": "no"}, False)):
+        server, path = traced(options, "prctl")
+        with server:
+            assert server.raw()("PING") == "PONG"
+            assert ("PR_SET_THP_DISABLE, 1" in path.read_text()) == asked
+        path.unlink()
+
+
+# Those who wait to be let in are so a few at a time.
+@pytest.mark.parametrize("most", [3, 1000])
+def test_max_new_connections_per_cycle(most):
+    server, path = traced({"max-new-connections-per-cycle": most}, "accept4,epoll_wait")
+    with server:
+        assert server.raw()("PING") == "PONG"
+        os.kill(server.process.pid, signal.SIGSTOP)
+        clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(30)]
+        os.kill(server.process.pid, signal.SIGCONT)
+        for c in clients:
+            c.settimeout(60)
+            c.sendall(b"PING\r\n")
+        assert [c.recv(100) for c in clients] == [b"+PONG\r\n"] * 30
+        runs, run = [], 0
+        for line in path.read_text().splitlines():
+            if re.search("accept4.*= [0-9]", line):
+                run += 1
+            elif "epoll_wait" in line:
+                runs.append(run)
+                run = 0
+        # Those who waited, and who was there before them: the socket's queue is emptied at once, or bit by bit.
+        assert sum(runs) + run >= 31
+        assert max(runs + [run]) == most if most < 30 else max(runs + [run]) >= 15, runs
+        for c in clients:
+            c.close()
+    path.unlink()

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from certificates import Certificates
-from harness import Raw, Server, free_port
+from harness import Raw, Server, free_port, wait_for
 
 HALF_OPEN = 100
 HANDSHAKE_SECONDS = 10
@@ -253,6 +253,27 @@ def test_protocols_and_ciphers(server, certificates):
     local.config_set("tls-session-caching", "yes")
     first.close()
     again.close()
+
+
+# With tls-auto-reload-interval files are read anew when they have changed, without a command; while a certificate and its
+# key do not fit each other what was there before is used, and who is connected stays so.
+def test_auto_reload(certificates, tmp_path):
+    crt, key = tmp_path / "crt", tmp_path / "key"
+    crt.write_bytes(certificates.path("server.crt").read_bytes())
+    key.write_bytes(certificates.path("server.key").read_bytes())
+    with Server(options=options(certificates, tls_cert_file=crt, tls_key_file=key, tls_auto_reload_interval=1)) as s:
+        serial = lambda: ssl_serial(handshake(s, certificates, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)[2])
+        old = client(s, certificates)
+        assert old.ping() and serial() == certificates.serial("server")
+        crt.write_bytes(certificates.path("second.crt").read_bytes())
+        wait_for(lambda: "files have changed, but cannot be used" in s.text())
+        assert serial() == certificates.serial("server")
+        # As an orchestrator does it: another file under the same name.
+        other = tmp_path / "other"
+        other.write_bytes(certificates.path("second.key").read_bytes())
+        os.replace(other, key)
+        wait_for(lambda: serial() == certificates.serial("second"))
+        assert old.ping() and s.text().count("new connections get what stands in them") == 1
 
 
 # New certificates are for new connections; those that are there go on. What is wrong is refused, and
