@@ -58,6 +58,9 @@ bool os_file_truncate(struct os_file *f, uint64_t size, struct error *err);
 bool os_file_reserve(struct os_file *f, uint64_t offset, uint64_t size, struct error *err);
 /* The range (size 0: all that is behind it) will not be needed soon: may leave the page cache. */
 void os_file_forget_cache(struct os_file *f, uint64_t offset, uint64_t size);
+/* Whether what follows a read shall come into the page cache, too, as it does unless told
+ * otherwise: how much is the system's affair (8 MiB at once are usual on virtual disks). */
+void os_file_read_ahead(struct os_file *f, bool wanted);
 /* Whether the byte at the offset can be read without asking the disk; true, too, where the system
  * does not say. Brings nothing into the cache. */
 bool os_file_is_cached(const struct os_file *f, uint64_t offset);
