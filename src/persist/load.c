@@ -4,19 +4,16 @@
 #include "base/log.h"
 #include "keyspace/libraries.h"
 #include "os/file.h"
+#include "persist/load_job.h"
 #include "persist/load_threads.h"
-
-static bool fill_from_file(void *ctx, void *data, size_t room, size_t *got, struct error *err)
-{
-    return os_file_read(ctx, data, room, got, err);
-}
 
 static bool load_plainly(struct keyspace *ks, struct os_file *f, uint64_t size,
                          const struct rdb_load_options *options, struct rdb_load_stats *stats,
                          struct error *err)
 {
     struct rdb_reader r;
-    rdb_reader_init_stream(&r, size, fill_from_file, f, err);
+    struct load_range range = {f, 0, size};
+    load_reader_init_range(&r, &range, err);
     bool paused = ks->lazy_expire_paused;
     ks->lazy_expire_paused = true;
     bool ok = rdb_load_all(&r, ks, options, stats);

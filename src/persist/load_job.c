@@ -12,8 +12,6 @@
 #define WAIT_MS 10
 /* Progress is written down after so many keys. */
 #define PROGRESS_KEYS 64
-/* Longer chunks, which are of one large value, are read piece by piece, through the page cache. */
-#define COLD_MOST (16U << 20)
 
 /* Pairs whose hashes have one top byte. The blocks of a list grow, so that a database of a few keys
  * costs little and one of many is not made of crumbs: 7, 15, ... 255 pairs are 128 to 4096
@@ -22,7 +20,7 @@
 #define BLOCK_PAIRS_LAST 255U
 struct pair_block {
     struct pair_block *next;
-    uint32_t used, room;
+    uint32_t room;
     struct table_pair pairs[];
 };
 
@@ -56,13 +54,28 @@ static void builder_init(struct load_builder *b)
     rdb_loader_set_bulk(b->loader, true);
 }
 
-static struct pair_block *block_new(struct pair_block *before)
+static void add_block(struct pair_part *part)
 {
     uint32_t room = BLOCK_PAIRS_FIRST;
-    if (before)
-        room = before->room < BLOCK_PAIRS_LAST ? before->room * 2 + 1 : BLOCK_PAIRS_LAST;
+    if (part->block)
+        room = part->block->room < BLOCK_PAIRS_LAST ? part->block->room * 2 + 1 : BLOCK_PAIRS_LAST;
     struct pair_block *block = mem_alloc(sizeof(*block) + room * sizeof(block->pairs[0]));
-    *block = (struct pair_block){.next = before, .room = room};
+    *block = (struct pair_block){.next = part->block, .room = room};
+    part->block = block;
+    part->next = block->pairs;
+    part->end = block->pairs + room;
+}
+
+/* Take the part's newest block away from it; NULL: there is none. *used: the pairs in it. */
+static struct pair_block *take_block(struct pair_part *part, size_t *used)
+{
+    struct pair_block *block = part->block;
+    if (block) {
+        *used = (size_t)(part->next - block->pairs);
+        part->block = block->next;
+        /* Those before it are full. */
+        part->next = part->block ? part->block->pairs + part->block->room : NULL;
+    }
     return block;
 }
 
@@ -71,14 +84,13 @@ static void add_entry(struct load_builder *b, int db, uint64_t hash, struct entr
     struct db_pairs *d = b->dbs[db];
     if (__builtin_expect(!d, 0))
         d = b->dbs[db] = mem_zalloc(sizeof(*d));
-    uint32_t part = table_build_part(hash);
-    struct pair_block *block = d->blocks[part];
-    if (__builtin_expect(!block || block->used == block->room, 0))
-        block = d->blocks[part] = block_new(block);
+    struct pair_part *part = &d->parts[table_build_part(hash)];
+    if (__builtin_expect(part->next == part->end, 0))
+        add_block(part);
     bool expires = e->flags & ENTRY_EXPIRES, timed = entry_timed(e) > 0;
-    block->pairs[block->used++] =
+    *part->next++ =
         (struct table_pair){hash, (uintptr_t)e | (expires || timed ? TABLE_PAIR_DUE : 0)};
-    d->counts[part]++;
+    part->count++;
     d->expires += expires;
     d->timed += timed;
     ++*keysizes_count_of(&d->sizes, e);
@@ -88,10 +100,10 @@ static void drop_pairs(struct load_builder *b)
 {
     for (int db = 0; db < b->job->ks->db_count; db++) {
         for (uint32_t part = 0; b->dbs[db] && part < TABLE_BUILD_PARTS; part++) {
-            struct pair_block *block = b->dbs[db]->blocks[part], *next;
-            for (; block; block = next) {
-                next = block->next;
-                for (uint32_t i = 0; i < block->used; i++)
+            struct pair_block *block;
+            size_t used;
+            while ((block = take_block(&b->dbs[db]->parts[part], &used))) {
+                for (size_t i = 0; i < used; i++)
                     rdb_drop_entry(b->loader, table_pair_item(&block->pairs[i]));
                 mem_free(block);
             }
@@ -111,7 +123,7 @@ static bool fill_from_range(void *ctx, void *data, size_t room, size_t *got, str
         room = (size_t)(range->end - range->at);
     *got = 0;
     if (room > 0 && !os_file_read_at(range->file, range->at, data, room, got, err))
-        return false;
+        return error_prefix(err, "offset %llu", (unsigned long long)range->at);
     range->at += *got;
     return true;
 }
@@ -210,45 +222,12 @@ static void reader_init_spilled(struct rdb_reader *r, struct load_part *p, struc
     r->size += p->from;
 }
 
-/* The file was mostly saved past the page cache, and is read but once: through the cache a start
- * would wait for pages to be found and copied, and what others have there would leave. */
-static bool is_cold(const struct load_job *job, const struct load_part *p)
-{
-    return p->chunk && job->cold.fd >= 0 && p->to - p->from <= COLD_MOST &&
-           !os_file_is_cached(job->file, p->from);
-}
-
-/* In the builder's buffer, until the next one; NULL: it could not be read. */
-static const char *read_cold(struct load_builder *b, const struct load_part *p, struct error *err)
-{
-    if (!b->cold.buffer)
-        os_direct_begin(&b->cold, &b->job->cold, true);
-    const char *data = os_direct_aim(&b->cold, p->from, (size_t)(p->to - p->from));
-    for (uint64_t have = p->from, got = 0; have < p->to; have += got) {
-        size_t part;
-        if (!os_direct_read_on(&b->cold, &part, err))
-            return NULL;
-        got = part;
-        if (got == 0) {
-            error_set(err, ERROR_TRUNCATED, "the file became shorter");
-            return NULL;
-        }
-    }
-    return data;
-}
-
 static void load_part(struct load_builder *b, struct load_part *p)
 {
     struct error err = {0}, ignored;
     struct rdb_reader r;
     struct load_range range = {b->job->file, p->from, p->to};
-    const void *data = p->data;
-    if (!data && is_cold(b->job, p))
-        data = read_cold(b, p, &err);
-    if (err.code != ERROR_NONE) {
-        load_job_fail(b->job, &err);
-        return;
-    }
+    const void *data = p->buffer ? (const void *)p->buffer->data : p->data;
     if (data)
         load_reader_init_bytes(&r, data, (size_t)(p->to - p->from), p->from, &err);
     else if (p->spilled.fd >= 0)
@@ -260,6 +239,9 @@ static void load_part(struct load_builder *b, struct load_part *p)
     else
         load_job_fail(b->job, &err);
     rdb_reader_deinit(&r);
+    if (p->buffer)
+        load_ahead_give_back(b->job, p->buffer);
+    p->buffer = NULL;
     mem_free(p->data);
     p->data = NULL;
     if (p->spilled.fd >= 0)
@@ -297,7 +279,7 @@ void load_job_all_queued(struct load_job *job)
 static struct load_part *take_part(struct load_job *job)
 {
     pthread_mutex_lock(&job->lock);
-    while (!job->queue && !job->all_queued && !job->failed)
+    while ((job->queue ? job->queue->awaited : !job->all_queued) && !job->failed)
         pthread_cond_wait(&job->changed, &job->lock);
     struct load_part *p = job->failed ? NULL : job->queue;
     if (p) {
@@ -373,8 +355,8 @@ static void plan_db(struct load_job *job, int db)
     for (int i = 0; i < job->builder_count; i++) {
         const struct db_pairs *d = job->builders[i].dbs[db];
         for (uint32_t k = 0; d && k < TABLE_BUILD_PARTS; k++) {
-            counts[k] += d->counts[k];
-            keys += d->counts[k];
+            counts[k] += d->parts[k].count;
+            keys += d->parts[k].count;
         }
         expires += d ? d->expires : 0;
         timed += d ? d->timed : 0;
@@ -416,15 +398,13 @@ static void gather(struct load_job *job, const struct build_task *t, struct tabl
     for (uint32_t part = task->first; part < task->first + task->parts; part++) {
         for (int i = 0; i < job->builder_count; i++) {
             struct db_pairs *d = job->builders[i].dbs[t->build->db];
-            struct pair_block *block = d ? d->blocks[part] : NULL, *next;
-            for (; block; block = next) {
-                next = block->next;
-                memcpy(to + n, block->pairs, block->used * sizeof(*to));
-                n += block->used;
+            struct pair_block *block;
+            size_t used;
+            while (d && (block = take_block(&d->parts[part], &used))) {
+                memcpy(to + n, block->pairs, used * sizeof(*to));
+                n += used;
                 mem_free(block);
             }
-            if (d)
-                d->blocks[part] = NULL;
         }
     }
     assert(n == task->items);
@@ -502,8 +482,6 @@ static void work(struct load_builder *b, bool scans)
         build_tables(b);
     mem_free(b->pairs);
     mem_free(b->scratch);
-    if (b->cold.buffer)
-        os_direct_end(&b->cold);
 
     void (*wake)(void *) = job->options->wake;
     void *ctx = job->options->wait_ctx;
@@ -554,6 +532,8 @@ bool load_job_start(struct load_job *job, struct error *err)
     for (int i = started; i < wanted; i++)
         mem_free(job->builders[i].dbs);
     job->builder_count = started;
+    if (enough)
+        load_ahead_start(job);
     pthread_mutex_unlock(&job->lock);
     return enough;
 }
@@ -647,6 +627,7 @@ void load_job_deinit(struct load_job *job)
 {
     struct error ignored;
     struct load_part *next;
+    load_ahead_end(job);
     for (struct load_part *p = job->first; p; p = next) {
         next = p->next;
         mem_free(p->data);
@@ -667,8 +648,6 @@ void load_job_deinit(struct load_job *job)
         mem_free(job->builds[i]);
     mem_free(job->builds);
     mem_free(job->tasks);
-    if (job->cold.fd >= 0)
-        os_file_close(&job->cold, &ignored);
     pthread_cond_destroy(&job->changed);
     pthread_mutex_destroy(&job->lock);
 }
@@ -678,7 +657,7 @@ void load_job_init(struct load_job *job, struct keyspace *ks, struct os_file *f,
 {
     *job = (struct load_job){
         .ks = ks, .file = f, .size = size, .options = options, .workers = options->threads,
-        .cold = OS_FILE_CLOSED};
+        .ahead = {.file = OS_FILE_CLOSED}};
     job->last = &job->first;
     job->queue_last = &job->queue;
     pthread_mutex_init(&job->lock, NULL);

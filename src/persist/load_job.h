@@ -17,19 +17,24 @@
 
 #include <pthread.h>
 
-#include "os/direct.h"
 #include "os/file.h"
 #include "os/thread.h"
+#include "persist/load_ahead.h"
 #include "persist/rdb/format.h"
 #include "persist/rdb/record.h"
 #include "structure/table_build.h"
 
 struct pair_block;
 
-/* One builder's entries of one database. */
+/* One builder's entries of one database, by the top byte of their hashes. What is needed to put
+ * one down lies close together: the blocks themselves begin at like addresses, which a processor's
+ * cache keeps few of (8 % of a load of small strings went into looking into them). */
 struct db_pairs {
-    struct pair_block *blocks[TABLE_BUILD_PARTS];
-    uint64_t counts[TABLE_BUILD_PARTS];
+    struct pair_part {
+        struct table_pair *next, *end; /* in the block that is not full yet */
+        struct pair_block *block;      /* it, and behind it the full ones; NULL: no pairs */
+        uint64_t count;
+    } parts[TABLE_BUILD_PARTS];
     uint64_t expires, timed;
     struct keysizes sizes;
 };
@@ -43,6 +48,8 @@ struct load_part {
     bool chunk;          /* of the index */
     uint64_t keys;       /* of a chunk, as the index says */
     unsigned char *data; /* the bytes; NULL: to be read from the file */
+    struct load_buffer *buffer; /* has the bytes, read ahead */
+    bool awaited; /* may not be taken yet: a reader will say so */
     struct os_file spilled; /* open: these bytes are in a file of their own */
     uint64_t crc;
 };
@@ -60,8 +67,6 @@ struct load_builder {
     uint64_t delayed;      /* keys, for key_delay_us */
     struct table_pair *pairs, *scratch; /* room for a task */
     uint64_t room;
-    /* reads chunks that are not in the page cache; begun with the first one */
-    struct os_direct cold;
     struct os_polite polite;
 };
 
@@ -75,8 +80,7 @@ struct db_build {
 struct load_job {
     struct keyspace *ks;
     struct os_file *file; /* NULL: the bytes come by a stream */
-    /* the same, if it has an index: read past the page cache where it is not there */
-    struct os_file cold;
+    struct load_ahead ahead; /* of the same file, if it has an index */
     uint64_t size;
     const struct rdb_load_options *options;
     /* Run by a thread of its own that makes the parts; NULL: the caller does, before or

@@ -199,7 +199,7 @@ static bool queue_chunks(struct load_job *job)
         job->tail = index.offset;
         job->all_queued = true;
         /* Another descriptor, as how a file is read belongs to it. If there is none, so be it. */
-        os_file_open(&job->cold, job->file->path, OS_OPEN_READ, &ignored);
+        os_file_open(&job->ahead.file, job->file->path, OS_OPEN_READ, &ignored);
     }
     load_index_deinit(&index);
     return usable;
@@ -213,12 +213,17 @@ bool load_by_threads(struct keyspace *ks, struct os_file *f, uint64_t size,
     *stats = (struct rdb_load_stats){0};
     *err = (struct error){0};
     load_job_init(&job, ks, f, size, options);
+    /* Chunks that came into the cache because what is before them was read would be taken for
+     * warm, and with reading those the next ones would come, and so on. */
+    os_file_read_ahead(f, false);
     bool ok = read_ends(&job, stats, err);
     if (ok) {
         stats->indexed = queue_chunks(&job);
         uint64_t epoch = ks->epoch.now;
-        if (!stats->indexed)
+        if (!stats->indexed) {
             job.scan = scan;
+            os_file_read_ahead(f, true);
+        }
         ok = load_job_start(&job, err);
         load_job_wait(&job, stats);
         assert(ks->epoch.now == epoch);
@@ -230,5 +235,6 @@ bool load_by_threads(struct keyspace *ks, struct os_file *f, uint64_t size,
             load_job_sum_stats(&job, stats);
     }
     load_job_deinit(&job);
+    os_file_read_ahead(f, true);
     return ok;
 }

@@ -13,9 +13,8 @@
  *   - A file that Holdfast wrote ends with an index: AUX fields "hf-chunk" = "<db> <offset>
  *     <keys>", one for each chunk, which begins with its own SELECTDB and RESIZEDB, and as the last
  *     field "hf-index" = "<offset of the first hf-chunk> <number of chunks>", in 32 bytes, which
- *     makes its place known: 52 bytes before the end. Workers take chunk after chunk and read them
- *     themselves. A chunk that is not in the page cache is read past it, whole, as saves are
- *     written (os/direct.h).
+ *     makes its place known: 52 bytes before the end. Workers take chunk after chunk. Those that
+ *     are not in the page cache are read ahead of them, past it (persist/load_ahead.h).
  *   - Of any other file a thread of its own finds the boundaries of the records and cuts the file
  *     into parts of some hundred KB, at most a few ahead of the workers. A record too large for a
  *     part it builds itself, from the file, in bounded memory.

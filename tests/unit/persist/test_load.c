@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include "base/bytes.h"
 #include "base/crc.h"
 #include "base/mem.h"
+#include "os/fault.h"
 #include "persist/load.h"
 #include "persist/load_index.h"
 #include "persist/load_stream.h"
@@ -404,6 +406,96 @@ static void test_damage(void **state)
         rdb_writer_deinit(&f.w);
     }
     assert_true(refused > 5);
+}
+
+/* A read that fails, whichever it is, makes the file be read once more: the data are whole. Where
+ * no read succeeds any more nothing is loaded, and it is said at which offset. */
+static void test_reads_fail(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        struct file f = {.short_names = false};
+        make_file(&f, i > 0, 200, i == 2);
+        struct outcome plain = load_by(0);
+        let_go_of_file();
+        os_fault_set(&(struct os_fault_plan){.op = OS_OP_READ, .nth = UINT64_MAX});
+        assert_true(load_by(3).ok);
+        uint64_t reads = os_fault_calls(OS_OP_READ);
+        assert_true(reads > 0);
+        for (uint64_t nth = 1; nth <= reads; nth += 1 + below(reads / 3 + 1)) {
+            struct os_fault_plan plan = {.op = OS_OP_READ, .nth = nth, .os_errno = EIO};
+            let_go_of_file();
+            os_fault_set(&plan);
+            struct outcome o = load_by(3);
+            assert_same(&plain, &o);
+        }
+        struct os_fault_plan all = {
+            .op = OS_OP_READ, .nth = 1 + below(reads), .os_errno = EIO, .sticky = true};
+        let_go_of_file();
+        os_fault_set(&all);
+        struct outcome o = load_by(3);
+        os_fault_set(NULL);
+        if (!o.ok)
+            assert_non_null(strstr(o.err.message, ": offset 0: "));
+        /* With a machine that is slow to let go of the file more was read at the first load. */
+        assert_true(!o.ok || all.nth > 1);
+        rdb_writer_deinit(&f.w);
+    }
+}
+
+static bool is_cached(uint64_t offset)
+{
+    struct error err;
+    struct os_file f;
+    assert_true(os_file_open(&f, path, OS_OPEN_READ, &err));
+    bool cached = os_file_is_cached(&f, offset);
+    assert_true(os_file_close(&f, &err));
+    return cached;
+}
+
+/* A large file that is not in the page cache is not there after it was loaded either: it was read
+ * once, and not a second time by a cache that reads ahead. */
+static void test_cold(void **state)
+{
+    (void)state;
+    enum { CHUNKS_HERE = 4, KEYS = 45, VALUE = 100000 };
+    struct file f = {.short_names = true};
+    struct os_file file;
+    struct error err;
+    file_begin(&f);
+    for (uint64_t c = 0, number = 0; c < CHUNKS_HERE; c++) {
+        begin_chunk(&f, 0);
+        for (int i = 0; i < KEYS; i++, f.chunks[c].keys++) {
+            rdb_write_u8(&f.w, RDB_STRING);
+            write_text(&f.w, "key", number++, 0);
+            write_text(&f.w, "value", below(1000), VALUE);
+        }
+    }
+    write_index(&f);
+    /* Where the page cache can be gone past, which it cannot in memory. */
+    char at_first[sizeof(path)], system[16];
+    memcpy(at_first, path, sizeof(path));
+    snprintf(path, sizeof(path), "/var/tmp/hf-test-load-%d.rdb", (int)getpid());
+    file_end(&f);
+    struct outcome plain = load_by(0);
+    assert_true(os_file_open(&file, path, OS_OPEN_WRITE, &err));
+    assert_true(os_file_sync(&file, &err));
+    os_file_forget_cache(&file, 0, 0);
+    assert_true(os_file_close(&file, &err));
+    os_file_system_name(path, system, sizeof(system));
+    bool tells = !strcmp(system, "ext");
+    for (int c = 0; tells && c < CHUNKS_HERE; c++)
+        tells = !is_cached(f.chunks[c].offset + KEYS * VALUE / 2);
+    for (int threads = 1; threads < 4; threads++) {
+        struct outcome o = load_by(threads);
+        assert_same(&plain, &o);
+        assert_true(o.stats.indexed);
+        for (int c = 0; tells && c < CHUNKS_HERE; c++)
+            assert_false(is_cached(f.chunks[c].offset + KEYS * VALUE / 2));
+    }
+    unlink(path);
+    memcpy(path, at_first, sizeof(path));
+    rdb_writer_deinit(&f.w);
 }
 
 /* An index that lies is not believed: the file is loaded as if it had none. */
@@ -836,6 +928,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_equal, begin_test),
         cmocka_unit_test_setup(test_damage, begin_test),
+        cmocka_unit_test_setup(test_reads_fail, begin_test),
+        cmocka_unit_test_setup(test_cold, begin_test),
         cmocka_unit_test_setup(test_stream, begin_test),
         cmocka_unit_test_setup(test_stream_huge, begin_test),
         cmocka_unit_test_setup(test_stream_damage, begin_test),
