@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from harness import PATIENCE, Error
+from harness import PATIENCE, Error, free_port
 from net import follow, holdfast, info, wait_for, wait_up
 from sentinel import Node
 from test_failover import Counter
@@ -27,21 +27,33 @@ def restart(node):
     return node.raw()
 
 
-@pytest.mark.parametrize("appendonly", ["yes", "no"])
-def test_rolling_restart(appendonly):
+def three_of_a_quorum():
+    """Options of each: the first one is the primary."""
+    ports = [free_port() for _ in range(3)]
+    listed = " ".join(f"{name}=127.0.0.1:{port}" for name, port in zip("abc", ports))
+    for name, port in zip("abc", ports):
+        first = {} if name == "a" else {"replicaof": f"127.0.0.1 {ports[0]}"}
+        yield {"port": port, "durability": "quorum", "quorum-nodes": listed, "quorum-node": name, "appendonly": "yes", **first}
+
+
+@pytest.mark.parametrize("kind", ["log", "snapshots", "quorum"])
+def test_rolling_restart(kind):
     """Each node runs anew at the end; the counters went on, each count once; nobody got all of the data again."""
     with contextlib.ExitStack() as stack:
         nodes = []
-        for _ in range(3):
-            nodes.append(Node(appendonly=appendonly))
+        each = three_of_a_quorum() if kind == "quorum" else [{"appendonly": "yes" if kind == "log" else "no"}] * 3
+        for options in each:
+            nodes.append(Node(**options))
             stack.callback(nodes[-1].remove)
         raws = [node.raw() for node in nodes]
+        wait_for(lambda: raws[0]("SET", "before", 1) == "OK", "it takes writes")
         raws[0].pipeline([("SET", f"before{i}", i) for i in range(2000)])
         for raw in raws[1:]:
-            follow(raw, nodes[0].port)
+            if kind != "quorum":
+                follow(raw, nodes[0].port)
             assert raw("CONFIG", "REWRITE") == "OK"
         for raw in raws[1:]:
-            wait_up(raw)
+            wait_counting(raw)
         assert info(raws[0], "stats")["sync_full"] == "2"
         raws[0]("CONFIG", "RESETSTAT")
         counters = [Counter(nodes, f"counter{i}") for i in range(CLIENTS)]
@@ -57,10 +69,16 @@ def test_rolling_restart(appendonly):
             assert raws[i]("DEBUG", "DIGEST") == raws[primary]("DEBUG", "DIGEST")
             if i != primary:
                 assert raws[i]("SET", "counter", 1) == Error("READONLY You can't write against a read only replica.")
-        print(f"appendonly {appendonly}, {ROUNDS} rounds: {sum(c.acknowledged for c in counters)} writes, none lost, no full "
+        print(f"{kind}, {ROUNDS} rounds: {sum(c.acknowledged for c in counters)} writes, none lost, no full "
               f"resynchronisation, at most {max(c.slowest for c in counters) * 1000:.0f} ms without one")
         for raw in raws:
             raw.close()
+
+
+def wait_counting(raw):
+    """The link is up, and of a quorum the node is one of the majority."""
+    wait_up(raw)
+    wait_for(lambda: info(raw).get("quorum_state", "acknowledging") == "acknowledging", "it acknowledges")
 
 
 def roll(nodes, raws, old, counters):
@@ -79,7 +97,7 @@ def roll(nodes, raws, old, counters):
         counting()
         raws[i].close()
         raws[i] = restart(nodes[i])
-        wait_up(raws[i])
+        wait_counting(raws[i])
     # What the one that is restarted has given counts anew, so it is asked before each restart.
     assert full_resynchronisations() == 0
     wait_for(lambda: info(raws[old])["connected_slaves"] == "2", "both replicas")
@@ -89,12 +107,12 @@ def roll(nodes, raws, old, counters):
     follow(raws[third], nodes[new].port)
     for raw in raws:
         assert raw("CONFIG", "REWRITE") == "OK"
-    wait_up(raws[old])
-    wait_up(raws[third])
+    wait_counting(raws[old])
+    wait_counting(raws[third])
     assert full_resynchronisations() == 0
     raws[old].close()
     raws[old] = restart(nodes[old])
-    wait_up(raws[old])
+    wait_counting(raws[old])
     counting()
     assert full_resynchronisations() == 0
     assert all(n != o for n, o in zip([info(raw, "server")["run_id"] for raw in raws], identity))
