@@ -6,16 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-const char *error_code_text(enum error_code code)
-{
-    static const char *const texts[] = {
-#define X(name, text) text,
-        ERROR_CODES(X)
-#undef X
-    };
-    return texts[code];
-}
-
 bool error_set(struct error *err, enum error_code code, const char *format, ...)
 {
     va_list args;

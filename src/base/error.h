@@ -9,23 +9,18 @@
 
 #include <stdbool.h>
 
-#define ERROR_CODES(X)                                                                             \
-    X(NONE, "no error")                                                                            \
-    X(SYSTEM, "the operating system refused")                                                      \
-    X(NO_SPACE, "no space left on the device")                                                     \
-    X(NOT_FOUND, "not found")                                                                      \
-    X(EXISTS, "exists already")                                                                    \
-    X(TRUNCATED, "ends too early")                                                                 \
-    X(CORRUPT, "damaged")                                                                          \
-    X(UNSUPPORTED, "not supported")                                                                \
-    X(INVALID, "not valid")                                                                        \
-    X(TOO_LARGE, "too large")                                                                      \
-    X(CANCELLED, "cancelled")
-
 enum error_code {
-#define X(name, text) ERROR_##name,
-    ERROR_CODES(X)
-#undef X
+    ERROR_NONE,
+    ERROR_SYSTEM, /* the operating system refused */
+    ERROR_NO_SPACE,
+    ERROR_NOT_FOUND,
+    ERROR_EXISTS,
+    ERROR_TRUNCATED, /* ends too early */
+    ERROR_CORRUPT,
+    ERROR_UNSUPPORTED,
+    ERROR_INVALID,
+    ERROR_TOO_LARGE,
+    ERROR_CANCELLED
 };
 
 struct error {
@@ -33,8 +28,6 @@ struct error {
     int os_errno; /* for SYSTEM, NO_SPACE, NOT_FOUND, EXISTS that came from a system call; else 0 */
     char message[256];
 };
-
-const char *error_code_text(enum error_code code);
 
 /* Fill in; always returns false, so that `return error_set(...)` reads well. */
 bool error_set(struct error *err, enum error_code code, const char *format, ...)

@@ -30,7 +30,7 @@ struct loop {
     struct loop_source wake;
     int64_t now_us;
     int64_t next_due_us; /* of the timers; INT64_MAX without any */
-    bool stopped, more, in_timers;
+    bool more, in_timers;
     struct loop_timer *timers;
     void (*turn_begin)(void *ctx);
     bool (*turn_end)(void *ctx);
@@ -258,21 +258,4 @@ void loop_poll(struct loop *loop)
         struct loop_source *source = events[i].data.ptr;
         source->on_ready(source, events[i].events);
     }
-}
-
-void loop_run(struct loop *loop)
-{
-    loop->stopped = false;
-    while (!loop->stopped)
-        loop_turn(loop, -1);
-}
-
-void loop_stop(struct loop *loop)
-{
-    loop->stopped = true;
-}
-
-int64_t loop_now_us(const struct loop *loop)
-{
-    return loop->now_us;
 }

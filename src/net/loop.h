@@ -57,10 +57,5 @@ void loop_set_middle(struct loop *loop, int from, void (*turn_middle)(void *ctx)
 void loop_turn(struct loop *loop, int64_t max_wait_ms); /* -1: as long as it takes */
 /* Within a turn: what is ready at once is told, and nothing else is done. */
 void loop_poll(struct loop *loop);
-void loop_run(struct loop *loop);                       /* until loop_stop */
-void loop_stop(struct loop *loop);                      /* from the loop's own thread */
-
-/* The monotonic clock in microseconds as read at the beginning of this turn. */
-int64_t loop_now_us(const struct loop *loop);
 
 #endif

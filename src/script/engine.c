@@ -218,15 +218,6 @@ bool script_is_kept(struct script_engine *e, struct slice name)
     return kept;
 }
 
-void script_drop(struct script_engine *e, struct slice name)
-{
-    lua_rawgeti(e->lua, LUA_REGISTRYINDEX, e->scripts_ref);
-    lua_pushlstring(e->lua, name.data, name.size);
-    lua_pushnil(e->lua);
-    lua_rawset(e->lua, -3);
-    lua_pop(e->lua, 1);
-}
-
 /* Errors --------------------------------------------------------------------------------------- */
 
 void engine_push_error(lua_State *L, const char *message)

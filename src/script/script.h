@@ -68,7 +68,6 @@ size_t script_engine_memory(const struct script_engine *e); /* bytes that Lua ho
 bool script_compile(struct script_engine *e, struct slice name, struct slice code,
                     struct text *error);
 bool script_is_kept(struct script_engine *e, struct slice name);
-void script_drop(struct script_engine *e, struct slice name);
 
 /* What the function at redis.register_function was given, in the order of the calls. */
 struct script_function {
