@@ -195,10 +195,17 @@ static void write_fields(struct call *c, const struct field_request *r)
         else
             written |= write_field(c, &ref, o, &changed);
     }
-    /* When every write has failed the string may still have become longer, of which Redis tells
-     * nobody. */
-    if (changed || grown)
-        string_changed(c, ref.key, is_new, written ? "setbit" : NULL);
+    if (!changed && !grown)
+        return;
+    if (written) {
+        string_changed(c, ref.key, is_new, "setbit");
+        return;
+    }
+    /* Every write has failed, but the string has become longer: of which Redis tells nobody, nor
+     * those who watch the key. */
+    if (is_new)
+        call_changed_aside(c, c->db, ref.key, EVENT_NEW_KEY, "new", 0);
+    call_changed_aside(c, c->db, ref.key, EVENT_STRING, NULL, 1);
 }
 
 static void run(struct call *c, bool read_only)

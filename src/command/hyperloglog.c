@@ -198,6 +198,9 @@ void cmd_pfdebug(struct call *c)
     }
     if (!check(c, ref.entry))
         return;
+    /* Redis takes it as changed in part, as PFADD does, whatever comes of it. */
+    if (!(ref.entry->flags & ENTRY_GROWN))
+        keyref_own(&ref)->flags |= ENTRY_GROWN;
     bool was_sparse;
     if (slice_is(what, "getreg")) {
         debug_registers(c, &ref);

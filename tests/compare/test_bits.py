@@ -177,6 +177,35 @@ def test_events(pair, raws):
     assert told[0] == told[1]
 
 
+# A string that a BITFIELD has made longer, with no write that did not fail, is no other one to who watches it.
+def test_failed_bitfield_and_watch(raws):
+    longer = ("BITFIELD", "k", "OVERFLOW", "FAIL", "SET", "u8", 100, 256)
+    for first, change, then in (([], longer, []), ([("SET", "k", "v")], longer, []), ([], ("BITFIELD", "k", "SET", "u8", 100, 0), ("null array",)),
+                                ([("SETRANGE", "k", 50, "v")], longer, [])):
+        same(raws, "FLUSHALL")
+        for args in first:
+            same(raws, *args)
+        same(raws, "WATCH", "k")
+        same(raws, *change)
+        same(raws, "MULTI")
+        assert same(raws, "EXEC") == then, (first, change)
+        same(raws, "GET", "k")
+        same(raws, "DEBUG", "DIGEST")
+
+
+# PFDEBUG takes the string apart, which is told by its encoding, also where it refuses or changes nothing.
+@pytest.mark.parametrize("what", ["DECODE", "ENCODING", "GETREG", "TODENSE", "NONSENSE"])
+def test_encoding_behind_pfdebug(raws, what):
+    same(raws, "PFADD", "h")
+    same(raws, "DEBUG", "RELOAD")
+    assert same(raws, "OBJECT", "ENCODING", "h") == b"embstr"
+    same(raws, "PFDEBUG", what, "h")
+    assert same(raws, "OBJECT", "ENCODING", "h") == b"raw"
+    same(raws, "SET", "s", "no HyperLogLog")
+    same(raws, "PFDEBUG", what, "s")
+    same(raws, "OBJECT", "ENCODING", "s")
+
+
 # Whether BITFIELD writes its key is told from its arguments; what is not understood counts as writing.
 def test_keys_of_bitfield(raws):
     for line in ("", "GET u8 0", "OVERFLOW sat GET u8 0", "OVERFLOW sat", "OVERFLOW", "GET u8", "GET", "i08 -33", "x GET u8 0", "SET u8 0",
