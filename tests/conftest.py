@@ -42,10 +42,8 @@ def holdfast():
 @pytest.fixture
 def raw(holdfast):
     """A connection to it; it is empty."""
-    raw = holdfast.raw()
-    raw("FLUSHALL")
-    yield raw
-    raw.close()
+    from harness import emptied
+    yield from emptied(holdfast)
 
 
 @pytest.fixture

@@ -38,6 +38,14 @@ def wait_for(condition, seconds=PATIENCE):
     return value
 
 
+def emptied(server):
+    """What a fixture yields that is a connection to a server which others use, too: it is empty."""
+    raw = server.raw()
+    raw("FLUSHALL")
+    yield raw
+    raw.close()
+
+
 def is_settled(raw, soon_ms=60000):
     """Whether nothing that a primary holds expires soon or has expired already. DEBUG DIGEST, DBSIZE and HLEN count
     keys and fields that nobody can see any more but that have not been removed yet: before what two servers hold is

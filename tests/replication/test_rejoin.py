@@ -209,24 +209,30 @@ def test_with_more_and_a_damaged_log(end):
         x.close()
 
 
+def back_with_more(old, x, y, disk):
+    """The primary ends, its replica takes over, and it comes back with more, on this disk. Returns a connection to it."""
+    x("SET", "both", 1)
+    assert x("WAITAOF", 1, 0, 60000)[0] == 1
+    wait_for(lambda: y("GET", "both") == b"1", "in step")
+    kill(old, x)
+    y("REPLICAOF", "NO", "ONE")
+    y("SET", "new", 1)
+    old.plain, old.prefix = True, disk.prefix
+    old.start()
+    x = old.raw()
+    x("SET", "after", "it was back")
+    assert x("WAITAOF", 1, 0, 60000)[0] == 1
+    return x
+
+
 def test_with_more_on_a_disk_that_hangs(tmp_path):
     """The log that would take it back waits for the disk, in the middle of a rewrite: nobody waits with it for longer than
     two seconds, and everything comes anew."""
     disk = Disk(tmp_path)
     with pair(**{"repl-ping-replica-period": "1000"}) as (old, new, x, y):
-        x("SET", "both", 1)
-        assert x("WAITAOF", 1, 0, 60000)[0] == 1
-        wait_for(lambda: y("GET", "both") == b"1", "in step")
-        kill(old, x)
-        y("REPLICAOF", "NO", "ONE")
-        y("SET", "new", 1)
         # It does not send everything before it is told.
         y("CONFIG", "SET", "repl-diskless-sync-delay", 600)
-        old.plain, old.prefix = True, disk.prefix
-        old.start()
-        x = old.raw()
-        x("SET", "after", "it was back")
-        assert x("WAITAOF", 1, 0, 60000)[0] == 1
+        x = back_with_more(old, x, y, disk)
         disk.say("hang")
         x("BGREWRITEAOF")
         wait_for(lambda: info(x, "persistence")["aof_rewrite_in_progress"] == "1", "the rewrite")
@@ -252,17 +258,7 @@ def test_the_log_given_up_on_a_disk_that_hangs(tmp_path, how):
     serves and follows all the same. It has no log until the disk works; then one begins, and has all."""
     disk = Disk(tmp_path)
     with pair(**{"repl-ping-replica-period": "1000"}) as (old, new, x, y):
-        x("SET", "both", 1)
-        assert x("WAITAOF", 1, 0, 60000)[0] == 1
-        wait_for(lambda: y("GET", "both") == b"1", "in step")
-        kill(old, x)
-        y("REPLICAOF", "NO", "ONE")
-        y("SET", "new", 1)
-        old.plain, old.prefix = True, disk.prefix
-        old.start()
-        x = old.raw()
-        x("SET", "after", "it was back")
-        assert x("WAITAOF", 1, 0, 60000)[0] == 1
+        x = back_with_more(old, x, y, disk)
         disk.say("hang")
         if how == "everything anew":
             x("BGREWRITEAOF")

@@ -722,18 +722,12 @@ def test_random_scripts(servers, rng):
         play(servers, random_script(rng))
 
 
-@pytest.fixture(scope="module")
-def alone():
-    with Server() as server:
-        yield server
-
-
 @pytest.fixture
-def player(alone):
-    player = Player(alone)
+def player(holdfast):
+    player = Player(holdfast)
     yield player
     player.end()
-    wait_for_no_clients([alone])
+    wait_for_no_clients([holdfast])
 
 
 # What CLIENT LIST and INFO show of those who wait.
@@ -752,8 +746,8 @@ def test_shown(player):
 
 
 # MONITOR shows a command that waits once, when it comes.
-def test_monitor(alone, player):
-    monitor = alone.raw()
+def test_monitor(holdfast, player):
+    monitor = holdfast.raw()
     assert monitor("MONITOR") == Simple("OK")
     player.step("a", "BLPOP", "k", "0")
     player.step("p", "RPUSH", "k", "1")
@@ -767,8 +761,8 @@ def test_monitor(alone, player):
 
 
 # CLIENT REPLY SKIP suppresses the reply of a command that waits, whenever it comes; OFF those of all.
-def test_reply_off(alone, player):
-    a = alone.raw()
+def test_reply_off(holdfast, player):
+    a = holdfast.raw()
     number = a("CLIENT", "ID")
 
     def wait_until_blocked():
@@ -821,8 +815,8 @@ def test_timeout_directive(player):
 
 
 # QUIT behind a command that waits is answered behind it.
-def test_quit_behind(player, alone):
-    a = alone.raw()
+def test_quit_behind(player, holdfast):
+    a = holdfast.raw()
     a.send(a.encode(["BLPOP", "k", "0"]) + a.encode(["QUIT"]) + a.encode(["ECHO", "never"]))
     player.step("p", "RPUSH", "k", "1")
     assert a.read() == [b"k", b"1"] and a.read() == Simple("OK")
@@ -832,14 +826,14 @@ def test_quit_behind(player, alone):
 
 
 # Many who wait for many keys for different times, vanish or are served: each element goes to one of them.
-def test_many(alone, player, rng):
-    before = alone.client().info("clients")["blocked_clients"]
-    crowd = [alone.raw() for _ in range(150)]
+def test_many(holdfast, player, rng):
+    before = holdfast.client().info("clients")["blocked_clients"]
+    crowd = [holdfast.raw() for _ in range(150)]
     keys = [f"q{i}" for i in range(20)]
     for c in crowd:
         time_out = rng.choice(("0", "0", "0", "0.01", "1000"))
         c.send(c.encode(["BLPOP", *rng.sample(keys, rng.randint(1, 8)), time_out]))
-    client = alone.client()
+    client = holdfast.client()
     deadline = time.monotonic() + 60
     while client.info("clients")["blocked_clients"] - before < 60:
         assert time.monotonic() < deadline
@@ -940,7 +934,7 @@ def test_held_replies(logged):
 
 
 # WAITAOF: the answer is there when what was written before is on disk, or the time is over.
-def test_waitaof(logged, alone, player):
+def test_waitaof(logged, holdfast, player):
     raw = logged.raw()
     raw("SET", "a", 1)
     assert raw("WAITAOF", 1, 0, 0) == [1, 0] and raw("WAITAOF", 0, 0, 0) == [1, 0]

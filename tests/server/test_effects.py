@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from harness import Error, Server, Simple, wait_for
+from harness import Error, Server, Simple, emptied, wait_for
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "compare"))
 import data  # noqa: E402
@@ -141,10 +141,7 @@ def logged():
 
 @pytest.fixture
 def raw(logged):
-    raw = logged.raw()
-    raw("FLUSHALL")
-    yield raw
-    raw.close()
+    yield from emptied(logged)
 
 
 def fits(effect, wanted):

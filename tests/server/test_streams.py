@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from harness import Error, Server, Simple
+from harness import Error, Server, Simple, emptied
 
 
 @pytest.fixture(scope="module", params=["holdfast", "redis"])
@@ -17,10 +17,7 @@ def server(request):
 
 @pytest.fixture
 def raw(server):
-    raw = server.raw()
-    raw("FLUSHALL")
-    yield raw
-    raw.close()
+    yield from emptied(server)
 
 
 def waiting(server, raw, *request):
