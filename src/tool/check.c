@@ -38,6 +38,7 @@ struct check {
     bool has_index, index_wrong;
     uint64_t chunk;      /* of the index: those before it were begun */
     uint64_t chunk_keys; /* found in the one before it */
+    struct rdb_load_stats *stats; /* NULL: nobody asks for them */
 };
 
 /* Compare with the index what is found while the records are gone through in order. */
@@ -97,6 +98,8 @@ static bool pass(struct check *c)
             return false;
         if (c->first && c->has_index)
             follow_index(c);
+        if (c->first && c->stats != NULL && c->record.kind == RDB_RECORD_AUX)
+            rdb_note_aux(&c->record, c->stats);
         if (c->record.kind == RDB_RECORD_KEY && !check_key(c))
             return false;
     } while (c->record.kind != RDB_RECORD_END);
@@ -133,9 +136,9 @@ static void print_sound(const struct check *c)
     printf("\n");
 }
 
-bool check_rdb_file(const char *path, size_t memory, uint64_t *end)
+bool check_rdb_file(const char *path, size_t memory, uint64_t *end, struct rdb_load_stats *stats)
 {
-    struct check c = {.first = true};
+    struct check c = {.first = true, .stats = stats};
     if (!input_open(&c.in, path, "check")) {
         printf("%s: %s\n", path, c.in.err.message);
         return false;
@@ -199,7 +202,7 @@ int tool_check(int argc, char **argv)
         if (!(os_path_is_dir(path)      ? check_log_dir(path, memory)
               : kind != CHAIN_FILE_NONE ? check_chain_file(path, kind)
               : is_of_log(path)         ? refuse_log_file(path)
-                                        : check_rdb_file(path, memory, NULL)))
+                                        : check_rdb_file(path, memory, NULL, NULL)))
             status = TOOL_FAILED;
     }
     return tool_finish_output("check", status);

@@ -5,7 +5,8 @@
  *     LSN  time  database  COMMAND ARGUMENTS...
  *
  * The LSN is the one behind the command. Lines of a transaction stand between MULTI and EXEC. What
- * is only in the base is not listed: that is a snapshot, not commands.
+ * is only in the base is not listed: that is a snapshot, not commands. The files of the history,
+ * which a start does not read, come first: damage in them is told, and what is behind it listed.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -13,8 +14,11 @@
 #include <time.h>
 
 #include "base/glob.h"
+#include "base/mem.h"
 #include "base/number.h"
+#include "persist/log/history.h"
 #include "persist/log/recovery.h"
+#include "persist/log/recovery_files.h"
 #include "tool/format.h"
 #include "tool/input.h"
 #include "os/file.h"
@@ -31,43 +35,90 @@ struct listing {
     struct text line;
 };
 
-static bool is_one_of(struct slice name, const char *const *words)
+/* Which arguments of a command are keys: those from the first to the last, each step-th. Here are
+ * the commands of a log that have others than their first argument alone. */
+#define TO_END UINT8_MAX
+static const struct key_rule {
+    const char *name;
+    uint8_t first, last, step;
+    uint8_t counted; /* so many keys as this argument says follow it, besides; 0: none */
+} key_rules[] = {
+    {"bitop", 2, TO_END, 1, 0},
+    {"blmove", 1, 2, 1, 0},
+    {"blmpop", 1, 0, 1, 2},
+    {"brpoplpush", 1, 2, 1, 0},
+    {"bzmpop", 1, 0, 1, 2},
+    {"copy", 1, 2, 1, 0},
+    {"del", 1, TO_END, 1, 0},
+    {"flushall", 1, 0, 1, 0},
+    {"flushdb", 1, 0, 1, 0},
+    {"function", 1, 0, 1, 0},
+    {"geosearchstore", 1, 2, 1, 0},
+    {"himport", 2, 2, 1, 0},
+    {"lmove", 1, 2, 1, 0},
+    {"lmovem", 1, 2, 1, 0},
+    {"lmpop", 1, 0, 1, 1},
+    {"mset", 1, TO_END, 2, 0},
+    {"msetex", 1, 0, 2, 1},
+    {"msetnx", 1, TO_END, 2, 0},
+    {"pfdebug", 2, 2, 1, 0},
+    {"pfmerge", 1, TO_END, 1, 0},
+    {"rename", 1, 2, 1, 0},
+    {"renamenx", 1, 2, 1, 0},
+    {"rpoplpush", 1, 2, 1, 0},
+    {"sdiffstore", 1, TO_END, 1, 0},
+    {"select", 1, 0, 1, 0},
+    {"sinterstore", 1, TO_END, 1, 0},
+    {"smove", 1, 2, 1, 0},
+    {"sunionstore", 1, TO_END, 1, 0},
+    {"swapdb", 1, 0, 1, 0},
+    {"unlink", 1, TO_END, 1, 0},
+    {"xgroup", 2, 2, 1, 0},
+    {"zdiffstore", 1, 1, 1, 2},
+    {"zinterstore", 1, 1, 1, 2},
+    {"zmpop", 1, 0, 1, 1},
+    {"zrangestore", 1, 2, 1, 0},
+    {"zunionstore", 1, 1, 1, 2},
+};
+
+static struct key_rule find_rule(struct slice name)
 {
-    for (; *words != NULL; words++) {
-        if (slice_is(name, *words))
+    for (size_t i = 0; i < sizeof(key_rules) / sizeof(key_rules[0]); i++) {
+        if (slice_is(name, key_rules[i].name))
+            return key_rules[i];
+    }
+    return (struct key_rule){"", 1, 1, 1, 0};
+}
+
+static bool any_matches(const struct listing *l, const struct slice *argv, size_t argc,
+                        size_t first, size_t last, size_t step)
+{
+    for (size_t i = first; i <= last && i < argc; i += step) {
+        if (glob_match(l->pattern, argv[i], false))
             return true;
     }
     return false;
 }
 
-/* Which arguments are keys: [1, *end), each *step-th. It is enough to know those commands that have
- * others than the first. */
-static void key_range(struct slice name, size_t argc, size_t *end, size_t *step)
-{
-    static const char *const all[] = {"del",        "unlink",      "pfmerge",    "sinterstore",
-                                      "sdiffstore", "sunionstore", "sintercard", NULL};
-    static const char *const pairs[] = {"mset", "msetnx", NULL};
-    static const char *const two[] = {"rename",    "renamenx", "copy",       "smove",
-                                      "rpoplpush", "lmove",    "brpoplpush", "zrangestore", NULL};
-    static const char *const counted[] = {"zunionstore", "zinterstore", "zdiffstore", NULL};
-    static const char *const none[] = {"flushall", "flushdb", "swapdb", "select", NULL};
-    *step = slice_is(name, "mset") || is_one_of(name, pairs) ? 2 : 1;
-    if (is_one_of(name, all) || is_one_of(name, pairs) || is_one_of(name, counted))
-        *end = argc;
-    else if (is_one_of(name, two))
-        *end = 3;
-    else
-        *end = is_one_of(name, none) ? 0 : 2;
-    if (*end > argc)
-        *end = argc;
-}
-
 static bool has_key(const struct listing *l, const struct slice *argv, size_t argc)
 {
-    size_t end, step;
-    key_range(argv[0], argc, &end, &step);
-    for (size_t i = 1; i < end; i += step) {
-        if (glob_match(l->pattern, argv[i], false))
+    struct key_rule rule = find_rule(argv[0]);
+    int64_t count;
+    size_t last = rule.last == TO_END ? argc : rule.last;
+    if (any_matches(l, argv, argc, rule.first, last, rule.step))
+        return true;
+    if (rule.counted != 0 && rule.counted < argc &&
+        number_parse_int64(argv[rule.counted], &count) && count > 0 && (uint64_t)count < argc &&
+        any_matches(l, argv, argc, rule.counted + 1u, rule.counted + (size_t)count * rule.step,
+                    rule.step))
+        return true;
+    /* SORT and GEORADIUS name where the result goes behind a word. */
+    if (!slice_is(argv[0], "sort") && !slice_is(argv[0], "georadius") &&
+        !slice_is(argv[0], "georadiusbymember"))
+        return false;
+    for (size_t i = 2; i + 1 < argc; i++) {
+        if ((slice_is(argv[i], "store") || slice_is(argv[i], "storedist")) &&
+            glob_match(l->pattern, argv[i + 1], false))
             return true;
     }
     return false;
@@ -155,21 +206,63 @@ static bool skip_preamble(const char *path, uint64_t *offset, struct error *err)
 static bool list_file(struct listing *l, const char *path, bool base, struct log_position *at)
 {
     struct error err = {0};
-    struct log_status s;
+    struct log_status s = {0};
+    struct annotation a;
     uint64_t offset = 0;
-    bool ok = !base || skip_preamble(path, &offset, &err);
+    bool ours = false;
+    bool ok = !base || (skip_preamble(path, &offset, &err) &&
+                        (offset > 0 || recovery_first_line(path, &ours, &a, &err)));
+    if (ok && ours && a.kind == ANNOTATION_BASE)
+        return true;
     enum log_read end = LOG_READ_FAILED;
     if (ok)
         end = log_dir_read(path, offset, at, list_batch, l, &s, &err);
+    *at = (struct log_position){.lsn = s.lsn, .crc = s.crc, .ms = s.ms};
     if (end == LOG_READ_FAILED) {
         fprintf(stderr, "holdfast log: %s: %s\n", path, err.message);
         return false;
     }
-    *at = (struct log_position){.lsn = s.lsn, .crc = s.crc, .ms = s.ms, .known = !base};
+    at->known = !base && end == LOG_READ_END;
     if (end == LOG_READ_END || l->past_end)
         return true;
     fprintf(stderr, "holdfast log: %s: offset %" PRIu64 ": %s\n", path, s.bad_offset, s.reason);
     return false;
+}
+
+/* What began anew does not go on from the one before, whose LSNs may have been greater. */
+static void note_beginning(struct listing *l, const struct log_dir *d,
+                           const struct manifest_file *f, struct log_position *at)
+{
+    uint64_t lsn;
+    bool anew = false;
+    if (!history_head(d->directory, f->name, &lsn, &anew) || !anew)
+        return;
+    at->known = false;
+    l->past_end = false;
+}
+
+static bool list_history(struct listing *l, const struct log_dir *d, struct log_position *at)
+{
+    size_t count;
+    const struct manifest_file **files = log_dir_history(d, &count);
+    bool ok = true;
+    for (size_t i = 0; i < count && manifest_is_incremental(files[i]); i++) {
+        char path[512];
+        struct error err;
+        note_beginning(l, d, files[i], at);
+        if (l->past_end)
+            continue;
+        if (!log_dir_path(d, files[i], path, &err)) {
+            fprintf(stderr, "holdfast log: %s\n", err.message);
+            ok = false;
+        } else if (!os_path_exists(path)) {
+            at->known = false;
+        } else if (!list_file(l, path, false, at)) {
+            ok = false;
+        }
+    }
+    mem_free(files);
+    return ok;
 }
 
 static int list(struct listing *l, const char *path)
@@ -184,18 +277,20 @@ static int list(struct listing *l, const char *path)
         fprintf(stderr, "holdfast log: %s\n", err.message);
         return TOOL_FAILED;
     }
-    bool ok = true;
+    bool past = list_history(l, &d, &at), ok = true;
     const struct manifest_file *f;
-    for (size_t i = 0; ok && !l->past_end && (f = log_dir_file(&d, i)) != NULL; i++) {
+    for (size_t i = 0; ok && (f = log_dir_file(&d, i)) != NULL; i++) {
         char file[512];
         size_t n = strlen(f->name);
         bool base = f->type == MANIFEST_BASE;
         if (base && n > 4 && strcmp(f->name + n - 4, ".rdb") == 0)
             continue;
-        ok = log_dir_path(&d, f, file, &err) && list_file(l, file, base, &at);
+        note_beginning(l, &d, f, &at);
+        if (!l->past_end)
+            ok = log_dir_path(&d, f, file, &err) && list_file(l, file, base, &at);
     }
     log_dir_close(&d);
-    return ok ? TOOL_OK : TOOL_FAILED;
+    return ok && past ? TOOL_OK : TOOL_FAILED;
 }
 
 int tool_log(int argc, char **argv)

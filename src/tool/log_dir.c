@@ -2,9 +2,11 @@
 #include "tool/log_dir.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/mem.h"
 #include "os/file.h"
+#include "persist/log/recovery_files.h"
 
 #define SUFFIX ".manifest"
 #define OLD_NAME "appendonly.aof"
@@ -84,7 +86,8 @@ bool log_dir_open(struct log_dir *d, const char *path, struct error *err)
             first = second; /* there is a directory of a log, and something is wrong with it */
     }
     if (found)
-        return manifest_read(&d->manifest, d->directory, d->filename, err);
+        return manifest_read(&d->manifest, d->directory, d->filename, err) &&
+               !recovery_manifest_ends_early(d->directory, d->filename, &d->manifest, err);
     if (first.code == ERROR_NOT_FOUND && open_single(d, path))
         return true;
     *err = first;
@@ -112,6 +115,27 @@ bool log_dir_path(const struct log_dir *d, const struct manifest_file *f, char o
     if (n >= 0 && n < 256)
         return true;
     return error_set(err, ERROR_INVALID, "the path is too long: %.100s...", d->directory);
+}
+
+static int by_kind_and_seq(const void *a, const void *b)
+{
+    const struct manifest_file *x = *(const struct manifest_file *const *)a;
+    const struct manifest_file *y = *(const struct manifest_file *const *)b;
+    if (manifest_is_incremental(x) != manifest_is_incremental(y))
+        return manifest_is_incremental(x) ? -1 : 1;
+    return x->seq < y->seq ? -1 : x->seq > y->seq;
+}
+
+const struct manifest_file **log_dir_history(const struct log_dir *d, size_t *count)
+{
+    const struct manifest_file **found = mem_alloc((d->manifest.count + 1) * sizeof(*found));
+    *count = 0;
+    for (size_t i = 0; i < d->manifest.count; i++) {
+        if (d->manifest.files[i].type == MANIFEST_HISTORY)
+            found[(*count)++] = &d->manifest.files[i];
+    }
+    qsort(found, *count, sizeof(struct manifest_file *), by_kind_and_seq);
+    return found;
 }
 
 enum log_read log_dir_read(const char *path, uint64_t offset, const struct log_position *start,

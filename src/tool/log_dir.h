@@ -27,6 +27,9 @@ void log_dir_close(struct log_dir *d);
 const struct manifest_file *log_dir_file(const struct log_dir *d, size_t index);
 bool log_dir_path(const struct log_dir *d, const struct manifest_file *f, char out[512],
                   struct error *err);
+/* The files of the history: those of effects in the order of the stream, then bases. An array of
+ * *count, to be freed with mem_free; what it points to lives as long as `d`. */
+const struct manifest_file **log_dir_history(const struct log_dir *d, size_t *count);
 
 /* Read a file of commands from `offset` to its end. `batch` (may be NULL) is called for each.
  * Returns how it ends; *status then is the reader's. */
@@ -35,8 +38,10 @@ enum log_read log_dir_read(const char *path, uint64_t offset, const struct log_p
                            struct log_status *status, struct error *err);
 
 /* check.c: validate an RDB file, or the preamble that a file begins with, and print the result;
- * *end (may be NULL) is the offset behind it. */
-bool check_rdb_file(const char *path, size_t memory, uint64_t *end);
+ * *end (may be NULL) is the offset behind it, *stats (may be NULL) gets what its fields tell of
+ * where it stands. */
+struct rdb_load_stats;
+bool check_rdb_file(const char *path, size_t memory, uint64_t *end, struct rdb_load_stats *stats);
 /* check_log.c: the same for a whole log, and for the RDB files beside it. */
 bool check_log_dir(const char *path, size_t memory);
 
@@ -48,7 +53,8 @@ struct log_damage {
     size_t index; /* of the file */
     uint64_t cut; /* all before this offset is good; 0: nothing of the file is */
 };
-/* Look through all files, printing a line for each, and find the first damage. */
+/* Look through all files that a start reads, printing a line for each, and find the first
+ * damage. */
 bool check_log_files(const struct log_dir *d, size_t memory, struct log_damage *damage);
 
 #endif

@@ -24,7 +24,8 @@ static const struct command commands[] = {
      "say how a damaged log could be made to start again, and what\n"
      "is lost by it; with --yes do it. What is cut off is kept"},
     {"log", tool_log, "DIR|FILE [--key PATTERN] [--from LSN|TIME] [--to LSN|TIME]",
-     "the commands of a log, each with its LSN and time"},
+     "the commands of a log, each with its LSN and time; first those\n"
+     "of the history, which a start does not read"},
     {"info", tool_info, "FILE|CHAIN [--json]",
      "what an RDB file holds: header, fields, databases, counts, sizes;\n"
      "or the links of a chain"},

@@ -361,6 +361,41 @@ def test_far_behind_is_served_from_the_log():
         y.close()
 
 
+@pytest.mark.parametrize("where", [0.01, 0.9])
+def test_damaged_history_is_not_served(where):
+    """Damage in a file that a rewrite has left behind stops no start, and nothing of it gets to a replica: what is
+    before it may be sent, and then all of the data is."""
+    options = {**LOGGED, "repl-backlog-size": "16kb", "auto-aof-rewrite-percentage": "0"}
+    with holdfast(**options) as primary, holdfast(**LOGGED) as replica:
+        x, y = primary.raw(), replica.raw()
+        follow(y, primary.port)
+        wait_up(y)
+        y("REPLICAOF", "127.0.0.1", 1)
+        for turn in range(8):
+            x.pipeline([["SET", f"k{i}", f"{turn}" + "v" * 1000] for i in range(100)])
+        x("BGREWRITEAOF")
+        wait_for(lambda: info(x, "persistence")["aof_rewrites"] == "1", "the rewrite")
+        wait_for(lambda: info(x, "persistence")["aof_rewrite_in_progress"] == "0", "its end")
+        x.pipeline([["SET", f"m{i}", "v" * 1000] for i in range(100)])
+        x.close()
+        assert primary.terminate() == 0
+        history = primary.directory / "appendonlydir/appendonly.aof.1.incr.aof"
+        data = bytearray(history.read_bytes())
+        data[int(len(data) * where)] ^= 4
+        history.write_bytes(data)
+        primary.start()
+        x = primary.raw()
+        assert x("DBSIZE") == 200
+        follow(y, primary.port)
+        wait_up(y)
+        assert_same(x, y)
+        found = info(x)
+        assert found["sync_partial_from_disk"] == "0" and info(x, "stats")["sync_full"] == "1", found
+        assert "could not be served from the log on disk" in primary.text()
+        x.close()
+        y.close()
+
+
 def test_history_of_the_log():
     """repl-log-history: so much of the log stays for replicas over any number of rewrites and a restart, and no more
     files than it takes; INFO says how far back it goes."""
