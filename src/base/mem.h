@@ -60,5 +60,8 @@ void mem_report(void (*write)(void *ctx, const char *piece), void *ctx);
 const char *mem_allocator_name(void); /* "jemalloc-5.3.0", "libc" */
 size_t mem_rss(void);                 /* resident set size of the process, bytes */
 void mem_purge(void);                 /* give free pages back to the system */
+/* From now on threads of the allocator give free pages back, where it has such threads, so that no
+ * command does. They are scheduled as the calling thread is. */
+void mem_start_purging(void);
 
 #endif

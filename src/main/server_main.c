@@ -16,6 +16,7 @@
 #include "os/file.h"
 #include "os/log_file.h"
 #include "os/process.h"
+#include "os/thread.h"
 #include "os/title.h"
 #include "server/acl.h"
 #include "server/check_system.h"
@@ -246,6 +247,7 @@ int main(int argc, char **argv)
     install_signals();
     life_begin(&config);
     life_apply_huge_pages(&config);
+    os_thread_run_idle(mem_start_purging);
     log_notice("Holdfast %s is starting, process %d, %s", HF_VERSION, os_process_id(),
                config.file ? config.file : "no configuration file");
     config_log_warnings(&config);

@@ -92,6 +92,23 @@ bool os_thread_start(pthread_t *thread, const char *name, void (*run)(void *arg)
     return true;
 }
 
+static void run_idle(void *arg)
+{
+    void (*const *run)(void) = arg;
+    set_scheduling(SCHED_IDLE, 0);
+    (*run)();
+}
+
+void os_thread_run_idle(void (*run)(void))
+{
+    pthread_t thread;
+    struct error ignored = {0};
+    if (os_thread_start(&thread, "hf-start", run_idle, &run, &ignored))
+        pthread_join(thread, NULL);
+    else
+        run();
+}
+
 #define REST_MOST_US 20000
 
 static int64_t cpu_us(void)
@@ -163,7 +180,7 @@ static int64_t wait_us(int64_t now_us, int64_t used_us)
 static void look_again(struct os_polite *p, bool yielding)
 {
     if (p->yielding != yielding)
-        set_scheduling(yielding ? SCHED_IDLE : SCHED_OTHER, SHORT_SLICE_NS);
+        set_scheduling(yielding ? SCHED_IDLE : SCHED_BATCH, 0);
     p->yielding = yielding;
     p->wall_us = clock_monotonic_us();
     p->cpu_us = p->burst_us = cpu_us();

@@ -24,6 +24,10 @@ bool os_thread_start(pthread_t *thread, const char *name, void (*run)(void *arg)
  * ones. */
 void os_thread_be_prompt(void);
 
+/* Run a function on a thread to which any other one is preferred (SCHED_IDLE; a wish), and wait for
+ * it: for a library's function that starts threads, which inherit that. */
+void os_thread_run_idle(void (*run)(void));
+
 /* A bell: one thread sleeps until another one rings. Unlike a condition's signal, ringing tells the
  * kernel that the ringer will soon sleep itself, so that the thread that it wakes may have the same
  * processor rather than wait for another one. What is rung while nobody waits ends the next
@@ -43,7 +47,8 @@ void os_bell_wait(const struct os_bell *b, int64_t timeout_us);
  * the processor is looked at now and then (what it waited for a disk or a lock is not such time):
  * below POLITE_LEAST_SHARE it competes for a while, in bursts that are over before anybody notices
  * and that it rests after: left to the kernel a burst would last until the next tick, some
- * milliseconds.
+ * milliseconds. Then it runs under SCHED_BATCH, which gives it its share, but not when it wakes in
+ * the middle of somebody else's work.
  *
  * A processor that nobody else wants is not free either: it may be the other half of the executor's
  * core, and it shares caches and memory with it. So while the executor has much to do there are

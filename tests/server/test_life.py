@@ -198,3 +198,18 @@ def test_max_new_connections_per_cycle(most):
         for c in clients:
             c.close()
     path.unlink()
+
+
+# Of the threads only the executor and the log's compete for a processor as soon as they are woken: what gives memory back never
+# interrupts them. (The allocator's threads are there only in the plain build. A policy that the whole process was given is kept.)
+@pytest.mark.parametrize("plain", [False, True])
+def test_threads_that_free_memory_interrupt_nobody(plain):
+    given = os.sched_getscheduler(0)
+    with Server(plain=plain) as server:
+        assert server.raw()("PING") == "PONG"
+        policies = {}
+        for task in pathlib.Path(f"/proc/{server.process.pid}/task").iterdir():
+            policies.setdefault((task / "comm").read_text().strip(), set()).add(os.sched_getscheduler(int(task.name)))
+        assert policies["hf-reclaim"] == {os.SCHED_BATCH if given == os.SCHED_OTHER else given}
+        assert policies.get("jemalloc_bg_thd", {os.SCHED_IDLE} if not plain else None) == {os.SCHED_IDLE}
+        assert policies[next(name for name in policies if name.startswith("holdfast"))] == {given}
