@@ -32,6 +32,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -241,10 +242,19 @@ static void thread_pending_add(struct epoch_private *p, size_t n)
     __atomic_fetch_add(&p->thread_pending, n, __ATOMIC_RELAXED);
 }
 
+/* Whoever runs the process under another policy has his reasons. */
+static void never_interrupt(void)
+{
+    struct sched_param none = {0};
+    if (sched_getscheduler(0) == SCHED_OTHER)
+        pthread_setschedparam(pthread_self(), SCHED_BATCH, &none);
+}
+
 static void *reclaimer_main(void *arg)
 {
     struct epoch_private *p = arg;
     mem_thread_begin();
+    never_interrupt();
     pthread_mutex_lock(&p->lock);
     for (;;) {
         while (!p->queue && !p->stop) {
