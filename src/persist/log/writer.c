@@ -17,7 +17,8 @@
 #define LINGER_US 2000
 /* How often it is looked whether there is room again. */
 #define FULL_RETRY_US 100000
-/* What the executor says of its publishing: one mark a millisecond, or for so many bytes. */
+/* What the executor says of its publishing: one mark a millisecond, or for so many bytes. With
+ * ALWAYS, where commits take less than that, one each time. */
 #define MARK_US 1000
 #define MARK_BYTES (128 * 1024)
 
@@ -303,7 +304,8 @@ static void add_mark(struct writer *w, uint64_t lsn, int64_t now_us)
 {
     if (w->unmarked_since_us == 0)
         w->unmarked_since_us = now_us;
-    if (now_us - w->last_mark_us < MARK_US && lsn - w->last_marked < MARK_BYTES)
+    if (now_us - w->last_mark_us < MARK_US && lsn - w->last_marked < MARK_BYTES &&
+        __atomic_load_n(&w->sync, __ATOMIC_RELAXED) != WRITER_ALWAYS)
         return;
     size_t tail = w->mark_tail;
     if (tail - __atomic_load_n(&w->mark_head, __ATOMIC_ACQUIRE) >= WRITER_MARKS)
