@@ -599,6 +599,18 @@ def test_latency_histogram(tmp_path):
         assert r("LATENCY", "HISTOGRAM", "log|sync") == []
 
 
+# With `always` a commit is part of what a client waits for: the latency that INFO tells of is not above that of the clients.
+def test_commit_latency(tmp_path):
+    with Server(options={"appendonly": "yes", "appendfsync": "always"}, directory=tmp_path) as server:
+        r, took = server.raw(), []
+        for i in range(400):
+            begun = time.monotonic()
+            r("SET", "k", i)
+            took.append((time.monotonic() - begun) * 1e6)
+        told = dict(each.split("=") for each in info(r)["log_commit_latency_usec"].split(","))
+        assert 0 < int(told["p50"]) <= 1.25 * sorted(took)[200]
+
+
 # More clients than a turn is split from, pipelined and in transactions, with `always`: each gets its replies, in order, and
 # what was acknowledged is there after a kill.
 def test_split_turns(tmp_path):
