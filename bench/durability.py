@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import time
 
-from measure import Load, Server, benchmark, fill_random, report, report_bound
+from measure import Load, Server, benchmark, fill_random, report, report_bound, report_stalls
 
 KINDS = ("redis", "holdfast")
 VALUE = 200
@@ -124,6 +124,7 @@ def part_snapshot(args):
           f"{speed['holdfast']['yes']:.0f}; not compressed and not verified (rdb-verify no): {speed['holdfast']['unverified']:.0f}")
     print(f"{'':13}without a save: slowest {quiet['redis']['max_ms']:.3f} / {quiet['holdfast']['max_ms']:.3f} ms, p99.9 "
           f"{quiet['redis']['p999_ms']:.3f} / {quiet['holdfast']['p999_ms']:.3f} ms; during p99.9 {r['p999_ms']:.3f} / {h['p999_ms']:.3f} ms")
+    report_stalls()
     part_snapshot_zset(args)
 
 
@@ -274,6 +275,7 @@ def part_rewrite(args):
         slowest[kind] = median_rows(rows)
         server.stop()
     report_bound("log", "rewrite: slowest write", "ms", slowest["redis"]["max_ms"], slowest["holdfast"]["max_ms"], 2)
+    report_stalls()
     report_bound("log", "rewrite: extra memory", "%", slowest["redis"]["memory"], slowest["holdfast"]["memory"], 10)
 
 

@@ -186,3 +186,11 @@ class Load:
 def fill_random(server, keys, size):
     """Every key once, with random bytes that do not compress."""
     subprocess.run([str(ROOT / "build" / "bench-load"), str(server.port), "0", "0", "0", str(keys), str(size), "fill"], check=True)
+
+
+def report_stalls(seconds=4):
+    """Beside the slowest of anything: what the machine did to a program that only looks at the clock."""
+    out = subprocess.run([str(ROOT / "build" / "bench-stalls"), str(seconds)], stdout=subprocess.PIPE, text=True, check=True)
+    figures = json.loads(out.stdout)
+    print(f"{'':13}this machine: a program that only looks at the clock was held up for {figures['max_ms']:.3f} ms at most, "
+          f"{figures['above_1ms']} times for more than 1 ms, in {seconds} s on {figures['processors']} processors")

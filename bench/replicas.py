@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 
-from measure import Connection, Server, fill_random, report, report_bound, report_value
+from measure import Connection, Server, fill_random, report, report_bound, report_stalls, report_value
 
 
 def wait(condition, seconds=300, pause=0.02):
@@ -136,6 +136,7 @@ def part_replication(args):
     redis, holdfast = full_sync("redis", keys), full_sync("holdfast", keys)
     report("replication", f"full sync of {keys} keys to two", "s", redis["seconds"], holdfast["seconds"], 3.0)
     report_bound("replication", "slowest write meanwhile", "ms", redis["slowest"], holdfast["slowest"], 2)
+    report_stalls()
     report_bound("replication", "extra memory of the primary", "%", redis["memory"], holdfast["memory"], 10)
     for name, field in (("slowest write before it", "without"), ("longest own work meanwhile", "own")):
         report_value("replication", name, "ms", redis[field], holdfast[field])
