@@ -8,6 +8,7 @@
 #include "base/number.h"
 #include "os/file.h"
 #include "tool/chain_files.h"
+#include "tool/log_dir.h"
 
 #define PATH_SIZE 600
 #define SUFFIX ".chain"
@@ -52,13 +53,30 @@ static bool find_one(const char *directory, const char *end, char path[PATH_SIZE
     return l.count == 1;
 }
 
+/* A log's base is an RDB file, too, and would be taken for all of the data. */
+static bool is_log(const char *directory, bool below, struct error *err)
+{
+    struct log_dir log;
+    struct error ignored;
+    bool is = log_dir_open(&log, directory, &ignored) &&
+              (below || (!log.single && strcmp(log.directory, directory) == 0));
+    if (is)
+        error_set(err, ERROR_UNSUPPORTED,
+                  "this is a log, whose commands only a server can execute: start holdfast-server "
+                  "over it, and SAVE makes an RDB file of it (`holdfast log` lists the commands)");
+    log_dir_close(&log);
+    return is;
+}
+
 bool chain_merge_in_directory(const char *directory, char path[PATH_SIZE], struct error *err)
 {
     if (find_one(directory, SUFFIX, path, err))
         return true;
+    if (err->code == ERROR_NONE && is_log(directory, false, err))
+        return false;
     if (err->code == ERROR_NONE && find_one(directory, ".rdb", path, err))
         return true;
-    if (err->code == ERROR_NONE)
+    if (err->code == ERROR_NONE && !is_log(directory, true, err))
         error_set(err, ERROR_NOT_FOUND,
                   "there is neither a chain of snapshots nor an RDB file in it");
     return false;
@@ -126,6 +144,11 @@ enum chain_found_kind chain_merge_find(const char *named, size_t memory, char pa
         return CHAIN_IS_WRONG;
     }
     if (kind == CHAIN_FILE_NONE) {
+        if (!is_dir && log_dir_has_file(path)) {
+            error_set(err, ERROR_UNSUPPORTED,
+                      "a file of a log, which is no RDB file: `holdfast log` lists what is in it");
+            return CHAIN_IS_WRONG;
+        }
         if (!is_dir)
             mention_chain(m, path);
         return CHAIN_IS_FILE;

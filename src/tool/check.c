@@ -16,7 +16,6 @@
 
 #include "base/number.h"
 #include "persist/load_index.h"
-#include "persist/log/recovery.h"
 #include "tool/chain_files.h"
 #include "tool/format.h"
 #include "tool/input.h"
@@ -164,16 +163,6 @@ bool check_rdb_file(const char *path, size_t memory, uint64_t *end, struct rdb_l
     return ok;
 }
 
-/* A file of a log is nothing by itself. One with an RDB preamble is read as far as that goes. */
-static bool is_of_log(const char *path)
-{
-    const char *dot = strrchr(path, '.');
-    struct error ignored;
-    bool rdb;
-    return dot != NULL && (strcmp(dot, ".aof") == 0 || strcmp(dot, ".manifest") == 0) &&
-           recovery_is_rdb(path, &rdb, &ignored) && !rdb;
-}
-
 static bool refuse_log_file(const char *path)
 {
     printf("%s: a file of a log, which is checked whole: `holdfast check` takes its directory\n",
@@ -201,7 +190,7 @@ int tool_check(int argc, char **argv)
         enum chain_file kind = chain_file_of(path);
         if (!(os_path_is_dir(path)      ? check_log_dir(path, memory)
               : kind != CHAIN_FILE_NONE ? check_chain_file(path, kind)
-              : is_of_log(path)         ? refuse_log_file(path)
+              : log_dir_has_file(path)  ? refuse_log_file(path)
                                         : check_rdb_file(path, memory, NULL, NULL)))
             status = TOOL_FAILED;
     }

@@ -3,9 +3,11 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "os/file.h"
+#include "persist/log/recovery.h"
 #include "persist/log/recovery_files.h"
 
 #define SUFFIX ".manifest"
@@ -97,6 +99,15 @@ bool log_dir_open(struct log_dir *d, const char *path, struct error *err)
 void log_dir_close(struct log_dir *d)
 {
     manifest_free(&d->manifest);
+}
+
+bool log_dir_has_file(const char *path)
+{
+    const char *dot = strrchr(path, '.');
+    struct error ignored;
+    bool rdb;
+    return dot != NULL && (strcmp(dot, ".aof") == 0 || strcmp(dot, ".manifest") == 0) &&
+           recovery_is_rdb(path, &rdb, &ignored) && !rdb;
 }
 
 const struct manifest_file *log_dir_file(const struct log_dir *d, size_t index)

@@ -23,6 +23,10 @@ struct log_dir {
 bool log_dir_open(struct log_dir *d, const char *path, struct error *err);
 void log_dir_close(struct log_dir *d);
 
+/* Whether a file is one of a log, by its name, and no RDB file: it is nothing by itself. One with an
+ * RDB preamble is read as far as that goes. */
+bool log_dir_has_file(const char *path);
+
 /* The files in use, in order: base, incrementals. NULL behind the last. */
 const struct manifest_file *log_dir_file(const struct log_dir *d, size_t index);
 bool log_dir_path(const struct log_dir *d, const struct manifest_file *f, char out[512],

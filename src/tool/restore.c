@@ -102,6 +102,15 @@ int tool_restore(int argc, char **argv)
         fprintf(stderr, "%s: it exists already, and is not overwritten\n", to);
         return TOOL_FAILED;
     }
+    char manifest[sizeof(path) + sizeof(".chain")];
+    snprintf(manifest, sizeof(manifest), "%s.chain", path);
+    if (!os_path_exists(manifest)) {
+        fprintf(stderr,
+                "%s: there is no %s, and so no chain of snapshots: an RDB file by itself is all "
+                "there is, and needs no restore\n",
+                argument, manifest);
+        return TOOL_FAILED;
+    }
     struct chain chain;
     if (!chain_read(&chain, path, &err))
         return complain(argument, &err);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""holdfast restore: one RDB file out of a chain of snapshots."""
+"""holdfast restore: one RDB file out of a chain of snapshots; and what it says to a log."""
 import json
 import shutil
 
@@ -129,3 +129,35 @@ def test_check_and_info(chain, tmp_path):
     shutil.copy(directory / "dump.rdb.chain", manifest)
     assert b"an earlier snapshot" in run("check", manifest)[0]
     run("check", copy)
+
+
+def test_a_backup(tmp_path):
+    """A backup by BACKUP is a log: nothing takes its base for all of the data; a server makes one file of it."""
+    with Server(directory=tmp_path) as server:
+        raw = server.raw()
+        raw("SET", "before", 1)
+        assert raw("BACKUP", "START") == "OK"
+        wait_for(lambda: b"incrementing" in raw("BACKUP", "STATUS"))
+        raw("SET", "during", 2)
+        assert raw("BACKUP", "SEAL") == "OK"
+        digest = str(raw("DEBUG", "DIGEST"))
+        raw("SET", "after", 3)
+        backup = tmp_path / "backupdir"
+        for command in (["restore", backup, "--to", tmp_path / "all.rdb"], ["report", backup], ["info", backup],
+                        ["export", backup, "--format", "csv"]):
+            out, errors = run(*command, status=1)
+            assert b"this is a log, whose commands only a server can execute" in errors and out == b"", command
+        run("diff", backup, backup, status=2)
+        (tmp_path / "data").mkdir()
+        shutil.copytree(backup, tmp_path / "data" / "appendonlydir")
+        assert b"this is a log" in run("report", tmp_path / "data", status=1)[1]
+        for file in backup.iterdir():
+            if file.suffix != ".rdb":
+                assert b"a file of a log" in run("report", file, status=1)[1]
+        with Server(directory=tmp_path / "data", options={"appendonly": "yes"}) as other:
+            assert str(other.raw()("DEBUG", "DIGEST")) == digest
+            assert other.raw()("SAVE") == "OK"
+        out, _ = run("export", tmp_path / "data" / "dump.rdb", "--format", "csv")
+        assert b"during" in out and b"after" not in out
+        _, errors = run("restore", tmp_path / "data" / "dump.rdb", "--to", tmp_path / "all.rdb", status=1)
+        assert b"no chain of snapshots" in errors
