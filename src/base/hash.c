@@ -8,11 +8,12 @@
 #include "base/bytes.h"
 
 struct hash_key hash_process_key = {0x0706050403020100ULL, 0x0f0e0d0c0b0a0908ULL};
+struct hash_key hash_unique_key = {0x0706050403020100ULL, 0x0f0e0d0c0b0a0908ULL};
 
 void hash_key_init(const struct hash_key *key)
 {
     if (key) {
-        hash_process_key = *key;
+        hash_process_key = hash_unique_key = *key;
         return;
     }
     size_t got = 0;
@@ -25,6 +26,14 @@ void hash_key_init(const struct hash_key *key)
         }
         got += (size_t)n;
     }
+    hash_unique_key = hash_process_key;
+}
+
+void hash_key_from_seed(const void *seed, size_t size)
+{
+    static const struct hash_key first = {1, 0}, second = {2, 0};
+    hash_process_key = (struct hash_key){hash_bytes_keyed(&first, seed, size),
+                                         hash_bytes_keyed(&second, seed, size)};
 }
 
 static inline uint64_t rotate(uint64_t x, int bits)

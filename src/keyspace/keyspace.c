@@ -125,8 +125,8 @@ struct keyspace *keyspace_new(int db_count, bool with_reclaimer)
     ks->string_size_max = 512ULL << 20;
     ks->lfu_log_factor = 10;
     ks->lfu_decay_minutes = 1;
-    /* The hash key is random in a server and fixed in tests: so is what follows from it. */
-    uint64_t seed = hash_bytes("keyspace", 8);
+    /* This key is random in a server and fixed in tests: so is what follows from it. */
+    uint64_t seed = hash_bytes_keyed(&hash_unique_key, "keyspace", 8);
     for (int i = 0; i < 4; i++)
         ks->random_state[i] = split_mix(&seed);
     return ks;

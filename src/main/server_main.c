@@ -226,6 +226,8 @@ int main(int argc, char **argv)
         config_deinit(&config);
         return 1;
     }
+    if (config.hash_seed[0] != '\0')
+        hash_key_from_seed(config.hash_seed, strlen(config.hash_seed));
     if (check_only) {
         struct text report = {0};
         bool well = check_system(&config, &report);

@@ -95,7 +95,7 @@ MEMORY(hash_max_listpack_value, "hash-max-listpack-value", "hash-max-ziplist-val
        INT64_MAX, LIVE)
 INT(hash_max_template_entries, "hash-max-template-entries", NULL, 0, 0, INT64_MAX, LIVE | INERT)
 INT(hash_min_template_entries, "hash-min-template-entries", NULL, 0, 0, INT64_MAX, LIVE | INERT)
-STRING(hash_seed, "hash-seed", NULL, "", FIXED | INERT)
+STRING(hash_seed, "hash-seed", NULL, "", FIXED | SENSITIVE)
 MEMORY(hll_sparse_max_bytes, "hll-sparse-max-bytes", NULL, 3000, 0, INT64_MAX, LIVE)
 INT(list_compress_depth, "list-compress-depth", NULL, 0, 0, INT32_MAX, LIVE)
 INT(list_max_listpack_size, "list-max-listpack-size", "list-max-ziplist-size", -2, INT32_MIN,

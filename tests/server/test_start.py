@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Starts that fail: with status 1, a line that names what is wrong, and nothing changed on disk."""
+"""Starts that fail: with status 1, a line that names what is wrong, and nothing changed on disk; starts over what other
+servers have left; and starts with the order of keys that another server has."""
 import fcntl
 import os
 import socket
@@ -166,3 +167,45 @@ def test_a_start_waits_for_the_server_before(tmp_path):
         first.kill()
         second.wait_ready()
         assert second.client().get("a") == b"1"
+
+
+def scanned(raw, command, cursor, seen, steps=None):
+    """Some steps of a SCAN from the cursor on, or all: the cursor behind them."""
+    while steps is None or steps > 0:
+        cursor, found = raw(command[0], *command[1:], cursor, "COUNT", 20)
+        seen += found
+        steps = steps and steps - 1
+        if cursor == b"0":
+            break
+    return cursor
+
+
+# Servers with the same hash-seed have their keys and members in the same order, however they came to them: a SCAN
+# goes on at another one, and after a restart, and neither misses nor repeats any. What is drawn at random differs.
+def test_hash_seed():
+    options = {"hash-seed": "a secret \u00e9", "save": "3600 1", "set-max-intset-entries": 0, "set-max-listpack-entries": 0}
+    with Server(options=options) as one, Server(options=options) as other, Server() as stranger:
+        a, b, c = one.raw(), other.raw(), stranger.raw()
+        keys = [f"key:{i}".encode() for i in range(2000)]
+        for raw, order in ((a, keys), (b, keys[::-1]), (c, keys)):
+            raw.pipeline([("SET", key, 1) for key in order])
+            raw.pipeline([("SADD", "set", key) for key in order])
+        assert a("CONFIG", "GET", "hash-seed") == [b"hash-seed", "a secret \u00e9".encode()]
+        for command, wanted in ((["SCAN"], [*keys, b"set"]), (["SSCAN", "set"], keys)):
+            whole, seen = [], []
+            scanned(a, command, 0, whole)
+            assert sorted(whole) == sorted(wanted)
+            cursor = scanned(a, command, 0, seen, 5)
+            cursor = scanned(b, command, cursor, seen, 5)
+            assert cursor != b"0"
+            if command == ["SCAN"]:
+                assert one.terminate() == 0
+                one.start()
+                a = one.raw()
+            scanned(a, command, cursor, seen)
+            assert sorted(seen) == sorted(wanted)
+            other_order = []
+            scanned(c, command, 0, other_order)
+            assert sorted(other_order) == sorted(wanted) and other_order != whole
+        drawn = [[raw("RANDOMKEY") for _ in range(50)] for raw in (a, b)]
+        assert drawn[0] != drawn[1]

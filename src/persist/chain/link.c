@@ -21,7 +21,8 @@ void link_new_id(char id[LINK_ID_SIZE])
 {
     static unsigned sequence;
     int64_t words[3] = {clock_wall_us(), getpid(), ++sequence};
-    snprintf(id, LINK_ID_SIZE, "%016llx", (unsigned long long)hash_bytes(words, sizeof(words)));
+    snprintf(id, LINK_ID_SIZE, "%016llx",
+             (unsigned long long)hash_bytes_keyed(&hash_unique_key, words, sizeof(words)));
 }
 
 /* --- SHA-256 ---------------------------------------------------------------------------------- */

@@ -77,9 +77,27 @@ static void test_keyed(void **state)
     assert_true(first != hash_bytes("key", 3));
 }
 
+/* The same seed gives the same hashes, another one others; bytes behind a zero count. What was drawn
+ * before stays. */
+static void test_seeded(void **state)
+{
+    (void)state;
+    hash_key_init(NULL);
+    struct hash_key unique = hash_unique_key;
+    hash_key_from_seed("seed\0a", 6);
+    uint64_t first = hash_bytes("key", 3);
+    hash_key_from_seed("seed\0b", 6);
+    assert_true(first != hash_bytes("key", 3));
+    hash_key_from_seed("seed\0a", 6);
+    assert_true(first == hash_bytes("key", 3));
+    assert_true(hash_process_key.k0 != hash_process_key.k1);
+    assert_memory_equal(&unique, &hash_unique_key, sizeof(unique));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_siphash),
-                                       cmocka_unit_test(test_keyed)};
+                                       cmocka_unit_test(test_keyed),
+                                       cmocka_unit_test(test_seeded)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
