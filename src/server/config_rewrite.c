@@ -2,12 +2,15 @@
  *
  * CONFIG REWRITE. The old file is gone through line by line: comments, blank lines, and what is not
  * a setting (include, user, ...) stay as they are; the first line of a directive gets its present
- * value, further ones are left out, as one line says all of it. What is set, differs from the
- * default, and has no line is added at the end, behind a comment that marks it.
+ * value, unless it is what it says, and further ones are left out. What is set, differs from the
+ * default, and has no line is added at the end, behind a comment that marks it. Sizes have units,
+ * and rules and limits lines of their own, as redis-server writes them, whose versions before 7.0
+ * read nothing else.
  */
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/number.h"
 #include "os/file.h"
 #include "os/process.h"
 #include "server/config_table.h"
@@ -24,18 +27,85 @@ static bool needs_quotes(struct slice s)
     return s.size == 0;
 }
 
+/* 64mb; a size that is no multiple of a unit, and a percentage, stay as they are. */
+static void append_size(struct slice value, struct text *out)
+{
+    static const char *const units[] = {"", "kb", "mb", "gb"};
+    uint64_t bytes;
+    int unit = 0;
+    if (!number_parse_uint64(value, &bytes)) {
+        text_append(out, value.data, value.size);
+        return;
+    }
+    while (bytes != 0 && unit < 3 && bytes % 1024 == 0) {
+        bytes /= 1024;
+        unit++;
+    }
+    text_appendf(out, "%llu%s", (unsigned long long)bytes, units[unit]);
+}
+
+/* A line for each group of so many words. */
+static void append_groups(const struct directive *d, struct slice value, int group,
+                          struct text *out)
+{
+    struct words w;
+    if (!text_split(&w, value))
+        return;
+    bool limits = group == 4;
+    for (int i = 0; i < w.count; i++) {
+        int at = i % group;
+        if (at == 0)
+            text_appendf(out, "%s", d->name);
+        text_append_cstr(out, " ");
+        if (limits && slice_is(w.items[i], "slave"))
+            text_append_cstr(out, "replica");
+        else if (limits && (at == 1 || at == 2))
+            append_size(w.items[i], out);
+        else
+            text_append(out, w.items[i].data, w.items[i].size);
+        if (at == group - 1)
+            text_append_cstr(out, "\n");
+    }
+    words_free(&w);
+}
+
 static void append_directive(struct config *c, const struct directive *d, struct text *out)
 {
     struct text value = {0};
     directive_get(c, d, &value);
-    text_appendf(out, "%s ", d->name);
-    /* Several values stand without quotes, unless there is none. */
-    if (!(d->flags & DIRECTIVE_MULTI && value.size) && needs_quotes(text_slice(&value)))
-        text_append_quoted(out, text_slice(&value));
-    else
-        text_append(out, value.data, value.size);
-    text_append_cstr(out, "\n");
+    struct slice v = text_slice(&value);
+    bool several = d->flags & DIRECTIVE_MULTI && v.size;
+    if (several && strcmp(d->name, "save") == 0) {
+        append_groups(d, v, 2, out);
+    } else if (several && strcmp(d->name, "client-output-buffer-limit") == 0) {
+        append_groups(d, v, 4, out);
+    } else {
+        text_appendf(out, "%s ", d->name);
+        /* Several values stand without quotes, unless there is none. */
+        if (d->type == DIRECTIVE_MEMORY || d->type == DIRECTIVE_PERCENT)
+            append_size(v, out);
+        else if (!several && needs_quotes(v))
+            text_append_quoted(out, v);
+        else
+            text_append(out, v.data, v.size);
+        text_append_cstr(out, "\n");
+    }
     text_free(&value);
+}
+
+/* Whether a line, with quotes or without, says just what is so: it stays. */
+static bool says_it(struct config *c, const struct directive *d, struct slice line)
+{
+    struct words w;
+    if (!text_split(&w, line))
+        return false;
+    struct text value = {0};
+    directive_get(c, d, &value);
+    bool same = w.count == 2 && slice_equal(w.items[0], slice_cstr(d->name)) &&
+                slice_equal(w.items[1], text_slice(&value));
+    text_free(&value);
+    words_free(&w);
+    return same;
 }
 
 static bool is_default(struct config *c, struct config *fresh, const struct directive *d)
@@ -99,7 +169,12 @@ void config_rewrite_text(struct config *c, struct slice old, struct text *out)
             text_append_cstr(out, "\n");
         } else if (!written[d - config_directives]) {
             written[d - config_directives] = true;
-            append_directive(c, d, out);
+            if (says_it(c, d, line)) {
+                text_append(out, line.data, line.size);
+                text_append_cstr(out, "\n");
+            } else {
+                append_directive(c, d, out);
+            }
         }
     }
     struct config fresh;
