@@ -20,8 +20,8 @@ struct hash_key {
 extern struct hash_key hash_process_key;
 void hash_key_init(const struct hash_key *key); /* NULL: draw a random one */
 
-/* What hash_key_init has set: for what must differ from process to process whatever hash_process_key
- * is made of afterwards. */
+/* What hash_key_init has set: for what must differ from process to process whatever
+ * hash_process_key is made of afterwards. */
 extern struct hash_key hash_unique_key;
 /* hash_process_key from now on is made of these bytes: the same for the same bytes. To be called
  * before anything is hashed. */

@@ -23,8 +23,8 @@ struct log_dir {
 bool log_dir_open(struct log_dir *d, const char *path, struct error *err);
 void log_dir_close(struct log_dir *d);
 
-/* Whether a file is one of a log, by its name, and no RDB file: it is nothing by itself. One with an
- * RDB preamble is read as far as that goes. */
+/* Whether a file is one of a log, by its name, and no RDB file: it is nothing by itself. One with
+ * an RDB preamble is read as far as that goes. */
 bool log_dir_has_file(const char *path);
 
 /* The files in use, in order: base, incrementals. NULL behind the last. */

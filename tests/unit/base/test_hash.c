@@ -77,8 +77,8 @@ static void test_keyed(void **state)
     assert_true(first != hash_bytes("key", 3));
 }
 
-/* The same seed gives the same hashes, another one others; bytes behind a zero count. What was drawn
- * before stays. */
+/* The same seed gives the same hashes, another one others; bytes behind a zero count. What was
+ * drawn before stays. */
 static void test_seeded(void **state)
 {
     (void)state;
