@@ -5,7 +5,6 @@
 #include "command/list_common.h"
 
 #include "base/mem.h"
-#include "base/number.h"
 #include "handlers.h"
 
 static void changed(struct call *c, struct slice key, const char *event, uint64_t changes)
@@ -140,65 +139,20 @@ bool list_parse_end(struct call *c, struct slice word, enum list_end *end)
     return true;
 }
 
-bool list_parse_mpop(struct call *c, int at, struct list_mpop *o)
+static void take_items(struct call *c, struct keyref *ref, int end, uint64_t count)
 {
-    int64_t key_count, count = -1;
-    if (!call_int64_range(c, c->argv[at], 1, INT64_MAX, &key_count,
-                          "ERR numkeys should be greater than 0"))
-        return false;
-    if (key_count >= c->argc - at - 1) {
-        reply_syntax_error(c->reply);
-        return false;
-    }
-    o->keys = c->argv + at + 1;
-    o->key_count = (int)key_count;
-    int end_at = at + 1 + o->key_count;
-    if (!list_parse_end(c, c->argv[end_at], &o->end))
-        return false;
-    for (int i = end_at + 1; i < c->argc; i++) {
-        if (count != -1 || !slice_is(c->argv[i], "count") || i + 1 == c->argc) {
-            reply_syntax_error(c->reply);
-            return false;
-        }
-        if (!call_int64_range(c, c->argv[++i], 1, INT64_MAX, &count,
-                              "ERR count should be greater than 0"))
-            return false;
-    }
-    o->count = count == -1 ? 1 : (uint64_t)count;
-    return true;
+    list_reply_pop(c, ref, (enum list_end)end, count);
 }
 
-void list_reply_mpop(struct call *c, struct keyref *ref, const struct list_mpop *o)
-{
-    uint64_t have = list_count(ref->entry), popped = o->count < have ? o->count : have;
-    reply_array(c->reply, 2);
-    reply_bulk(c->reply, ref->key);
-    reply_array(c->reply, popped);
-    list_reply_pop(c, ref, o->end, popped);
-    char text[NUMBER_INT64_SIZE];
-    CALL_EFFECT(c, c->db, o->end == LIST_HEAD ? SLICE("LPOP") : SLICE("RPOP"), ref->key,
-                slice_of(text, number_format_int64(text, (int64_t)popped)));
-}
-
-bool list_reply_mpop_any(struct call *c, const struct list_mpop *o)
-{
-    for (int i = 0; i < o->key_count; i++) {
-        struct keyref ref;
-        if (!call_find_write(c, o->keys[i], ENTRY_LIST, &ref))
-            return true;
-        if (!ref.entry)
-            continue;
-        list_reply_mpop(c, &ref, o);
-        return true;
-    }
-    return false;
-}
+const struct mpop_kind list_mpop = {.type = ENTRY_LIST,
+                                    .words = {"left", "right"},
+                                    .effects = {"LPOP", "RPOP"},
+                                    .count = list_count,
+                                    .take = take_items};
 
 void cmd_lmpop(struct call *c)
 {
-    struct list_mpop o;
-    if (list_parse_mpop(c, 1, &o) && !list_reply_mpop_any(c, &o))
-        reply_null_array(c->reply);
+    mpop(c, &list_mpop);
 }
 
 /* A copy of an element, on the stack if it is short. */

@@ -8,6 +8,7 @@
 #define HF_COMMAND_LIST_COMMON_H
 
 #include "command/call.h"
+#include "command/mpop.h"
 #include "type/list.h"
 
 /* LEFT or RIGHT. False: an error was replied. */
@@ -17,19 +18,7 @@ bool list_parse_end(struct call *c, struct slice word, enum list_end *end);
  * them is the caller's. */
 void list_reply_pop(struct call *c, struct keyref *ref, enum list_end end, uint64_t count);
 
-/* The arguments of LMPOP and BLMPOP, which begin with the number of keys at argv[at]. */
-struct list_mpop {
-    const struct slice *keys; /* in argv */
-    int key_count;
-    enum list_end end;
-    uint64_t count;
-};
-/* False: an error was replied. */
-bool list_parse_mpop(struct call *c, int at, struct list_mpop *o);
-/* From this list, which is there. */
-void list_reply_mpop(struct call *c, struct keyref *ref, const struct list_mpop *o);
-/* From the first of the keys that is there. True, too, when an error was replied. */
-bool list_reply_mpop_any(struct call *c, const struct list_mpop *o);
+extern const struct mpop_kind list_mpop; /* end 0 is LIST_HEAD, 1 LIST_TAIL */
 
 /* The arguments that LMOVEM and BLMOVEM share, which end with what stands from argv[at] on:
  * [COUNT count | EXACTLY count] [OBO | BULK], both or neither of them. */

@@ -29,30 +29,9 @@ void cmd_brpop(struct call *c)
 
 /* ---- BLMPOP ---- */
 
-static bool serve_mpop(struct call *c, struct slice key, struct entry *e, void *state)
-{
-    (void)e;
-    struct keyref ref;
-    call_find_write_any(c, key, &ref);
-    list_reply_mpop(c, &ref, state);
-    return true;
-}
-
 void cmd_blmpop(struct call *c)
 {
-    struct list_mpop o;
-    int64_t timeout_ms;
-    if (!list_parse_mpop(c, 2, &o) || !call_timeout_seconds(c, c->argv[1], &timeout_ms) ||
-        list_reply_mpop_any(c, &o))
-        return;
-    /* What serve_mpop looks at in `o` is not in argv. */
-    call_wait(c, &(struct call_wait){.type = ENTRY_LIST,
-                                     .keys = o.keys,
-                                     .key_count = o.key_count,
-                                     .timeout_ms = timeout_ms,
-                                     .serve = serve_mpop,
-                                     .state = &o,
-                                     .state_size = sizeof(o)});
+    mpop_or_wait(c, &list_mpop);
 }
 
 /* ---- BLMOVE, BRPOPLPUSH ---- */

@@ -7,6 +7,7 @@
 #define HF_COMMAND_ZSET_COMMON_H
 
 #include "command/call.h"
+#include "command/mpop.h"
 #include "type/zset.h"
 
 /* Tell of a change: "new" first when the key was not there. */
@@ -22,20 +23,7 @@ void zset_reply_item(struct reply *r, const struct zset_item *item, bool with_sc
 /* BZPOPMIN, BZPOPMAX: one member of a sorted set that is there, with its key and score. */
 void zset_reply_pop(struct call *c, struct keyref *ref, bool highest);
 
-/* The arguments of ZMPOP and BZMPOP, which begin with the number of keys at argv[first]. */
-struct zset_mpop {
-    const struct slice *keys; /* in argv */
-    int key_count;
-    bool highest;
-    int64_t count;
-};
-/* False: an error was replied. */
-bool zset_parse_mpop(struct call *c, int first, struct zset_mpop *o);
-/* From this set, which is there. */
-void zset_reply_mpop(struct call *c, struct keyref *ref, const struct zset_mpop *o);
-/* From the first of the keys that is there; false when none is: nothing was replied. True, too,
- * when an error was. */
-bool zset_reply_mpop_any(struct call *c, const struct zset_mpop *o);
+extern const struct mpop_kind zset_mpop; /* end 0 has the lowest scores, 1 the highest */
 
 /* Put what was built under a key, whatever it had, and reply how many members it has; delete the
  * key when nothing was built. */

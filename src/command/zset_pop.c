@@ -65,64 +65,20 @@ void cmd_zpopmax(struct call *c)
     pop(c, true);
 }
 
-bool zset_parse_mpop(struct call *c, int first, struct zset_mpop *o)
+static void take_items(struct call *c, struct keyref *ref, int highest, uint64_t count)
 {
-    int64_t key_count, count = -1;
-    if (!call_int64_range(c, c->argv[first], 1, INT64_MAX, &key_count,
-                          "ERR numkeys should be greater than 0"))
-        return false;
-    int at = key_count < c->argc - first - 1 ? first + 1 + (int)key_count : 0;
-    o->highest = at != 0 && slice_is(c->argv[at], "max");
-    if (at == 0 || (!o->highest && !slice_is(c->argv[at], "min"))) {
-        reply_syntax_error(c->reply);
-        return false;
-    }
-    for (int i = at + 1; i < c->argc; i++) {
-        if (count != -1 || !slice_is(c->argv[i], "count") || i + 1 == c->argc) {
-            reply_syntax_error(c->reply);
-            return false;
-        }
-        if (!call_int64_range(c, c->argv[++i], 1, INT64_MAX, &count,
-                              "ERR count should be greater than 0"))
-            return false;
-    }
-    o->keys = c->argv + first + 1;
-    o->key_count = (int)key_count;
-    o->count = count == -1 ? 1 : count;
-    return true;
+    take(c, ref, highest != 0, count, true);
 }
 
-void zset_reply_mpop(struct call *c, struct keyref *ref, const struct zset_mpop *o)
-{
-    uint64_t n = at_most(o->count, ref->entry);
-    reply_array(c->reply, 2);
-    reply_bulk(c->reply, ref->key);
-    reply_array(c->reply, n);
-    take(c, ref, o->highest, n, true);
-    char text[NUMBER_INT64_SIZE];
-    CALL_EFFECT(c, c->db, o->highest ? SLICE("ZPOPMAX") : SLICE("ZPOPMIN"), ref->key,
-                slice_of(text, number_format_int64(text, (int64_t)n)));
-}
-
-bool zset_reply_mpop_any(struct call *c, const struct zset_mpop *o)
-{
-    for (int i = 0; i < o->key_count; i++) {
-        struct keyref ref;
-        if (!call_find_write(c, o->keys[i], ENTRY_ZSET, &ref))
-            return true;
-        if (!ref.entry)
-            continue;
-        zset_reply_mpop(c, &ref, o);
-        return true;
-    }
-    return false;
-}
+const struct mpop_kind zset_mpop = {.type = ENTRY_ZSET,
+                                    .words = {"min", "max"},
+                                    .effects = {"ZPOPMIN", "ZPOPMAX"},
+                                    .count = zset_count,
+                                    .take = take_items};
 
 void cmd_zmpop(struct call *c)
 {
-    struct zset_mpop o;
-    if (zset_parse_mpop(c, 1, &o) && !zset_reply_mpop_any(c, &o))
-        reply_null_array(c->reply);
+    mpop(c, &zset_mpop);
 }
 
 void zset_reply_pop(struct call *c, struct keyref *ref, bool highest)
