@@ -5,13 +5,10 @@
 #include "base/mem.h"
 #include "keyspace/evict.h"
 #include "persist/log/stream.h"
-#include "server/blocked.h"
 #include "server/client.h"
 #include "server/config.h"
-#include "server/hold.h"
 #include "server/pubsub.h"
 #include "server/slowlog.h"
-#include "server/tracking.h"
 #include "server/transaction.h"
 
 /* One slice of eviction, and the pause before the next while it goes on; the tenacity of 10, the
@@ -40,17 +37,7 @@ static void on_evict(void *ctx, struct db *db, struct slice key)
     s->ks->dirty++;
     if (s->watches->count != 0)
         watch_touch(s, db, key, key_hash(key));
-    if (s->hold_replies)
-        hold_note_change(s->hold, db, key_hash(key));
-    blocked_signal_gone(s, db, key);
-    if (s->stream != NULL) {
-        const struct slice effect[] = {SLICE("DEL"), key};
-        stream_append(s->stream, db->id, effect, 2);
-    }
-    if (s->limits.notify_events)
-        pubsub_notify(s, NOTIFY_EVICTED, "evicted", key, db->id);
-    if (tracking_wanted(s))
-        tracking_changed(s, NULL, key);
+    server_key_gone(s, db, key, NOTIFY_EVICTED, "evicted");
 }
 
 static enum evict_order order_of(enum maxmemory_policy policy)

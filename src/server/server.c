@@ -101,10 +101,9 @@ static void on_changed(struct call *c, struct db *db, struct slice key, int even
         blocked_signal(s, db, key, call_hash(c, key));
 }
 
-static void on_expire(void *ctx, struct db *db, struct slice key)
+void server_key_gone(struct server *s, struct db *db, struct slice key, int notify_class,
+                     const char *event)
 {
-    struct server *s = ctx;
-    watch_touch_expired(s, db, key);
     if (s->hold_replies)
         hold_note_change(s->hold, db, key_hash(key));
     blocked_signal_gone(s, db, key);
@@ -113,9 +112,15 @@ static void on_expire(void *ctx, struct db *db, struct slice key)
         stream_append(s->stream, db->id, effect, 2);
     }
     if (s->limits.notify_events)
-        pubsub_notify(s, NOTIFY_EXPIRED, "expired", key, db->id);
+        pubsub_notify(s, notify_class, event, key, db->id);
     if (tracking_wanted(s))
         tracking_changed(s, NULL, key);
+}
+
+static void on_expire(void *ctx, struct db *db, struct slice key)
+{
+    watch_touch_expired(ctx, db, key);
+    server_key_gone(ctx, db, key, NOTIFY_EXPIRED, "expired");
 }
 
 /* Fields of a hash are about to go, as they have expired. */

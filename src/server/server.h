@@ -255,6 +255,10 @@ void server_split_turns(struct server *s, bool split);
 void server_set_loading(struct server *s, bool loading);
 /* Set the clocks of keyspace and server to now. */
 void server_update_clock(struct server *s);
+/* A key is about to go that no command removes: who waits for it, tracks it or listens is told, and
+ * the log. Watches are the caller's. */
+void server_key_gone(struct server *s, struct db *db, struct slice key, int notify_class,
+                     const char *event);
 
 /* The mean of what the cron has sampled in the last 1.6 seconds, a second. */
 uint64_t server_commands_per_second(const struct server *s);
