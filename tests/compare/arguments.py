@@ -43,6 +43,7 @@ class Arguments:
         self.large = large
         self.oddness = oddness
         self.inner = None  # the names that scripts call, see script_calls
+        self.longest = 0  # how long a string may be where that is not long (proto-max-bulk-len); 0: very long
         self.exact = False  # set by a generator whose arguments must stay as they are
         # Few names and values a sequence, so that commands meet what others have left.
         self.pool = [b"%s%d" % (p, i) for p in (b"m", b"") for i in range(rng.choice((3, 8, 30)))]
@@ -151,6 +152,8 @@ class Arguments:
         return self.rng.choice([b"-9223372036854775808", b"100", b"abc", b"", b"1.5", b"9223372036854775808", b"600"])
 
     def offset(self):
+        if self.longest and self.chance(0.1):
+            return b"%d" % (self.longest + self.rng.randint(-70, 3))
         if self.chance(self.oddness):
             return self.rng.choice((b"-1", b"536870912", b"9223372036854775807", b"4294967296", b"", b"x", b"-0"))
         if self.large:

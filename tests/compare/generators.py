@@ -129,6 +129,8 @@ STRINGS = {
 
 def bit_offset(g):
     r = g.rng.random()
+    if g.longest and g.chance(0.1):
+        return b"%d" % (g.longest * 8 + g.rng.randint(-70, 70))
     if r < g.oddness:
         return g.rng.choice((b"-1", b"4294967296", b"4294967295x", b"#1", b"", b"1.5", b"9223372036854775807", b"-0"))
     if g.large and r < 0.8:
@@ -601,10 +603,11 @@ def sort(g):
     args = [key]
     by = g.chance(0.3)
     if by:
-        args += [g.word("BY"), g.pick(b"s*", b"h*->m1", b"nosort", b"nothing", b"w_*", b"h*->", b"*")]
+        args += [g.word("BY"), g.pick(b"s*", b"h*->m1", b"nosort", b"nothing", b"w_*", b"h*->", b"*", b"h1->*", b"h*->m*", b"s*->m1", b"h**->m1",
+                                         b"->*", b"*->*", b"h*-m1", b"h*->m1->m2", b"")]
     args += limit(g)
     for _ in range(g.rng.choice((0, 0, 0, 1, 2))):
-        args += [g.word("GET"), g.pick(b"#", b"s*", b"h*->m1", b"nothing", b"##")]
+        args += [g.word("GET"), g.pick(b"#", b"s*", b"h*->m1", b"nothing", b"##", b"h1->*", b"h*->", b"*->m1", b"l*", b"*#", b"h**->m1", b"")]
     args += g.words(0.3, "ASC", "DESC")
     # Without an order of their own, elements of a set come as each server has them.
     if not by:

@@ -117,6 +117,9 @@ class Pair:
             # Where so long values are packed, a hash may have been larger than an entry holds before.
             self.restored = sequence.config.get("hash-max-listpack-value") == "10000"
         self.queued = {}
+        if any(step.args[:2] == [b"CONFIG", b"SET"] for step in sequence.steps):
+            self.config = None  # they are no longer what they were set to
+            self.restored = True
         self.restored |= any(isinstance(step, Exchange) or any(
             isinstance(x, bytes) and x.upper() == b"RELOAD" for x in step.args) for step in sequence.steps)
         # How many calls a full iteration takes is each server's own: so often is the key used.

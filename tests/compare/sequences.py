@@ -6,6 +6,7 @@ import random
 
 import generators
 from arguments import TYPES, Arguments
+from normal import name_of
 
 CONFIGS = [
     {}, {}, {},
@@ -18,12 +19,20 @@ CONFIGS = [
     {"maxmemory-policy": "allkeys-lfu", "hll-sparse-max-bytes": "20000"},
     {"stream-node-max-entries": "0", "stream-node-max-bytes": "300"},
     {"list-max-listpack-size": "-5", "list-compress-depth": "2", "hash-max-listpack-value": "10000"},
+    {"proto-max-bulk-len": "1048576"},
 ]
 
 DEFAULTS = {"hash-max-listpack-entries": "512", "zset-max-listpack-entries": "128", "set-max-intset-entries": "512",
             "list-max-listpack-size": "-2", "list-compress-depth": "0", "hash-max-listpack-value": "64",
             "zset-max-listpack-value": "64", "hll-sparse-max-bytes": "3000", "maxmemory-policy": "noeviction",
-            "stream-node-max-entries": "100", "stream-node-max-bytes": "4096"}
+            "stream-node-max-entries": "100", "stream-node-max-bytes": "4096", "proto-max-bulk-len": "536870912"}
+
+
+# Limits that are changed while there is data, and to what.
+CHANGES = {"hash-max-listpack-entries": (0, 1, 4, 128), "hash-max-listpack-value": (0, 8, 64), "zset-max-listpack-entries": (0, 1, 4, 128),
+           "zset-max-listpack-value": (0, 8, 64), "set-max-intset-entries": (0, 4, 512), "list-max-listpack-size": (-5, -2, -1, 1, 3),
+           "list-compress-depth": (0, 1, 3), "hll-sparse-max-bytes": (0, 100, 3000), "stream-node-max-entries": (0, 1, 3, 100),
+           "stream-node-max-bytes": (0, 300, 4096)}
 
 
 class Plain:
@@ -99,10 +108,12 @@ class Generator:
         theme = self.theme = rng.choice(TYPES) if rng.random() < 0.85 else None
         self.g = Arguments(rng, theme, big=rng.random() < 0.1, large=rng.random() < large, oddness=rng.choice((0, 0.05, 0.2)))
         self.g.known = known
+        self.config = rng.choice(CONFIGS)
+        self.g.longest = int(self.config.get("proto-max-bulk-len", 0))
         self.mutation = rng.choice((0, 0.03, 0.1, 0.4))
         self.choices, self.weights = [], []
         for name in generators.ALL:
-            if name not in known or name == "LCS" and (self.g.big or self.g.large):
+            if name not in known or name == "LCS" and (self.g.big or self.g.large or self.g.longest):
                 continue
             weight = generators.WEIGHTS.get(name, 1)
             group = next((t for t, c in generators.GROUPS.items() if name in c), None)
@@ -113,6 +124,8 @@ class Generator:
             self.choices.append(name)
             self.weights.append(weight)
         self.open = {0: False, 1: False}
+        self.looking = rng.random() < 0.1
+        self.changing = rng.random() < 0.07
 
     def command(self, plain_only=False):
         while True:
@@ -152,7 +165,23 @@ class Generator:
             self.open[connection] = True
         return steps
 
+    def change(self):
+        name = self.rng.choice(list(CHANGES))
+        return Plain(0, [b"CONFIG", b"SET", name.encode(), b"%d" % self.rng.choice(CHANGES[name])])
+
     def step(self):
+        steps = self.one_step()
+        if self.changing and self.g.chance(0.1):
+            steps.append(self.change())
+        if self.looking:
+            # What each command has made of the encoding of the key that comes first.
+            for step in list(steps):
+                words = len(name_of(step.args).split())
+                if type(step) is Plain and len(step.args) > words and step.args[words] != b"nothing" and not self.open[step.connection]:
+                    steps.insert(steps.index(step) + 1, Plain(step.connection, [b"OBJECT", b"ENCODING", step.args[words]]))
+        return steps
+
+    def one_step(self):
         connection = 0 if self.rng.random() < 0.9 else 1
         if not self.open[connection] and self.rng.random() < 0.04:
             return self.transaction(connection)
@@ -172,7 +201,8 @@ class Generator:
             if len(args) > at:
                 args[at] = None
                 return [Scan(connection, args)]
-        if name == "DUMP" and len(args) > words:
+        # What it dumps of a string that is nearly as long as an argument may be is longer.
+        if name == "DUMP" and len(args) > words and not self.g.longest:
             return [Exchange(connection, args[1], self.rng.choice((b"k1", b"s1", b"l1", b"h1", b"S1", b"z1", b"x1")))]
         return self.before(name, connection) + [Plain(connection, args)]
 
@@ -220,4 +250,4 @@ class Generator:
                 steps.append(Plain(0, [name.encode()] + generators.ALL[name](self.g)))
         for _ in range(self.rng.choice((5, 15, 30, 30, 60))):
             steps += self.step()
-        return Sequence(steps, self.rng.choice(CONFIGS), self.rng.choice((1, 5, 1000)), self.name)
+        return Sequence(steps, self.config, self.rng.choice((1, 5, 1000)), self.name)

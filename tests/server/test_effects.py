@@ -322,6 +322,7 @@ def test_forms_of_requests(logged, raw):
     assert_same_data(logged, raw)
 
 
+# Nor is CONFIG SET: the limits of encodings, of which the one for HyperLogLogs changes what a string is, are those of who replays.
 NOT_HERE = (b"DEBUG", b"MIGRATE", b"RESET")
 
 
@@ -335,7 +336,7 @@ def test_random_commands(logged, seed):
         for _ in range(30):
             for step in Generator(seed, number, set(generators.ALL)).sequence().steps:
                 for line in step.lines():
-                    if line[0].upper() not in NOT_HERE:
+                    if line[0].upper() not in NOT_HERE and line[:2] != [b"CONFIG", b"SET"]:
                         raws[step.connection](*line)
                         count += 1
             number += 1
