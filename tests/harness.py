@@ -69,6 +69,15 @@ def is_settled(raw, soon_ms=60000):
         raw("SELECT", 0)
 
 
+def start_again(server, kill=True):
+    """Whether all is there after the end of the process, be it a sudden one."""
+    digest = server.raw()("DEBUG", "DIGEST")
+    server.kill() if kill else server.terminate()
+    server.check_log()
+    server.start()
+    assert server.raw()("DEBUG", "DIGEST") == digest
+
+
 @atexit.register
 def kill_running():
     """A test that failed half-way must not leave its servers behind."""

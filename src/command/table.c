@@ -189,19 +189,6 @@ const struct command *command_at(int index)
     return index >= 0 && index < command_table_size ? &command_table[index] : NULL;
 }
 
-const struct command *command_by_id(int id)
-{
-    for (int i = 0; i < command_table_size; i++) {
-        const struct command *cmd = &command_table[i];
-        if (cmd->id == id)
-            return cmd;
-        for (int j = 0; j < cmd->subcommand_count; j++)
-            if (cmd->subcommands[j].id == id)
-                return &cmd->subcommands[j];
-    }
-    return NULL;
-}
-
 bool command_has_keys(const struct command *cmd)
 {
     for (int i = 0; i < cmd->doc->key_spec_count; i++)

@@ -109,7 +109,4 @@ int command_keys_flags(const struct command *cmd, const struct slice *argv, int 
 /* Whether the command can take a key at all. */
 bool command_has_keys(const struct command *cmd);
 
-/* The command or subcommand with this id. */
-const struct command *command_by_id(int id);
-
 #endif

@@ -188,12 +188,20 @@ static int serve(struct config *config)
     life_ready(s);
     status = server_run(s);
     life_stopping(s, "Exiting");
-    log_notice("Holdfast is ready to exit, bye bye...");
 
-done:
+done:;
+    bool hangs;
+    if (!durability_end(s, &hangs) && status == 0)
+        status = 1;
     if (pid_written)
         os_unlink(pidfile, &err);
     life_end();
+    if (hangs) {
+        log_warning("Exiting without waiting any longer for the disk");
+        _exit(status);
+    }
+    if (status == 0)
+        log_notice("Holdfast is ready to exit, bye bye...");
     persistence_deinit(s);
     server_free(s);
     return status;

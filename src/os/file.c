@@ -374,6 +374,18 @@ bool os_dir_list(const char *path, void (*fn)(void *ctx, const char *name), void
     return true;
 }
 
+static void note_any(void *ctx, const char *name)
+{
+    (void)name;
+    *(bool *)ctx = false;
+}
+
+bool os_dir_is_empty(const char *path, bool *empty, struct error *err)
+{
+    *empty = true;
+    return os_dir_list(path, note_any, empty, err);
+}
+
 bool os_path_exists(const char *path)
 {
     struct stat st;

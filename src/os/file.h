@@ -89,6 +89,7 @@ void os_dir_unlock(int *lock);
 /* Calls fn for each name in the directory (not "." and ".."), in no order. */
 bool os_dir_list(const char *path, void (*fn)(void *ctx, const char *name), void *ctx,
                  struct error *err);
+bool os_dir_is_empty(const char *path, bool *empty, struct error *err);
 bool os_path_exists(const char *path);
 bool os_path_is_dir(const char *path);
 /* Changes with the file at `path` (through links): another one, other bytes, another time. 0: there

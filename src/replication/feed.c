@@ -36,7 +36,6 @@ struct target {
     size_t at;       /* of what is sent now */
     int64_t last_us; /* when it took something, or was first offered what is sent now */
     bool dropped;    /* atomic; set by the executor */
-    uint64_t sent;   /* atomic */
     char preamble[FEED_PREAMBLE_MAX];
 };
 
@@ -90,7 +89,6 @@ static bool offer(struct feed *f, struct target *t, const char *data, size_t siz
                                : socket_write(t->fd, data + t->at, left);
     if (n > 0) {
         t->at += (size_t)n;
-        __atomic_fetch_add(&t->sent, (uint64_t)n, __ATOMIC_RELAXED);
         t->last_us = clock_monotonic_us();
         os_polite_check(&f->polite);
     } else if (n < 0 && errno != EAGAIN) {
@@ -344,11 +342,6 @@ void feed_cancel(struct feed *f)
 bool feed_ended(const struct feed *f)
 {
     return __atomic_load_n(&f->ended, __ATOMIC_ACQUIRE);
-}
-
-uint64_t feed_sent(const struct feed *f, size_t target)
-{
-    return __atomic_load_n(&f->targets[target].sent, __ATOMIC_RELAXED);
 }
 
 void feed_drop(struct feed *f, size_t target)

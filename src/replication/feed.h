@@ -50,8 +50,6 @@ struct feed *feed_start(struct keyspace *ks, struct snapshot *snapshot,
 /* Ends it soon. */
 void feed_cancel(struct feed *f);
 bool feed_ended(const struct feed *f);
-/* Bytes sent to a target; any time. */
-uint64_t feed_sent(const struct feed *f, size_t target);
 /* This target is not wanted any more. */
 void feed_drop(struct feed *f, size_t target);
 /* Waits if it has not ended, and frees it. ok[i]: the target has got everything. False: it ended

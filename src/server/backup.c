@@ -93,19 +93,13 @@ static bool take_file(struct server *s, const char *name, struct error *err)
     return true;
 }
 
-static void note_name(void *ctx, const char *name)
-{
-    (void)name;
-    *(bool *)ctx = true;
-}
-
 static bool make_directory(struct server *s, struct error *err)
 {
     const char *directory = s->config->backupdirname;
-    bool used = false;
-    if (!os_dir_create_synced(directory, err) || !os_dir_list(directory, note_name, &used, err))
+    bool empty;
+    if (!os_dir_create_synced(directory, err) || !os_dir_is_empty(directory, &empty, err))
         return false;
-    return !used || error_set(err, ERROR_INVALID, "Backup directory '%s' is not empty", directory);
+    return empty || error_set(err, ERROR_INVALID, "Backup directory '%s' is not empty", directory);
 }
 
 /* ---- states ---- */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/durability.h"
 
-#include <assert.h>
 #include <stdio.h>
 
 #include "base/clock.h"
@@ -21,8 +20,10 @@
 #include "server/slowlog.h"
 
 #define TIMER_MS 100
-/* More incrementals than this are merged by a rewrite, whatever their size. */
+/* More incrementals than this are merged by a rewrite, whatever their size; where none is to begin
+ * by itself, more than so many: each start adds one, and all are opened by the next. */
 #define INCREMENTALS_MOST 16
+#define INCREMENTALS_MOST_BY_HAND 1000
 /* With `everysec` writers wait while something is at risk for longer than this. */
 #define AT_RISK_MOST_US 1000000
 /* So long may everybody wait for the disk before a log that is given up is left to itself. */
@@ -259,53 +260,14 @@ static int64_t on_timer(void *ctx)
 
 bool durability_lock(struct server *s, struct error *err)
 {
-    struct durability *d = s->durability;
-    /* `dir` may be another one since. */
-    os_dir_unlock(&d->lock);
-    d->lock_tried = os_dir_lock(s->config->appenddirname, &d->lock, err);
-    if (d->lock_tried || err->code == ERROR_EXISTS)
-        return d->lock_tried;
-    d->lock_tried = err->code != ERROR_NOT_FOUND;
-    if (err->code == ERROR_UNSUPPORTED)
-        log_warning("Nothing keeps a second server from this log: %s", err->message);
-    *err = (struct error){0};
-    return true;
+    return log_directory_take(&s->durability->directory, s->config->appenddirname, err);
 }
 
-/* A log is to begin where none was written so far. The directory is made, so that of two servers
- * that begin one at the same time one is refused; and what is in it is what this server found there
- * when it was started, or has written itself: the log of one that has ended since is not begun anew
- * with what is in this one's memory. */
 static bool claim_directory(struct durability *d, struct error *err)
 {
     const struct config *c = d->server->config;
-    struct manifest found;
-    struct error ignored;
-    os_dir_create(c->appenddirname, &ignored);
-    if (!durability_lock(d->server, err))
-        return false;
-    if (!manifest_read(&found, c->appenddirname, c->appendfilename, err)) {
-        if (err->code != ERROR_NOT_FOUND)
-            return false;
-        *err = (struct error){0};
-        manifest_init(&found);
-    }
-    bool same = manifest_same_log(&found, &d->generation.manifest);
-    manifest_free(&found);
-    return same || error_set(err, ERROR_EXISTS,
-                             "%s has the log of another server: start this one with it, or move it "
-                             "out of the way and start this one anew",
-                             c->appenddirname);
-}
-
-/* There is a log. */
-static void lock_new_directory(struct durability *d)
-{
-    struct error err = {0};
-    if (!d->lock_tried && !durability_lock(d->server, &err)) {
-        d->lock_tried = true;
-        log_warning("ALARM: two servers write one log: %s", err.message);
-    }
+    return log_directory_claim(&d->directory, c->appenddirname, c->appendfilename,
+                               &d->generation.manifest, err);
 }
 
 /* ---- states ---- */
@@ -344,8 +306,7 @@ static bool new_writer(struct durability *d, struct error *err)
     return true;
 }
 
-/* On disk, and of what is in memory. */
-static bool has_log(const struct durability *d)
+bool durability_has_log(const struct durability *d)
 {
     return d->state == DURABILITY_ON || d->state == DURABILITY_CLOSING ||
            d->state == DURABILITY_FAILED;
@@ -376,7 +337,7 @@ static void drop_writer(struct durability *d, bool wait)
     set_slow_down(d, false);
     d->lsn = stream_published(s->stream);
     /* One that is only starting has not come to a log: the one before is still what there is. */
-    if (has_log(d)) {
+    if (durability_has_log(d)) {
         memcpy(d->covered.id, d->history, sizeof(d->history));
         d->covered.lsn = d->lsn;
         d->covered.beyond = d->state != DURABILITY_CLOSING;
@@ -450,8 +411,7 @@ static void stop_now(struct durability *d)
     generation_hurry(&d->generation);
 }
 
-/* One that was left to itself may have come to an end. */
-static bool take_left(struct durability *d)
+bool durability_take_left(struct durability *d)
 {
     if (d->left == NULL)
         return true;
@@ -489,7 +449,7 @@ static bool rotate_to_history(struct durability *d)
     if (d->state != DURABILITY_ON || d->generation.running || writer_busy(d->writer))
         return false;
     writer_set_db(d->writer, replication_stream_db(d->server));
-    if (generation_rotate_history(&d->generation, d->writer, d->history, &err))
+    if (generation_rotate(&d->generation, d->writer, d->history, &err))
         return true;
     log_warning("The log could not go on in a new file: %s", err.message);
     return false;
@@ -587,60 +547,6 @@ static void watch_writer(struct durability *d)
     }
 }
 
-/* ---- the log and the snapshots ---- */
-
-/* Changes that no snapshot has yet may be ones that no log has either. */
-static void note_beyond(struct durability *d)
-{
-    if (!has_log(d) && d->covered.id[0] != '\0' && d->server->ks->dirty > 0)
-        d->covered.beyond = true;
-}
-
-uint64_t durability_position(struct server *s)
-{
-    struct durability *d = s->durability;
-    note_beyond(d);
-    return s->stream != NULL ? stream_end(s->stream) : d->covered.lsn + d->covered.beyond;
-}
-
-static void add_aux(struct save_options *options, const char *name, const char *value)
-{
-    assert(options->aux_count < SAVE_AUX_MAX);
-    struct save_aux *aux = &options->aux[options->aux_count++];
-    snprintf(aux->name, sizeof(aux->name), "%s", name);
-    snprintf(aux->value, sizeof(aux->value), "%s", value);
-}
-
-void durability_mark_snapshot(struct server *s, struct save_options *options)
-{
-    struct durability *d = s->durability;
-    bool log = has_log(d);
-    char lsn[24];
-    if (!log && d->covered.id[0] == '\0')
-        return;
-    note_beyond(d);
-    snprintf(lsn, sizeof(lsn), "%llu",
-             (unsigned long long)(log ? stream_end(s->stream) : d->covered.lsn));
-    add_aux(options, "hf-log-id", log ? d->history : d->covered.id);
-    add_aux(options, "hf-log-lsn", lsn);
-    add_aux(options, "hf-log-beyond", !log && d->covered.beyond ? "1" : "0");
-    if (d->state == DURABILITY_ON && !d->unlogged && !stream_in_group(s->stream))
-        add_aux(options, "hf-log-exact", "1");
-}
-
-void durability_note_unlogged(struct server *s)
-{
-    s->durability->unlogged = true;
-}
-
-void durability_note_loaded(struct server *s, const struct rdb_load_stats *stats)
-{
-    struct durability *d = s->durability;
-    memcpy(d->covered.id, stats->log_id, sizeof(d->covered.id));
-    d->covered.lsn = stats->log_lsn;
-    d->covered.beyond = stats->log_beyond;
-}
-
 /* ---- rewriting ---- */
 
 static bool can_rewrite(const struct durability *d)
@@ -660,17 +566,15 @@ static bool rewrite_is_due(const struct durability *d)
     if (d->rewrite_scheduled)
         return true;
     int64_t percentage = c->auto_aof_rewrite_percentage;
-    if (percentage == 0)
-        return false;
-    size_t incrementals = 0;
+    size_t incrementals = 0, most = percentage == 0 ? INCREMENTALS_MOST_BY_HAND : INCREMENTALS_MOST;
     for (size_t i = 0; i < d->generation.manifest.count; i++)
         incrementals += d->generation.manifest.files[i].type == MANIFEST_INCREMENTAL;
-    uint64_t size = durability_size(d);
-    if (incrementals > INCREMENTALS_MOST) {
+    if (incrementals > most) {
         log_notice("The log has %zu incremental files: rewriting it", incrementals);
         return true;
     }
-    if (size <= (uint64_t)c->auto_aof_rewrite_min_size)
+    uint64_t size = durability_size(d);
+    if (percentage == 0 || size <= (uint64_t)c->auto_aof_rewrite_min_size)
         return false;
     uint64_t base = d->generation.base_size > 0 ? d->generation.base_size : 1;
     double growth = 100.0 * (double)size / (double)base - 100.0;
@@ -780,7 +684,7 @@ bool durability_end_file(struct server *s, struct error *err)
     durability_publish(s);
     writer_wait(d->writer, &ignored);
     writer_set_db(d->writer, replication_stream_db(s));
-    return generation_rotate(&d->generation, d->writer, err);
+    return generation_rotate(&d->generation, d->writer, NULL, err);
 }
 
 void durability_release(struct server *s)
@@ -794,7 +698,7 @@ void durability_release(struct server *s)
 static void step(struct durability *d)
 {
     struct error err = {0};
-    if (d->server->loading || !take_left(d))
+    if (d->server->loading || !durability_take_left(d))
         return;
     note_outcome(d, generation_step(&d->generation, d->writer));
     bool wanted = d->wanted || d->once || backup_in_progress(d->server);
@@ -822,7 +726,7 @@ static void step(struct durability *d)
         }
         break;
     case DURABILITY_ON:
-        lock_new_directory(d);
+        log_directory_take_new(&d->directory, d->server->config->appenddirname);
         watch_writer(d);
         if (!wanted)
             switch_off(d);
@@ -914,7 +818,7 @@ void durability_init(struct server *s)
 {
     struct durability *d = mem_zalloc(sizeof(*d));
     d->server = s;
-    d->lock = -1;
+    d->directory = (struct log_directory)LOG_DIRECTORY_FREE;
     s->durability = d;
     struct generation *g = &d->generation;
     generation_init(g, s->config->appenddirname, s->config->appendfilename, durability_wake, d);
@@ -985,46 +889,24 @@ bool durability_start(struct server *s, const struct durability_position *at, st
             "until there is some");
     set_state(d, DURABILITY_ON);
     watch_writer(d);
-    lock_new_directory(d);
+    log_directory_take_new(&d->directory, s->config->appenddirname);
     return true;
-}
-
-bool durability_finish(struct server *s, struct error *err)
-{
-    struct durability *d = s->durability;
-    if (d->writer == NULL)
-        return true;
-    stream_publish(s->stream);
-    writer_published(d->writer, s->now_us);
-    struct error ignored;
-    writer_wait(d->writer, &ignored);
-    bool ok = true;
-    if (d->state == DURABILITY_ON) {
-        writer_close(d->writer);
-        ok = writer_wait(d->writer, err);
-    } else if (d->state == DURABILITY_FAILED) {
-        *err = d->failure;
-        ok = false;
-    }
-    if (ok)
-        hold_release(s->hold, writer_durable_lsn(d->writer));
-    return ok;
 }
 
 void durability_deinit(struct server *s)
 {
     struct durability *d = s->durability;
-    struct error err = {0};
-    if (!durability_finish(s, &err))
-        log_warning("The log could not be ended in order: %s", err.message);
-    while (!take_left(d))
+    bool hangs;
+    if (!d->ended)
+        durability_end(s, &hangs);
+    while (!durability_take_left(d))
         os_sleep_us(1000);
     remove_temporary(d);
     d->temporary = false;
     generation_deinit(&d->generation);
     if (d->writer != NULL)
         drop_writer(d, true);
-    os_dir_unlock(&d->lock);
+    log_directory_release(&d->directory);
     mem_free(d);
     s->durability = NULL;
 }

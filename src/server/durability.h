@@ -32,6 +32,7 @@
 #ifndef HF_SERVER_DURABILITY_H
 #define HF_SERVER_DURABILITY_H
 
+#include "persist/log/directory.h"
 #include "persist/log/generation.h"
 #include "persist/log/writer.h"
 #include "server/server.h"
@@ -79,8 +80,7 @@ struct durability {
     bool unlogged;
     bool no_snapshot;         /* when it goes OFF no snapshot need be made */
     struct error manifest_error; /* it is there, but cannot be read */
-    int lock;                    /* of the log's directory (os_dir_lock); -1: not taken */
-    bool lock_tried;             /* and need not be tried again */
+    struct log_directory directory; /* taken while there is a log in it */
     struct generation generation; /* and the files that there are */
     uint64_t slow_downs;
     int64_t started_us;       /* the time that shares are shares of */
@@ -95,6 +95,7 @@ struct durability {
     struct effect_count counts[DURABILITY_COUNTS]; /* a ring: [count_first, count_end) */
     uint64_t count_first, count_end;
     int64_t counted_us;
+    bool ended;            /* durability_end was called */
     bool hushed;           /* the writer does not wake the executor, which asks itself */
     struct error failure;  /* of FAILED */
     char refusal_text[256];
@@ -114,7 +115,7 @@ void durability_drop_stream(struct server *s);
 
 /* Sets s->durability: OFF. */
 void durability_init(struct server *s);
-/* Ends the log in order if it runs. */
+/* Ends the log in order if it runs, and durability_end was not called. Waits for the disk. */
 void durability_deinit(struct server *s);
 
 /* Where a log goes on at the start of the server. */
@@ -138,9 +139,8 @@ bool durability_start(struct server *s, const struct durability_position *at, st
 /* Whether CONFIG SET appendonly yes can work: not beside a manifest that cannot be read, nor where
  * another server writes its log, or has left one. The directory is made. */
 bool durability_may_start(struct server *s, struct error *err);
-/* Take the log's directory for this process, until it ends: two servers that write one log destroy
- * it, and a start cuts off what another one is just writing. False: another process has it. A
- * directory that is not there yet is taken as soon as there is a log in it. */
+/* Take the log's directory for this process, until it ends (log_directory_take). False: another
+ * process has it. */
 bool durability_lock(struct server *s, struct error *err);
 /* The bounds of a turn. Between them the log's thread need not wake the executor where replies wait
  * for it: it is asked at the end, before replies are written. The end is in two parts; the second
@@ -197,8 +197,18 @@ void durability_follow_levels(struct server *s);
 /* The configuration may have changed. */
 void durability_apply_config(struct server *s);
 /* Before the process ends: everything is written and synced, and the log closed. False: it could
- * not be; err says why. */
-bool durability_finish(struct server *s, struct error *err);
+ * not be, and the server's log says why, and what is at risk by it. A disk on which nothing moves
+ * is waited for as long as shutdown-timeout says (where that is 0, ten seconds); *hangs: threads
+ * wait for it still, so that nothing can be freed, and the process is to end as it is. */
+bool durability_end(struct server *s, bool *hangs);
+/* What a crash of the machine may take now: the writes, at most, and their bytes. While it is not
+ * OFF. */
+uint64_t durability_at_risk(const struct durability *d, uint64_t *bytes);
+
+/* For the files of this module. Whether there is a log on disk of what is in memory; and whether
+ * one that was left to itself has come to its end, which is seen to then. */
+bool durability_has_log(const struct durability *d);
+bool durability_take_left(struct durability *d);
 
 /* Whether dispatch has to look at refusal and slow_down. */
 bool durability_attention(const struct server *s);

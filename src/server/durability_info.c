@@ -20,13 +20,14 @@ static void percentiles(struct text *out, const char *name, const struct histogr
                  (unsigned long long)histogram_percentile(h, 100));
 }
 
-/* The commands behind `durable`, as of the last count that was taken at or before it: at least as
- * many as there are. */
-static uint64_t writes_at_risk(const struct durability *d, uint64_t durable)
+uint64_t durability_at_risk(const struct durability *d, uint64_t *bytes)
 {
     uint64_t known = d->first_effects, all = d->server->effects;
-    if (durable >= stream_end(d->server->stream))
+    uint64_t end = stream_end(d->server->stream), durable = writer_durable_lsn(d->writer);
+    *bytes = end > durable ? end - durable : 0;
+    if (*bytes == 0)
         return 0;
+    /* As of the last count that was taken at or before it: at least as many as there are. */
     for (uint64_t i = d->count_end; i > d->count_first; i--) {
         const struct effect_count *c = &d->counts[(i - 1) % DURABILITY_COUNTS];
         if (c->lsn <= durable) {
@@ -41,7 +42,7 @@ static void when_on(const struct durability *d, const struct writer_stats *stats
 {
     const struct server *s = d->server;
     uint64_t end = stream_end(s->stream), durable = writer_durable_lsn(d->writer);
-    uint64_t at_risk = end > durable ? end - durable : 0, writes = writes_at_risk(d, durable);
+    uint64_t at_risk, writes = durability_at_risk(d, &at_risk);
     const struct durability_content *content = &d->content;
     uint64_t logged = content->commands + stream_requests(s->stream) - content->requests;
     uint64_t bytes = content->bytes + end - content->lsn;

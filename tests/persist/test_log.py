@@ -4,14 +4,16 @@ slow, full or broken. The disk is played by tests/persist/disk.c, which is prelo
 import os
 import pathlib
 import random
+import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 
 import pytest
 
-from harness import Error, Server, wait_for
+from harness import Error, Server, start_again, wait_for
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -56,6 +58,14 @@ class Disk:
     def __exit__(self, *_):
         self.say("")
         self.server.kill()
+
+
+def redis_loads(directory):
+    """redis-server 7.0, started over a copy of the log, has the same data; the digest."""
+    with tempfile.TemporaryDirectory() as place:
+        shutil.copytree(directory / "appendonlydir", pathlib.Path(place) / "appendonlydir")
+        with Server("redis", options={"appendonly": "yes"}, directory=pathlib.Path(place)) as redis:
+            return redis.raw()("DEBUG", "DIGEST")
 
 
 def silent(raw, seconds=0.15):
@@ -319,6 +329,7 @@ def test_broken_disk(library, tmp_path, fault):
         assert f"file {first} seq 1 type h\n" in manifest
         digest = raw("DEBUG", "DIGEST")
         disk.server.kill()
+        assert redis_loads(tmp_path) == digest
         with Server(options=disk.options, directory=tmp_path) as again:
             assert again.raw()("DEBUG", "DIGEST") == digest
 
@@ -362,9 +373,53 @@ def test_full_disk(library, tmp_path):
         digest = raw("DEBUG", "DIGEST")
         wait_for(lambda: info(raw)["log_at_risk_bytes"] == "0")
         disk.server.kill()
+    assert redis_loads(tmp_path) == digest
     with Server(options={"appendonly": "yes"}, directory=tmp_path) as again:
         assert again.raw()("DEBUG", "DIGEST") == digest
         assert again.client().dbsize() == sent
+
+
+@pytest.mark.parametrize("policy, log", [("always", "on"), ("everysec", "on"), ("always", "failed before"),
+                                         ("everysec", "being made")])
+def test_the_end_on_a_disk_that_hangs(library, tmp_path, policy, log):
+    """A disk that does not answer keeps the server from its end for shutdown-timeout seconds, not for ever: it says what
+    is at risk and ends with a status that says so. What had been acknowledged with `always` is there, and all that was
+    given to the system is, as the machine has not crashed."""
+    with Disk(library, tmp_path, appendfsync=policy, shutdown_timeout="1", save="") as disk:
+        raw, writer = disk.server.raw(), disk.server.raw()
+        assert raw("SET", "kept", 1) == "OK"
+        wait_for(lambda: info(raw)["log_at_risk_bytes"] == "0")
+        if log == "failed before":
+            disk.say("sync")
+            writer.send(writer.encode(("SET", "failed", 1)))
+            wait_for(lambda: info(raw)["log_state"] == "failed")
+        if log == "being made":
+            assert raw("CONFIG", "SET", "appendonly", "no") == "OK"
+            wait_for(lambda: info(raw)["log_state"] == "off")
+        disk.say("hang")
+        if log == "being made":
+            raw("CONFIG", "SET", "appendonly", "yes")
+        if log == "on":
+            writer.send(writer.encode(("SET", "at-risk", "x" * 1000)))
+            wait_for(lambda: int(info(raw)["log_at_risk_bytes"]) > 1000)
+            time.sleep(0.7)  # everysec: the sync has begun
+        else:
+            time.sleep(1.2)  # what is to come next has begun, or not: both are to end
+        begin = time.monotonic()
+        status = disk.server.terminate()
+        print("ended after", time.monotonic() - begin, "with", status)
+        text = disk.server.text()
+        if log == "on":
+            assert status == 1 and "its disk does not answer" in text and "Exiting without waiting any longer" in text
+            assert "At most 1 writes (" in text
+            assert ("none of them was acknowledged" in text) == (policy == "always")
+        elif log == "failed before":
+            assert status == 1
+        disk.say("")
+    with Server(options={"appendonly": "yes"}, directory=tmp_path) as again:
+        keys = set(again.client().keys())
+        assert b"kept" in keys
+        assert log != "on" or b"at-risk" in keys
 
 
 def test_switched_on_and_off(tmp_path):
@@ -511,11 +566,7 @@ def test_policies_change_under_load(tmp_path, rng):
     fields = info(raw)
     assert (fields["log_waiting_clients"], fields["log_waiting_replies"], fields["log_waiting_reply_bytes"]) == ("0",) * 3
     assert raw("CONFIG", "SET", "appendfsync", "always") == "OK" and raw("SET", "last", 1) == "OK"
-    digest = raw("DEBUG", "DIGEST")
-    server.kill()
-    server.check_log()
-    server.start()
-    assert server.raw()("DEBUG", "DIGEST") == digest
+    start_again(server)
     server.stop()
 
 

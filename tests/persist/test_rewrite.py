@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from harness import BUILD, Error, Server, wait_for
+from log_bytes import Log, write_directory
+from harness import BUILD, Error, Server, start_again, wait_for
 from test_log import Disk, fill, info, library, silent  # noqa: F401 (library is a fixture)
 
 ON = {"appendonly": "yes", "appendfsync": "always"}
@@ -32,15 +33,6 @@ def rewrite(raw):
     wait_for(lambda: info(raw)["aof_rewrite_in_progress"] == "0")
     fields = info(raw)
     assert fields["aof_last_bgrewrite_status"] == "ok" and int(fields["aof_rewrites"]) == count + 1
-
-
-def start_again(server, kill=True):
-    """Whether all is there after the end of the process."""
-    digest = server.raw()("DEBUG", "DIGEST")
-    server.kill() if kill else server.terminate()
-    server.check_log()
-    server.start()
-    assert server.raw()("DEBUG", "DIGEST") == digest
 
 
 class Writers:
@@ -96,11 +88,8 @@ def test_under_writes(tmp_path, policy):
         assert info(raw)["aof_last_bgrewrite_status"] == "ok"
     writers.end()
     wait_for(lambda: info(raw)["log_at_risk_bytes"] == "0")
-    digest = raw("DEBUG", "DIGEST")
-    server.kill()
-    server.check_log()
-    server.start()
-    assert server.raw()("DEBUG", "DIGEST") == digest
+    start_again(server)
+    digest = server.raw()("DEBUG", "DIGEST")
     server.terminate()
     with Server("redis", options={"appendonly": "yes"}, directory=tmp_path) as redis:
         assert redis.raw()("DEBUG", "DIGEST") == digest
@@ -194,6 +183,31 @@ def test_count_of_commands(tmp_path):
     server.start()
     assert compare()[0] == 0
     server.stop()
+
+
+@pytest.mark.parametrize("percentage, files, merged", [("100", 17, True), ("0", 17, False), ("0", 1001, True)])
+def test_many_incrementals(tmp_path, percentage, files, merged):
+    """Each start adds one. They are merged when there are more than sixteen; where no rewrite is to begin by itself,
+    when there are so many that each start would have work with them."""
+    logs = [Log().group("SELECT 0", "SET k 1").close()]
+    while len(logs) < files - 2:
+        logs.append(Log(logs[-1].lsn, logs[-1].crc).group("SET k %d" % len(logs)).close())
+    write_directory(tmp_path, *logs)
+    with Server(options={**ON, "auto-aof-rewrite-percentage": percentage}, directory=tmp_path, plain=files > 100) as server:
+        raw = server.raw()
+        assert raw("GET", "k") == b"%d" % (files - 3)
+        assert len(manifest(tmp_path)) == files - 1
+        raw("SET", "one-more", 1)
+        server.kill()
+        server.start()
+        raw = server.raw()
+        if merged:
+            wait_for(lambda: info(raw)["aof_rewrites"] == "1" and info(raw)["aof_rewrite_in_progress"] == "0")
+            assert sum(kind == "i" for _, kind in manifest(tmp_path)) == 1
+        else:
+            time.sleep(0.5)
+            assert info(raw)["aof_rewrites"] == "0" and len(manifest(tmp_path)) == files
+        start_again(server)
 
 
 def test_in_a_transaction(tmp_path):

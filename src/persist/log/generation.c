@@ -290,8 +290,8 @@ static void note_rotated(struct generation *g, struct writer *w, struct manifest
     g->old_size += ended;
 }
 
-/* Go on in a new file; history: of another one, or NULL. */
-static bool rotate(struct generation *g, struct writer *w, const char *history, struct error *err)
+bool generation_rotate(struct generation *g, struct writer *w, const char *history,
+                       struct error *err)
 {
     struct manifest rotated;
     assert(!g->running);
@@ -312,29 +312,12 @@ static bool rotate(struct generation *g, struct writer *w, const char *history, 
     return true;
 }
 
-bool generation_rotate_history(struct generation *g, struct writer *w, const char *history,
-                               struct error *err)
-{
-    return rotate(g, w, history, err);
-}
-
-bool generation_rotate(struct generation *g, struct writer *w, struct error *err)
-{
-    return rotate(g, w, NULL, err);
-}
-
-static void note_any(void *ctx, const char *name)
-{
-    (void)name;
-    *(bool *)ctx = true;
-}
-
 bool generation_is_first(const struct generation *g)
 {
     struct error ignored;
-    bool any = false;
+    bool empty;
     return !os_path_exists(g->directory) ||
-           (os_dir_list(g->directory, note_any, &any, &ignored) && !any);
+           (os_dir_is_empty(g->directory, &empty, &ignored) && empty);
 }
 
 void generation_remove_all(struct generation *g)
@@ -535,6 +518,12 @@ enum generation_outcome generation_step(struct generation *g, struct writer *w)
     g->naming = true;
     writer_name(w, &g->planned);
     return GENERATION_NOTHING;
+}
+
+bool generation_is_busy(const struct generation *g)
+{
+    return (g->job != NULL && !save_job_ended(g->job)) ||
+           (g->remover != NULL && !remover_ended(g->remover));
 }
 
 void generation_cancel(struct generation *g)

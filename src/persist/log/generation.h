@@ -98,13 +98,11 @@ struct generation_position {
  * when there is some; a second call may take the place of this one. */
 bool generation_open(struct generation *g, struct writer *w, const struct generation_position *at,
                      struct error *err);
-/* Go on in a new file, of another history. Waits for the disk. None may be running, nor the writer
- * be busy. False: the file before is gone on with, or the writer has failed. */
-bool generation_rotate_history(struct generation *g, struct writer *w, const char *history,
-                               struct error *err);
-
-/* The same, of the same history. */
-bool generation_rotate(struct generation *g, struct writer *w, struct error *err);
+/* Go on in a new file, of another history, or (NULL) the same. Waits for the disk. None may be
+ * running, nor the writer be busy. False: the file before is gone on with, or the writer has
+ * failed. */
+bool generation_rotate(struct generation *g, struct writer *w, const char *history,
+                       struct error *err);
 /* Whether the log's directory is empty, or not there. */
 bool generation_is_first(const struct generation *g);
 /* The log is closed, and nobody needs it: no file of it stays, nor the directory if it is empty
@@ -136,6 +134,8 @@ void generation_note_no_room(struct generation *g);
 /* The pause after the last failure is over; or it failed for want of room, and there is more
  * now. */
 bool generation_may_retry(const struct generation *g);
+/* Whether a thread of its own works for it: writes a base, or removes files. */
+bool generation_is_busy(const struct generation *g);
 /* The next try may follow in a second. */
 void generation_hurry(struct generation *g);
 

@@ -174,28 +174,6 @@ bool history_read(const char *directory, const char *filename, uint64_t from, ui
     return ok;
 }
 
-bool history_first(const char *directory, const char *filename, uint64_t *lsn)
-{
-    struct reading r = {.directory = directory};
-    struct error ignored = {0};
-    struct annotation head;
-    uint64_t next = UINT64_MAX;
-    bool found = false;
-    if (!list_files(&r, filename, &ignored))
-        return false;
-    for (size_t i = r.manifest.count; i > 0; i--) {
-        if (!read_head(directory, r.manifest.files[i - 1].name, &head) || head.lsn > next)
-            break;
-        *lsn = next = head.lsn;
-        found = true;
-        /* Nothing that was before belongs to it: a new generation began here. */
-        if (head.chain == 0)
-            break;
-    }
-    manifest_free(&r.manifest);
-    return found;
-}
-
 /* ---- the divergence journal ---- */
 
 struct history_journal {

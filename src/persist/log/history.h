@@ -32,8 +32,6 @@ typedef bool history_take(void *ctx, struct slice bytes, struct error *err);
  * as it may be of another history. */
 bool history_read(const char *directory, const char *filename, uint64_t from, uint64_t until,
                   history_take *take, void *ctx, struct error *err);
-/* The first LSN that the files have, going back from their end without a gap; false: none. */
-bool history_first(const char *directory, const char *filename, uint64_t *lsn);
 /* Where a file begins, and whether it is the first of a generation, which nothing before leads up
  * to. False: that is not known. */
 bool history_head(const char *directory, const char *name, uint64_t *lsn, bool *anew);

@@ -3,7 +3,6 @@
 
 #include <assert.h>
 #include <stdio.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -23,17 +22,6 @@
 #define MARK_BYTES (128 * 1024)
 
 /* ---- the thread ---- */
-
-/* By the monotonic clock, which the condition waits by. */
-static void wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t us)
-{
-    if (us == INT64_MAX) {
-        pthread_cond_wait(cond, lock);
-        return;
-    }
-    struct timespec t = {.tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000};
-    pthread_cond_timedwait(cond, lock, &t);
-}
 
 /* The thread sleeps until it is woken or until `us`; under the lock, which it gives back meanwhile.
  * What it is to be woken for is looked at between begin_sleep and sleep_until. */
@@ -126,7 +114,6 @@ static void run(void *arg)
         work(w, published, flush_lsn);
         w->last_work_us = clock_monotonic_us();
         pthread_mutex_lock(&w->lock);
-        pthread_cond_broadcast(&w->done);
         begin_sleep(w, SLEEP_ANY);
         int64_t due = writer_file_is_open(w) ? sync_due(w, flush_lsn) : INT64_MAX;
         if (writer_state(w) == WRITER_FULL && due > clock_monotonic_us() + FULL_RETRY_US)
@@ -163,11 +150,7 @@ struct writer *writer_new(struct stream *stream, const struct writer_options *op
     w->last_published = w->last_marked = w->written = w->durable = stream_published(stream);
     w->reader = stream_reader_new(stream, w->written);
     pthread_mutex_init(&w->lock, NULL);
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&w->done, &attributes);
-    pthread_condattr_destroy(&attributes);
+    pthread_cond_init(&w->done, NULL);
     w->bell = (struct os_bell){-1, -1};
     w->started = os_bell_init(&w->bell, err) && os_thread_start(&w->thread, "log", run, w, err);
     if (w->started)
@@ -292,7 +275,7 @@ bool writer_wait(struct writer *w, struct error *err)
 {
     pthread_mutex_lock(&w->lock);
     while (w->busy)
-        wait_until(&w->done, &w->lock, INT64_MAX);
+        pthread_cond_wait(&w->done, &w->lock);
     bool ok = w->job_error.code == ERROR_NONE;
     if (!ok)
         *err = w->job_error;
@@ -337,24 +320,6 @@ void writer_sync_to(struct writer *w, uint64_t lsn)
         w->flush_lsn = lsn;
     pthread_mutex_unlock(&w->lock);
     rouse(w);
-}
-
-bool writer_flush(struct writer *w, int64_t timeout_ms)
-{
-    uint64_t lsn = stream_published(w->stream);
-    int64_t until = clock_monotonic_us() + timeout_ms * 1000;
-    pthread_mutex_lock(&w->lock);
-    if (lsn > w->flush_lsn)
-        w->flush_lsn = lsn;
-    rouse(w);
-    while (writer_durable_lsn(w) < lsn && clock_monotonic_us() < until) {
-        enum writer_state state = writer_state(w);
-        if (state == WRITER_FAILED || state == WRITER_IDLE)
-            break;
-        wait_until(&w->done, &w->lock, until);
-    }
-    pthread_mutex_unlock(&w->lock);
-    return writer_durable_lsn(w) >= lsn;
 }
 
 void writer_hush(struct writer *w)

@@ -116,9 +116,6 @@ bool writer_wait(struct writer *w, struct error *err);
 
 /* The executor has published: the thread is woken if it sleeps, and has to be. */
 void writer_published(struct writer *w, int64_t now_us);
-/* Have all that is published written, and synced whatever the policy, and wait for it. False: it
- * was not possible. */
-bool writer_flush(struct writer *w, int64_t timeout_ms);
 /* Have what comes up to `lsn`, which need not be published yet, synced as soon as it is written,
  * whatever the policy. Returns at once. */
 void writer_sync_to(struct writer *w, uint64_t lsn);

@@ -42,6 +42,17 @@ static void test_find(void **state)
     assert_null(command_find(SLICE("config|get")));
 }
 
+static void check_command(const struct command *cmd, int id)
+{
+    assert_int_equal(cmd->id, id);
+    assert_true(cmd->handler || cmd->subcommand_count);
+    assert_non_null(cmd->doc->summary);
+    /* As Redis has it: a command is either fast or slow. */
+    assert_int_not_equal(!(cmd->acl_categories & ACL_FAST), !(cmd->acl_categories & ACL_SLOW));
+    assert_int_equal(!!(cmd->flags & COMMAND_FAST), !!(cmd->acl_categories & ACL_FAST));
+    assert_int_equal(!!(cmd->flags & COMMAND_WRITE), !!(cmd->acl_categories & ACL_WRITE));
+}
+
 /* Subcommands, ids that are given once, and what each row must have. */
 static void test_rows(void **state)
 {
@@ -54,18 +65,13 @@ static void test_rows(void **state)
     assert_string_equal(get->full_name, "config|get");
     assert_null(command_find_sub(config, SLICE("nothing")));
 
-    for (int id = 0; id < command_count; id++) {
-        const struct command *cmd = command_by_id(id);
-        assert_non_null(cmd);
-        assert_int_equal(cmd->id, id);
-        assert_true(cmd->handler || cmd->subcommand_count);
-        assert_non_null(cmd->doc->summary);
-        /* As Redis has it: a command is either fast or slow. */
-        assert_int_not_equal(!(cmd->acl_categories & ACL_FAST), !(cmd->acl_categories & ACL_SLOW));
-        assert_int_equal(!!(cmd->flags & COMMAND_FAST), !!(cmd->acl_categories & ACL_FAST));
-        assert_int_equal(!!(cmd->flags & COMMAND_WRITE), !!(cmd->acl_categories & ACL_WRITE));
+    int ids = 0;
+    for (int i = 0; command_at(i) != NULL; i++) {
+        check_command(command_at(i), ids++);
+        for (int j = 0; j < command_at(i)->subcommand_count; j++)
+            check_command(&command_at(i)->subcommands[j], ids++);
     }
-    assert_null(command_by_id(command_count));
+    assert_int_equal(ids, command_count);
 }
 
 /* A renamed command is found by its new name only, in any case, whatever its length; one that was

@@ -28,6 +28,7 @@
 #include "persist/log/recovery.h"
 #include "persist/saver.h"
 #include "type/string.h"
+#include "flush.h"
 
 #define NAME "a.aof"
 #define LONG_MS 60000
@@ -185,7 +186,7 @@ static void promise(struct life *l)
 
 static bool flush(struct life *l)
 {
-    bool ok = writer_flush(l->writer, LONG_MS);
+    bool ok = flush_writer(l->writer, l->stream, LONG_MS);
     promise(l);
     return ok;
 }
@@ -250,7 +251,7 @@ static bool change_files(struct life *l)
         new_history(l->history);
         /* A writer that could not go on under the new history is abandoned: see
          * server/durability.c. */
-        l->provisional = !generation_rotate_history(&l->generation, l->writer, l->history, &err);
+        l->provisional = !generation_rotate(&l->generation, l->writer, l->history, &err);
         return !l->provisional;
     default:
         generation_drop_history(&l->generation);

@@ -19,6 +19,7 @@
 #include "persist/log/annotation.h"
 #include "persist/log/remover.h"
 #include "persist/log/writer.h"
+#include "flush.h"
 
 #define HISTORY "0123456789abcdef0123456789abcdef01234567"
 #define LONG_US (60 * INT64_C(1000000))
@@ -367,7 +368,7 @@ static void test_policies(void **state)
     assert_int_equal(os_fault_calls(OS_OP_SYNC), syncs + 2);
     writer_set_sync(l.writer, WRITER_NO);
     append(&l, 10, 100);
-    assert_true(writer_flush(l.writer, LONG_US / 1000));
+    assert_true(flush_writer(l.writer, l.stream, LONG_US / 1000));
     assert_int_equal(writer_durable_lsn(l.writer), l.effects.size);
     os_fault_forget();
     close_log(&l);
@@ -445,7 +446,7 @@ static void live(struct log *l)
     for (int i = 0; i < 6 && writer_state(l->writer) == WRITER_OPEN; i++) {
         append(l, (int)(rnd() % 5) + 1, 3000);
         if (rnd() % 2 == 0)
-            writer_flush(l->writer, LONG_US / 1000);
+            flush_writer(l->writer, l->stream, LONG_US / 1000);
         if (i == 3) {
             const struct manifest_file *f = manifest_add_incremental(&l->manifest, "a.aof");
             writer_rotate(l->writer, f->name, &l->manifest);
@@ -524,7 +525,7 @@ static void test_errors(void **state)
                 uint64_t calls = os_fault_calls(OS_OP_WRITE) + os_fault_calls(OS_OP_SYNC);
                 uint64_t durable = writer_durable_lsn(l.writer);
                 append(&l, 3, 100);
-                assert_false(writer_flush(l.writer, 1000));
+                assert_false(flush_writer(l.writer, l.stream, 1000));
                 assert_int_equal(os_fault_calls(OS_OP_WRITE) + os_fault_calls(OS_OP_SYNC), calls);
                 assert_int_equal(writer_durable_lsn(l.writer), durable);
                 struct writer_stats *stats = mem_alloc(sizeof(*stats));
@@ -539,7 +540,7 @@ static void test_errors(void **state)
                 assert_true(begin(&l));
                 assert_int_equal(writer_state(l.writer), WRITER_OPEN);
                 append(&l, 1, 10);
-                assert_true(writer_flush(l.writer, LONG_US / 1000));
+                assert_true(flush_writer(l.writer, l.stream, LONG_US / 1000));
             }
             close_log(&l);
             assert_int_equal(teardown(NULL), 0);
