@@ -66,7 +66,7 @@ struct os_polite {
     bool yielding;
     bool ended;
 };
-#define POLITE_YIELD_US 30000
+#define POLITE_YIELD_US 100000
 #define POLITE_COMPETE_US 120000
 #define POLITE_LEAST_SHARE 0.02
 #define POLITE_BURST_US 100
