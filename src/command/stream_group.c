@@ -75,14 +75,17 @@ static bool find_group(struct call *c, struct keyref *ref, struct stream_group *
     return false;
 }
 
-/* The id argument, where `$` is the last one. */
-static bool parse_group_id(struct call *c, const struct stream_root *s, struct stream_id *id)
+/* The id argument, where `$` is the last one. A group that is there may be set to `-` and `+`, too:
+ * they are given to CREATE by mistake only. */
+static bool parse_group_id(struct call *c, const struct stream_root *s, bool create,
+                           struct stream_id *id)
 {
     if (c->argv[4].size == 1 && c->argv[4].data[0] == '$') {
         *id = s ? s->last : STREAM_ID_MIN;
         return true;
     }
-    return call_stream_id_strict(c, c->argv[4], 0, id, NULL);
+    return create ? call_stream_id_strict(c, c->argv[4], 0, id, NULL)
+                  : call_stream_id(c, c->argv[4], 0, id);
 }
 
 void cmd_xgroup_create(struct call *c)
@@ -98,7 +101,7 @@ void cmd_xgroup_create(struct call *c)
         bad_subcommand(c);
         return;
     }
-    if (!parse_group_id(c, ref.entry ? stream_root_of(ref.entry) : NULL, &id))
+    if (!parse_group_id(c, ref.entry ? stream_root_of(ref.entry) : NULL, true, &id))
         return;
     if (ref.entry && stream_group_find(stream_root_of(ref.entry), c->argv[3], &g)) {
         reply_error(c->reply, "BUSYGROUP Consumer Group name already exists");
@@ -124,7 +127,7 @@ void cmd_xgroup_setid(struct call *c)
         bad_subcommand(c);
         return;
     }
-    if (!parse_group_id(c, stream_root_of(ref.entry), &g.last))
+    if (!parse_group_id(c, stream_root_of(ref.entry), false, &g.last))
         return;
     g.entries_read = entries_read;
     stream_group_save(stream_own(&ref), &c->ks->epoch, c->argv[3], &g);

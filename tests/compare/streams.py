@@ -166,7 +166,7 @@ STREAMS = {
     "XGROUP CREATECONSUMER": lambda g: [g.key("x"), group(g), consumer(g)],
     "XGROUP DELCONSUMER": lambda g: [g.key("x"), group(g), consumer(g)],
     "XGROUP DESTROY": lambda g: [g.key("x"), group(g)],
-    "XGROUP SETID": lambda g: [g.key("x"), group(g), g.pick(b"$", b"0", some_id(g))] + (
+    "XGROUP SETID": lambda g: [g.key("x"), group(g), g.pick(b"$", b"0", b"+", b"-", some_id(g), some_id(g))] + (
         [g.word("ENTRIESREAD"), g.integer(-1, 20)] if g.chance(0.3) else []),
     "XINFO STREAM": xinfo_stream,
     "XINFO GROUPS": lambda g: [g.key("x")],
