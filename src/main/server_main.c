@@ -168,6 +168,7 @@ static int serve(struct config *config)
         .commands = found->log_commands,
         .command_bytes = found->log_bytes,
         .db = config->replicaof_host[0] != '\0' ? found->stream_db : 0,
+        .own = found->own || config->replicaof_host[0] == '\0',
         .cut = found->uncut[0] != '\0' ? found->uncut : NULL,
         .cut_at = found->uncut_at,
         .no_base = found->no_base.code != ERROR_NONE ? found->no_base.message : NULL,

@@ -619,6 +619,9 @@ void load_job_sum_stats(const struct load_job *job, struct rdb_load_stats *stats
         if (s->log_lsn)
             stats->log_lsn = s->log_lsn;
         stats->log_beyond |= s->log_beyond;
+        stats->own |= s->own;
+        if (s->lineage.count > 0)
+            stats->lineage = s->lineage;
     }
     stats->threads = job->builder_count;
 }

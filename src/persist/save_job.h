@@ -26,13 +26,14 @@ struct save_aux {
     char name[32];
     char value[64];
 };
-#define SAVE_AUX_MAX 12
+#define SAVE_AUX_MAX 24
 
 /* Where in the stream of effects the snapshot is. */
 struct save_position {
     uint64_t lsn;
     char history[41]; /* 40 hex digits */
     int db;           /* for which the effect behind it is, unless it selects one */
+    bool own;         /* what follows is done by this server as a primary */
 };
 
 struct save_options {

@@ -161,7 +161,7 @@ static bool say_auth(struct sync *y)
 /* What it does not know it refuses, which does no harm. */
 static bool say_replconf(struct sync *y, const struct slice *more, int count)
 {
-    struct slice line, argv[8] = {SLICE("REPLCONF")};
+    struct slice line, argv[1 + 2 * LINEAGE_MOST] = {SLICE("REPLCONF")};
     memcpy(argv + 1, more, (size_t)count * sizeof(*more));
     if (!ask(y, "REPLCONF", argv, count + 1, &line))
         return false;
@@ -199,6 +199,21 @@ static bool join_quorum(struct sync *y)
     return true;
 }
 
+/* `past` is Holdfast's: if the history that is asked for is not known to the primary, one before it
+ * may be. */
+static bool say_pasts(struct sync *y)
+{
+    const struct lineage *l = &y->options.pasts;
+    char texts[LINEAGE_MOST][LINEAGE_TEXT];
+    struct slice words[2 * LINEAGE_MOST];
+    for (int i = 0; i < l->count; i++) {
+        lineage_format(&l->pasts[i], texts[i]);
+        words[2 * i] = SLICE("past");
+        words[2 * i + 1] = slice_cstr(texts[i]);
+    }
+    return l->count == 0 || y->options.given_up || say_replconf(y, words, 2 * l->count);
+}
+
 static bool introduce(struct sync *y)
 {
     const struct sync_options *o = &y->options;
@@ -212,9 +227,12 @@ static bool introduce(struct sync *y)
                            SLICE("psync2"), SLICE("capa"), SLICE("diverged")};
     bool insists = !o->accept_regression && !o->given_up;
     struct slice regression[] = {SLICE("capa"), SLICE("regression")};
+    /* `own`: it says so instead of sending everything that has nothing to do with what is here. */
+    struct slice own[] = {SLICE("capa"), SLICE("own")};
     return say_replconf(y, listening, 2) && (o->announce_ip[0] == '\0' || say_replconf(y, ip, 2)) &&
            say_replconf(y, capa, o->given_up ? 4 : 6) &&
-           (!insists || say_replconf(y, regression, 2)) && join_quorum(y);
+           (!insists || say_replconf(y, regression, 2)) && (!o->own || say_replconf(y, own, 2)) &&
+           say_pasts(y) && join_quorum(y);
 }
 
 static bool take_id(struct slice *rest, char id[SYNC_ID_SIZE + 1])
@@ -236,6 +254,22 @@ static bool refuse(struct sync *y, const char *why)
     return error_set(&y->result.error, ERROR_INVALID, "%s", why);
 }
 
+/* What is behind the position that was asked for is in a journal, and what the primary may know
+ * nothing of in a file, before everything is taken. False: there is nothing of either. */
+static bool keep_first(struct sync *y, bool unrelated)
+{
+    const struct sync_options *o = &y->options;
+    struct sync_result *r = &y->result;
+    bool more = o->has_history && o->end > o->lsn;
+    if (!more && !unrelated)
+        return false;
+    r->unrelated = unrelated;
+    r->lsn = more ? o->lsn : o->end;
+    r->outcome = SYNC_DIVERGED;
+    r->everything = true;
+    return true;
+}
+
 static bool full(struct sync *y, struct slice line)
 {
     const struct sync_options *o = &y->options;
@@ -249,14 +283,9 @@ static bool full(struct sync *y, struct slice line)
     if (o->has_history && strcmp(r->history, o->history) == 0 && r->lsn < o->lsn &&
         !o->accept_regression)
         return refuse(y, "it is of the same history but has less of it than this replica");
-    /* What is behind the position that was asked for is in a journal before everything is taken. */
-    if (o->has_history && o->end > o->lsn) {
-        r->lsn = o->lsn;
-        r->outcome = SYNC_DIVERGED;
-        r->everything = true;
-        return true;
-    }
-    r->outcome = SYNC_FULL;
+    bool unrelated = o->own && !(o->has_history && strcmp(r->history, o->history) == 0);
+    if (!keep_first(y, unrelated))
+        r->outcome = SYNC_FULL;
     return true;
 }
 
@@ -277,15 +306,30 @@ static bool continues(struct sync *y, struct slice line)
     return true;
 }
 
+/* "-DIVERGED <lsn>", of the history that was asked for, or "-DIVERGED <lsn> <id>", of one before
+ * it. */
 static bool diverged(struct sync *y, struct slice line)
 {
+    const struct sync_options *o = &y->options;
+    struct sync_result *r = &y->result;
+    struct slice rest = slice_of(line.data + 10, line.size - 10);
+    const char *blank = memchr(rest.data, ' ', rest.size);
+    uint64_t most = o->lsn;
     int64_t lsn;
-    if (!y->options.has_history ||
-        !number_parse_int64(slice_of(line.data + 10, line.size - 10), &lsn) || lsn < 0 ||
-        (uint64_t)lsn >= y->options.lsn)
+    if (blank != NULL) {
+        struct slice id = slice_of(blank + 1, (size_t)(rest.data + rest.size - blank) - 1);
+        const struct lineage_past *past = lineage_find(&o->pasts, id);
+        if (past == NULL)
+            return unexpected(y, "PSYNC", line);
+        memcpy(r->history, past->id, sizeof(r->history));
+        rest.size = (size_t)(blank - rest.data);
+        most = past->lsn + 1;
+        r->past = true;
+    }
+    if (!o->has_history || !number_parse_int64(rest, &lsn) || lsn < 0 || (uint64_t)lsn >= most)
         return unexpected(y, "PSYNC", line);
-    y->result.lsn = (uint64_t)lsn;
-    y->result.outcome = SYNC_DIVERGED;
+    r->lsn = (uint64_t)lsn;
+    r->outcome = SYNC_DIVERGED;
     return true;
 }
 
@@ -309,6 +353,8 @@ static bool ask_for_stream(struct sync *y)
     y->result.rejected = true;
     if (begins_with(line, "-DIVERGED "))
         return diverged(y, line);
+    if (o->own && begins_with(line, "-UNRELATED "))
+        return keep_first(y, true);
     if (begins_with(line, "-REGRESSION"))
         return refuse(y, "it has less of this history than this replica");
     return unexpected(y, "PSYNC", line);

@@ -23,6 +23,7 @@
 
 #include "base/error.h"
 #include "net/peer.h"
+#include "persist/log/lineage.h"
 #include "persist/rdb/format.h"
 
 #define SYNC_ID_SIZE 40
@@ -42,6 +43,10 @@ struct sync_options {
     uint64_t lsn;
     /* at least lsn: what is behind has been done here, in no history that others know */
     uint64_t end;
+    struct lineage pasts; /* the histories that what is there has come through before */
+    /* It was done here, by a primary, and is in no file: what the primary's data are to replace is
+     * told first (unrelated), where nobody can say what of it they have. */
+    bool own;
     bool has_data; /* some keys: a primary without any is refused unless accept_regression */
     bool accept_regression;
     /* Ask the other side, a replica so far, to become the primary. Of a quorum it is not elected
@@ -98,6 +103,9 @@ struct sync_result {
     char history[SYNC_ID_SIZE + 1];
     uint64_t lsn;
     uint64_t epoch, epoch_lsn; /* of the primary, if this is a node of a quorum */
+    /* DIVERGED: of another history than was asked for, one of those that it has come through */
+    bool past;
+    bool unrelated;     /* DIVERGED: how much of what is there the primary has nobody knows */
     bool everything;    /* DIVERGED: the primary goes on from nowhere here, it sends everything */
     bool journal_written;
     struct keyspace *loaded; /* FULL: the caller's; NULL: there is a file */

@@ -448,7 +448,7 @@ static bool rotate_to_history(struct durability *d)
     struct error err = {0};
     if (d->state != DURABILITY_ON || d->generation.running || writer_busy(d->writer))
         return false;
-    writer_set_db(d->writer, replication_stream_db(d->server));
+    writer_set_place(d->writer, replication_stream_db(d->server), d->server->replication->own);
     if (generation_rotate(&d->generation, d->writer, d->history, &err))
         return true;
     log_warning("The log could not go on in a new file: %s", err.message);
@@ -628,6 +628,7 @@ static enum generation_outcome begin_generation(struct durability *d, enum gener
     begin.save.commands = !s->config->aof_use_rdb_preamble;
     begin.save.aux_count = 0;
     replication_put_aux(s, &begin.save, stream_published(s->stream));
+    replication_put_lineage(s, &begin.save);
     backup_base_begun(s);
     d->generation_requests = stream_requests(s->stream);
     return generation_begin(&d->generation, kind, &begin);
@@ -683,7 +684,7 @@ bool durability_end_file(struct server *s, struct error *err)
         return error_set(err, ERROR_INVALID, "the log is not in order now");
     durability_publish(s);
     writer_wait(d->writer, &ignored);
-    writer_set_db(d->writer, replication_stream_db(s));
+    writer_set_place(d->writer, replication_stream_db(s), s->replication->own);
     return generation_rotate(&d->generation, d->writer, NULL, err);
 }
 
@@ -856,7 +857,7 @@ bool durability_start(struct server *s, const struct durability_position *at, st
         log_warning(
             "The data is there, but there is no room for the base of a log: writes are refused "
             "until there is some");
-        writer_set_db(d->writer, at->db);
+        writer_set_place(d->writer, at->db, at->own);
         set_refusal(d, at->no_base);
         set_state(d, DURABILITY_STARTING);
         generation_note_no_room(&d->generation);
@@ -871,7 +872,7 @@ bool durability_start(struct server *s, const struct durability_position *at, st
                                            .history = d->history,
                                            .cut = at->cut,
                                            .cut_at = at->cut_at};
-    writer_set_db(d->writer, at->db);
+    writer_set_place(d->writer, at->db, at->own);
     bool ok = generation_open(&d->generation, d->writer, &position, err);
     if (!ok && writer_state(d->writer) == WRITER_FULL && strcmp(d->history, s->run_id) != 0) {
         /* Keys may expire and replicas be told before anything on disk says that the history has

@@ -126,6 +126,7 @@ struct durability_position {
     const char *history;  /* "": make a new one */
     uint64_t commands, command_bytes; /* in the files behind the base */
     int db;               /* of a replica: which the effect at `lsn` is for */
+    bool own;             /* what is there, or will be, is no copy of a primary's */
     /* a file with a torn end, at cut_at, that there was no room to keep; NULL: none */
     const char *cut;
     uint64_t cut_at;

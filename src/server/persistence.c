@@ -64,8 +64,10 @@ void persistence_options(const struct server *s, struct save_options *options)
         options->clock = RDB_CLOCK_LRU;
     snprintf(options->path, sizeof(options->path), "%s", c->dbfilename);
     /* Inside a transaction there is no position to name. */
-    if (s->stream != NULL && !stream_in_group(s->stream))
+    if (s->stream != NULL && !stream_in_group(s->stream)) {
         replication_put_aux(s, options, stream_end(s->stream));
+        replication_put_lineage(s, options);
+    }
 }
 
 void persistence_update(struct persistence *p)
@@ -327,6 +329,8 @@ static bool load_snapshot(struct server *s, struct error *err)
         memcpy(p->recovered.found_history, stats.repl_id, sizeof(stats.repl_id));
         p->recovered.lsn = (uint64_t)stats.repl_offset;
         p->recovered.stream_db = stats.stream_db;
+        p->recovered.lineage = stats.lineage;
+        p->recovered.own = stats.own;
     }
     saver_note_loaded(p->saver);
     return true;

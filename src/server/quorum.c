@@ -613,7 +613,12 @@ void quorum_became_replica(struct server *s)
     struct quorum *q = s->quorum;
     if (!quorum_is_on(q))
         return;
-    q->epoch = q->lost_epoch = 0;
+    /* It goes on knowing what was sure, as long as its log is not of another epoch. */
+    if (q->epoch != 0) {
+        q->lost_epoch = q->epoch;
+        q->lost_sure = sure_in_epoch(s);
+    }
+    q->epoch = 0;
     q->problem[0] = '\0';
     set_cap_unsure(q, false);
     /* The votes of the round that is under way are for a log which may be replaced now. */

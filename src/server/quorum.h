@@ -76,8 +76,8 @@ struct quorum {
     bool cap_unsure;
     /* As a primary. */
     uint64_t epoch, epoch_lsn; /* elected in this one, which begins there; 0: not */
-    /* Elected in this one until somebody else was voted for, and nothing behind that LSN was sure
-     * in it; 0: not. */
+    /* Elected in this one until somebody else was voted for, or it was made a replica, and nothing
+     * behind that LSN was sure in it; 0: not. */
     uint64_t lost_epoch, lost_sure;
     uint64_t seen;             /* the newest epoch that somebody has named */
     uint64_t asked;            /* of the election that is under way */

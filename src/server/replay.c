@@ -12,6 +12,7 @@
 #include "server/client.h"
 #include "server/config.h"
 #include "server/persistence.h"
+#include "server/replication.h"
 
 /* Commands whose keys are looked up ahead together, while those before them are executed, and how
  * many such groups are under way. */
@@ -310,6 +311,7 @@ static bool save_base(void *ctx, const char *path, uint64_t lsn, const char *his
     snprintf(options.aux[0].value, sizeof(options.aux[0].value), "%s", history);
     snprintf(options.aux[1].name, sizeof(options.aux[1].name), "repl-offset");
     snprintf(options.aux[1].value, sizeof(options.aux[1].value), "%llu", (unsigned long long)lsn);
+    replication_put_found(&options, &r->result->lineage, r->result->own);
     saver_clean_temporary(path);
     return saver_save(s->persistence->saver, &options, err);
 }

@@ -53,12 +53,44 @@ void replication_put_aux(const struct server *s, struct save_options *options, u
     options->aux_count += 2;
     options->at = (struct save_position){.lsn = lsn};
     memcpy(options->at.history, s->durability->history, sizeof(options->at.history));
+    options->at.own = s->replication->own;
     if (!s->is_replica)
         return;
     options->at.db = s->replication->link.db;
     snprintf(aux[2].name, sizeof(aux[2].name), "repl-stream-db");
     snprintf(aux[2].value, sizeof(aux[2].value), "%d", s->replication->link.db);
     options->aux_count++;
+}
+
+void replication_put_found(struct save_options *options, const struct lineage *lineage, bool own)
+{
+    struct save_aux *aux = options->aux + options->aux_count;
+    for (int i = 0; i < lineage->count; i++, aux++) {
+        snprintf(aux->name, sizeof(aux->name), "hf-past-%d", i);
+        static_assert(sizeof(aux->value) >= LINEAGE_TEXT, "a past fits");
+        lineage_format(&lineage->pasts[i], aux->value);
+    }
+    if (own) {
+        snprintf(aux->name, sizeof(aux->name), "hf-own");
+        snprintf(aux->value, sizeof(aux->value), "1");
+        aux++;
+    }
+    options->aux_count = (int)(aux - options->aux);
+}
+
+void replication_lineage(const struct server *s, struct lineage *l)
+{
+    const struct replication *r = s->replication;
+    *l = r->older;
+    if (r->second_id[0] != '\0')
+        lineage_push(l, r->second_id, r->second_lsn, r->second_promoted);
+}
+
+void replication_put_lineage(const struct server *s, struct save_options *options)
+{
+    struct lineage l;
+    replication_lineage(s, &l);
+    replication_put_found(options, &l, s->replication->own);
 }
 
 bool replication_attention(const struct server *s)
@@ -206,6 +238,11 @@ void replication_start(struct server *s, const struct recovery_result *found)
     r->started = true;
     if (d->writer == NULL)
         d->lsn = found->lsn;
+    r->older = found->lineage;
+    r->written = found->own;
+    r->own = found->own || c->replicaof_host[0] == '\0';
+    r->own_effects = s->effects;
+    r->own_bytes = s->changed_bytes;
     replication_begin_marks(s);
     if (c->replicaof_host[0] != '\0') {
         /* What was found is true as far as it goes, however the server has ended. */
@@ -434,6 +471,9 @@ void replication_info(struct server *s, struct text *out)
                 "failover_would_lose_seconds:%.3f\r\n",
                 known, &lost);
     const struct primary_link *l = &r->link;
+    if (l->kept[0] != '\0')
+        text_appendf(out, "divergence_data:%s\r\ndivergence_data_lsn:%llu\r\n", l->kept,
+                     (unsigned long long)l->kept_lsn);
     text_appendf(out, "divergence_journals:%llu\r\n", (unsigned long long)l->journals);
     if (l->journal[0] != '\0')
         text_appendf(

@@ -36,6 +36,7 @@
 #include "replication/catchup.h"
 #include "replication/feed.h"
 #include "replication/marks.h"
+#include "persist/log/lineage.h"
 #include "replication/sync.h"
 #include "server/client.h"
 #include "server/config.h"
@@ -59,7 +60,7 @@ struct replica {
     struct replica *prev, *next; /* of those that have sent PSYNC or SYNC */
     bool listed;
     enum replica_state state;
-    bool eof, psync2, regression, diverged; /* capabilities */
+    bool eof, psync2, regression, diverged, own; /* capabilities */
     bool rdb_only;
     bool without_keys, without_functions; /* REPLCONF rdb-filter-only: not wanted */
     bool plain_sync; /* SYNC: it acknowledges nothing, and gets no +FULLRESYNC */
@@ -69,6 +70,7 @@ struct replica {
     size_t target;                /* of the feed, while FEEDING */
     struct catchup *catchup;      /* while CATCHING_UP, up to catchup_lsn */
     uint64_t catchup_lsn;
+    struct lineage *pasts; /* of its data, as it says; NULL: none */
     bool catchup_announced;       /* it was told that the stream goes on */
     uint64_t acked;               /* LSN */
     uint64_t facked;              /* LSN: on its disk, as it says */
@@ -116,6 +118,17 @@ struct primary_link {
     bool everything;
     bool cut_back;           /* it is, and is to be taken back now, outside of any turn */
     uint64_t diverged_lsn;
+    /* What has to be given up is not in the log one by one, or nobody knows what it is: all of the
+     * data goes into a file first (replication_keep.c). */
+    bool keep;
+    struct save_job *keep_job;
+    bool keep_unwanted; /* it may end, but nobody waits for it */
+    int64_t keep_retry_us;
+    char keep_try[256];
+    uint64_t keep_try_lsn;
+    char kept[256]; /* the last one; "": none */
+    uint64_t kept_lsn;
+    bool kept_now; /* of what is here now */
     char journal_try[256];
     uint64_t journal_try_from, journal_try_until;
     char journal[256];         /* the last one's path; "": none */
@@ -132,6 +145,11 @@ struct replication {
     int second_db; /* of the next effect there */
     bool second_promoted; /* by a promotion, not by a start after a crash */
     bool id_told; /* a replica has been told of this history */
+    struct lineage older; /* the histories before that one */
+    /* What is here was done here, by a primary, since it was last the copy of another one's data,
+     * or may have been; written: something was for certain, as far as it is known. */
+    bool own, written;
+    uint64_t own_effects, own_bytes; /* the server's counts when it became a primary */
     struct replica *replicas;
     size_t replica_count, good_count; /* good: ONLINE, and heard of within min-replicas-max-lag */
     size_t present_count; /* the same within durability-timeout */
@@ -187,6 +205,11 @@ const char *replication_refusal(const struct server *s, const struct client *c, 
 void replication_note_local_write(struct server *s);
 /* "repl-id", "repl-offset" and "repl-stream-db" for an RDB file of this moment. */
 void replication_put_aux(const struct server *s, struct save_options *options, uint64_t lsn);
+/* "hf-own" and "hf-past-<n>", for files that this server itself will read. */
+void replication_put_lineage(const struct server *s, struct save_options *options);
+void replication_put_found(struct save_options *options, const struct lineage *lineage, bool own);
+/* The histories that the data have come through, this one left out. */
+void replication_lineage(const struct server *s, struct lineage *l);
 
 /* As a primary. */
 struct replica *replication_replica_of(struct client *c); /* made if need be */
@@ -252,6 +275,15 @@ void replication_link_down(struct server *s, const struct error *why);
 void replication_link_load(struct server *s);
 void replication_link_cut_back(struct server *s);
 void replication_link_deinit(struct server *s);
+/* What is given up (replication_keep.c): from where on there are effects one by one, in the log
+ * (from *logged on) or in memory; the journal that is to be written of them; it was. */
+uint64_t replication_keep_first(const struct server *s, uint64_t *logged);
+void replication_keep_journal(struct server *s, const char *history, struct sync_journal *j);
+void replication_keep_note_journal(struct server *s);
+/* All of the data is to be in a file before it is given up. True: it is, or need not be. */
+bool replication_keep_step(struct server *s);
+void replication_keep_forget(struct server *s); /* what is here is another data now, or wanted */
+void replication_keep_deinit(struct server *s);
 /* For INFO and ROLE: "connect", "connecting", "sync", "connected". */
 const char *replication_link_state(const struct server *s);
 

@@ -66,6 +66,7 @@ static void take_capability(struct replica *r, struct slice name)
     r->psync2 |= slice_is(name, "psync2");
     r->regression |= slice_is(name, "regression");
     r->diverged |= slice_is(name, "diverged");
+    r->own |= slice_is(name, "own");
 }
 
 /* Words of what is wanted of the data: "functions", or nothing. False: an error was replied. */
@@ -155,6 +156,16 @@ static bool take_option(struct call *c, struct slice name, struct slice value, s
         if (!call_int64_range(c, value, 0, 1, &number, NULL))
             return false;
         r->rdb_only = number == 1;
+    } else if (slice_is(name, "past")) {
+        struct lineage_past past;
+        if (!lineage_parse(value, &past)) {
+            reply_error(c->reply, "ERR REPLCONF past is no history");
+            return false;
+        }
+        if (r->pasts == NULL)
+            r->pasts = mem_zalloc(sizeof(*r->pasts));
+        /* The newest come first. */
+        lineage_put(r->pasts, r->pasts->count, &past);
     } else if (slice_is(name, "rdb-filter-only")) {
         return take_filter(c, value);
     } else if (!slice_is(name, "version")) {
@@ -211,31 +222,89 @@ static bool may_sync(struct call *c)
     return true;
 }
 
-/* Whether a replica at that LSN of that history, which this server does not have, has more of it
- * than it should: this server lost the end of it. After a promotion it is the other one that went
- * astray: what it did when there was another primary does not count. */
-static bool has_lost(const struct server *s, struct slice id, uint64_t lsn)
+/* How a place in a history stands to this server's data. */
+enum standing {
+    STANDING_UNKNOWN, /* another history */
+    STANDING_OURS,    /* the data went by there */
+    STANDING_AHEAD,   /* of this history, where it has not come to yet, or has lost the end of */
+    STANDING_ASTRAY   /* of a history that this server has left before, at *left */
+};
+
+static enum standing stands(const struct server *s, struct slice id, uint64_t lsn,
+                            struct lineage_past *left)
 {
-    const struct replication *r = s->replication;
+    struct lineage l;
     if (slice_is(id, s->durability->history))
-        return lsn > replication_lsn(s);
-    return !r->second_promoted && r->second_id[0] != '\0' && slice_is(id, r->second_id) &&
-           lsn > r->second_lsn;
+        return lsn <= replication_lsn(s) ? STANDING_OURS : STANDING_AHEAD;
+    replication_lineage(s, &l);
+    const struct lineage_past *past = lineage_find(&l, id);
+    if (past == NULL)
+        return STANDING_UNKNOWN;
+    *left = *past;
+    return lsn <= past->lsn ? STANDING_OURS : STANDING_ASTRAY;
 }
 
-/* Whether this server has had that history up to that LSN. */
-static bool is_ours(const struct server *s, struct slice id, uint64_t lsn)
+/* Whoever was left behind by a promotion is told where the ways part, and whoever has more of a
+ * history than this server, which has lost the end of it, is told so. Where the history that a
+ * replica is of is not known here, one that its data have come through may be: it is told how far
+ * that is the same, and what it has behind it it has done by itself. False: nothing was told. */
+static bool tell_where_left(struct call *c, struct slice id, uint64_t lsn)
 {
-    const struct replication *r = s->replication;
-    if (slice_is(id, s->durability->history))
+    struct server *s = c->server;
+    const struct replica *r = c->client->replica;
+    struct lineage_past left = {0};
+    enum standing standing = stands(s, id, lsn, &left);
+    bool asked = true, promoted = quorum_is_on(s->quorum) && s->quorum->epoch != 0;
+    for (int i = 0; standing == STANDING_UNKNOWN && r->diverged && r->pasts != NULL &&
+                    i < r->pasts->count; i++) {
+        asked = false;
+        id = slice_cstr(r->pasts->pasts[i].id);
+        lsn = r->pasts->pasts[i].lsn;
+        standing = stands(s, id, lsn, &left);
+        /* In this one it went another way by itself, from there on. */
+        if (standing == STANDING_OURS)
+            left.lsn = lsn;
+    }
+    if (r->diverged && ((standing == STANDING_OURS && !asked) ||
+                        (standing == STANDING_ASTRAY && (left.promoted || promoted)))) {
+        log_notice("Replica %s has gone astray from LSN %llu of a history of this server's on: it "
+                   "is told so",
+                   client_peer(c->client), (unsigned long long)left.lsn);
+        if (asked)
+            reply_errorf(c->reply, "DIVERGED %llu", (unsigned long long)left.lsn);
+        else
+            reply_errorf(c->reply, "DIVERGED %llu %.*s", (unsigned long long)left.lsn,
+                         (int)id.size, id.data);
         return true;
-    return r->second_id[0] != '\0' && slice_is(id, r->second_id) && lsn <= r->second_lsn;
+    }
+    if (r->regression && (standing == STANDING_AHEAD ||
+                          (standing == STANDING_ASTRAY && !left.promoted))) {
+        uint64_t here = standing == STANDING_AHEAD ? replication_lsn(s) : left.lsn;
+        log_warning("Replica %s is at LSN %llu of this server's history, which goes no further "
+                    "than %llu here: it is told so",
+                    client_peer(c->client), (unsigned long long)lsn, (unsigned long long)here);
+        reply_errorf(c->reply, "REGRESSION this server is at %llu", (unsigned long long)here);
+        return true;
+    }
+    return false;
+}
+
+/* A replica with something of its own, of which nothing is known here, keeps that before it is sent
+ * everything. */
+static bool tell_unrelated(struct call *c)
+{
+    if (!c->client->replica->own)
+        return false;
+    log_notice("Replica %s has written something itself, in a history that is not known here: it "
+               "is told so first",
+               client_peer(c->client));
+    reply_error(c->reply, "UNRELATED this server's data are of another history");
+    return true;
 }
 
 void cmd_psync(struct call *c)
 {
     struct server *s = c->server;
-    struct replication *all = s->replication;
     struct replica *r = replication_replica_of(c->client);
     struct slice id = c->argv[1];
     int64_t next;
@@ -259,15 +328,18 @@ void cmd_psync(struct call *c)
     }
     if (r->node[0] != '\0')
         replication_take_node(c->client);
-    if (slice_equal(id, SLICE("?")) || next < 1) {
+    bool asks = slice_equal(id, SLICE("?")) || next < 1;
+    if (asks && tell_unrelated(c))
+        return;
+    if (asks) {
         replication_begin_replica(c->client, true, "it has asked for one");
         return;
     }
     uint64_t lsn = (uint64_t)next - 1, end = replication_lsn(s);
-    bool related = slice_is(id, s->durability->history) ||
-                   (all->second_id[0] != '\0' && slice_is(id, all->second_id));
-    bool ours = is_ours(s, id, lsn);
-    if (ours && s->stream != NULL && lsn >= stream_first(s->stream) && lsn <= end) {
+    struct lineage_past left;
+    enum standing standing = stands(s, id, lsn, &left);
+    bool ours = standing == STANDING_OURS;
+    if (ours && s->stream != NULL && lsn >= stream_first(s->stream)) {
         replication_continue_replica(c->client, lsn);
         return;
     }
@@ -276,34 +348,19 @@ void cmd_psync(struct call *c)
         replication_catch_up_replica(c->client, lsn);
         return;
     }
-    /* Whoever was left behind by a promotion is told where the ways part. */
-    if (related && !ours && r->diverged &&
-        (all->second_promoted || (quorum_is_on(s->quorum) && s->quorum->epoch != 0))) {
-        log_notice("Replica %s is at LSN %llu of the history that this server's left at %llu: it "
-                   "is told so",
-                   client_peer(c->client), (unsigned long long)lsn,
-                   (unsigned long long)all->second_lsn);
-        reply_errorf(c->reply, "DIVERGED %llu", (unsigned long long)all->second_lsn);
+    if (tell_where_left(c, id, lsn) || (standing == STANDING_UNKNOWN && tell_unrelated(c)))
         return;
-    }
-    if (r->regression && has_lost(s, id, lsn)) {
-        log_warning("Replica %s is at LSN %llu of this server's history, which goes no further "
-                    "than %llu here: it is told so",
-                    client_peer(c->client), (unsigned long long)lsn, (unsigned long long)end);
-        reply_errorf(c->reply, "REGRESSION this server is at %llu", (unsigned long long)end);
-        return;
-    }
-    if (!related)
+    if (standing == STANDING_UNKNOWN)
         snprintf(reason, sizeof(reason), "it is of another history, %.*s",
                  (int)(id.size < 40 ? id.size : 40), id.data);
     else if (s->stream == NULL || lsn < stream_first(s->stream))
         snprintf(reason, sizeof(reason), "it is at LSN %llu, the backlog begins at %llu",
                  (unsigned long long)lsn,
                  (unsigned long long)(s->stream != NULL ? stream_first(s->stream) : end));
-    else if (!ours)
+    else if (standing == STANDING_ASTRAY)
         snprintf(reason, sizeof(reason),
                  "it is at LSN %llu, and this server went another way from %llu on",
-                 (unsigned long long)lsn, (unsigned long long)all->second_lsn);
+                 (unsigned long long)lsn, (unsigned long long)left.lsn);
     else
         snprintf(reason, sizeof(reason), "it is at LSN %llu, which this server has not reached",
                  (unsigned long long)lsn);

@@ -209,66 +209,6 @@ static bool can_cut_back(const struct server *s)
            base <= link_of(s)->diverged_lsn;
 }
 
-/* What there is behind the place where the primary's history went another way: from the log, which
- * is on the disk, or from memory. */
-static void give_journal(struct server *s, struct sync_journal *j)
-{
-    struct primary_link *l = link_of(s);
-    const struct durability *d = s->durability;
-    uint64_t end = replication_lsn(s);
-    uint64_t logged = end, kept = s->stream != NULL ? stream_first(s->stream) : end, first;
-    if (d->state == DURABILITY_ON && generation_first_lsn(&d->generation, &first))
-        logged = first;
-    first = logged <= l->diverged_lsn || logged < kept ? logged : kept;
-    *j = (struct sync_journal){.from = first > l->diverged_lsn ? first : l->diverged_lsn,
-                               .until = end};
-    if (j->from > l->diverged_lsn)
-        log_warning("ALARM: what is given up, LSN %llu to %llu, cannot be written to a divergence "
-                    "journal: neither the "
-                    "log, if there is one, nor memory goes back so far",
-                    (unsigned long long)l->diverged_lsn,
-                    (unsigned long long)(j->from < end ? j->from : end));
-    if (j->from >= end) {
-        l->diverged = false;
-        l->given_up = true;
-        return;
-    }
-    if (logged <= j->from) {
-        snprintf(j->log_directory, sizeof(j->log_directory), "%s", s->config->appenddirname);
-        snprintf(j->log_filename, sizeof(j->log_filename), "%s", s->config->appendfilename);
-    } else {
-        j->bytes = mem_alloc((size_t)(end - j->from));
-        stream_copy(s->stream, j->from, end, j->bytes);
-    }
-    time_t now = (time_t)(s->ks->now_ms / 1000);
-    struct tm t;
-    char date[32];
-    localtime_r(&now, &t);
-    strftime(date, sizeof(date), "%Y%m%d-%H%M%S", &t);
-    snprintf(j->path, sizeof(j->path), "divergence-%s-%llu.aof", date, (unsigned long long)j->from);
-    snprintf(j->history, sizeof(j->history), "%s", asked_history(s));
-    snprintf(l->journal_try, sizeof(l->journal_try), "%s", j->path);
-    l->journal_try_from = j->from;
-    l->journal_try_until = end;
-}
-
-static void note_journal(struct server *s)
-{
-    struct primary_link *l = link_of(s);
-    l->diverged = false;
-    l->given_up = true;
-    l->journals++;
-    memcpy(l->journal, l->journal_try, sizeof(l->journal));
-    l->journal_from = l->journal_try_from;
-    l->journal_until = l->journal_try_until;
-    announce_replication(s, "diverged", l->journal);
-    log_warning("ALARM: this server's LSN %llu to %llu are not in the primary's history. They are "
-                "given up, and kept in "
-                "%s, which `holdfast log` reads",
-                (unsigned long long)l->journal_from, (unsigned long long)l->journal_until,
-                l->journal);
-}
-
 /* By threads that make room for the executor, which serves from what there is. */
 static void load_options(struct server *s, struct rdb_load_options *options)
 {
@@ -300,6 +240,8 @@ static void connect_to_primary(struct server *s)
                                .lsn = lsn,
                                .end = end,
                                .given_up = given_up,
+                               .own = s->replication->own && !given_up && !l->kept_now &&
+                                      has_data(s->ks),
                                .has_data = has_data(s->ks),
                                .accept_regression = c->replica_accept_regression ||
                                                     s->replication->failover.force,
@@ -313,9 +255,10 @@ static void connect_to_primary(struct server *s)
     snprintf(o->password, sizeof(o->password), "%s", c->masterauth);
     snprintf(o->announce_ip, sizeof(o->announce_ip), "%s", c->replica_announce_ip);
     snprintf(o->history, sizeof(o->history), "%s", asked_history(s));
+    replication_lineage(s, &o->pasts);
     file_path(o->path);
     if (l->diverged) {
-        give_journal(s, &o->journal);
+        replication_keep_journal(s, asked_history(s), &o->journal);
         o->journal_only = l->diverged && !l->everything && can_cut_back(s);
     }
     if (quorum_is_on(s->quorum)) {
@@ -419,8 +362,18 @@ static void link_up(struct server *s, struct sync_result *r)
     l->asked_lsn = 0;
     l->diverged = l->given_up = false;
     l->fork_id[0] = '\0';
+    replication_keep_forget(s);
     quorum_link_up(s, r->epoch, r->epoch_lsn);
     send_ack(s);
+}
+
+/* Another one takes its place. */
+static void forget_second(struct server *s)
+{
+    struct replication *all = s->replication;
+    if (all->second_id[0] != '\0')
+        lineage_push(&all->older, all->second_id, all->second_lsn, all->second_promoted);
+    all->second_id[0] = '\0';
 }
 
 /* The stream goes on where it was, if under another id. */
@@ -428,7 +381,10 @@ static void continue_stream(struct server *s, struct sync_result *r)
 {
     struct replication *all = s->replication;
     struct durability *d = s->durability;
+    all->own = all->written = false;
     if (strcmp(r->history, d->history) != 0) {
+        forget_second(s);
+        lineage_cut(&all->older, asked_history(s));
         snprintf(all->second_id, sizeof(all->second_id), "%s", asked_history(s));
         all->second_lsn = r->lsn;
         all->second_promoted = true;
@@ -437,6 +393,27 @@ static void continue_stream(struct server *s, struct sync_result *r)
         replication_close_replicas(s, "the primary's history has another id now");
     }
     link_up(s, r);
+}
+
+/* A journal is written, and the data kept, before the primary is asked for everything. */
+static void note_diverged(struct server *s, const struct sync_result *r)
+{
+    struct primary_link *l = link_of(s);
+    uint64_t end = replication_lsn(s), logged;
+    if (r->past) {
+        memcpy(l->fork_id, r->history, sizeof(l->fork_id));
+        l->fork_lsn = r->lsn;
+    }
+    l->diverged = true;
+    l->diverged_lsn = r->lsn;
+    l->everything = r->everything;
+    l->keep = r->unrelated || replication_keep_first(s, &logged) > r->lsn;
+    if (r->unrelated)
+        log_notice("The primary is of a history that this server's have never met: what was done "
+                   "here is given up");
+    else
+        log_notice("The primary's history went another way at LSN %llu; here it goes on to %llu",
+                   (unsigned long long)r->lsn, (unsigned long long)end);
 }
 
 static void take_result(struct server *s)
@@ -467,19 +444,14 @@ static void take_result(struct server *s)
         }
     }
     if (r->journal_written)
-        note_journal(s);
+        replication_keep_note_journal(s);
     switch (r->outcome) {
     case SYNC_JOURNAL:
         l->cut_back = true;
         set_down(s, 0);
         break;
     case SYNC_DIVERGED:
-        /* The journal is written before the primary is asked for everything. */
-        l->diverged = true;
-        l->diverged_lsn = r->lsn;
-        l->everything = r->everything;
-        log_notice("The primary's history went another way at LSN %llu; here it goes on to %llu",
-                   (unsigned long long)r->lsn, (unsigned long long)replication_lsn(s));
+        note_diverged(s, r);
         set_down(s, 0);
         break;
     case SYNC_FAILED:
@@ -599,6 +571,8 @@ void replication_link_load(struct server *s)
         return;
     l->db = r->stream_db >= 0 && r->stream_db < s->ks->db_count ? r->stream_db : 0;
     s->replication->second_id[0] = '\0';
+    s->replication->older.count = 0;
+    s->replication->own = s->replication->written = false;
     l->data_lost = false;
     l->full_syncs++;
     durability_restart(s, r->history, r->lsn);
@@ -652,7 +626,10 @@ void replication_link_cut_back(struct server *s)
     l->fork_id[0] = '\0';
     l->given_up = false;
     l->cut_backs++;
-    s->replication->second_id[0] = '\0';
+    /* What there is now was the primary's, too. */
+    forget_second(s);
+    lineage_cut(&s->replication->older, id);
+    s->replication->own = s->replication->written = false;
     durability_restart(s, id, lsn);
     replication_apply_config(s);
     s->ks->lazy_expire_paused = true;
@@ -807,7 +784,8 @@ void replication_link_cron(struct server *s)
         return;
     switch (l->state) {
     case LINK_DOWN:
-        if (l->sync == NULL && !l->cut_back && !s->loading && s->now_us >= l->retry_us)
+        if (l->sync == NULL && !l->cut_back && !s->loading && s->now_us >= l->retry_us &&
+            replication_keep_step(s))
             connect_to_primary(s);
         break;
     case LINK_SYNCING:
@@ -842,6 +820,7 @@ static void name_position(struct server *s)
     l->db = all->second_db < s->ks->db_count ? all->second_db : 0;
     if (replication_lsn(s) == all->second_lsn) {
         durability_set_history(s, all->second_id);
+        all->second_id[0] = '\0';
         return;
     }
     memcpy(l->fork_id, all->second_id, sizeof(l->fork_id));
@@ -863,9 +842,13 @@ void replication_follow(struct server *s, const char *host, int port)
     s->config->replicaof_port = port;
     bool was_replica = s->is_replica;
     s->is_replica = true;
-    if (!was_replica)
+    if (!was_replica) {
+        /* Without it there is nothing that nobody else has. */
+        all->written |= s->effects != all->own_effects || s->changed_bytes != all->own_bytes;
+        all->own = all->own && all->written;
         name_position(s);
-    all->second_id[0] = '\0';
+    }
+    forget_second(s);
     all->gone_acked = 0;
     durability_make_stream(s);
     replication_close_replicas(s, "this server is a replica of another one now");
@@ -873,6 +856,7 @@ void replication_follow(struct server *s, const char *host, int port)
     l->failure = (struct error){0};
     l->down_told = false;
     l->diverged = l->given_up = false;
+    l->keep = false;
     l->refused = false;
     l->retry_us = 0;
     l->connect_now = true;
@@ -901,21 +885,27 @@ void replication_promote(struct server *s)
         return;
     give_up_sync(s);
     replication_link_down(s, NULL);
+    replication_keep_forget(s);
     mem_free(s->config->replicaof_host);
     s->config->replicaof_host = mem_dup("", 0);
     s->is_replica = false;
+    all->own = true;
+    all->own_effects = s->effects;
+    all->own_bytes = s->changed_bytes;
     l->continuable = false;
     l->refused = false;
     l->failure = (struct error){0};
     /* From here on it is another history, which has the old one up to here. */
     replication_close_replicas(s, "this server is a primary now");
     replication_new_id(id);
+    forget_second(s);
     all->second_lsn = replication_lsn(s);
     all->second_db = l->db;
     all->second_promoted = true;
     if (l->data_lost) {
         /* What is in memory has nothing to do with any history. */
         all->second_id[0] = '\0';
+        all->older.count = 0;
         all->lonely_since_us = s->now_us;
         durability_restart(s, id, all->second_lsn);
         l->data_lost = false;
@@ -940,6 +930,7 @@ void replication_promote(struct server *s)
 void replication_link_deinit(struct server *s)
 {
     struct primary_link *l = link_of(s);
+    replication_keep_deinit(s);
     if (l->sync != NULL) {
         struct sync_result *r = mem_alloc(sizeof(*r));
         sync_cancel(l->sync);

@@ -119,6 +119,7 @@ void replication_forget_client(struct client *c)
     }
     if (r->reader != NULL)
         stream_reader_free(s->stream, r->reader);
+    mem_free(r->pasts);
     mem_free(r);
 }
 
@@ -748,6 +749,7 @@ static void give_up_backlog(struct server *s)
     if (s->durability->writer == NULL) {
         /* From here on nobody counts: what is at this LSN later is another history. */
         all->second_id[0] = '\0';
+        all->older.count = 0;
         replication_new_id(s->durability->history);
         all->id_told = false;
         all->gone_acked = 0;

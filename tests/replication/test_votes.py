@@ -11,6 +11,10 @@ from net import info, wait_for
 from nodes import Cluster, Wires
 
 
+# Nothing is in the stream that nobody has written: a node that has a ping more than another one does not vote for it.
+CALM = {"repl-ping-replica-period": "1000", "repl-timeout": "1000"}
+
+
 def test_a_vote_waits_for_the_disk(tmp_path):
     """It binds the node at once, and is told of when it is on the disk and not before; meanwhile the server serves."""
     disk = Disk(tmp_path)
@@ -104,12 +108,14 @@ def test_an_epoch_that_is_not_on_the_disk(tmp_path, word):
         def prefix(self, x):
             return disk.prefix if x == "b" else ()
 
-    with Cluster(network=Network, plain=True, **{"durability-timeout": "30000"}) as nodes:
+    with Cluster(network=Network, plain=True, **{**CALM, "durability-timeout": "30000"}) as nodes:
         nodes.wait_elected("a")
         for n in "bc":
             nodes.wait_acknowledging(n)
         x = nodes.nodes["a"].raw()
         assert x("SET", "k", 0) == "OK"
+        # It is sure as soon as b has it; whoever has less than that is elected by nobody.
+        wait_for(lambda: nodes.info("c")["quorum_position"] == nodes.info("a")["quorum_position"], "c has it, too")
         before = int(nodes.info("b")["quorum_log_epoch"])
         disk.say(word)
         nodes.promote("c")
@@ -162,7 +168,7 @@ def test_a_promotion_on_a_disk_that_fails(tmp_path):
         def prefix(self, x):
             return disk.prefix if x == "b" else ()
 
-    with Cluster(network=Network, plain=True) as nodes:
+    with Cluster(network=Network, plain=True, **CALM) as nodes:
         nodes.wait_elected("a")
         for n in "bc":
             nodes.wait_acknowledging(n)
@@ -202,6 +208,35 @@ def test_a_promotion_on_a_disk_that_fails(tmp_path):
         assert "cap" not in (nodes.nodes["b"].directory / "holdfast-quorum").read_text()
         for raw in (a, b, other):
             raw.close()
+
+
+def test_a_primary_that_was_made_a_replica_knows_what_was_sure():
+    """It has more than the node that takes its place, which nobody was ever told of: it is no reason not to vote for that
+    one, also when it has been made its replica before it was asked. What it has more is in a journal."""
+    with Cluster(plain=True, **CALM) as nodes:
+        nodes.wait_elected("a")
+        for n in "bc":
+            nodes.wait_acknowledging(n)
+        a = nodes.nodes["a"].raw()
+        assert a("SET", "k", 0) == "OK"
+        wait_for(lambda: nodes.info("b")["quorum_position"] == nodes.info("a")["quorum_position"], "b has it")
+        nodes.nodes["c"].kill()
+        nodes.isolate("a")
+        assert a("HOLDFAST", "DURABILITY", "memory") == "OK"
+        assert a("SET", "k", "not sure") == "OK"
+        nodes.promote("b")
+        nodes.follow("a", "b")
+        assert nodes.info("a")["role"] == "slave"
+        nodes.isolate("a", False)
+        nodes.wait_elected("b")
+        nodes.wait_acknowledging("a")
+        b = nodes.nodes["b"].raw()
+        assert b("GET", "k") == b"0" and b("SET", "k", 1) == "OK"
+        wait_for(lambda: a("GET", "k") == b"1", "a has it")
+        assert nodes.info("a")["divergence_journals"] == "1"
+        a.close()
+        b.close()
+        nodes.nodes["c"].start()
 
 
 def test_what_cannot_be_read(tmp_path):

@@ -507,6 +507,8 @@ bool link_apply_delta(const char *path, struct keyspace *ks, const struct rdb_lo
     stats->repl_id[0] = '\0'; /* one that was taken in a transaction has none */
     stats->repl_offset = 0;
     stats->stream_db = 0;
+    stats->own = false;
+    stats->lineage.count = 0;
     struct rdb_load_stats before = *stats;
     struct chain_link found;
     stats->log_id[0] = '\0';

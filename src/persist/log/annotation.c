@@ -7,6 +7,7 @@
 #include "base/number.h"
 
 #define TAG "#HF1 "
+#define OWN "own "
 
 static const char *const words[] = {
     [ANNOTATION_LOG] = "log ",
@@ -23,9 +24,10 @@ size_t annotation_format(const struct annotation *a, char out[ANNOTATION_MAX])
     switch (a->kind) {
     case ANNOTATION_LOG:
     case ANNOTATION_BASE:
-        n = snprintf(out, ANNOTATION_MAX, TAG "%s%llu %lld %.40s %08x ", words[a->kind],
+        n = snprintf(out, ANNOTATION_MAX, TAG "%s%llu %lld %.40s %08x %s", words[a->kind],
                      (unsigned long long)a->lsn, (long long)a->ms, a->history,
-                     a->kind == ANNOTATION_LOG ? a->chain : a->db);
+                     a->kind == ANNOTATION_LOG ? a->chain : a->db,
+                     a->kind == ANNOTATION_LOG && a->own ? OWN : "");
         break;
     case ANNOTATION_GROUP:
     case ANNOTATION_SELECT:
@@ -154,6 +156,7 @@ bool annotation_parse(struct slice line, struct annotation *a)
         return false;
     if ((kind == ANNOTATION_COMMIT || kind == ANNOTATION_CLOSE) && !take_durable(&rest, a))
         return false;
+    a->own = kind == ANNOTATION_LOG && take_text(&rest, OWN);
     a->crc_at = (size_t)(rest.data - line.data);
     return take_crc(&rest, '\r', &a->crc) && rest.size == 1 && rest.data[0] == '\n';
 }

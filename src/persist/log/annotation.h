@@ -3,7 +3,7 @@
  * Annotations: the lines that a log file has beside the effects. Redis takes a line that begins
  * with '#' for a comment and skips it. Pure bytes.
  *
- *     #HF1 log <lsn> <ms> <history> <chain> <crc>\r\n      first line of an incremental file
+ *     #HF1 log <lsn> <ms> <history> <chain> [own ]<crc>\r\n  first line of an incremental file
  *     #HF1 group <lsn>\r\n                                 a commit group begins
  *     *3\r\n$3\r\nSET\r\n ...                              its effects
  *     #HF1 commit <lsn> <ms> <durable> <crc>\r\n           it ends: the LSN behind it
@@ -22,6 +22,9 @@
  * <durable>: when the line was written everything below this LSN was synced. (Lines without it and
  * its blank were written by versions that did not say so; they are read.) A commit line without a
  * group before it, of the same LSN as the one before, says just that.
+ *
+ * own: what the file holds was done by this server itself, as a primary, and is not a copy of
+ * another one's stream (lines of older versions do not say so).
  *
  * LSNs count effects only, not annotations. The first LSN of a group is the last one of the group
  * before, or later (what is in between was for replicas alone).
@@ -85,6 +88,7 @@ struct annotation {
     bool has_durable;                    /* COMMIT and CLOSE */
     uint64_t durable;
     uint32_t chain;                      /* LOG only; of a BASE it is 0 */
+    bool own;                            /* LOG only */
     uint32_t db;                         /* BASE only */
     uint32_t crc;                        /* not in GROUP and SELECT */
     size_t crc_at;                       /* parsing: offset of the crc field in the line */

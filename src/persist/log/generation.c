@@ -450,7 +450,7 @@ enum generation_outcome generation_begin(struct generation *g, enum generation_k
         return end(g);
     }
     g->opening = true;
-    writer_set_db(begin->writer, begin->save.at.db);
+    writer_set_place(begin->writer, begin->save.at.db, begin->save.at.own);
     if (kind == GENERATION_REWRITE) {
         writer_rotate(begin->writer, name, &g->rotated);
     } else {

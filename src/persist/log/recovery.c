@@ -181,6 +181,8 @@ static bool load_rdb(struct run *run, const char *path, bool snapshot, uint64_t 
     if (stats.repl_id[0] != '\0') {
         run->at.lsn = (uint64_t)stats.repl_offset;
         memcpy(result->history, stats.repl_id, sizeof(result->history));
+        result->lineage = stats.lineage;
+        result->own = stats.own;
         result->stream_db = stats.stream_db;
         run->base_positioned = true;
     }
@@ -406,17 +408,28 @@ static bool check_base(struct run *run, const char *path)
         run->result->history);
 }
 
+/* Where a file is of another history than what was before, that one was left there: by a start
+ * after a crash if both are this server's own. */
+static void note_history(struct recovery_result *result, const struct annotation *head)
+{
+    if (result->history[0] != '\0' && strcmp(result->history, head->history) != 0)
+        lineage_push(&result->lineage, result->history, head->lsn, !(result->own && head->own));
+    memcpy(result->history, head->history, sizeof(result->history));
+    result->own = head->own;
+}
+
 static bool tell_file(struct run *run, const char *path)
 {
     const struct recovery_options *o = run->options;
     struct annotation a;
     bool found;
-    if (o->file == NULL)
-        return true;
     if (!recovery_first_line(path, &found, &a, run->err))
         return false;
     found = found && a.kind == ANNOTATION_LOG;
-    o->file(o->ctx, found ? a.history : "", found ? a.lsn : 0);
+    if (o->file != NULL)
+        o->file(o->ctx, found ? a.history : "", found ? a.lsn : 0);
+    if (found)
+        note_history(run->result, &a);
     return true;
 }
 
@@ -588,6 +601,8 @@ static bool load_snapshot(struct run *run)
     run->at = (struct log_position){0};
     run->done = run->size = 0;
     run->result->history[0] = '\0';
+    run->result->lineage.count = 0;
+    run->result->own = false;
     if (load_rdb(run, o->rdb_path, true, NULL)) {
         run->result->source = RECOVERY_SNAPSHOT;
         log_notice("Loaded %llu keys from %s, made %s",
@@ -684,6 +699,7 @@ static bool supersede(struct run *run)
      * that a file made meanwhile can name. */
     run->at.lsn = s->log_lsn + 2;
     run->result->history[0] = '\0';
+    run->result->lineage.count = 0;
     return true;
 }
 
@@ -769,6 +785,7 @@ bool recovery_run(struct keyspace *ks, const struct recovery_options *options,
         /* To a base alone nothing was added yet. */
         result->closed = whole && !run.torn && (run.last_path[0] == '\0' || run.last.closed);
         memcpy(result->found_history, result->history, sizeof(result->history));
+        lineage_cut_at(&result->lineage, run.at.lsn);
         /* What was lost may have been seen by replicas: another history begins. */
         if (!result->closed || result->history[0] == '\0')
             snprintf(result->history, sizeof(result->history), "%s", options->new_history);

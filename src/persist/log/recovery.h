@@ -36,6 +36,7 @@
 
 #include "base/error.h"
 #include "keyspace/keyspace.h"
+#include "persist/log/lineage.h"
 #include "persist/log/manifest.h"
 #include "persist/log/reader.h"
 #include "persist/rdb/format.h"
@@ -108,6 +109,8 @@ struct recovery_result {
     char history[ANNOTATION_HISTORY + 1];
     /* The one that was found, whatever becomes of it; "": none. `lsn` is a position in it. */
     char found_history[ANNOTATION_HISTORY + 1];
+    struct lineage lineage; /* the histories before that one */
+    bool own;               /* its end was done here, by a primary, and is no copy */
     int stream_db; /* of which the effects behind the base are until a SELECT says otherwise */
     uint32_t crc;  /* the last of the log */
     int64_t ms;    /* of the last group, or when the snapshot was made; 0: unknown */

@@ -207,6 +207,7 @@ static void give_job(struct writer *w, struct writer_job *job, const struct mani
     pthread_mutex_lock(&w->lock);
     assert(!w->busy);
     job->db = w->db;
+    job->own = w->own;
     w->job = *job;
     w->busy = true;
     w->job_error = (struct error){0};
@@ -257,9 +258,10 @@ void writer_close(struct writer *w)
     give_job(w, &job, NULL);
 }
 
-void writer_set_db(struct writer *w, int db)
+void writer_set_place(struct writer *w, int db, bool own)
 {
     w->db = db;
+    w->own = own;
 }
 
 bool writer_busy(const struct writer *w)

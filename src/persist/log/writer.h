@@ -107,8 +107,9 @@ void writer_name(struct writer *w, const struct manifest *manifest);
 void writer_close(struct writer *w);
 
 /* Files that are begun from now on stand in a stream whose next effect is for this database, unless
- * it selects one itself: where it is not 0 the file begins with a SELECT of its own. */
-void writer_set_db(struct writer *w, int db);
+ * it selects one itself: where it is not 0 the file begins with a SELECT of its own. own: what they
+ * will hold is done by this server as a primary. */
+void writer_set_place(struct writer *w, int db, bool own);
 
 bool writer_busy(const struct writer *w);
 /* How the last request went; err is filled in if it failed. Waits if it is under way. */

@@ -33,7 +33,8 @@ static bool create_file(struct writer *w, const char *name, const struct writer_
     if (!make_path(w, name, path, err) || !os_file_open(f, path, OS_OPEN_CREATE_EXCLUSIVE, err))
         return false;
     struct annotation header = {
-        .kind = ANNOTATION_LOG, .lsn = job->lsn, .ms = clock_wall_ms(), .chain = chain};
+        .kind = ANNOTATION_LOG, .lsn = job->lsn, .ms = clock_wall_ms(), .chain = chain,
+        .own = job->own};
     memcpy(header.history, w->history, sizeof(header.history));
     *crc = chain;
     size_t size = annotation_put(&header, crc, line);

@@ -42,6 +42,7 @@ struct writer_job {
     uint64_t lsn; /* of the new file, or up to where the old one is to be written */
     uint32_t chain;
     int db; /* of the effect at lsn */
+    bool own;
     char history[ANNOTATION_HISTORY + 1];
     bool has_manifest;
     struct manifest manifest;
@@ -94,6 +95,7 @@ struct writer {
 
     /* The executor's. */
     int db; /* for the next job */
+    bool own;
     uint64_t last_published, last_marked;
     int64_t unmarked_since_us; /* the first publishing that no mark tells of; 0: none */
     int64_t last_mark_us;

@@ -43,6 +43,18 @@ bool rdb_build_entry(struct rdb_reader *r, const struct rdb_record *record, stru
     return true;
 }
 
+#define PAST "hf-past-"
+
+static void note_past(const struct rdb_record *record, struct rdb_load_stats *stats)
+{
+    struct lineage_past past;
+    struct slice digits = slice_of(record->key.data + sizeof(PAST) - 1,
+                                   record->key.size - (sizeof(PAST) - 1));
+    int64_t index;
+    if (number_parse_int64(digits, &index) && lineage_parse(record->value.bytes, &past))
+        lineage_put(&stats->lineage, index, &past);
+}
+
 void rdb_note_aux(const struct rdb_record *record, struct rdb_load_stats *stats)
 {
     /* Fields that are not known are there to be skipped. */
@@ -70,6 +82,11 @@ void rdb_note_aux(const struct rdb_record *record, struct rdb_load_stats *stats)
         stats->log_beyond = slice_equal(record->value.bytes, SLICE("1"));
     else if (slice_equal(record->key, SLICE("hf-log-exact")))
         stats->log_exact = slice_equal(record->value.bytes, SLICE("1"));
+    else if (slice_equal(record->key, SLICE("hf-own")))
+        stats->own = slice_equal(record->value.bytes, SLICE("1"));
+    else if (record->key.size > sizeof(PAST) - 1 &&
+             memcmp(record->key.data, PAST, sizeof(PAST) - 1) == 0)
+        note_past(record, stats);
 }
 
 bool rdb_check_db(struct rdb_reader *r, int db, int db_count)

@@ -15,6 +15,7 @@
 #define HF_PERSIST_RDB_FORMAT_H
 
 #include "keyspace/keyspace.h"
+#include "persist/log/lineage.h"
 #include "persist/rdb/io.h"
 
 #define RDB_VERSION_READ_MAX 12
@@ -147,6 +148,10 @@ struct rdb_load_stats {
     /* Of "hf-log-exact": it holds just what a replay of that log up to log_lsn makes, so that what
      * the log has behind it is all that has changed since. */
     bool log_exact;
+    /* Of "hf-own": it was made by a primary, and so is not a copy of another one's data; and of
+     * "hf-past-<n>": the histories that its data have come through. */
+    bool own;
+    struct lineage lineage;
 };
 
 struct rdb_load_options {

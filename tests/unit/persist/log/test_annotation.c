@@ -14,6 +14,7 @@
 static const struct annotation examples[] = {
     {.kind = ANNOTATION_LOG, .lsn = 0, .ms = 0, .history = HISTORY},
     {.kind = ANNOTATION_LOG, .lsn = UINT64_MAX, .ms = INT64_MAX, .history = HISTORY, .chain = ~0U},
+    {.kind = ANNOTATION_LOG, .lsn = UINT64_MAX, .ms = INT64_MAX, .history = HISTORY, .own = true},
     {.kind = ANNOTATION_GROUP, .lsn = 1234567},
     {.kind = ANNOTATION_COMMIT, .lsn = 1234599, .ms = 1790000000123},
     {.kind = ANNOTATION_CLOSE, .lsn = 9, .ms = 1790000000124},
