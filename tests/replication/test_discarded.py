@@ -78,6 +78,8 @@ def test_crashed_again_and_again(how):
         for _ in range(["rewritten", "rewritten twice"].index(how) + 1 if how.startswith("rewritten") else 0):
             rewrite(x)
             end = int(info(x)["master_repl_offset"])
+        if how == "rewritten twice":
+            wait_for(lambda: int(info(x)["repl_log_first_byte_offset"]) > fork + 1, "the old files are gone")
         if how != "by its configuration":
             follow(x, new.port)
         wait_up(x)
