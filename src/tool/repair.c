@@ -43,6 +43,20 @@ static void print_plan(const struct repair *r)
         printf("All that was written behind the damage is lost to the server.\n");
 }
 
+/* In a manifest of ours the last file must be one of ours: when what stays ends in one of
+ * redis-server's, it is written without our last line, as redis-server's are. */
+static bool ends_in_ours(const struct repair *r)
+{
+    const struct manifest_file *f = log_dir_file(&r->log, r->first_aside - 1);
+    struct annotation a;
+    struct error ignored;
+    char path[512];
+    bool found = false;
+    return f->type == MANIFEST_BASE ||
+           (log_dir_path(&r->log, f, path, &ignored) &&
+            recovery_first_line(path, &found, &a, &ignored) && found);
+}
+
 /* Split the manifest in what stays and what goes. */
 static bool put_aside(struct repair *r, int64_t now_ms, struct error *err)
 {
@@ -64,10 +78,16 @@ static bool put_aside(struct repair *r, int64_t now_ms, struct error *err)
     }
     manifest_drop_history(&keep);
     manifest_drop_history(&aside);
-    bool ok = kept > 0 || error_set(err, ERROR_INVALID, "nothing would be left of the log");
-    ok = ok && gone > 0 && manifest_write(&keep, r->log.directory, r->log.filename, err) &&
-         recovery_put_aside(r->log.directory, r->log.filename, &aside, "repaired", now_ms, place,
-                            err);
+    bool ok = gone > 0 &&
+              (kept > 0 || error_set(err, ERROR_INVALID, "nothing would be left of the log"));
+    /* Beside later files such a manifest would seem to have lost its end: they go first then. */
+    keep.unsummed = ok && !ends_in_ours(r);
+    if (!keep.unsummed)
+        ok = ok && manifest_write(&keep, r->log.directory, r->log.filename, err);
+    ok = ok && recovery_put_aside(r->log.directory, r->log.filename, &aside, "repaired", now_ms,
+                                  place, err);
+    if (keep.unsummed)
+        ok = ok && manifest_write(&keep, r->log.directory, r->log.filename, err);
     if (ok)
         printf("Put aside: %zu files, in %s\n", gone, place);
     manifest_free(&keep);

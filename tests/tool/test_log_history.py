@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`holdfast check`, `log` and `repair` on the files that a log keeps of its past."""
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from harness import Server
 from tool import run
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "persist"))
-from log_bytes import Log, manifest, request  # noqa: E402
+from log_bytes import Log, crc32c, manifest, request  # noqa: E402
 
 ON = {"appendonly": "yes"}
 
@@ -188,3 +189,33 @@ def test_keys_of_commands(tmp_path):
                           ("STORE", ""), ("LEFT", "")):
         lines = run("log", tmp_path, "--key", pattern, plain=True)[0].decode().splitlines()
         assert [line.split()[3] for line in lines] == want.split(), (pattern, lines)
+
+
+@pytest.mark.parametrize("how", ["emptied", "damaged"])
+def test_repair_down_to_a_file_of_redis(tmp_path, how):
+    """When what is left of a log ends in a file that is not ours, be it redis-server's or one that lost everything, a
+    start takes it all the same, and so does redis-server."""
+    first = Log().group("SELECT 0", "SET a 1").close()
+    redis = request("SELECT", "0") + request("SET", "b", "2") + request("SET", "c", "3")
+    last = Log(first.lsn + len(redis), crc32c(redis, first.crc)).group("SELECT 0", "SET d 4")
+    path = write(tmp_path, [first, first, last], 0)
+    (path / name(2)).write_bytes(redis)
+    with Server(options=ON, directory=tmp_path) as server:
+        assert sorted(server.client().keys()) == [b"a", b"b", b"c", b"d"]
+    run("check", tmp_path)
+    (path / name(2)).write_bytes(b"" if how == "emptied" else redis.replace(b"$1\r\nc", b"!1\r\nc"))
+    run("check", tmp_path, status=1)
+    run("repair", tmp_path, status=1)
+    run("repair", tmp_path, "--yes")
+    run("check", tmp_path)
+    want = [b"a"] if how == "emptied" else [b"a", b"b"]
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    shutil.copytree(path, copy / "appendonlydir", ignore=shutil.ignore_patterns("repaired-*"))
+    with Server("redis", options=ON, directory=copy) as server:
+        assert sorted(server.client().keys()) == want
+    for _ in range(2):
+        with Server(options=ON, directory=tmp_path) as server:
+            assert sorted(server.client().keys()) == want
+            server.client().set("a", 2)
+    run("check", tmp_path)

@@ -229,6 +229,8 @@ void manifest_format(const struct manifest *m, struct text *out)
             text_append_quoted(out, slice_cstr(f->name));
         text_appendf(out, " seq %llu type %c\n", (unsigned long long)f->seq, (char)f->type);
     }
+    if (m->unsummed)
+        return;
     char last[LAST_LINE_SIZE + 1];
     size_t size = out->size - start;
     format_last_line(size > 0 ? crc32c(0, out->data + start, size) : 0, last);

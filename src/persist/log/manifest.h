@@ -45,6 +45,7 @@ struct manifest {
     size_t count;
     uint64_t base_seq, incremental_seq; /* the highest ones given out so far */
     bool ours;                          /* it had our last line */
+    bool unsummed; /* to be written without it, as redis-server does; false after reading */
 };
 
 void manifest_init(struct manifest *m);

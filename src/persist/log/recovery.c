@@ -282,9 +282,11 @@ static bool judge(struct run *run, const char *path, enum log_read result, bool 
                     moment(to, s->later_ms, s->later_lsn));
     if (!last)
         log_warning("Files that follow this one in the manifest have not been looked at");
+    char data[PATH_SIZE];
+    os_path_dir(o->directory, data, sizeof(data));
     log_warning("`holdfast check` and `holdfast repair` on %s tell more; repair would keep what is "
                 "before the damage, and put aside what is behind",
-                o->directory);
+                run->kind == KIND_SINGLE ? data : o->directory);
     return error_set(run->err, ERROR_CORRUPT, "%s: offset %llu, LSN %llu: %s", path,
                      (unsigned long long)s->bad_offset, (unsigned long long)s->lsn, s->reason);
 }
