@@ -30,7 +30,7 @@ static inline struct entry *find(struct call *c, struct slice key)
         return NULL;
     }
     c->ks->hit_count++;
-    if (!c->no_touch)
+    if (!c->no_touch && !c->ks->lrm)
         entry_touch(c->ks, e);
     return e;
 }
@@ -53,7 +53,7 @@ struct entry *call_find_any(struct call *c, struct slice key)
 void call_find_write_any(struct call *c, struct slice key, struct keyref *ref)
 {
     keyref_find(ref, c->db, key, call_hash(c, key));
-    if (ref->entry != NULL && !c->no_touch)
+    if (ref->entry != NULL && (!c->no_touch || c->ks->lrm))
         entry_touch(c->ks, ref->entry);
 }
 

@@ -73,6 +73,7 @@ struct keyspace {
     uint64_t expired_fields;  /* of hashes, since start */
     uint64_t hit_count, miss_count;
     bool lfu;           /* how the access clock is used: see access.c */
+    bool lrm;           /* only what may change a key touches it, whoever asks */
     int lfu_log_factor; /* the directives lfu-log-factor and lfu-decay-time */
     int lfu_decay_minutes;
     uint32_t lru_clock;       /* seconds, modulo 2^24 (set by the executor with now_ms) */

@@ -186,7 +186,7 @@ PERCENT(maxmemory_clients, "maxmemory-clients", NULL, 0, LIVE)
 INT(maxmemory_eviction_tenacity, "maxmemory-eviction-tenacity", NULL, 10, 0, 100, LIVE)
 ENUM(maxmemory_policy, "maxmemory-policy", NULL,
      "volatile-lru volatile-lfu volatile-random volatile-ttl allkeys-lru allkeys-lfu "
-     "allkeys-random noeviction",
+     "allkeys-random noeviction .volatile-lrm .allkeys-lrm",
      POLICY_NOEVICTION, LIVE)
 INT(maxmemory_samples, "maxmemory-samples", NULL, 5, 1, 64, LIVE)
 ENUM(oom_score_adj, "oom-score-adj", NULL, "no yes relative absolute", OOM_SCORE_NO, LIVE)

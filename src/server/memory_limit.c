@@ -45,6 +45,8 @@ static enum evict_order order_of(enum maxmemory_policy policy)
     switch (policy) {
     case POLICY_VOLATILE_LRU:
     case POLICY_ALLKEYS_LRU:
+    case POLICY_VOLATILE_LRM:
+    case POLICY_ALLKEYS_LRM:
         return EVICT_LRU;
     case POLICY_VOLATILE_LFU:
     case POLICY_ALLKEYS_LFU:
@@ -96,7 +98,7 @@ static bool evict_slice(struct server *s, uint64_t max)
 {
     const struct config *c = s->config;
     enum maxmemory_policy policy = (enum maxmemory_policy)c->maxmemory_policy;
-    bool expiring = policy <= POLICY_VOLATILE_TTL;
+    bool expiring = policy <= POLICY_VOLATILE_TTL || policy == POLICY_VOLATILE_LRM;
     int64_t begun = clock_monotonic_us(), end = begun + slice_us(c), now = begun;
     bool found = true;
     size_t pending = epoch_reclaiming_count(&s->ks->epoch);

@@ -60,7 +60,9 @@ void persistence_options(const struct server *s, struct save_options *options)
     if (c->maxmemory_policy == POLICY_VOLATILE_LFU || c->maxmemory_policy == POLICY_ALLKEYS_LFU)
         options->clock = RDB_CLOCK_LFU;
     else if (c->maxmemory_policy == POLICY_VOLATILE_LRU ||
-             c->maxmemory_policy == POLICY_ALLKEYS_LRU)
+             c->maxmemory_policy == POLICY_ALLKEYS_LRU ||
+             c->maxmemory_policy == POLICY_VOLATILE_LRM ||
+             c->maxmemory_policy == POLICY_ALLKEYS_LRM)
         options->clock = RDB_CLOCK_LRU;
     snprintf(options->path, sizeof(options->path), "%s", c->dbfilename);
     /* Inside a transaction there is no position to name. */

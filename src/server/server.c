@@ -197,6 +197,8 @@ void server_apply_config(struct server *s)
     s->ks->string_size_max = (uint64_t)c->proto_max_bulk_len;
     s->ks->lfu =
         c->maxmemory_policy == POLICY_VOLATILE_LFU || c->maxmemory_policy == POLICY_ALLKEYS_LFU;
+    s->ks->lrm =
+        c->maxmemory_policy == POLICY_VOLATILE_LRM || c->maxmemory_policy == POLICY_ALLKEYS_LRM;
     s->ks->lfu_log_factor = (int32_t)c->lfu_log_factor;
     s->ks->lfu_decay_minutes = (int32_t)c->lfu_decay_time;
     s->ks->importing = c->import_mode;

@@ -7,7 +7,8 @@ import redis
 
 from harness import Server
 
-POLICIES = ("allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl")
+POLICIES = ("allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl",
+            "volatile-lrm", "allkeys-lrm")
 ROOM = 4 << 20
 
 
@@ -85,6 +86,37 @@ def test_what_is_used_stays(server, policy):
     r.close()
 
 
+# Under LRM only what changes a key counts: of two halves that were written together, the one that is changed stays, the
+# one that is read goes.
+@pytest.mark.parametrize("policy", ("allkeys-lrm", "volatile-lrm"))
+def test_what_is_changed_stays(server, policy):
+    r = redis.Redis(port=server.port)
+    limit(r, policy)
+    r.config_set("maxmemory-samples", 64)  # chance has all but no part in it
+    pipe = r.pipeline(transaction=False)
+    for i in range(2000):
+        pipe.set(f"read:{i}", "v" * 200, ex=10000)
+        pipe.set(f"changed:{i}", "v" * 200, ex=10000)
+    pipe.execute()
+    time.sleep(1.01)  # the clock of accesses counts seconds
+    for i in range(2000):
+        pipe.append(f"changed:{i}", "w")
+        pipe.get(f"read:{i}")
+    pipe.execute()
+    assert r.object("idletime", "read:0") >= 1 and r.config_get("maxmemory-policy") == {"maxmemory-policy": policy}
+    gone = r.info("stats")["evicted_keys"]
+    for i in range(100000):
+        pipe.set(f"cold:{i}", "v" * 200, ex=10000)
+        if i % 250 == 249:
+            pipe.execute()
+            if r.info("stats")["evicted_keys"] - gone > 1000:
+                break
+    left = {kind: r.exists(*[f"{kind}:{i}" for i in range(2000)]) for kind in ("read", "changed")}
+    assert left["read"] < 1100 and left["changed"] > 1900, left
+    r.config_set("maxmemory-samples", 5)
+    r.close()
+
+
 # With noeviction what needs memory is refused, also within a transaction; the rest goes on.
 def test_noeviction(server):
     with Server("redis") as theirs:
@@ -117,7 +149,7 @@ def test_snapshot_and_eviction(server):
     r.bgsave()
     for i in range(20000):
         pipe.set(f"new:{i}", "v" * 200)
-        if i % 500 == 499:
+        if i % 250 == 249:
             pipe.execute()
     assert r.dbsize() > 5000
     r.config_set("rdb-key-save-delay", 0)
