@@ -476,8 +476,11 @@ static void execute(struct server *s, struct batch *b)
             put_off(c, item);
             client_block(c);
         }
-        if (__builtin_expect(item->kept || item->put_off != NULL, 0))
+        if (__builtin_expect(item->kept || item->put_off != NULL, 0)) {
             release(c, item, executed);
+            /* Of these as much may come in one turn as there are clients. */
+            durability_check_room(s);
+        }
         if (!(c->flags & CLIENT_IN_WRITE))
             client_want_write(c);
         if (__builtin_expect(c->io.out.block_count > 1, 0) && client_check_output(c) &&

@@ -172,6 +172,16 @@ void durability_publish(struct server *s)
         check_pace(d);
 }
 
+void durability_check_room(struct server *s)
+{
+    struct durability *d = s->durability;
+    if (d->writer == NULL || d->state == DURABILITY_OFF || d->refusal != NULL || d->slow_down)
+        return;
+    uint64_t unpublished = stream_end(s->stream) - stream_published(s->stream);
+    if (unpublished + waiting_bytes(d) > (uint64_t)s->config->log_buffer_limit)
+        set_slow_down(d, true);
+}
+
 /* ---- the wake-up, and the timer ---- */
 
 static void look(struct durability *d)

@@ -151,6 +151,9 @@ void durability_look(struct server *s);
 bool durability_end_turn(struct server *s);
 /* Publish what the commands of this turn have done. Outside of any group. */
 void durability_publish(struct server *s);
+/* In the middle of a turn: if what it has done so far is more than may wait for the disk, writes
+ * are put off from here on. */
+void durability_check_room(struct server *s);
 /* Tell in an RDB file that is being made how it stands to the log: by which recovery knows which of
  * the two goes on where the other ends. */
 struct save_options;

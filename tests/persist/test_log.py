@@ -379,6 +379,30 @@ def test_full_disk(library, tmp_path):
         assert again.client().dbsize() == sent
 
 
+def test_many_large_writes_at_once(library, tmp_path):
+    """log-buffer-limit also bounds what many clients have sent for one turn, each a large value, and what they sent
+    while they were put off."""
+    with Disk(library, tmp_path, appendfsync="everysec", log_buffer_limit="1mb", save="") as disk:
+        raw, busy, writers = disk.server.raw(), disk.server.raw(), [disk.server.raw() for _ in range(60)]
+        assert [w("SET", f"w{i}", 0) for i, w in enumerate(writers)] == ["OK"] * 60
+        disk.say("hang")
+        raw("SET", "first", 1)
+        time.sleep(0.3)  # its sync begins while the server is busy
+        busy.send(busy.encode(("DEBUG", "SLEEP", "0.5")))
+        for i, writer in enumerate(writers):
+            writer.send(writer.encode(("SET", f"w{i}", "x" * 100_000)))
+        assert busy.read() == "OK"
+        time.sleep(0.3)
+        fields = info(raw)
+        print(fields["log_at_risk_writes"], fields["log_at_risk_bytes"])
+        assert int(fields["log_at_risk_bytes"]) < (1 << 20) + (512 << 10) + 200_000, fields
+        assert raw("GET", "first") == b"1"
+        disk.say("")
+        assert [writer.read() for writer in writers] == ["OK"] * 60
+        wait_for(lambda: info(raw)["log_at_risk_bytes"] == "0")
+        assert info(raw)["log_slowing_writers"] == "0"
+
+
 @pytest.mark.parametrize("policy, log", [("always", "on"), ("everysec", "on"), ("always", "failed before"),
                                          ("everysec", "being made")])
 def test_the_end_on_a_disk_that_hangs(library, tmp_path, policy, log):
