@@ -108,7 +108,7 @@ void cmd_restore(struct call *c)
     struct error err;
     struct entry *e;
     struct rdb_loader *loader = rdb_loader_new(&c->ks->epoch, &c->ks->limits);
-    if (!rdb_restore(c->argv[3], key, due, loader, &e, &err)) {
+    if (!rdb_restore(c->argv[3], key, due, c->ks->later_rdb, loader, &e, &err)) {
         reply_error(c->reply, err.code == ERROR_INVALID
                                   ? "ERR DUMP payload version or checksum are wrong"
                                   : "ERR Bad data format");

@@ -66,6 +66,7 @@ struct keyspace {
     bool lazy_expire_paused;  /* expired keys are hidden but not removed (loading, CLIENT PAUSE) */
     /* import-mode: what has expired stays until somebody else writes to it */
     bool importing;
+    bool later_rdb; /* rdb-version-check relaxed: RDB of a version that is not known may be tried */
     /* the command that runs is of who imports: no key has expired for it */
     bool show_expired;
     uint64_t dirty;           /* changes since the last save that succeeded */

@@ -68,6 +68,7 @@ struct keyspace *load_beside(const struct keyspace *ks)
     beside->epoch.now = ks->epoch.now;
     beside->limits = ks->limits;
     beside->lfu = ks->lfu;
+    beside->later_rdb = ks->later_rdb;
     beside->now_ms = ks->now_ms;
     beside->lru_clock = ks->lru_clock;
     beside->lazy_expire_paused = true;

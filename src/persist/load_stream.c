@@ -81,6 +81,7 @@ static bool take_head(struct cutter *c, struct rdb_reader *r, struct rdb_load_st
     struct rdb_records it;
     struct rdb_record record;
     uint8_t code;
+    r->later = c->job->ks->later_rdb;
     bool ok = rdb_records_begin(&it, r);
     while (ok && (ok = rdb_peek_u8(r, &code)) && (code == RDB_OP_AUX || code == RDB_OP_FUNCTION2)) {
         ok = rdb_records_next(&it, &record);

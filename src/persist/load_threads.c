@@ -149,6 +149,7 @@ static bool read_ends(struct load_job *job, struct rdb_load_stats *stats, struct
     unsigned char end[9];
     size_t got;
     load_reader_init_range(&r, &range, err);
+    r.later = job->ks->later_rdb;
     bool ok = rdb_records_begin(&it, &r);
     it.verify = false;
     while (ok && (ok = rdb_records_next(&it, &record)) &&

@@ -549,6 +549,7 @@ static bool decode(struct sync *y, struct rdb_reader *r, struct rdb_loader *l)
 {
     struct rdb_records records;
     struct rdb_record record;
+    r->later = y->options.later_rdb;
     bool ok = rdb_records_begin(&records, r);
     while (ok && (ok = rdb_records_next(&records, &record)) && record.kind != RDB_RECORD_END) {
         if (record.kind == RDB_RECORD_AUX)

@@ -47,6 +47,7 @@ struct sync_options {
     /* It was done here, by a primary, and is in no file: what the primary's data are to replace is
      * told first (unrelated), where nobody can say what of it they have. */
     bool own;
+    bool later_rdb; /* as keyspace.later_rdb */
     bool has_data; /* some keys: a primary without any is refused unless accept_regression */
     bool accept_regression;
     /* Ask the other side, a replica so far, to become the primary. Of a quorum it is not elected

@@ -237,7 +237,7 @@ INT(watchdog_period, "watchdog-period", NULL, 0, 0, INT32_MAX, LIVE | HIDDEN | I
 /* persistence */
 BOOL(aof_disable_auto_gc, "aof-disable-auto-gc", NULL, false, LIVE)
 INT(aof_load_corrupt_tail_max_size, "aof-load-corrupt-tail-max-size", NULL, 0, 0, INT64_MAX,
-    LIVE | INERT)
+    LIVE)
 BOOL(aof_load_truncated, "aof-load-truncated", NULL, true, LIVE)
 STRING(aof_rewrite_cpulist, "aof-rewrite-cpulist", "aof_rewrite_cpulist", "", FIXED | INERT)
 BOOL(aof_rewrite_incremental_fsync, "aof-rewrite-incremental-fsync", NULL, true, LIVE)
@@ -272,7 +272,7 @@ INT(rdb_key_save_delay, "rdb-key-save-delay", NULL, 0, INT32_MIN, INT32_MAX, LIV
 ENUM(rdb_format_version, "rdb-format-version", NULL, "auto 7 8 9 10 11 12", 0, LIVE)
 BOOL(rdb_save_incremental_fsync, "rdb-save-incremental-fsync", NULL, true, LIVE)
 BOOL(rdb_verify, "rdb-verify", NULL, true, LIVE)
-ENUM(rdb_version_check, "rdb-version-check", NULL, "strict relaxed", 0, LIVE | INERT)
+ENUM(rdb_version_check, "rdb-version-check", NULL, "strict relaxed", 0, LIVE)
 BOOL(rdbchecksum, "rdbchecksum", NULL, true, FIXED)
 BOOL(rdbcompression, "rdbcompression", NULL, true, LIVE)
 STRING(recover_until, "recover-until", NULL, "", FIXED | HIDDEN)

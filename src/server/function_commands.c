@@ -337,13 +337,13 @@ void cmd_function_dump(struct call *c)
     rdb_writer_deinit(&w);
 }
 
-static bool footer_is_right(struct slice payload)
+static bool footer_is_right(struct slice payload, bool later)
 {
     if (payload.size < FOOTER_SIZE)
         return false;
     const unsigned char *end = (const unsigned char *)payload.data + payload.size;
     int version = end[-10] | end[-9] << 8;
-    return version <= RDB_VERSION_READ_MAX &&
+    return (version <= RDB_VERSION_READ_MAX || later) &&
            bytes_le64(end - 8) == crc64(0, payload.data, payload.size - 8);
 }
 
@@ -430,7 +430,7 @@ void cmd_function_restore(struct call *c)
                     "REPLACE.");
         return;
     }
-    if (!footer_is_right(c->argv[2])) {
+    if (!footer_is_right(c->argv[2], c->ks->later_rdb)) {
         reply_error(c->reply, "ERR DUMP payload version or checksum are wrong");
         return;
     }

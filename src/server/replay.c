@@ -304,6 +304,7 @@ static bool save_base(void *ctx, const char *path, uint64_t lsn, const char *his
     persistence_options(s, &options);
     snprintf(options.path, sizeof(options.path), "%s", path);
     options.commands = !s->config->aof_use_rdb_preamble;
+    options.version = 0;
     options.at.lsn = lsn;
     snprintf(options.at.history, sizeof(options.at.history), "%s", history);
     options.aux_count = 2;
@@ -369,6 +370,7 @@ static bool replay_files(struct server *s, struct recovery_result *result, bool 
         .filename = c->appendfilename,
         .rdb_path = c->dbfilename,
         .cut_torn = c->aof_load_truncated,
+        .damaged_tail_max = (uint64_t)c->aof_load_corrupt_tail_max_size,
         .fall_back = c->recovery_fallback == FALLBACK_SNAPSHOT,
         .only_load = again,
         .may_lack_room = true,

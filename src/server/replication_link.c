@@ -247,6 +247,7 @@ static void connect_to_primary(struct server *s)
                                                     s->replication->failover.force,
                                .failover = s->replication->failover.state == FAILOVER_HANDING_OVER,
                                .timeout_ms = (int)(c->repl_timeout * 1000),
+                               .later_rdb = s->ks->later_rdb,
                                .wake = wake,
                                .ctx = s};
     snprintf(o->host, sizeof(o->host), "%s", c->replicaof_host);

@@ -202,6 +202,7 @@ void server_apply_config(struct server *s)
     s->ks->lfu_log_factor = (int32_t)c->lfu_log_factor;
     s->ks->lfu_decay_minutes = (int32_t)c->lfu_decay_time;
     s->ks->importing = c->import_mode;
+    s->ks->later_rdb = c->rdb_version_check != 0;
     listeners_set_accepts(s->listeners, (int)c->max_new_connections_per_cycle,
                           (int)c->max_new_tls_connections_per_cycle);
     server_update_hooks(s);

@@ -2,13 +2,16 @@
 """RDB files of every version and encoding, made by hand: each loads with the right contents, and
 whatever is cut or changed in one is refused, with the offset, leaving nothing loaded."""
 import random
+import socket
 import struct
 import subprocess
+import threading
 
 import pytest
+import redis
 
-from harness import BUILD, Server, free_port
-from rdb_bytes import (File, integer, intset, length, listpack, lzf_literal, lzf_run, stream, stream_node, string,
+from harness import BUILD, Server, free_port, wait_for
+from rdb_bytes import (File, crc64, integer, intset, length, listpack, lzf_literal, lzf_run, stream, stream_node, string,
                        text_double, ziplist, zipmap)
 
 LATER_MS = 2145916800000  # 2038-01-01, which old files hold as 32-bit seconds
@@ -342,3 +345,111 @@ def test_every_cut_is_refused(tmp_path):
     for size in sorted(random.Random(1).sample(range(len(data)), 12)):
         text = refused(tmp_path, data[:size])
         assert "offset" in text and "Sanitizer" not in text, text
+
+
+def field_value_times(*triples):
+    """A hash with times as Valkey 9 writes it, under the code that a release candidate of Redis 7.4 had for another form."""
+    return length(len(triples)) + b"".join(string(f) + string(v) + struct.pack("<q", t) for f, v, t in triples)
+
+
+LATER = {"Redis": (b"REDIS0013", 13), "Redis, long after": (b"REDIS0099", 99), "Valkey": (b"VALKEY080", 80)}
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+@pytest.mark.parametrize("which", LATER)
+def test_later_versions(tmp_path, which, threads):
+    """`rdb-version-check`: strict refuses them; relaxed takes them as far as all in them is known, with -LOADING's threads
+    and without."""
+    magic, version = LATER[which]
+    f = everything(9)
+    f.version, f.data = version, magic + f.data[9:]
+    data = f.end()
+    assert f"RDB version {version}" in refused(tmp_path, data)
+    options = {"rdb-version-check": "relaxed", "load-threads": threads}
+    with Server(options=options, directory=tmp_path) as server:
+        client = server.client()
+        assert "has no effect" not in server.text()
+        assert all(check(client, name) for name, since, _, _, check in ENCODINGS if since <= 9)
+        digest = client.execute_command("DEBUG", "DIGEST")
+        client.config_set("rdb-version-check", "strict")
+        with pytest.raises(redis.exceptions.RedisError):
+            client.execute_command("DEBUG", "RELOAD", "NOSAVE", "NOFLUSH", "MERGE")
+        client.config_set("rdb-version-check", "relaxed")
+        client.execute_command("DEBUG", "RELOAD", "NOSAVE")
+        assert client.execute_command("DEBUG", "DIGEST") == digest
+        client.save()
+    assert (tmp_path / "dump.rdb").read_bytes()[:9] == b"REDIS0010"
+
+
+@pytest.mark.parametrize("code, value", [(26, b""), (243, b"\0\0"), (22, None)])
+def test_what_is_not_known_of_a_later_version(tmp_path, code, value):
+    """What a later version has brought is refused with its offset, and so is what means something else in Valkey's."""
+    magic, version = LATER["Valkey" if value is None else "Redis"]
+    f = File(version)
+    f.data = magic
+    f.select(0).key(0, b"good", string(b"v"))
+    offset = len(f.data) + 1
+    if value is None:
+        value = field_value_times((b"f", b"v", LATER_MS))
+    f.raw(bytes([code]) + string(b"k") + value)
+    (tmp_path / "dump.rdb").write_bytes(f.end())
+    server = Server(options={"rdb-version-check": "relaxed"}, directory=tmp_path, wait=False)
+    assert server.process.wait(60) == 1
+    assert f"offset {offset}: RDB version {version} has something that is not known, code {code}" in server.text()
+    server.terminate()
+
+
+def test_payloads_of_later_versions(server):
+    """RESTORE and FUNCTION RESTORE as files: only with relaxed, and only what is known."""
+    raw = server.raw()
+    def of_version(payload, version):
+        body = payload[:-10] + struct.pack("<H", version)
+        return body + struct.pack("<Q", crc64(body))
+    raw("RPUSH", "l", 1, 2, "x" * 100)
+    payload = of_version(raw("DUMP", "l"), 13)
+    raw("FUNCTION", "FLUSH")
+    raw("FUNCTION", "LOAD", "#!lua name=lib\nredis.register_function('f', function() return 1 end)")
+    functions = of_version(raw("FUNCTION", "DUMP"), 13)
+    wrong = "ERR DUMP payload version or checksum are wrong"
+    assert raw("RESTORE", "copy", 0, payload) == wrong and raw("FUNCTION", "RESTORE", functions, "REPLACE") == wrong
+    raw("CONFIG", "SET", "rdb-version-check", "relaxed")
+    assert raw("RESTORE", "copy", 0, payload) == "OK" and raw("LRANGE", "copy", 0, -1) == raw("LRANGE", "l", 0, -1)
+    assert raw("FUNCTION", "RESTORE", functions, "REPLACE") == "OK"
+    unknown = of_version(b"\x1a" + string(b"v") + bytes(10), 13)
+    assert raw("RESTORE", "other", 0, unknown) == "ERR Bad data format"
+    assert raw("RESTORE", "other", 0, payload[:-1] + bytes([payload[-1] ^ 1])) == wrong
+    raw("CONFIG", "SET", "rdb-version-check", "strict")
+    raw("FUNCTION", "FLUSH")
+
+
+def test_a_primary_of_a_later_version():
+    """A replica asks rdb-version-check, too, whether what comes is loaded as it comes or by a file."""
+    f = File(13).select(0).key(0, b"k", string(b"v"))
+    data = f.end()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        def primary():
+            while True:
+                try:
+                    peer = listener.accept()[0]
+                except OSError:
+                    return
+                threading.Thread(target=serve, args=(peer,), daemon=True).start()
+        def serve(peer):
+            with peer, peer.makefile("rb") as lines:
+                for line in lines:
+                    word = line.strip().upper()
+                    if word == b"PING":
+                        peer.sendall(b"+PONG\r\n")
+                    elif word == b"REPLCONF" and b"ACK" not in lines.peek(64)[:64].upper():
+                        peer.sendall(b"+OK\r\n")
+                    elif word == b"PSYNC":
+                        peer.sendall(b"+FULLRESYNC %040d 1\r\n$%d\r\n" % (7, len(data)) + data)
+        threading.Thread(target=primary, daemon=True).start()
+        for load in ("disabled", "swapdb"):
+            options = {"repl-diskless-load": load, "replicaof": ["127.0.0.1", listener.getsockname()[1]]}
+            with Server(options=options) as replica:
+                raw = replica.raw()
+                wait_for(lambda: b"RDB version 13" in raw("INFO", "replication"))
+                raw("CONFIG", "SET", "rdb-version-check", "relaxed")
+                wait_for(lambda: b"master_link_status:up" in raw("INFO", "replication"))
+                assert raw("GET", "k") == b"v"

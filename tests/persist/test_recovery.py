@@ -172,6 +172,47 @@ def test_damaged(tmp_path):
         assert contents(server) == {b"a": b"1"}
 
 
+# `aof-load-corrupt-tail-max-size`: damage of the last file goes as a torn end does, when it and all behind it are no more
+# bytes than that; also in a file that redis-server wrote, and where valid groups go with it. In another file it is refused.
+@pytest.mark.parametrize("kind", ["own", "closed", "redis", "single"])
+def test_corrupt_tail(tmp_path, kind):
+    if kind in ("own", "closed"):
+        log = small().close() if kind == "closed" else small()
+        data = log.data.replace(b"INCR", b"DECR")
+        offset = data.rindex(b"#HF1 group", 0, data.index(b"DECR"))
+    else:
+        good = request("SELECT", 0) + request("SET", "a", 1)
+        offset = len(good)
+        data = good + request("MULTI") + request("SET", "b", 1) + b"*x\r\n" + request("EXEC") + request("SET", "c", 1)
+    tail = len(data) - offset
+    if kind == "single":
+        (tmp_path / "appendonly.aof").write_bytes(data)
+    else:
+        path = write_directory(tmp_path, data)
+    if kind == "redis":
+        (path / "appendonly.aof.manifest").write_text("file appendonly.aof.1.incr.aof seq 1 type i\n")
+    name = "aof-load-corrupt-tail-max-size"
+    for limit in (0, tail - 1):
+        refused(tmp_path, "appendonly.aof", **{name: limit})
+    with Server(options={**ON, name: tail}, directory=tmp_path) as server:
+        assert contents(server) == {b"a": b"1"}
+        text = server.text()
+        assert f"are within {name}, and are cut off" in text and "has no effect" not in text
+        assert ("With them go" in text and "valid groups" in text) == (kind in ("own", "closed"))
+        server.client().set("new", 1)
+    kept = [p for p in tmp_path.rglob("*") if ".torn-" in p.name]
+    assert [p.read_bytes() for p in kept] == [data[offset:]]
+    with Server(options={**ON, name: 0}, directory=tmp_path) as server:
+        assert contents(server) == {b"a": b"1", b"new": b"1"}
+
+
+def test_a_corrupt_tail_is_of_the_last_file(tmp_path):
+    first = small()
+    second = Log(first.lsn, first.crc).group("SET c 3", ms=4000)
+    write_directory(tmp_path, first.data.replace(b"INCR", b"DECR"), second)
+    refused(tmp_path, "is damaged at offset", **{"aof-load-corrupt-tail-max-size": 10**9})
+
+
 # Two files that do not follow each other are refused, and so is an end that is torn in another file
 # than the last.
 def test_not_one_log(tmp_path):

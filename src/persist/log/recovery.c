@@ -41,6 +41,7 @@ struct run {
     bool reached;             /* the end that `until` sets */
     uint64_t torn_at;         /* of the last file; only if `torn` */
     bool torn;
+    bool damaged;    /* it is damage that is cut off as a torn tail */
     bool superseded; /* the snapshot goes on where the log ends */
     struct log_status last;   /* of the last file */
     char last_path[PATH_SIZE];
@@ -245,6 +246,13 @@ static bool execute(struct run *run, const struct log_batch *b, const char *path
     return true;
 }
 
+/* Of damage. A base of ours is whole or of no use: what it lacks is no end of a history. */
+static bool may_cut(const struct run *run)
+{
+    const struct log_status *s = &run->last;
+    return !run->in_base && s->size - s->valid_end <= run->options->damaged_tail_max;
+}
+
 /* What stands in the file behind the last valid group. */
 static bool judge(struct run *run, const char *path, enum log_read result, bool last)
 {
@@ -272,6 +280,20 @@ static bool judge(struct run *run, const char *path, enum log_read result, bool 
     }
     if (result == LOG_READ_END)
         return true;
+    if (last && may_cut(run)) {
+        log_warning("%s is damaged at offset %llu: %s. The %llu bytes from offset %llu on are "
+                    "within aof-load-corrupt-tail-max-size, and are cut off",
+                    path, (unsigned long long)s->bad_offset, s->reason,
+                    (unsigned long long)(s->size - s->valid_end),
+                    (unsigned long long)s->valid_end);
+        if (s->later_groups > 0)
+            log_warning("With them go %llu valid groups, up to %s",
+                        (unsigned long long)s->later_groups,
+                        moment(to, s->later_ms, s->later_lsn));
+        run->torn = run->damaged = true;
+        run->torn_at = s->valid_end;
+        return true;
+    }
     log_warning("%s is damaged at offset %llu: %s", path, (unsigned long long)s->bad_offset,
                 s->reason);
     log_warning("All before offset %llu is good, up to %s", (unsigned long long)s->valid_end,
@@ -480,20 +502,21 @@ static bool cut_tail(struct run *run)
     const struct log_status *s = &run->last;
     struct recovery_result *result = run->result;
     unsigned long long bytes = s->size - run->torn_at;
+    const char *what = run->damaged ? "was damaged" : "ended in the middle of an append";
     if (recovery_cut(run->last_path, run->torn_at, run->options->now_ms, kept, run->err)) {
         result->cut_bytes = bytes;
-        log_warning("%s ended in the middle of an append (%s at offset %llu): %llu bytes were cut "
-                    "off and are kept in %s. The data goes up to %s",
-                    run->last_path, s->reason, (unsigned long long)run->torn_at, bytes, kept,
+        log_warning("%s %s (%s at offset %llu): %llu bytes were cut off and are kept in %s. The "
+                    "data goes up to %s",
+                    run->last_path, what, s->reason, (unsigned long long)run->torn_at, bytes, kept,
                     moment(when, s->ms, s->lsn));
         return true;
     }
     if (run->err->code != ERROR_NO_SPACE || !run->options->may_lack_room)
         return error_prefix(run->err, "the torn end of the log could not be cut off");
     log_warning(
-        "%s ended in the middle of an append (%s at offset %llu): there is no room to keep these "
+        "%s %s (%s at offset %llu): there is no room to keep these "
         "%llu bytes, and they stay where they are until there is. The data goes up to %s",
-        run->last_path, s->reason, (unsigned long long)run->torn_at, bytes,
+        run->last_path, what, s->reason, (unsigned long long)run->torn_at, bytes,
         moment(when, s->ms, s->lsn));
     *run->err = (struct error){0};
     snprintf(result->uncut, sizeof(result->uncut), "%s", run->last_path);

@@ -17,9 +17,10 @@
  * it is used, and the log begins anew from it; when it is of another history, or does not say, the
  * log is, as Redis does it, and a younger file is warned of.
  *
- * A torn tail of the last file (persist/log/reader.h) is cut off; its bytes are kept beside it in
- * "<file>.torn-<date>-<time>". What a read gives is no proof that it is on the disk: the end of the
- * last file, unless it was closed in order, is written again and synced before anything is served.
+ * A torn tail of the last file (persist/log/reader.h) is cut off, and a damaged one where that is
+ * allowed; its bytes are kept beside it in "<file>.torn-<date>-<time>". What a read gives is no
+ * proof that it is on the disk: the end of the last file, unless it was closed in order, is written
+ * again and synced before anything is served.
  *
  * `until` ends the replay at an LSN or a time. The files are left as they were.
  *
@@ -66,6 +67,9 @@ struct recovery_options {
     const char *filename;  /* appendfilename */
     const char *rdb_path;
     bool cut_torn;  /* aof-load-truncated; else a torn tail is refused */
+    /* aof-load-corrupt-tail-max-size: damage of the last file is treated as a torn tail when no
+     * more bytes than this are behind what is good; 0: never */
+    uint64_t damaged_tail_max;
     bool fall_back; /* recovery-fallback snapshot */
     /* Only load what the log has, whatever an RDB file has: nothing is done to the files, which are
      * in use. No log is NOT_FOUND. */

@@ -286,6 +286,7 @@ bool recovery_read_fields(const char *path, struct rdb_load_stats *stats, struct
     struct rdb_records records;
     struct rdb_record record;
     rdb_reader_init_memory(&r, head, size, err);
+    r.later = true; /* whether it can be loaded is for who does it to say */
     if (ok && rdb_records_begin(&records, &r)) {
         /* Whatever is wrong further on is for who loads it to say. */
         while (rdb_records_next(&records, &record) && record.kind == RDB_RECORD_AUX)

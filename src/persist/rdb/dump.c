@@ -5,6 +5,7 @@
 
 #include "base/bytes.h"
 #include "base/crc.h"
+#include "persist/rdb/record.h"
 
 #define FOOTER 10
 
@@ -19,8 +20,8 @@ void rdb_dump(struct rdb_writer *w, const struct entry *e)
     rdb_write_le64(w, rdb_writer_crc(w));
 }
 
-bool rdb_restore(struct slice payload, struct slice key, int64_t due, struct rdb_loader *l,
-                 struct entry **e, struct error *err)
+bool rdb_restore(struct slice payload, struct slice key, int64_t due, bool later,
+                 struct rdb_loader *l, struct entry **e, struct error *err)
 {
     *e = NULL;
     if (payload.size < FOOTER + 1)
@@ -28,14 +29,15 @@ bool rdb_restore(struct slice payload, struct slice key, int64_t due, struct rdb
     const unsigned char *p = (const unsigned char *)payload.data;
     size_t body = payload.size - FOOTER;
     uint64_t version = bytes_le(p + body, 2), stored = bytes_le(p + body + 2, 8);
-    if (version > RDB_VERSION_READ_MAX)
+    if (version > RDB_VERSION_READ_MAX && !later)
         return error_set(err, ERROR_INVALID, "the payload's version %d is not known", (int)version);
     if (stored != crc64(0, p, body + 2))
         return error_set(err, ERROR_INVALID, "the payload's checksum is wrong");
     struct rdb_reader r;
     rdb_reader_init_memory(&r, p, body, err);
     uint8_t type;
-    bool ok = rdb_read_u8(&r, &type) && rdb_load_value(&r, type, key, due, l, e);
+    bool ok = rdb_read_u8(&r, &type) && rdb_check_type(&r, (int)version, type) &&
+              rdb_load_value(&r, type, key, due, l, e);
     if (ok && rdb_reader_left(&r) != 0) {
         ok = rdb_fail(&r, ERROR_CORRUPT, "bytes are left over");
         if (*e)

@@ -154,6 +154,7 @@ bool rdb_load_all(struct rdb_reader *r, struct keyspace *ks, const struct rdb_lo
     struct pace pace = {.options = options};
     *stats = (struct rdb_load_stats){0};
     struct rdb_loader *loader = rdb_loader_new(&ks->epoch, &ks->limits);
+    r->later = ks->later_rdb;
     bool ok = rdb_records_begin(&it, r);
     it.verify = options->checksum;
     stats->version = it.version;

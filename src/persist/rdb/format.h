@@ -6,8 +6,9 @@
  *     records: opcode or (expiry, idle, frequency)* type key value
  *     EOF (255) and, from version 5 on, the CRC64 of all bytes before it, or 0 for "not summed"
  *
- * Read: versions 1 to 12, all encodings of the six types. A file with modules' data is refused with
- * the offset, as leaving them out would lose data.
+ * Read: versions 1 to 12, all encodings of the six types; where it is allowed (keyspace.later_rdb)
+ * also later ones, as far as nothing is met that is not known. A file with modules' data is refused
+ * with the offset, as leaving them out would lose data.
  * Written: version 10 (Redis 7.0) by default, or 12 (Redis 7.4) where there are hashes whose fields
  * expire, which no earlier version has.
  */
@@ -19,6 +20,9 @@
 #include "persist/rdb/io.h"
 
 #define RDB_VERSION_READ_MAX 12
+/* From this one on the numbers are Valkey's, in whose files the codes of hashes whose fields expire
+ * mean something else. */
+#define RDB_VERSION_VALKEY 80
 #define RDB_VERSION_DEFAULT 10
 /* The first that has AUX fields, on which the index stands. */
 #define RDB_VERSION_WRITE_MIN 7
@@ -94,8 +98,11 @@ void rdb_drop_entry(struct rdb_loader *l, struct entry *e);
  * does not write are built with l, and dropped. */
 bool rdb_check_value(struct rdb_reader *r, uint8_t type, struct rdb_loader *l);
 
-/* The lowest version that can express the entry; none needs more than RDB_VERSION_NEEDED_MOST but a
- * hash whose fields expire, which needs RDB_VERSION_TIMED. */
+/* The lowest version that can express the entry: LONG where a collection or a string is of more
+ * than UINT32_MAX, STREAMS a stream, TIMED a hash whose fields expire; else 1. None but the latter
+ * needs more than RDB_VERSION_NEEDED_MOST. */
+#define RDB_VERSION_LONG 8
+#define RDB_VERSION_STREAMS 9
 #define RDB_VERSION_NEEDED_MOST 9
 #define RDB_VERSION_TIMED 12
 int rdb_version_needed(const struct entry *e);
@@ -184,8 +191,9 @@ bool rdb_load_all(struct rdb_reader *r, struct keyspace *ks, const struct rdb_lo
 /* DUMP payloads (dump.c): type, value, RDB version (2, LE), CRC64 (8, LE). --------------------- */
 
 void rdb_dump(struct rdb_writer *w, const struct entry *e);
-/* False with INVALID when version or checksum do not fit; CORRUPT when the value is damaged. */
-bool rdb_restore(struct slice payload, struct slice key, int64_t due, struct rdb_loader *l,
-                 struct entry **e, struct error *err);
+/* False with INVALID when version or checksum do not fit; CORRUPT when the value is damaged. later:
+ * a version that is not known may be tried. */
+bool rdb_restore(struct slice payload, struct slice key, int64_t due, bool later,
+                 struct rdb_loader *l, struct entry **e, struct error *err);
 
 #endif

@@ -42,6 +42,7 @@ struct rdb_reader {
     size_t capacity;
     char *scratch; /* decompressed string; grown as needed */
     size_t scratch_capacity;
+    bool later; /* a header of a version that is not known may be passed: set by who may */
     struct error *err;
 };
 

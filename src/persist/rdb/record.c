@@ -21,17 +21,22 @@ static bool read_header(struct rdb_reader *r, int *version)
     const unsigned char *p;
     if (!rdb_read_bytes(r, 9, &p))
         return false;
-    if (memcmp(p, "REDIS", 5) != 0)
+    bool valkey = memcmp(p, "VALKEY", 6) == 0;
+    if (!valkey && memcmp(p, "REDIS", 5) != 0)
         return rdb_fail(r, ERROR_CORRUPT, "this is not an RDB file");
     int v = 0;
-    for (int i = 5; i < 9; i++) {
+    for (int i = valkey ? 6 : 5; i < 9; i++) {
         if (p[i] < '0' || p[i] > '9')
             return rdb_fail(r, ERROR_CORRUPT, "the version is not a number");
         v = v * 10 + (p[i] - '0');
     }
-    if (v < 1 || v > RDB_VERSION_READ_MAX)
-        return rdb_fail(r, ERROR_UNSUPPORTED, "RDB version %d; 1 to %d can be read", v,
-                        RDB_VERSION_READ_MAX);
+    if (v < 1 || (valkey && v < RDB_VERSION_VALKEY))
+        return rdb_fail(r, ERROR_CORRUPT, "there is no RDB version %d", v);
+    if (v > RDB_VERSION_READ_MAX && !r->later)
+        return rdb_fail(r, ERROR_UNSUPPORTED,
+                        "RDB version %d; 1 to %d can be read, later ones may be tried by a server "
+                        "with rdb-version-check relaxed",
+                        v, RDB_VERSION_READ_MAX);
     *version = v;
     return true;
 }
@@ -137,7 +142,7 @@ static bool read_before_key(struct rdb_records *it, uint8_t code, struct rdb_rec
     default:
         *is_key = true;
         record->type = code;
-        if (!read_name(it, &record->key))
+        if (!rdb_check_type(r, it->version, code) || !read_name(it, &record->key))
             return false;
         record->kind = RDB_RECORD_KEY;
         return true;
@@ -343,6 +348,15 @@ bool rdb_skip_value(struct rdb_reader *r, uint8_t type)
             return false;
     }
     return true;
+}
+
+bool rdb_check_type(struct rdb_reader *r, int version, uint8_t type)
+{
+    bool valkey = version >= RDB_VERSION_VALKEY && type >= RDB_HASH_METADATA_PRE_GA;
+    if (version <= RDB_VERSION_READ_MAX || (rdb_entry_type(type) < ENTRY_TYPE_COUNT && !valkey))
+        return true;
+    return rdb_fail(r, ERROR_UNSUPPORTED, "RDB version %d has something that is not known, code %d",
+                    version, type);
 }
 
 enum entry_type rdb_entry_type(uint8_t type)

@@ -53,8 +53,8 @@ struct rdb_records {
     size_t name_capacity;
 };
 
-/* Reads the header. `r` must live as long as the iteration, and is read by the caller only to take
- * the value of a key. */
+/* Reads the header: of a later version only if r->later. `r` must live as long as the iteration,
+ * and is read by the caller only to take the value of a key. */
 bool rdb_records_begin(struct rdb_records *it, struct rdb_reader *r);
 /* Instead: goes on at a record in the middle, to read one key that an earlier pass has found at
  * that offset: `r` stands there. Nothing is verified at the end. */
@@ -82,6 +82,10 @@ void rdb_note_aux(const struct rdb_record *record, struct rdb_load_stats *stats)
 bool rdb_check_db(struct rdb_reader *r, int db, int db_count);
 /* Wait as key_delay_us says, after the key of this number. */
 void rdb_delay_key(const struct rdb_load_options *options, uint64_t keys);
+
+/* Refuses a value in a file or payload of a version beyond RDB_VERSION_READ_MAX whose code is not
+ * known, or may mean something else there. */
+bool rdb_check_type(struct rdb_reader *r, int version, uint8_t type);
 
 /* What a type code holds; ENTRY_TYPE_COUNT for what is not known or not supported. */
 enum entry_type rdb_entry_type(uint8_t type);

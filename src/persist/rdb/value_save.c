@@ -48,11 +48,11 @@ int rdb_version_needed(const struct entry *e)
         length = zset_count(e);
         break;
     case ENTRY_STREAM:
-        return 9;
+        return RDB_VERSION_STREAMS;
     default:
         break;
     }
-    return length > UINT32_MAX ? 8 : 1;
+    return length > UINT32_MAX ? RDB_VERSION_LONG : 1;
 }
 
 uint8_t rdb_type_of(const struct entry *e, int version)
