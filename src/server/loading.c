@@ -103,6 +103,12 @@ static void on_wake(void *ctx)
     loop_wake(s->loop);
 }
 
+/* At the start the server is not yet what it is told to be. */
+bool loading_drops_expired(const struct server *s)
+{
+    return !s->is_replica && s->config->replicaof_host[0] == '\0';
+}
+
 void loading_options(struct server *s, struct rdb_load_options *options,
                      const struct rdb_load_stats *stats)
 {
@@ -110,7 +116,7 @@ void loading_options(struct server *s, struct rdb_load_options *options,
     loading_of(s)->stats = stats;
     *options = (struct rdb_load_options){
         .now_ms = s->ks->now_ms,
-        .drop_expired = true,
+        .drop_expired = loading_drops_expired(s),
         .checksum = c->rdbchecksum,
         .lru_now = s->ks->lru_clock,
         .progress = on_progress,

@@ -43,6 +43,10 @@ int64_t loading_eta_s(const struct loading *l);
 void loading_options(struct server *s, struct rdb_load_options *options,
                      const struct rdb_load_stats *stats);
 
+/* Whether keys that have expired go while a file is loaded. On a replica they are its primary's to
+ * remove: what comes from there next may still be about them. */
+bool loading_drops_expired(const struct server *s);
+
 /* Load the configured file into `ks`, which is empty: the server's, or one beside it. NOT_FOUND
  * when there is none. Says in the log what was loaded. */
 bool loading_load_file(struct server *s, struct keyspace *ks, struct rdb_load_stats *stats,

@@ -6,7 +6,7 @@ import pytest
 import redis
 
 import data
-from harness import Error, Server
+from harness import Error, Server, free_port, wait_for
 
 KEYS = 1500
 
@@ -158,3 +158,36 @@ def test_others_during_reload(tmp_path, kind):
         assert [client.read(), client.read(), client.read()] == ["OK", digest, b"v" * 100]
         assert other("GET", "key:1") == b"v" * 100
         assert b"loading:0" in other("INFO", "persistence")
+
+
+@pytest.mark.parametrize("kind", ["holdfast", "redis"])
+def test_a_replica_keeps_what_has_expired(tmp_path, kind):
+    """A primary drops expired keys while it loads. A replica does not, neither from a file nor, Holdfast, from an
+    incremental snapshot: they are its primary's to remove, whose next command may make one stay."""
+    server = Server(kind, directory=tmp_path)
+    raw = server.raw()
+    assert raw("DEBUG", "SET-ACTIVE-EXPIRE", 0) == "OK"
+    raw.pipeline([("SET", "stays", 1), ("SET", "full", 1, "PX", 1)])
+    assert raw("SAVE") == "OK"
+    if kind == "holdfast":
+        wait_for(lambda: raw("HOLDFAST", "SNAPSHOT", "INCREMENTAL") == "Background incremental snapshot started")
+        wait_for(lambda: b"chain_incrementals_taken:1" in raw("INFO", "persistence"))
+    raw("SET", "delta", 1, "PX", 1)
+    if kind == "holdfast":
+        wait_for(lambda: raw("HOLDFAST", "SNAPSHOT", "INCREMENTAL") == "Background incremental snapshot started")
+        wait_for(lambda: b"chain_incrementals_taken:2" in raw("INFO", "persistence"))
+    else:
+        assert raw("SAVE") == "OK"
+    server.kill()
+    time.sleep(0.01)
+    nobody = free_port()
+    server.options["replicaof"] = [f"127.0.0.1 {nobody}"] if kind == "redis" else ["127.0.0.1", nobody]
+    server.start()
+    raw = server.raw()
+    assert raw("DBSIZE") == 3 and raw.pipeline([("GET", "full"), ("GET", "delta"), ("GET", "stays")]) == [None, None, b"1"]
+    assert raw("DEBUG", "RELOAD", "NOSAVE") == "OK" and raw("DBSIZE") == 3
+    server.kill()
+    del server.options["replicaof"]
+    server.start()
+    assert server.raw()("DBSIZE") == 1 and b"rdb_last_load_keys_expired:2" in server.raw()("INFO", "persistence")
+    server.stop()

@@ -141,16 +141,29 @@ struct input {
     const struct link_care *care;
     struct os_polite polite;
     uint64_t done;
-    int64_t begun_us;
+    uint64_t rate, rate_from; /* that is kept to, and what was done when that began */
+    int64_t begun_us;         /* likewise */
     struct error *err;
 };
 
-/* Until what has been read is due. */
-static void keep_pace(const struct input *in)
+static uint64_t rate_now(const struct link_care *care)
 {
-    const struct link_care *care = in->care;
-    while (care->rate > 0 && !__atomic_load_n(&care->stop, __ATOMIC_RELAXED)) {
-        double due_us = (double)in->done / (double)care->rate * 1e6;
+    return care->limits != NULL ? __atomic_load_n(&care->limits->rate, __ATOMIC_RELAXED)
+                                : care->rate;
+}
+
+/* Until what has been read is due. */
+static void keep_pace(struct input *in, size_t got)
+{
+    uint64_t rate;
+    while ((rate = rate_now(in->care)) > 0 &&
+           !__atomic_load_n(&in->care->stop, __ATOMIC_RELAXED)) {
+        if (rate != in->rate) {
+            in->rate = rate;
+            in->rate_from = in->done - got;
+            in->begun_us = clock_monotonic_us();
+        }
+        double due_us = (double)(in->done - in->rate_from) / (double)rate * 1e6;
         double left = due_us - (double)(clock_monotonic_us() - in->begun_us);
         if (left <= 0)
             break;
@@ -173,7 +186,7 @@ static bool fill(void *ctx, void *data, size_t room, size_t *got, struct error *
     if (in->care && in->care->progress)
         in->care->progress(in->care->ctx, in->done, in->size);
     if (in->care)
-        keep_pace(in);
+        keep_pace(in, *got);
     return true;
 }
 
@@ -199,7 +212,6 @@ bool link_read_magic(struct rdb_reader *r, int *version)
 static bool input_open(struct input *in, const char *path, struct error *err)
 {
     in->err = err;
-    in->begun_us = clock_monotonic_us();
     if (!os_file_open(&in->file, path, OS_OPEN_READ, err))
         return false;
     struct error ignored;
@@ -459,6 +471,7 @@ static bool apply_put(void *ctx, const struct rdb_record *record, struct entry *
         struct rdb_loader *loader = rdb_loader_new(&a->ks->epoch, &a->ks->limits);
         rdb_drop_entry(loader, e);
         rdb_loader_free(loader);
+        a->stats->expired += known;
         return known;
     }
     if (a->ks->lfu)
