@@ -103,7 +103,7 @@ bool save_commands_verify(const struct save_commands *c, const char *path, uint6
     bool stopped = false;
     while (!stopped && (end = log_reader_next(reader, &batch, err)) == LOG_READ_GROUPS) {
         __atomic_store_n(done, batch.end, __ATOMIC_RELAXED);
-        save_pace_wait(&pace, options->rate_limit, batch.end - before, counters);
+        save_pace_wait(&pace, options, batch.end - before, counters);
         before = batch.end;
         if (polite != NULL)
             os_polite_check(polite);

@@ -71,8 +71,21 @@ struct save_job {
     struct save_counters counters;
     uint64_t bytes_done, verified_bytes;
     size_t held_most;
+    uint64_t limit_passed; /* with too_much_held: the limit as it was then */
     bool cancelled, too_much_held, ended;
 };
+
+uint64_t save_rate_limit(const struct save_options *options)
+{
+    return options->limits != NULL ? __atomic_load_n(&options->limits->rate, __ATOMIC_RELAXED)
+                                   : options->rate_limit;
+}
+
+uint64_t save_memory_limit(const struct save_options *options)
+{
+    return options->limits != NULL ? __atomic_load_n(&options->limits->memory, __ATOMIC_RELAXED)
+                                   : options->memory_limit;
+}
 
 static bool is_stopped(const struct save_job *j)
 {
@@ -85,18 +98,44 @@ static bool stopped_error(const struct save_job *j, struct error *err)
         return error_set(err, ERROR_TOO_LARGE,
                          "the save was given up: its snapshot held more than the %llu bytes of "
                          "snapshot-memory-limit",
-                         (unsigned long long)j->options.memory_limit);
+                         (unsigned long long)__atomic_load_n(&j->limit_passed, __ATOMIC_RELAXED));
     return error_set(err, ERROR_CANCELLED, "the save was cancelled");
+}
+
+/* The writer's turn is over for now, unless the job hurries. */
+static void make_room(struct save_job *j)
+{
+    if (!j->background)
+        return;
+    if (__atomic_load_n(&j->counters.hurry, __ATOMIC_RELAXED))
+        os_polite_end(&j->polite);
+    else
+        os_polite_check(&j->polite);
 }
 
 /* What the chosen version cannot express ------------------------------------------------------- */
 
+/* By what it is that cannot be expressed. */
+static const struct unexpressed {
+    int needed; /* the version */
+    const char *one, *more;
+} unexpressed[] = {
+    {RDB_VERSION_FUNCTIONS, "library of functions", "libraries of functions"},
+    {RDB_VERSION_STREAMS, "stream", "streams"},
+    {RDB_VERSION_TIMED, "hash with fields that expire", "hashes with fields that expire"},
+    {RDB_VERSION_LONG, "very long value", "very long values"},
+};
+enum { UNEXPRESSED_KINDS = sizeof(unexpressed) / sizeof(unexpressed[0]) };
+/* So many names are in the error, and so many keys are named in the log. */
+#define NAMED_EACH 2
+#define LOGGED_MOST 20
+
 struct refused {
-    int version;
-    uint64_t count;
-    int needed;
     const struct save_job *job;
-    char names[96]; /* the first of them */
+    int db;
+    uint64_t logged;
+    uint64_t count[UNEXPRESSED_KINDS];
+    char names[UNEXPRESSED_KINDS][48]; /* the first of them */
 };
 
 static bool look_at(void *ctx, void *item)
@@ -104,49 +143,65 @@ static bool look_at(void *ctx, void *item)
     struct refused *f = ctx;
     const struct entry *e = item;
     int needed = rdb_version_needed(e);
-    if (needed > f->version) {
-        struct slice key = entry_key(e);
-        if (f->count++ < 3) {
-            size_t used = strlen(f->names);
-            snprintf(f->names + used, sizeof(f->names) - used, "%s'%.*s'", used ? ", " : "",
-                     key.size < 24 ? (int)key.size : 24, key.data);
-        }
-        if (needed > f->needed)
-            f->needed = needed;
+    if (needed <= f->job->options.version)
+        return !is_stopped(f->job);
+    int kind = 0;
+    while (unexpressed[kind].needed != needed)
+        kind++;
+    struct slice key = entry_key(e);
+    if (f->count[kind]++ < NAMED_EACH) {
+        size_t used = strlen(f->names[kind]);
+        snprintf(f->names[kind] + used, sizeof(f->names[kind]) - used, "'%.*s', ",
+                 key.size < 16 ? (int)key.size : 16, key.data);
     }
+    if (f->logged++ < LOGGED_MOST)
+        log_warning("rdb-format-version %d has no form for the %s '%.*s' in database %d",
+                    f->job->options.version, unexpressed[kind].one,
+                    key.size < 100 ? (int)key.size : 100, key.data, f->db);
     return !is_stopped(f->job);
+}
+
+/* "rdb-format-version 8 cannot express 2 streams ('a', 'b', needs 9), 1 library of functions
+ * (needs 10)" */
+static bool refuse(struct save_job *j, const struct refused *f)
+{
+    char list[200] = "";
+    if (f->logged > LOGGED_MOST)
+        log_warning("... and for %llu more", (unsigned long long)(f->logged - LOGGED_MOST));
+    for (size_t i = 0; i < UNEXPRESSED_KINDS; i++) {
+        size_t used = strlen(list);
+        if (f->count[i] > 0)
+            snprintf(list + used, sizeof(list) - used, "%s%llu %s (%s%sneeds %d)",
+                     used > 0 ? ", " : "", (unsigned long long)f->count[i],
+                     f->count[i] == 1 ? unexpressed[i].one : unexpressed[i].more, f->names[i],
+                     f->count[i] > NAMED_EACH ? "..., " : "", unexpressed[i].needed);
+    }
+    return error_set(&j->err, ERROR_UNSUPPORTED, "rdb-format-version %d cannot express %s",
+                     j->options.version, list);
 }
 
 /* Before the file is touched: version 10 takes everything that there is but fields that expire. */
 static bool can_be_expressed(struct save_job *j)
 {
-    struct refused f = {.version = j->options.version, .job = j};
-    if (j->options.commands)
+    struct refused f = {.job = j};
+    int version = j->options.version;
+    if (j->options.commands || j->options.raise_version)
         return true;
-    if (f.version < RDB_VERSION_FUNCTIONS && j->snapshot->libraries)
-        return error_set(&j->err, ERROR_UNSUPPORTED,
-                         "rdb-format-version %d cannot express libraries of functions, which need "
-                         "version %d",
-                         f.version, RDB_VERSION_FUNCTIONS);
-    if (f.version >= RDB_VERSION_NEEDED_MOST &&
-        (f.version >= RDB_VERSION_TIMED || rdb_version_for(j->snapshot) < RDB_VERSION_TIMED))
-        return true;
-    for (int i = 0; i < j->snapshot->db_count; i++) {
-        bool done = j->snapshot->dbs[i].table.count == 0;
+    if (version < RDB_VERSION_FUNCTIONS && j->snapshot->libraries)
+        f.count[0] = j->snapshot->libraries->count;
+    bool all = version >= RDB_VERSION_NEEDED_MOST &&
+               (version >= RDB_VERSION_TIMED || rdb_version_for(j->snapshot) < RDB_VERSION_TIMED);
+    for (f.db = 0; !all && f.db < j->snapshot->db_count; f.db++) {
+        const struct table *table = &j->snapshot->dbs[f.db].table;
+        bool done = table->count == 0;
         for (uint64_t next = 0; !done && !is_stopped(j);) {
-            next = table_walk(&j->snapshot->dbs[i].table, next, UINT64_MAX, 16, look_at, &f, &done);
-            if (j->background)
-                os_polite_check(&j->polite);
+            next = table_walk(table, next, UINT64_MAX, 16, look_at, &f, &done);
+            make_room(j);
         }
     }
     if (is_stopped(j))
         return stopped_error(j, &j->err);
-    if (f.count)
-        return error_set(
-            &j->err, ERROR_UNSUPPORTED,
-            "rdb-format-version %d cannot express %llu keys, which need version %d: %s%s",
-            f.version, (unsigned long long)f.count, f.needed, f.names, f.count > 3 ? ", ..." : "");
-    return true;
+    return (f.logged == 0 && f.count[0] == 0) || refuse(j, &f);
 }
 
 /* Writing -------------------------------------------------------------------------------------- */
@@ -252,15 +307,14 @@ static bool write_records(struct save_job *j)
         return false;
     bool ok = true;
     save_pace_begin(&pace);
-    save_pace_wait(&pace, j->options.rate_limit, j->written.size, &j->counters);
+    save_pace_wait(&pace, &j->options, j->written.size, &j->counters);
     struct save_block *b;
     while (ok && (b = save_pipe_next(pipe)) != NULL) {
         ok = write_block(j, b, &chunk);
         uint64_t size = b->used;
         save_pipe_give_back(pipe, b);
-        save_pace_wait(&pace, j->options.rate_limit, size, &j->counters);
-        if (j->background)
-            os_polite_check(&j->polite);
+        save_pace_wait(&pace, &j->options, size, &j->counters);
+        make_room(j);
     }
     if (ok && is_stopped(j))
         ok = stopped_error(j, &j->err);
@@ -375,7 +429,7 @@ static void writer_main(void *arg)
 static void watch_memory(struct save_job *j)
 {
     size_t held = epoch_snapshot_held_bytes(j->snapshot->epoch);
-    uint64_t limit = j->options.memory_limit;
+    uint64_t limit = save_memory_limit(&j->options);
     if (held > j->held_most)
         __atomic_store_n(&j->held_most, held, __ATOMIC_RELAXED);
     if (limit == 0 || held <= limit / 2)
@@ -384,6 +438,7 @@ static void watch_memory(struct save_job *j)
         log_warning("A snapshot holds %zu bytes, more than half of snapshot-memory-limit: the save "
                     "hurries", held);
     if (held > limit) {
+        __atomic_store_n(&j->limit_passed, limit, __ATOMIC_RELAXED);
         __atomic_store_n(&j->too_much_held, true, __ATOMIC_RELAXED);
         __atomic_store_n(&j->counters.stop, true, __ATOMIC_RELAXED);
     }
@@ -440,8 +495,10 @@ static struct save_job *job_new(struct keyspace *ks, struct snapshot *snapshot,
     j->begin_us = clock_monotonic_us();
     if (j->options.threads < 1)
         j->options.threads = 1;
-    if (j->options.version == 0)
-        j->options.version = rdb_version_for(snapshot);
+    int needed = rdb_version_for(snapshot);
+    if (j->options.version == 0 ||
+        (j->options.raise_version && needed > RDB_VERSION_DEFAULT))
+        j->options.version = needed;
     char dir[sizeof(options->path)];
     os_path_dir(options->path, dir, sizeof(dir));
     snprintf(j->temporary, sizeof(j->temporary), "%s/temp-%d-%u.rdb", dir, (int)getpid(),

@@ -20,6 +20,7 @@
 #include "base/error.h"
 #include "keyspace/keyspace.h"
 #include "persist/rdb/format.h"
+#include "persist/save_limits.h"
 
 /* An AUX field, in addition to those that every file has. */
 struct save_aux {
@@ -38,7 +39,9 @@ struct save_position {
 
 struct save_options {
     char path[256];
-    int version; /* 10 unless chosen otherwise */
+    int version; /* that was chosen; 0: the one that the data needs, 10 or 12 */
+    bool raise_version; /* what the version has no form for is written as a later one has it: for
+                           those who read all of them; else the save is refused */
     bool compress, checksum, incremental_sync;
     bool verify;           /* re-read and decode before the rename */
     bool sum;              /* take the SHA-256 of what is verified; of a delta it always is */
@@ -47,6 +50,7 @@ struct save_options {
     uint64_t rate_limit;   /* bytes per second; 0: none */
     uint64_t memory_limit; /* bytes held for the snapshot: half of it hurries, beyond it the job is
                               given up; 0: none */
+    const struct save_limits *limits; /* these hold instead of the two; NULL: the two do */
     enum rdb_clock clock;
     int64_t key_delay_us;  /* wait so long after each key (for tests); -n: 1 us after each n keys */
     struct save_aux aux[SAVE_AUX_MAX]; /* repl-id, repl-offset, ... */
@@ -59,6 +63,10 @@ struct save_options {
     bool commands;
     struct save_position at;
 };
+
+/* What holds now. */
+uint64_t save_rate_limit(const struct save_options *options);
+uint64_t save_memory_limit(const struct save_options *options);
 
 struct save_job;
 

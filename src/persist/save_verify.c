@@ -26,13 +26,17 @@ void save_pace_begin(struct save_pace *p)
     *p = (struct save_pace){.begin_us = clock_monotonic_us()};
 }
 
-void save_pace_wait(struct save_pace *p, uint64_t rate, uint64_t bytes,
+void save_pace_wait(struct save_pace *p, const struct save_options *options, uint64_t bytes,
                     const struct save_counters *counters)
 {
     p->bytes += bytes;
-    if (rate == 0)
-        return;
     for (;;) {
+        uint64_t rate = save_rate_limit(options);
+        if (rate != p->rate)
+            *p = (struct save_pace){
+                .begin_us = clock_monotonic_us(), .bytes = bytes, .rate = rate};
+        if (rate == 0)
+            return;
         double due_us = (double)p->bytes / (double)rate * 1e6;
         double left = due_us - (double)(clock_monotonic_us() - p->begin_us);
         if (left <= 0 || __atomic_load_n(&counters->stop, __ATOMIC_RELAXED) ||
@@ -171,11 +175,11 @@ static bool check_chunk(struct helper *h, struct rdb_reader *r, const struct sav
 
 static void keep_pace(struct verify *v, uint64_t bytes)
 {
-    if (v->options->rate_limit == 0)
+    if (save_rate_limit(v->options) == 0)
         return;
     /* All readers wait together. */
     pthread_mutex_lock(&v->lock);
-    save_pace_wait(&v->pace, v->options->rate_limit, bytes, v->counters);
+    save_pace_wait(&v->pace, v->options, bytes, v->counters);
     pthread_mutex_unlock(&v->lock);
 }
 

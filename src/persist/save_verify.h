@@ -20,15 +20,15 @@ struct save_chunk {
     int db;
 };
 
-/* Keeps to a rate: how many bytes have passed since when. */
+/* Keeps to a rate: how many bytes have passed since when. When the rate changes it begins anew. */
 struct save_pace {
     int64_t begin_us;
-    uint64_t bytes;
+    uint64_t bytes, rate;
 };
 void save_pace_begin(struct save_pace *p);
-/* Waits until `bytes` more are due at `rate` a second (0: does not wait), or the job stops or
+/* Waits until `bytes` more are due at the options' rate (0: does not wait), or the job stops or
  * hurries. */
-void save_pace_wait(struct save_pace *p, uint64_t rate, uint64_t bytes,
+void save_pace_wait(struct save_pace *p, const struct save_options *options, uint64_t bytes,
                     const struct save_counters *counters);
 
 struct save_written {

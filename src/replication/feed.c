@@ -56,6 +56,9 @@ struct feed {
     struct save_pace pace;
     struct os_polite polite;
     uint64_t crc;
+    uint64_t sent; /* bytes, of what all have been given; atomic */
+    uint64_t too_much_held; /* the limit that was passed; 0: none was */
+    int64_t begun_us;
     struct error err;
     bool ok;
     bool ended; /* atomic */
@@ -66,6 +69,32 @@ struct feed {
 static bool is_stopped(const struct feed *f)
 {
     return __atomic_load_n(&f->counters.stop, __ATOMIC_RELAXED);
+}
+
+static bool given_up(struct feed *f)
+{
+    return f->too_much_held
+               ? error_set(&f->err, ERROR_TOO_LARGE,
+                           "its snapshot held more than the %llu bytes of snapshot-memory-limit",
+                           (unsigned long long)f->too_much_held)
+               : error_set(&f->err, ERROR_CANCELLED, "it was given up");
+}
+
+/* As a save does: half of the limit makes it hurry, all of it ends it. */
+static void watch_memory(struct feed *f)
+{
+    uint64_t limit = save_memory_limit(&f->save);
+    size_t held = f->snapshot != NULL ? epoch_snapshot_held_bytes(f->snapshot->epoch) : 0;
+    if (limit == 0 || held <= limit / 2)
+        return;
+    if (!__atomic_exchange_n(&f->counters.hurry, true, __ATOMIC_RELAXED))
+        log_warning("A full resynchronisation holds %zu bytes, more than half of "
+                    "snapshot-memory-limit: it hurries",
+                    held);
+    if (held <= limit)
+        return;
+    f->too_much_held = limit;
+    __atomic_store_n(&f->counters.stop, true, __ATOMIC_RELAXED);
 }
 
 /* ---- sending: the feed's thread ---- */
@@ -90,7 +119,10 @@ static bool offer(struct feed *f, struct target *t, const char *data, size_t siz
     if (n > 0) {
         t->at += (size_t)n;
         t->last_us = clock_monotonic_us();
-        os_polite_check(&f->polite);
+        if (__atomic_load_n(&f->counters.hurry, __ATOMIC_RELAXED))
+            os_polite_end(&f->polite);
+        else
+            os_polite_check(&f->polite);
     } else if (n < 0 && errno != EAGAIN) {
         leave_out(t, strerror(errno));
     } else if (clock_monotonic_us() - t->last_us > (int64_t)f->timeout_ms * 1000) {
@@ -115,6 +147,7 @@ static void send_piece(struct feed *f, const char *data, size_t size)
         }
         if (left == 0)
             return;
+        watch_memory(f);
         if (unready == left || unready == SOCKET_WAIT_MOST)
             socket_wait_any(fds, unready, true, WAIT_MS);
     }
@@ -136,9 +169,11 @@ static bool send_all(struct feed *f, const void *data, size_t size)
     send_piece(f, data, size);
     for (size_t i = 0; i < f->count; i++)
         some |= f->targets[i].alive;
-    save_pace_wait(&f->pace, f->save.rate_limit, size, &f->counters);
+    __atomic_fetch_add(&f->sent, size, __ATOMIC_RELAXED);
+    watch_memory(f);
+    save_pace_wait(&f->pace, &f->save, size, &f->counters);
     if (is_stopped(f))
-        return error_set(&f->err, ERROR_CANCELLED, "it was given up");
+        return given_up(f);
     return some || error_set(&f->err, ERROR_SYSTEM, "no replica is left that takes it");
 }
 
@@ -204,7 +239,7 @@ static bool send_records(struct feed *f)
         save_pipe_give_back(pipe, b);
     }
     if (ok && is_stopped(f))
-        ok = error_set(&f->err, ERROR_CANCELLED, "it was given up");
+        ok = given_up(f);
     if (!ok)
         __atomic_store_n(&f->counters.stop, true, __ATOMIC_RELAXED);
     save_pipe_free(pipe);
@@ -297,6 +332,7 @@ struct feed *feed_start(struct keyspace *ks, struct snapshot *snapshot,
     f->ks = ks;
     f->snapshot = snapshot;
     f->save = options->save;
+    f->begun_us = clock_monotonic_us();
     f->without_keys = options->without_keys;
     f->without_functions = options->without_functions;
     /* What the chosen version has no form for is sent all the same: to a replica of our own, which
@@ -342,6 +378,23 @@ void feed_cancel(struct feed *f)
 bool feed_ended(const struct feed *f)
 {
     return __atomic_load_n(&f->ended, __ATOMIC_ACQUIRE);
+}
+
+void feed_progress(const struct feed *f, struct save_progress *p)
+{
+    *p = (struct save_progress){.eta_ms = -1};
+    if (f->snapshot == NULL)
+        return;
+    p->keys_total = f->keys;
+    p->keys_done = __atomic_load_n(&f->counters.keys_done, __ATOMIC_RELAXED);
+    p->held_bytes = epoch_snapshot_held_bytes(f->snapshot->epoch);
+    p->bytes_done = __atomic_load_n(&f->sent, __ATOMIC_RELAXED);
+    if (p->keys_done == 0)
+        return;
+    double share = (double)p->keys_done / (double)p->keys_total;
+    double elapsed_ms = (double)(clock_monotonic_us() - f->begun_us) / 1e3;
+    p->bytes_estimated = (uint64_t)((double)p->bytes_done / share);
+    p->eta_ms = (int64_t)(elapsed_ms * (1 - share) / share);
 }
 
 void feed_drop(struct feed *f, size_t target)

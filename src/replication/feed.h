@@ -32,7 +32,8 @@ struct feed_options {
     const struct feed_target *targets; /* copied */
     size_t count;
     int timeout_ms;
-    /* The options of the RDB: version, compression, AUX fields, rate_limit, threads. */
+    /* The options of the RDB: version, compression, AUX fields, rate_limit, memory_limit (a slow
+     * replica cannot make the snapshot hold more), threads. */
     struct save_options save;
     bool without_keys, without_functions; /* of the snapshot: not sent */
     /* A file that is sent as it is; NULL: the snapshot is. Removed at the end. */
@@ -50,6 +51,8 @@ struct feed *feed_start(struct keyspace *ks, struct snapshot *snapshot,
 /* Ends it soon. */
 void feed_cancel(struct feed *f);
 bool feed_ended(const struct feed *f);
+/* How a snapshot gets on; of a file nothing is known. */
+void feed_progress(const struct feed *f, struct save_progress *p);
 /* This target is not wanted any more. */
 void feed_drop(struct feed *f, size_t target);
 /* Waits if it has not ended, and frees it. ok[i]: the target has got everything. False: it ended

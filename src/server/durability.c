@@ -636,6 +636,7 @@ static enum generation_outcome begin_generation(struct durability *d, enum gener
     persistence_options(s, &begin.save);
     begin.save.incremental_sync = s->config->aof_rewrite_incremental_fsync;
     begin.save.commands = !s->config->aof_use_rdb_preamble;
+    begin.save.version = 0; /* a log is for those who know version 10 */
     begin.save.aux_count = 0;
     replication_put_aux(s, &begin.save, stream_published(s->stream));
     replication_put_lineage(s, &begin.save);

@@ -102,7 +102,8 @@ void durability_info(struct server *s, struct text *out)
                  g->last_ok ? "ok" : "err", (unsigned long long)g->count);
     text_appendf(out, "aof_rewrites_consecutive_failures:%llu\r\n",
                  (unsigned long long)g->failures);
-    text_appendf(out, "aof_last_write_status:%s\r\naof_last_cow_size:0\r\n", ok ? "ok" : "err");
+    text_appendf(out, "aof_last_write_status:%s\r\naof_last_cow_size:%zu\r\n",
+                 ok ? "ok" : "err", g->last_held_bytes);
     text_append_cstr(out, "module_fork_in_progress:0\r\nmodule_fork_last_cow_size:0\r\n");
     backup_info(d->server, out);
     bool full =

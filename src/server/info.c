@@ -194,6 +194,62 @@ static void loading_fields(const struct server *s, struct text *out)
                  (long long)loading_eta_s(l), (unsigned long long)l->keys);
 }
 
+/* Of a job that runs, under names that begin so. */
+static void progress_fields(const char *name, const char *phase, const struct save_progress *sp,
+                            struct text *out)
+{
+    uint64_t keys_left = sp->keys_total > sp->keys_done ? sp->keys_total - sp->keys_done : 0;
+    uint64_t bytes_left =
+        sp->bytes_estimated > sp->bytes_done ? sp->bytes_estimated - sp->bytes_done : 0;
+    text_appendf(out, "%s_phase:%s\r\n", name, phase);
+    text_appendf(out, "%s_keys_done:%llu\r\n%s_keys_left:%llu\r\n", name,
+                 (unsigned long long)sp->keys_done, name, (unsigned long long)keys_left);
+    text_appendf(out, "%s_bytes_done:%llu\r\n%s_bytes_left:%llu\r\n", name,
+                 (unsigned long long)sp->bytes_done, name, (unsigned long long)bytes_left);
+    text_appendf(out, "%s_eta_ms:%lld\r\n%s_held_bytes:%zu\r\n", name, (long long)sp->eta_ms,
+                 name, sp->held_bytes);
+}
+
+/* The base of the log that is being written, if one is. */
+static const struct save_job *base_job(const struct server *s)
+{
+    return s->durability->generation.running ? s->durability->generation.job : NULL;
+}
+
+/* Of the others that read a frozen version, but not for dump.rdb: while they run only. */
+static void other_progress(const struct server *s, struct text *out)
+{
+    struct save_progress sp;
+    const struct replication *all = s->replication;
+    if (base_job(s) != NULL) {
+        save_job_progress(base_job(s), &sp);
+        progress_fields("aof_rewrite_current", sp.verifying ? "verify" : "write", &sp, out);
+    }
+    if (all->save != NULL) {
+        save_job_progress(all->save, &sp);
+        progress_fields("full_sync_current", sp.verifying ? "verify" : "write", &sp, out);
+    } else if (all->feed != NULL) {
+        feed_progress(all->feed, &sp);
+        progress_fields("full_sync_current", "send", &sp, out);
+    }
+}
+
+/* Of that which Redis' fields tell: one at most runs there at a time. */
+static void main_progress(const struct server *s, const struct saver_status *saver,
+                          const struct chain_keeper_status *chain, bool incremental,
+                          struct save_progress *sp)
+{
+    *sp = saver->running ? saver->progress : chain->progress;
+    if (saver->running || incremental)
+        return;
+    if (base_job(s) != NULL)
+        save_job_progress(base_job(s), sp);
+    else if (s->replication->save != NULL)
+        save_job_progress(s->replication->save, sp);
+    else if (s->replication->feed != NULL)
+        feed_progress(s->replication->feed, sp);
+}
+
 /* What Redis does not tell: how the running save gets on, and what the last one came to. */
 static void snapshot_fields(const struct persistence *p, const struct saver_status *st,
                             const struct chain_keeper_status *chain, bool incremental,
@@ -202,19 +258,10 @@ static void snapshot_fields(const struct persistence *p, const struct saver_stat
     bool running = st->running || incremental;
     const struct save_progress *sp = st->running ? &st->progress : &chain->progress;
     const struct save_result *last = &st->last;
-    uint64_t keys_left = sp->keys_total > sp->keys_done ? sp->keys_total - sp->keys_done : 0;
-    uint64_t bytes_left =
-        sp->bytes_estimated > sp->bytes_done ? sp->bytes_estimated - sp->bytes_done : 0;
-    text_appendf(out, "snapshot_current_phase:%s\r\n",
-                 !running ? "none" : sp->verifying ? "verify" : "write");
+    progress_fields("snapshot_current", !running ? "none" : sp->verifying ? "verify" : "write", sp,
+                    out);
     text_appendf(out, "snapshot_current_kind:%s\r\n",
                  !running ? "none" : st->running ? "full" : "incremental");
-    text_appendf(out, "snapshot_current_keys_done:%llu\r\nsnapshot_current_keys_left:%llu\r\n",
-                 (unsigned long long)sp->keys_done, (unsigned long long)keys_left);
-    text_appendf(out, "snapshot_current_bytes_done:%llu\r\nsnapshot_current_bytes_left:%llu\r\n",
-                 (unsigned long long)sp->bytes_done, (unsigned long long)bytes_left);
-    text_appendf(out, "snapshot_current_eta_ms:%lld\r\nsnapshot_current_held_bytes:%zu\r\n",
-                 (long long)sp->eta_ms, sp->held_bytes);
     text_appendf(out, "snapshot_last_error:%s\r\n",
                  p->incremental_error[0] != '\0' ? p->incremental_error : st->last_error);
     text_appendf(out, "snapshot_last_keys:%llu\r\nsnapshot_last_file_size:%llu\r\n",
@@ -275,7 +322,8 @@ static void persistence_section(struct server *s, struct text *out)
     saver_get_status(p->saver, &st);
     chain_keeper_get_status(p->chain, &chain);
     bool incremental = chain_keeper_incremental(p->chain);
-    const struct save_progress *sp = st.running ? &st.progress : &chain.progress;
+    struct save_progress current, *sp = &current;
+    main_progress(s, &st, &chain, incremental, sp);
     double percent = sp->keys_total ? 100 * (double)sp->keys_done / (double)sp->keys_total : 0;
     bool beside = s->loading_beside == BESIDE_READ;
     text_appendf(out, "loading:%d\r\nasync_loading:%d\r\n",
@@ -300,6 +348,7 @@ static void persistence_section(struct server *s, struct text *out)
                  (unsigned long long)p->loaded_expired, (unsigned long long)p->loaded_keys);
     durability_info(s, out);
     snapshot_fields(p, &st, &chain, incremental, out);
+    other_progress(s, out);
     chain_fields(p->chain, &chain, out);
     snapshots_info(s, out);
     if (s->loading || s->loading_beside != BESIDE_NONE)

@@ -320,7 +320,7 @@ static void snapshot_metrics(struct server *s, struct text *out)
                      (double)s->ks->dirty);
     exposition_gauge(out, "holdfast_snapshot_held_bytes",
                      "Memory that is kept for the running one alone.",
-                     (double)st.progress.held_bytes);
+                     (double)(st.running ? st.progress : chain.progress).held_bytes);
     exposition_gauge(out, "holdfast_chain_links",
                      "Files of the chain of a full and incremental snapshots; 0: there is none.",
                      (double)chain.chain->count);

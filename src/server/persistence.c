@@ -42,9 +42,20 @@ static uint64_t snapshot_memory_limit(const struct config *c)
     return limit > MEMORY_LIMIT_FLOOR ? limit : MEMORY_LIMIT_FLOOR;
 }
 
+/* Of all jobs that run, and of those to come. */
+static void note_limits(const struct persistence *p)
+{
+    const struct config *c = p->server->config;
+    struct save_limits *limits = &p->server->save_limits;
+    __atomic_store_n(&limits->rate, (uint64_t)c->snapshot_rate_limit, __ATOMIC_RELAXED);
+    __atomic_store_n(&limits->memory, snapshot_memory_limit(c), __ATOMIC_RELAXED);
+}
+
 void persistence_options(const struct server *s, struct save_options *options)
 {
     const struct config *c = s->config;
+    /* A share of the data is one of what they are now. */
+    note_limits(s->persistence);
     *options = (struct save_options){
         .version = c->rdb_format_version == 0 ? 0 : (int)c->rdb_format_version + 6,
         .compress = c->rdbcompression,
@@ -54,6 +65,7 @@ void persistence_options(const struct server *s, struct save_options *options)
         .threads = snapshot_threads(c),
         .rate_limit = (uint64_t)c->snapshot_rate_limit,
         .memory_limit = snapshot_memory_limit(c),
+        .limits = &s->save_limits,
         .clock = RDB_CLOCK_NONE,
         .key_delay_us = c->rdb_key_save_delay,
     };
@@ -77,6 +89,7 @@ void persistence_update(struct persistence *p)
     struct saver_status status;
     saver_get_status(p->saver, &status);
     const struct config *c = p->server->config;
+    note_limits(p);
     bool failed = !status.last_ok || p->incremental_error[0] != '\0';
     p->refuse_writes = failed && c->stop_writes_on_bgsave_error &&
                        snapshots_are_scheduled(p->server);
@@ -201,6 +214,8 @@ void persistence_init(struct server *s)
     p->chain = chain_keeper_new(s->ks, wake, p);
     chain_keeper_enable(p->chain, s->config->snapshot_chain_max > 0);
     s->persistence = p;
+    note_limits(p);
+    chain_keeper_set_limits(p->chain, &s->save_limits);
     snapshots_init(s);
     snapshots_config_changed(s, NULL);
     loop_add_timer(s->loop, SCHEDULE_INTERVAL_MS, on_timer, p);
@@ -258,7 +273,10 @@ static bool load_deltas(struct server *s, struct keyspace *ks, struct chain_foun
 {
     struct persistence *p = s->persistence;
     struct rdb_load_options options = {
-        .now_ms = s->ks->now_ms, .drop_expired = true, .lru_now = s->ks->lru_clock};
+        .now_ms = s->ks->now_ms,
+        .drop_expired = loading_drops_expired(s),
+        .lru_now = s->ks->lru_clock,
+    };
     int64_t begin_us = clock_monotonic_us();
     if (!chain_apply(&found->chain, found->whole, s->config->dbfilename, ks, &options, stats,
                      err)) {

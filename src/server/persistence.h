@@ -36,8 +36,8 @@ void persistence_init(struct server *s);
 /* A save that is running is cancelled. */
 void persistence_deinit(struct server *s);
 
-/* Work out anew whether writes are refused: after a save, and when the configuration was
- * changed. */
+/* Work out anew whether writes are refused, and the limits of saves that run: after a save, and
+ * when the configuration was changed. */
 void persistence_update(struct persistence *p);
 
 /* With appendonly load the log (server/replay.h), else the configured RDB file, if there is one.

@@ -455,6 +455,8 @@ static void wake(void *ctx)
 static void save_options_of(struct server *s, struct save_options *options, uint64_t lsn)
 {
     persistence_options(s, options);
+    /* A replica has to get the data, whatever the files are to be. */
+    options->raise_version = true;
     options->aux_count = 0;
     replication_put_aux(s, options, lsn);
 }

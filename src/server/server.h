@@ -22,6 +22,7 @@
 #include "command/call.h"
 #include "net/listener.h"
 #include "net/loop.h"
+#include "persist/save_limits.h"
 #include "server/shutdown.h"
 
 /* The version of Redis whose behaviour is followed: HELLO and INFO report it, as clients choose by
@@ -206,6 +207,7 @@ struct server {
     const char *busy; /* the error that others get while a script is interrupted; NULL: none is */
     struct client *interrupted; /* who called it */
     struct shutdown shutdown; /* server/shutdown.h */
+    struct save_limits save_limits; /* of all that writes snapshots; server/persistence.h */
     bool stopping;
     bool cron_running;
     bool expire_disabled;   /* DEBUG SET-ACTIVE-EXPIRE 0 */

@@ -201,16 +201,16 @@ def test_functions_and_versions(tmp_path):
         for version in (7, 9):
             raw("CONFIG", "SET", "rdb-format-version", version)
             reply = raw("SAVE")
-            assert reply.startswith(f"ERR rdb-format-version {version} cannot express libraries of functions")
+            assert reply == f"ERR rdb-format-version {version} cannot express 1 library of functions (needs 10)"
             assert raw("BGSAVE") == "Background saving started"
             wait_for(lambda: server.client().info("persistence")["rdb_last_bgsave_status"] == "err")
-            assert "need version 10" in server.client().info("persistence")["snapshot_last_error"]
+            assert "(needs 10)" in server.client().info("persistence")["snapshot_last_error"]
             wait_for(lambda: not server.client().info("persistence")["rdb_bgsave_in_progress"])
             assert (tmp_path / "dump.rdb").read_bytes() == old and not list(tmp_path.glob("temp-*"))
         raw("XADD", "stream", "*", "a", 1)
         raw("CONFIG", "SET", "rdb-format-version", 8)
         raw("FUNCTION", "FLUSH")
-        assert raw("SAVE").startswith("ERR rdb-format-version 8 cannot express 1 keys, which need version 9: 'stream'")
+        assert raw("SAVE") == "ERR rdb-format-version 8 cannot express 1 stream ('stream', needs 9)"
         raw("DEL", "stream")
         digest = raw("DEBUG", "DIGEST")
         for version in (7, 8, 9, 10):
@@ -230,3 +230,52 @@ def test_functions_and_versions(tmp_path):
         server.start()
         raw = server.raw()
         assert raw("DEBUG", "DIGEST") == digest and raw("FCALL", "f", 0) == 1
+
+
+def test_all_that_cannot_be_expressed_is_listed(tmp_path):
+    """Each kind with its number, its first names and the version that it needs; and every key, in the log, up to twenty."""
+    with Server(directory=tmp_path) as server:
+        raw = server.raw()
+        raw("FUNCTION", "LOAD", "#!lua name=lib\nredis.register_function('f', function() return 1 end)")
+        raw("SET", "s", "v")
+        raw.pipeline([("SELECT", 3)] + [("XADD", f"stream:{i}", "*", "a", 1) for i in range(22)] + [("SELECT", 0)])
+        raw.pipeline([("HSET", "h", "f", "v"), ("HEXPIRE", "h", 1000, "FIELDS", 1, "f")])
+        raw("CONFIG", "SET", "rdb-format-version", 8)
+        reply = raw("SAVE")
+        assert reply.startswith("ERR rdb-format-version 8 cannot express 1 library of functions (needs 10), 22 streams ('stream:")
+        assert reply.endswith("..., needs 9), 1 hash with fields that expire ('h', needs 12)")
+        text = server.text()
+        assert text.count("rdb-format-version 8 has no form for the ") == 20 and "... and for 3 more" in text
+        assert "has no form for the hash with fields that expire 'h' in database 0" in text
+        assert "' in database 3" in text and not (tmp_path / "dump.rdb").exists()
+        raw("CONFIG", "SET", "rdb-format-version", 9)
+        assert raw("SAVE") == ("ERR rdb-format-version 9 cannot express 1 library of functions (needs 10), "
+                               "1 hash with fields that expire ('h', needs 12)")
+
+
+@pytest.mark.parametrize("preamble", ["yes", "no"])
+def test_the_version_is_for_snapshots_alone(preamble, tmp_path):
+    """A log is rewritten, and a replica gets its data, by a file, too, whatever version snapshots are written in."""
+    options = {"rdb-format-version": 7, "appendonly": "yes", "aof-use-rdb-preamble": preamble, "repl-diskless-sync": "no"}
+    with Server(options=options, directory=tmp_path) as server:
+        raw = server.raw()
+        raw.pipeline([("XADD", "stream", "1-1", "a", 1), ("XGROUP", "CREATE", "stream", "g", 0), ("SADD", "set", "a", 1, "b"),
+                      ("FUNCTION", "LOAD", "#!lua name=lib\nredis.register_function('f', function() return 1 end)"),
+                      ("HSET", "h", "f", "v"), ("HEXPIRE", "h", 100000, "FIELDS", 1, "f"), ("ZADD", "z", 1.5, "m")])
+        digest = raw("DEBUG", "DIGEST")
+        assert raw("SAVE").startswith("ERR rdb-format-version 7 cannot express")
+        assert raw("BGREWRITEAOF") == "Background append only file rewriting started"
+        client = server.client()
+        wait_for(lambda: not client.info("persistence")["aof_rewrite_in_progress"])
+        assert client.info("persistence")["aof_last_bgrewrite_status"] == "ok"
+        with Server(options={"replicaof": ["127.0.0.1", server.port]}) as replica:
+            other = replica.raw()
+            wait_for(lambda: b"master_link_status:up" in other("INFO", "replication"))
+            assert other("DEBUG", "DIGEST") == digest and other("FCALL_RO", "f", 0).startswith("ERR Can not execute")
+        server.kill()
+        server.start()
+        assert server.raw()("DEBUG", "DIGEST") == digest and server.raw()("FCALL", "f", 0) == 1
+        client = server.client()
+        # Also the first base of a log is none of the user's snapshots.
+        assert client.config_set("appendonly", "no") and client.config_set("appendonly", "yes")
+        wait_for(lambda: client.info("persistence")["log_state"] == "on")

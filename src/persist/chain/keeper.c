@@ -43,6 +43,7 @@ struct job {
 
 struct chain_keeper {
     struct keyspace *ks;
+    const struct save_limits *limits; /* NULL: none but those of the calls */
     void (*wake)(void *ctx);
     void *wake_ctx;
     bool enabled, wanted;
@@ -149,6 +150,7 @@ static struct job *job_new(struct chain_keeper *k, enum job_kind kind)
     j->wake_ctx = k->wake_ctx;
     j->begun_us = clock_monotonic_us();
     j->care.polite = true;
+    j->care.limits = k->limits;
     j->proven = k->proven;
     memcpy(j->rdb_path, k->rdb_path, sizeof(j->rdb_path));
     chain_copy(&j->chain, &k->chain);
@@ -204,6 +206,11 @@ void chain_keeper_free(struct chain_keeper *k)
         changes_end(k->ks, k->full_mark);
     drop_chain(k, no_full);
     mem_free(k);
+}
+
+void chain_keeper_set_limits(struct chain_keeper *k, const struct save_limits *limits)
+{
+    k->limits = limits;
 }
 
 void chain_keeper_enable(struct chain_keeper *k, bool enabled)

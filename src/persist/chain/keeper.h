@@ -36,6 +36,10 @@ struct chain_keeper *chain_keeper_new(struct keyspace *ks, void (*wake)(void *ct
 /* A job that is running is cancelled. */
 void chain_keeper_free(struct chain_keeper *k);
 
+/* What it reads keeps to this rate, which may change meanwhile, instead of those that are given
+ * with each call. It outlives the keeper. */
+void chain_keeper_set_limits(struct chain_keeper *k, const struct save_limits *limits);
+
 /* Whether chains are wanted (snapshot-chain-max is not 0). When they are not no mark is set and
  * nothing costs anything. */
 void chain_keeper_enable(struct chain_keeper *k, bool enabled);

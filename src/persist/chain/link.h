@@ -27,6 +27,7 @@
 #include "base/error.h"
 #include "keyspace/keyspace.h"
 #include "persist/rdb/record.h"
+#include "persist/save_limits.h"
 
 #define LINK_ID_SIZE 17 /* 16 hex digits */
 #define LINK_AUX_ID "hf-id"
@@ -85,6 +86,7 @@ struct link_care {
     bool stop;
     bool polite; /* it runs on a thread that makes room for the executor */
     uint64_t rate; /* bytes a second of each file; 0: as fast as it goes */
+    const struct save_limits *limits; /* if not NULL its rate, which may change, holds instead */
     void (*progress)(void *ctx, uint64_t done, uint64_t size); /* of each file; may be NULL */
     void *ctx;
 };

@@ -471,6 +471,7 @@ static void step_job(struct generation *g)
         return;
     bool saved = save_job_finish(g->job, &result, &err);
     g->job = NULL;
+    g->last_held_bytes = result.held_bytes_most;
     if (saved)
         g->planned_base_size = result.file_size;
     else if (!g->failed)

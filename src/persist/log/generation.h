@@ -57,6 +57,7 @@ struct generation {
     struct manifest old;      /* the history that goes with the success of this */
     struct remover *remover;  /* NULL: nothing is being removed */
     uint64_t lsn, planned_base_size;
+    size_t last_held_bytes; /* most that was held for the last base that was written */
     int64_t retry_us; /* not before then; but see generation_may_retry */
     bool no_room;     /* the last one failed for want of room, when so much was free */
     uint64_t free_bytes;
