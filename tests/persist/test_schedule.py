@@ -3,6 +3,7 @@
 snapshots; what preflight says before one; and SHUTDOWN, SAVE and BGSAVE beside redis-server."""
 import json
 import os
+import pathlib
 import re
 import subprocess
 import time
@@ -204,6 +205,38 @@ def test_failure_backs_off(tmp_path):
     finally:
         tmp_path.chmod(0o755)
         server.kill()
+
+
+@pytest.fixture(scope="module")
+def clock(tmp_path_factory):
+    path = tmp_path_factory.mktemp("clock") / "clock.so"
+    source = pathlib.Path(__file__).parent / "clock.c"
+    subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O1", "-o", path, source, "-ldl"], check=True)
+    return path
+
+
+def test_save_cron(clock, tmp_path):
+    """`save-cron`: at that time, by the machine's clock, if there are changes; told with its reason. The file has it, and
+    what CONFIG SET has put in its place by CONFIG REWRITE. The clock is such that a minute begins two seconds later."""
+    conf = tmp_path / "redis.conf"
+    conf.write_text("save-cron 17 3 29 2 *\n")
+    ahead = 58 - int(time.time()) % 60
+    prefix = ["env", f"LD_PRELOAD={clock}", f"HF_CLOCK_AHEAD={ahead}"]
+    with Server(args=[conf], options={"save": None}, directory=tmp_path, plain=True, prefix=prefix) as server:
+        client = server.client()
+        assert info(server)["schedule_next"].startswith("save-cron at ") and "-02-29 03:17" in info(server)["schedule_next"]
+        client.config_set("save-cron", "* * * * *")
+        client.config_rewrite()
+        client.set("a", 1)
+        wait_for(lambda: version(server) == 1)
+        assert info(server)["schedule_last"] == "it is a time of save-cron"
+        assert "Saving (full): it is a time of save-cron" in server.text() and (tmp_path / "dump.rdb").exists()
+    prefix[-1] = f"HF_CLOCK_AHEAD={58 - int(time.time()) % 60}"
+    with Server(args=[conf], options={"save": None}, directory=tmp_path, plain=True, prefix=prefix) as server:
+        assert server.client().config_get("save-cron") == {"save-cron": "* * * * *"}
+        before = version(server)
+        time.sleep(2.5)
+        assert version(server) == before  # as nothing has changed
 
 
 def test_directives(tmp_path):
