@@ -547,6 +547,7 @@ struct save_job *save_job_run(struct keyspace *ks, struct snapshot *snapshot,
 {
     struct save_job *j = job_new(ks, snapshot, options);
     j->joined = true;
+    j->counters.hurry = true; /* everybody waits for it: it keeps to no rate */
     manage(j);
     return j;
 }

@@ -73,7 +73,7 @@ struct save_job;
 struct save_job *save_job_start(struct keyspace *ks, struct snapshot *snapshot,
                                 const struct save_options *options, void (*wake)(void *ctx),
                                 void *ctx, struct error *err); /* NULL: the snapshot is released */
-/* The same in this thread: SAVE. Ended when it returns. */
+/* The same in this thread, as fast as it goes: SAVE. Ended when it returns. */
 struct save_job *save_job_run(struct keyspace *ks, struct snapshot *snapshot,
                               const struct save_options *options);
 void save_job_cancel(struct save_job *j);

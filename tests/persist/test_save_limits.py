@@ -125,6 +125,17 @@ def test_the_memory_limit_is_set_while_it_runs(kind):
         raw("CONFIG", "SET", "snapshot-memory-limit", "100%", "snapshot-rate-limit", 0)
 
 
+def test_what_everybody_waits_for_keeps_to_no_rate():
+    """SAVE, DEBUG RELOAD and the save before the end."""
+    server, raw = populated(**{"snapshot-rate-limit": SLOW})
+    begun = time.monotonic()
+    assert raw("SAVE") == "OK" and raw("DEBUG", "RELOAD") == "OK"
+    with pytest.raises(EOFError):
+        raw("SHUTDOWN", "SAVE")
+    assert server.process.wait(KEYS * SIZE / SLOW / 4) == 0 and time.monotonic() - begun < KEYS * SIZE / SLOW / 4
+    server.stop()
+
+
 def test_the_rate_of_a_verification_is_changed():
     """HOLDFAST SNAPSHOT VERIFY is done at once when the limit is taken away."""
     server, raw = populated()
