@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What saving does beyond Redis: chosen versions, the chunk index, limits, BGSAVE CANCEL, progress."""
 import os
+import pathlib
 import shutil
 import subprocess
 
+import pytest
+
 from data import fill
-from harness import Server
+from harness import BUILD, Server
 from test_save import info_any, slow_saves, wait_for
 
 
@@ -156,3 +159,43 @@ def test_rate_limit_and_progress(tmp_path):
         assert after["snapshot_last_data_size"] + after["snapshot_last_overhead_size"] == size
         assert after["snapshot_last_verified_time"] == raw("LASTSAVE")
         assert 0 < float(after["snapshot_time_share_percent"]) <= 100
+
+
+@pytest.fixture(scope="module")
+def garble(tmp_path_factory):
+    path = tmp_path_factory.mktemp("garble") / "garble.so"
+    source = pathlib.Path(__file__).parent / "garble.c"
+    subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O1", "-o", path, source, "-ldl"], check=True)
+    return path
+
+
+def test_a_disk_that_is_wrong_without_saying_so(garble, tmp_path):
+    """`rdb-verify`: what was written is read again, so the last good file stays, of a full snapshot and of an incremental
+    one; without it nobody notices, and INFO does not say that anything was verified."""
+    flag = tmp_path.parent / (tmp_path.name + "-wrong")
+    prefix = ["env", f"LD_PRELOAD={garble}", f"HF_GARBLE={flag}"]
+    with Server(directory=tmp_path, plain=True, prefix=prefix, options={"save": "100000 1000000"}) as server:
+        raw = server.raw()
+        raw.pipeline([("SET", f"key:{i}", os.urandom(300)) for i in range(1000)])
+        assert raw("SAVE") == "OK"
+        old = (tmp_path / "dump.rdb").read_bytes()
+        verified = info_any(raw)["snapshot_last_verified_time"]
+        assert verified == raw("LASTSAVE") and "read again and verified in" in server.text()
+        raw.pipeline([("SET", f"key:{i}", "new") for i in range(500)])
+        flag.touch()
+        assert "the file was written, but could not be verified" in raw("SAVE")
+        assert raw("BGSAVE") == "Background saving started"
+        wait_for(lambda: not info_any(raw)["rdb_bgsave_in_progress"])
+        assert info_any(raw)["rdb_last_bgsave_status"] == "err" and raw("SET", "a", 1).startswith("MISCONF")
+        wait_for(lambda: raw("HOLDFAST", "SNAPSHOT", "INCREMENTAL") == "Background incremental snapshot started")
+        wait_for(lambda: not info_any(raw)["rdb_bgsave_in_progress"])
+        assert "could not be verified" in info_any(raw)["chain_last_incremental_error"]
+        assert (tmp_path / "dump.rdb").read_bytes() == old and {p.name for p in tmp_path.iterdir()} == {"dump.rdb", "holdfast.log"}
+        raw("CONFIG", "SET", "rdb-verify", "no")
+        assert raw("SAVE") == "OK" and info_any(raw)["snapshot_last_verified_time"] == verified
+        assert "; not verified)" in server.text()
+        check = subprocess.run([BUILD / "holdfast", "check", tmp_path / "dump.rdb"], capture_output=True, text=True, timeout=60)
+        assert check.returncode == 1 and "offset" in check.stdout + check.stderr
+        flag.unlink()
+        raw("CONFIG", "SET", "rdb-verify", "yes")
+        assert raw("SAVE") == "OK" and raw("SET", "a", 1) == "OK"
