@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * A disk that is wrong without saying so, preloaded into a server: while the file $HF_GARBLE is there, one bit in the
- * middle of whatever is written to a temporary RDB file is another one.
+ * A disk that is wrong without saying so, preloaded into a server: while the file $HF_GARBLE is
+ * there, one bit in the middle of whatever is written to a temporary RDB file is another one.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
