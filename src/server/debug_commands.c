@@ -37,16 +37,24 @@ static void debug_help(struct call *c)
         "    A digest of all keys and values; redis-server gives the same for the same data.",
         "DIGEST-VALUE <key> [<key> ...]",
         "    A digest of the value of each key.",
+        "ERROR <text>",
+        "    Reply this error.",
         "LISTPACK <key>",
         "    Print the elements of a value that is kept as a listpack on standard output.",
         "LOADAOF",
         "    Forget the data, and load what the log has. The server ends if that fails.",
+        "LOG <text>",
+        "    Write this to the log.",
         "OBJECT <key>",
         "    How a value is kept.",
         "PANIC",
         "    Abort, as after a mistake in the program: leaves a crash report.",
         "POPULATE <count> [<prefix>] [<size>]",
         "    Create string keys <prefix>:<number> (\"key\") with values of a size.",
+        "PROTOCOL <type>",
+        "    A reply of this type: string, integer, double, bignum, null, array, set, map, attrib, "
+        "push,",
+        "    verbatim, true, false.",
         "QUICKLIST-PACKED-THRESHOLD <size>",
         "    Accepted for tests that set it; lists have no nodes of that kind here.",
         "RELOAD [NOSAVE] [NOFLUSH] [MERGE]",
@@ -341,6 +349,72 @@ static void debug_packed_threshold(struct call *c)
         reply_ok(c->reply);
 }
 
+/* One reply of each type, for who writes a client. */
+static void debug_protocol(struct call *c)
+{
+    struct reply *r = c->reply;
+    struct slice type = c->argv[2];
+    if (slice_is(type, "string")) {
+        reply_bulk_cstr(r, "Hello World");
+    } else if (slice_is(type, "integer")) {
+        reply_int(r, 12345);
+    } else if (slice_is(type, "double")) {
+        reply_double(r, 3.141);
+    } else if (slice_is(type, "bignum")) {
+        reply_bignum(r, SLICE("1234567999999999999999999999999999999"));
+    } else if (slice_is(type, "null")) {
+        reply_null(r);
+    } else if (slice_is(type, "true") || slice_is(type, "false")) {
+        reply_bool(r, slice_is(type, "true"));
+    } else if (slice_is(type, "verbatim")) {
+        reply_verbatim(r, SLICE("This is a verbatim\nstring"), "txt");
+    } else if (slice_is(type, "array") || slice_is(type, "set")) {
+        if (slice_is(type, "set"))
+            reply_set(r, 3);
+        else
+            reply_array(r, 3);
+        for (int i = 0; i < 3; i++)
+            reply_int(r, i);
+    } else if (slice_is(type, "map")) {
+        reply_map(r, 3);
+        for (int i = 0; i < 3; i++) {
+            reply_int(r, i);
+            reply_bool(r, i == 1);
+        }
+    } else if (slice_is(type, "attrib")) {
+        if (r->protocol > 2) {
+            reply_header(r, '|', 1);
+            reply_bulk_cstr(r, "key-popularity");
+            reply_array(r, 2);
+            reply_bulk_cstr(r, "key:123");
+            reply_int(r, 90);
+        }
+        reply_bulk_cstr(r, "Some real reply following the attribute");
+    } else if (slice_is(type, "push") && r->protocol == 2) {
+        reply_error(r, "ERR RESP2 is not supported by this command");
+    } else if (slice_is(type, "push")) {
+        reply_push(r, 2);
+        reply_bulk_cstr(r, "server-cpu-usage");
+        reply_int(r, 42);
+        reply_bulk_cstr(r, "Some real reply following the push reply");
+    } else {
+        reply_error(r, "ERR Wrong protocol type name. Please use one of the following: "
+                       "string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|"
+                       "true|false");
+    }
+}
+
+static void debug_error(struct call *c)
+{
+    reply_errorf(c->reply, "%.*s", (int)c->argv[2].size, c->argv[2].data);
+}
+
+static void debug_log(struct call *c)
+{
+    log_warning("DEBUG LOG: %.*s", (int)c->argv[2].size, c->argv[2].data);
+    reply_ok(c->reply);
+}
+
 static void debug_stringmatch(struct call *c)
 {
     reply_int(c->reply, glob_match(c->argv[2], c->argv[3], false));
@@ -364,6 +438,9 @@ static const struct {
     {"reload", 2, INT32_MAX, debug_reload},
     {"loadaof", 2, INT32_MAX, debug_loadaof},
     {"listpack", 3, 3, debug_listpack},
+    {"protocol", 3, 3, debug_protocol},
+    {"error", 3, 3, debug_error},
+    {"log", 3, 3, debug_log},
     {"quicklist-packed-threshold", 3, 3, debug_packed_threshold},
     {"stringmatch-len", 4, 4, debug_stringmatch},
 };

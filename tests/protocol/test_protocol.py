@@ -30,6 +30,9 @@ RAW = [
     request("SET", "k", "v" * 40000) + request("STRLEN", "k") + b"*1\r\n$4\r\nPING\r\n",
 ]
 
+REPLY_TYPES = ("string", "integer", "double", "bignum", "null", "array", "set", "map", "attrib", "push", "verbatim", "true",
+               "FALSE", "nosuch")
+
 COMMANDS = [
     ["foo", "foo a b", "foo " + "x" * 200 + " b", "get", "get a b", "client foo", "client",
      "client kill", "object foo bar", "config nosuch", "client id x", "ping", "ping a", "ping a b",
@@ -87,6 +90,10 @@ COMMANDS = [
      "set q 1", "multi", "exec", "client list type pubsub", "reset", "get nosuch"],
     ["set a" + "b" * 300 + " c", "get a" + "b" * 300],
     ["debug sleep 0", "debug nosuch"],
+    *([first, *(f"debug protocol {kind}" for kind in REPLY_TYPES), "debug protocol", "debug protocol a b"]
+      for first in ("hello 2", "hello 3")),
+    ["hello 3", "multi", *(f"debug protocol {kind}" for kind in REPLY_TYPES), "exec"],
+    ["debug error FOO", "debug error \r\nFOO", "debug error", "debug log x", "debug log", "debug log x y"],
 ]
 
 
