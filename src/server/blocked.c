@@ -508,19 +508,19 @@ static void serve(struct waiter *w, struct slice key, struct entry *e)
         answer_put_back(&a);
 }
 
-bool blocked_unblock(struct client *c, bool by_error)
+bool blocked_unblock(struct client *c, const char *error)
 {
     struct waiter *w = c->waiter;
     if (w == NULL)
         return false;
     c->wait_shutdown = false;
-    if (!by_error) {
+    if (error == NULL) {
         time_out(w);
         return true;
     }
     struct answer a;
     answer_begin(&a, w);
-    reply_error(a.call.reply, "UNBLOCKED client unblocked via CLIENT UNBLOCK");
+    reply_error(a.call.reply, error);
     answer_end(&a, w);
     return true;
 }

@@ -47,8 +47,8 @@ void blocked_serve(struct server *s);
 /* The log is durable up to here. */
 void blocked_durable(struct server *s, uint64_t lsn);
 
-/* CLIENT UNBLOCK: as if the time were over, or by an error. False: the client is not waiting. */
-bool blocked_unblock(struct client *c, bool by_error);
+/* As if the time were over (NULL), or by this error. False: the client is not waiting. */
+bool blocked_unblock(struct client *c, const char *error);
 /* The client is going. */
 void blocked_forget(struct client *c);
 

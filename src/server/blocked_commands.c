@@ -37,8 +37,9 @@ void cmd_client_unblock(struct call *c)
     if (!call_int64(c, c->argv[2], &id, NULL))
         return;
     struct client *target = find_client(c->server, (uint64_t)id);
+    const char *error = by_error ? "UNBLOCKED client unblocked via CLIENT UNBLOCK" : NULL;
     bool waited = target != NULL && !(target->flags & CLIENT_CLOSING) &&
-                  blocked_unblock(target, by_error);
+                  blocked_unblock(target, error);
     reply_int(c->reply, waited);
 }
 

@@ -12,7 +12,9 @@
  *     WAITING ──delay──> [SAVING a file] ──> FEEDING ──> READY ──ack─┘    written to its socket
  *
  * FEEDING is the feed's (replication/feed.h): one for all that wait. The stream meanwhile stays in
- * memory, once for all of them, held by their readers.
+ * memory, once for all of them, held by their readers; when it is more than the backlog, and there
+ * is a log, it is given back, and what came meanwhile is sent from the log: READY ──ack──>
+ * CATCHING_UP.
  *
  * As a replica (replication_link.c):
  *
@@ -66,7 +68,8 @@ struct replica {
     bool plain_sync; /* SYNC: it acknowledges nothing, and gets no +FULLRESYNC */
     int listening_port;
     char ip[64]; /* as it announces itself; "": as its connection shows */
-    struct stream_reader *reader; /* from FEEDING (or SAVING) on */
+    struct stream_reader *reader; /* from FEEDING (or SAVING) on; NULL if from_log */
+    bool from_log; /* what is behind `acked` comes from the log when all of the data is there */
     size_t target;                /* of the feed, while FEEDING */
     struct catchup *catchup;      /* while CATCHING_UP, up to catchup_lsn */
     uint64_t catchup_lsn;

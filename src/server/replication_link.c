@@ -865,7 +865,8 @@ void replication_follow(struct server *s, const char *host, int port)
     log_set_role('S');
     /* Who waits for keys to be written waits for what cannot be now. */
     for (struct client *c = s->clients.first; c != NULL; c = c->next)
-        blocked_unblock(c, true);
+        blocked_unblock(c, "UNBLOCKED force unblock from blocking operation, instance state "
+                           "changed (master -> replica?)");
     replication_apply_config(s);
     hold_give_up(s->hold, INT64_MAX,
                  "NOREPLICAS This server became a replica before this was as sure as asked for: it "

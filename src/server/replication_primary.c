@@ -132,6 +132,7 @@ void replication_close_replicas(struct server *s, const char *why)
         if (r->reader != NULL)
             stream_reader_free(s->stream, r->reader);
         r->reader = NULL;
+        r->from_log = false;
         note_gone_acked(s, r);
         r->state = REPLICA_WAITING;
         /* First, as its thread may be waiting for the socket. */
@@ -143,7 +144,7 @@ void replication_close_replicas(struct server *s, const char *why)
 
 uint64_t replication_lag(const struct server *s, const struct replica *r)
 {
-    if (r->state == REPLICA_CATCHING_UP)
+    if (r->state == REPLICA_CATCHING_UP || (r->from_log && s->stream != NULL))
         return stream_end(s->stream) - r->acked;
     if (r->reader == NULL)
         return 0;
@@ -159,8 +160,33 @@ static void send_line(struct client *c, const char *line)
     client_want_write(c);
 }
 
+/* Memory goes on where it is, or else the log does. False: neither does. */
+static bool go_on_from_log(struct replica *r)
+{
+    struct server *s = r->client->server;
+    r->from_log = false;
+    if (r->acked >= stream_first(s->stream)) {
+        r->reader = stream_reader_new(s->stream, r->acked);
+        return false;
+    }
+    if (!replication_may_use_disk(s, r->acked)) {
+        log_warning("Replica %s has all of the data, but not what has come behind it: the log is "
+                    "not on any more",
+                    client_peer(r->client));
+        client_close(r->client);
+        return true;
+    }
+    log_notice("Replica %s has all of the data, and gets what has come behind it from the log",
+               client_peer(r->client));
+    set_state(r, REPLICA_CATCHING_UP);
+    replication_begin_disk(r->client, r->acked, false);
+    return true;
+}
+
 static void go_online(struct replica *r)
 {
+    if (r->from_log && go_on_from_log(r))
+        return;
     log_notice("Replica %s is online", client_peer(r->client));
     announce_replication(r->client->server, "replica-online", client_peer(r->client));
     set_state(r, REPLICA_ONLINE);
@@ -340,7 +366,7 @@ void replication_wake_waiting(struct server *s)
     for (struct client *c = s->clients.first; c != NULL; c = c->next) {
         if (c->wait_replicas != 0 && !(c->flags & CLIENT_CLOSING) &&
             replication_count_acked(s, c->wait_lsn) >= c->wait_replicas &&
-            !blocked_unblock(c, false)) {
+            !blocked_unblock(c, NULL)) {
             /* CLIENT UNBLOCK has been there. */
             c->wait_replicas = 0;
             s->replication->waiting_clients--;
@@ -714,13 +740,38 @@ static void look_after(struct server *s, struct replica *r)
         log_warning("Replica %s has said nothing for repl-timeout seconds: it is disconnected",
                     client_peer(r->client));
         client_close(r->client);
-    } else if (r->state != REPLICA_CATCHING_UP && over_limit(s, r)) {
+    } else if (r->reader != NULL && over_limit(s, r)) {
         log_warning("Replica %s is %llu bytes behind, more than client-output-buffer-limit allows: "
                     "it is disconnected",
                     client_peer(r->client), (unsigned long long)replication_lag(s, r));
         s->stats.output_buffer_closed++;
         client_close(r->client);
     }
+}
+
+/* While it is sent all of the data the stream grows behind it, in memory: no more than the backlog
+ * where the log has it, too, and does not go back behind it before it is sent from there. */
+static void leave_to_log(struct server *s)
+{
+    struct durability *d = s->durability;
+    uint64_t most = (uint64_t)s->config->repl_backlog_size, first;
+    uint64_t keep = (uint64_t)s->config->repl_log_history;
+    for (struct replica *r = s->replication->replicas; r != NULL; r = r->next) {
+        bool fed = r->state == REPLICA_SAVING || r->state == REPLICA_FEEDING ||
+                   r->state == REPLICA_READY;
+        if (fed && r->reader != NULL && replication_lag(s, r) > most &&
+            replication_may_use_disk(s, r->acked) &&
+            generation_first_lsn(&d->generation, &first) && first <= r->acked) {
+            stream_reader_free(s->stream, r->reader);
+            r->reader = NULL;
+            r->from_log = true;
+        }
+        if (r->from_log || r->state == REPLICA_CATCHING_UP) {
+            uint64_t behind = replication_lag(s, r);
+            keep = behind > keep ? behind : keep;
+        }
+    }
+    d->generation.keep_bytes = keep;
 }
 
 static void ping(struct server *s)
@@ -765,6 +816,7 @@ void replication_primary_cron(struct server *s)
     struct replication *all = s->replication;
     for (struct replica *r = all->replicas; r != NULL; r = r->next)
         look_after(s, r);
+    leave_to_log(s);
     count_good(s);
     hold_give_up(s->hold, s->now_us - s->config->durability_timeout * 1000,
                  "NOREPLICAS Replicas did not make this as sure as asked for in time: it may be "

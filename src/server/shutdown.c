@@ -87,7 +87,7 @@ static void go_on(struct server *s)
     server_pause_shutdown(s, false);
     for (struct client *c = s->clients.first; c != NULL; c = c->next) {
         if (c->wait_shutdown && !(c->flags & CLIENT_CLOSING))
-            blocked_unblock(c, false);
+            blocked_unblock(c, NULL);
         c->wait_shutdown = false;
     }
 }

@@ -2,6 +2,7 @@
 """A full resynchronisation as the replica's clients see it, and the user that a replica is."""
 import contextlib
 import os
+import signal
 import time
 
 import pytest
@@ -288,3 +289,37 @@ def test_rdb_filter(kind, tmp_path):
             with redis_server(dir=directory) as reader, raws(reader) as (y,):
                 assert len(y("FUNCTION", "LIST")) == functions, filter
                 assert y("DBSIZE") == keys, filter
+
+
+@pytest.mark.parametrize("kind", ["holdfast", "redis"])
+def test_what_comes_meanwhile_is_in_the_log(kind):
+    """A replica stops in the middle of what it is sent, and another one comes late: the stream behind it is not held in memory
+    for them but sent from the log, which goes back so far until then, though it is rewritten."""
+    with holdfast(appendonly="yes", **{"repl-backlog-size": "1mb", "repl-log-history": "0",
+                                       "snapshot-rate-limit": "1mb", "repl-timeout": "600"}) as primary, \
+            KINDS[kind](**{"repl-timeout": "600"}) as first, KINDS[kind]() as second, \
+            raws(primary, first, second) as (x, y, z):
+        x.pipeline([("SET", f"k{i}", os.urandom(1000)) for i in range(4000)])
+        follow(y, primary.port)
+        wait_for(lambda: "state=send_bulk" in info(x).get("slave0", ""), "it is sent")
+        first.process.send_signal(signal.SIGSTOP)
+        follow(z, primary.port)
+        before = int(info(x, "memory")["used_memory"])
+        x("CONFIG", "SET", "snapshot-rate-limit", 0)
+        for _ in range(2):
+            for _ in range(20):
+                x.pipeline([("SET", f"hot{i}", os.urandom(10000)) for i in range(100)])
+            assert x("WAITAOF", 1, 0, 60000)[0] == 1
+            assert x("BGREWRITEAOF") == "Background append only file rewriting started"
+            wait_for(lambda: info(x, "persistence")["aof_rewrite_in_progress"] == "0", "the rewrite")
+        x("SET", "last", 1)
+        wait_for(lambda: int(info(x, "memory")["used_memory"]) < before + (12 << 20), "40 MB are not in memory")
+        assert "state=send_bulk" in info(x)["slave0"] + info(x)["slave1"]
+        first.process.send_signal(signal.SIGCONT)
+        for raw in (y, z):
+            wait_up(raw)
+            wait_for(lambda: raw("GET", "last") == b"1", "it has everything")
+            assert_same(x, raw)
+        wait_for(lambda: info(x)["connected_slaves"] == "2", "both are there")
+        assert info(x, "stats")["sync_full"] == "2"
+        assert "gets what has come behind it from the log" in primary.text()

@@ -188,6 +188,24 @@ def test_restart_of_a_primary():
         y.close()
 
 
+@pytest.mark.parametrize("kind", ["redis", "holdfast"])
+def test_who_waits_when_the_role_changes(kind):
+    """What is waited for in a primary does not come any more when it is a replica: the waiting ends as redis-server ends
+    it."""
+    with {"redis": redis_server, "holdfast": holdfast}[kind]() as server:
+        raw, waiting = server.raw(), [server.raw() for _ in range(3)]
+        for w, request in zip(waiting, (["BLPOP", "list", "0"], ["XREAD", "BLOCK", "0", "STREAMS", "stream", "$"],
+                                        ["WAIT", "1", "0"])):
+            w.send(w.encode(request))
+        wait_for(lambda: info(raw, "clients")["blocked_clients"] == "3", "they wait")
+        assert raw("REPLICAOF", "127.0.0.1", 1) == "OK"
+        for w in waiting:
+            assert w.read() == ("UNBLOCKED force unblock from blocking operation, instance state changed "
+                                "(master -> replica?)")
+            w.close()
+        raw.close()
+
+
 def test_demoted_primary():
     """A primary that went on while its replica was promoted follows the new one when it is told to: what it did
     since then does not count, and is no reason to refuse, as nothing of the common history is missing there."""
