@@ -201,9 +201,10 @@ void durability_follow_levels(struct server *s);
 /* The configuration may have changed. */
 void durability_apply_config(struct server *s);
 /* Before the process ends: everything is written and synced, and the log closed. False: it could
- * not be, and the server's log says why, and what is at risk by it. A disk on which nothing moves
- * is waited for as long as shutdown-timeout says (where that is 0, ten seconds); *hangs: threads
- * wait for it still, so that nothing can be freed, and the process is to end as it is. */
+ * not be, and something is at risk by it; the server's log says what, and why. A disk on which
+ * nothing moves is waited for as long as shutdown-timeout says (where that is 0, ten seconds);
+ * *hangs: threads wait for it still, so that nothing can be freed, and the process is to end as it
+ * is. */
 bool durability_end(struct server *s, bool *hangs);
 /* What a crash of the machine may take now: the writes, at most, and their bytes. While it is not
  * OFF. */

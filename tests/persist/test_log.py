@@ -403,6 +403,26 @@ def test_many_large_writes_at_once(library, tmp_path):
         assert info(raw)["log_slowing_writers"] == "0"
 
 
+def test_the_end_on_a_disk_that_is_full(library, tmp_path):
+    """The exit status says whether something is at risk: nothing is when only the log's last line found no room."""
+    with Disk(library, tmp_path, appendfsync="everysec", save="") as disk:
+        raw = disk.server.raw()
+        for status in (0, 1):
+            assert raw("SET", "k", "v") == "OK"
+            wait_for(lambda: info(raw)["log_at_risk_bytes"] == "0")
+            disk.say("full")
+            if status == 1:
+                # One that is taken before it is known that there is no room.
+                assert raw("SET", "big", "x" * 20_000_000) == "OK"
+                wait_for(lambda: info(raw)["log_state"] == "full")
+            assert disk.server.terminate() == status
+            assert "The log could not be ended in order: cannot " in disk.server.text()
+            disk.say("")
+            disk.server.start()
+            raw = disk.server.raw()
+            assert raw("GET", "k") == b"v" and raw("EXISTS", "big") == 0
+
+
 @pytest.mark.parametrize("policy, log", [("always", "on"), ("everysec", "on"), ("always", "failed before"),
                                          ("everysec", "being made")])
 def test_the_end_on_a_disk_that_hangs(library, tmp_path, policy, log):
