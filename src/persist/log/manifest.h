@@ -67,9 +67,9 @@ const struct manifest_file *manifest_base(const struct manifest *m); /* NULL: no
  * base makes the old one history. */
 struct manifest_file *manifest_add_incremental(struct manifest *m, const char *filename);
 struct manifest_file *manifest_add_base(struct manifest *m, const char *filename, bool rdb);
-/* All incrementals before this seq become history. */
 /* Whether it is a file of effects, in use or history. */
 bool manifest_is_incremental(const struct manifest_file *f);
+/* All incrementals before this seq become history. */
 void manifest_retire_before(struct manifest *m, uint64_t seq);
 /* A file that was left over: to be removed with the history. */
 void manifest_note_history(struct manifest *m, const char *name, uint64_t seq);
