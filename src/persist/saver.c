@@ -189,7 +189,7 @@ static bool is_number(const char *text, const char *rest)
 
 /* temp-PID-N.rdb, as save jobs name them; temp-sync-PID.rdb and temp-feed-PID.rdb of replication;
  * and a chain's manifest that was being replaced. */
-static bool is_left_over(const char *name)
+bool saver_is_temporary(const char *name)
 {
     const char *manifest = strstr(name, ".chain.tmp-");
     if (manifest != NULL && is_number(manifest + strlen(".chain.tmp-"), ""))
@@ -207,7 +207,7 @@ static void clean_name(void *ctx, const char *name)
 {
     const char *dir = ctx;
     char path[600];
-    if (!is_left_over(name))
+    if (!saver_is_temporary(name))
         return;
     struct error err;
     snprintf(path, sizeof(path), "%s/%s", dir, name);

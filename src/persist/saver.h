@@ -61,6 +61,8 @@ void saver_get_status(const struct saver *s, struct saver_status *status);
 /* Called when the keyspace was loaded from a file just now: counts as a save. */
 void saver_note_loaded(struct saver *s);
 
+/* Whether a file of this name is one that is being written, or that a crash left. */
+bool saver_is_temporary(const char *name);
 /* Remove temporary files that a crash left in the directory of `path`. */
 void saver_clean_temporary(const char *path);
 

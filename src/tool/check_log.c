@@ -12,6 +12,7 @@
 #include "persist/log/recovery.h"
 #include "persist/log/recovery_files.h"
 #include "persist/rdb/format.h"
+#include "persist/saver.h"
 #include "tool/chain_files.h"
 #include "tool/format.h"
 #include "tool/log_dir.h"
@@ -328,7 +329,8 @@ static void check_beside(void *ctx, const char *name)
     struct beside *b = ctx;
     size_t n = strlen(name);
     char path[512];
-    if (n <= 4 || strcmp(name + n - 4, ".rdb") != 0)
+    /* What a server is just writing, or has left unfinished, is nothing that a start would read. */
+    if (n <= 4 || strcmp(name + n - 4, ".rdb") != 0 || saver_is_temporary(name))
         return;
     snprintf(path, sizeof(path), "%.250s/%.250s", b->path, name);
     b->count++;

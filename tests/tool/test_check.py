@@ -216,3 +216,16 @@ def test_a_log_without_its_manifest(tmp_path):
     # Without any incremental there is no log yet: the RDB files are all that there is.
     (tmp_path / "appendonlydir/appendonly.aof.1.incr.aof").unlink()
     run("check", tmp_path)
+
+
+def test_a_directory_in_which_a_server_is_writing(tmp_path):
+    """What is not finished is nothing that a start would read: the directory is sound; a file that has another name is not."""
+    with harness.Server(directory=tmp_path) as server:
+        server.client().set("a", 1)
+        server.client().save()
+    (tmp_path / "temp-1234-7.rdb").write_bytes((tmp_path / "dump.rdb").read_bytes()[:50])
+    (tmp_path / "temp-sync-1234.rdb").touch()
+    out, _ = run("check", tmp_path)
+    assert b"dump.rdb: sound" in out and b"temp-" not in out
+    (tmp_path / "temp-mine.rdb").touch()
+    assert b"temp-mine.rdb: offset 0" in b"".join(run("check", tmp_path, status=1))
