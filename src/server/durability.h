@@ -206,6 +206,9 @@ void durability_apply_config(struct server *s);
  * *hangs: threads wait for it still, so that nothing can be freed, and the process is to end as it
  * is. */
 bool durability_end(struct server *s, bool *hangs);
+/* Whether the log cannot be written just now, so that an end would lose writes that were
+ * acknowledged, and nobody else has: how many, and their bytes. */
+bool durability_end_loses(const struct server *s, uint64_t *writes, uint64_t *bytes);
 /* What a crash of the machine may take now: the writes, at most, and their bytes. While it is not
  * OFF. */
 uint64_t durability_at_risk(const struct durability *d, uint64_t *bytes);

@@ -65,6 +65,16 @@ static bool close_log(struct durability *d, struct error *err)
     return writer_wait(d->writer, err);
 }
 
+bool durability_end_loses(const struct server *s, uint64_t *writes, uint64_t *bytes)
+{
+    const struct durability *d = s->durability;
+    if (d->writer == NULL || d->refusal == NULL || s->is_replica ||
+        s->config->appendfsync == FSYNC_ALWAYS)
+        return false;
+    *writes = durability_at_risk(d, bytes);
+    return *bytes > 0;
+}
+
 bool durability_end(struct server *s, bool *hangs)
 {
     struct durability *d = s->durability;

@@ -500,12 +500,17 @@ void persistence_give_up(struct server *s)
     }
 }
 
+bool persistence_saves_at_end(const struct server *s, int bits)
+{
+    bool wanted = bits & SHUTDOWN_BIT_SAVE || snapshots_are_scheduled(s);
+    return wanted && !(bits & SHUTDOWN_BIT_NOSAVE) && !s->loading;
+}
+
 bool persistence_shutdown(struct server *s, int bits)
 {
     struct persistence *p = s->persistence;
     persistence_give_up(s);
-    bool wanted = bits & SHUTDOWN_BIT_SAVE || snapshots_are_scheduled(s);
-    if (bits & SHUTDOWN_BIT_NOSAVE || !wanted || s->loading)
+    if (!persistence_saves_at_end(s, bits))
         return true;
     struct error err = {0};
     if (has_nothing(s, &err)) {

@@ -65,6 +65,8 @@ bool persistence_begin_save(struct server *s, struct error *err);
  * snapshot-chain-max, a full snapshot is taken. */
 bool persistence_begin_incremental(struct server *s, struct error *err);
 
+/* Whether the end saves: by `bits` (enum shutdown_bits of config.h), or else the configuration. */
+bool persistence_saves_at_end(const struct server *s, int bits);
 /* Before the process ends: save if `bits` (enum shutdown_bits of config.h) or else the
  * configuration say so. False: saving has failed, and the process should go on. */
 bool persistence_shutdown(struct server *s, int bits);

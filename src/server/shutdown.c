@@ -94,8 +94,24 @@ static void go_on(struct server *s)
 
 /* ---- the way ---- */
 
+/* What a full or broken disk has not taken stays in memory, unless a snapshot has it, or it is said
+ * that it need not be kept. */
+static bool may_end(const struct server *s, int bits)
+{
+    uint64_t writes, bytes;
+    if (bits & (SHUTDOWN_BIT_FORCE | SHUTDOWN_BIT_NOSAVE) || persistence_saves_at_end(s, bits) ||
+        !durability_end_loses(s, &writes, &bytes))
+        return true;
+    log_warning("The log cannot be written now: the end would lose %llu writes (%llu bytes) that "
+                "were acknowledged, so the server goes on. SHUTDOWN FORCE ends it all the same",
+                (unsigned long long)writes, (unsigned long long)bytes);
+    return false;
+}
+
 static bool finish(struct server *s, int bits)
 {
+    if (!may_end(s, bits))
+        return false;
     tell_of_replicas(s);
     life_stopping(s, "Saving before the end");
     if (!persistence_shutdown(s, bits)) {

@@ -4,6 +4,7 @@ slow, full or broken. The disk is played by tests/persist/disk.c, which is prelo
 import os
 import pathlib
 import random
+import signal
 import shutil
 import socket
 import subprocess
@@ -404,23 +405,55 @@ def test_many_large_writes_at_once(library, tmp_path):
 
 
 def test_the_end_on_a_disk_that_is_full(library, tmp_path):
-    """The exit status says whether something is at risk: nothing is when only the log's last line found no room."""
+    """The exit status says whether something is lost: nothing is when only the log's last line finds no room. What was
+    acknowledged and is in memory alone keeps the server from ending until there is room, or it is forced to."""
     with Disk(library, tmp_path, appendfsync="everysec", save="") as disk:
-        raw = disk.server.raw()
-        for status in (0, 1):
-            assert raw("SET", "k", "v") == "OK"
+        server = disk.server
+
+        def fill():
+            # One that is taken before it is known that there is no room.
+            raw = server.raw()
             wait_for(lambda: info(raw)["log_at_risk_bytes"] == "0")
             disk.say("full")
-            if status == 1:
-                # One that is taken before it is known that there is no room.
-                assert raw("SET", "big", "x" * 20_000_000) == "OK"
-                wait_for(lambda: info(raw)["log_state"] == "full")
-            assert disk.server.terminate() == status
-            assert "The log could not be ended in order: cannot " in disk.server.text()
+            assert raw("SET", "big", "x" * 20_000_000) == "OK"
+            wait_for(lambda: info(raw)["log_state"] == "full")
+            return raw
+
+        def start():
             disk.say("")
-            disk.server.start()
-            raw = disk.server.raw()
-            assert raw("GET", "k") == b"v" and raw("EXISTS", "big") == 0
+            server.start()
+            raw = server.raw()
+            assert raw("GET", "k") == b"v"
+            return raw
+
+        raw = server.raw()
+        assert raw("SET", "k", "v") == "OK"
+        wait_for(lambda: info(raw)["log_at_risk_bytes"] == "0")
+        disk.say("full")
+        assert server.terminate() == 0
+        assert "The log could not be ended in order: cannot " in server.text()
+
+        raw = start()
+        assert raw("EXISTS", "big") == 0
+        raw = fill()
+        for _ in range(2):
+            reply = raw("SHUTDOWN")
+            assert isinstance(reply, Error) and "Errors trying to SHUTDOWN" in str(reply)
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: server.text().count("the end would lose 1 writes") == 3)
+        assert raw("STRLEN", "big") == 20_000_000
+        disk.say("")
+        wait_for(lambda: info(raw)["log_state"] == "on")
+        assert server.terminate() == 0
+
+        raw = start()
+        assert raw("STRLEN", "big") == 20_000_000 and raw("DEL", "big") == 1
+        raw = fill()
+        raw.send(raw.encode(("SHUTDOWN", "FORCE")))
+        assert server.process.wait(60) == 1
+        server.terminate()
+        assert "At most 1 writes (" in server.text()
+        assert start()("EXISTS", "big") == 0
 
 
 @pytest.mark.parametrize("policy, log", [("always", "on"), ("everysec", "on"), ("always", "failed before"),
