@@ -40,15 +40,15 @@ def now_ms():
 
 def main():
     program, policy, seed, life, clients = sys.argv[1:]
-    socket_path = "/tmp/s"
+    socket_path = "/mnt/s"
     rng = random.Random(seed + life + "saves")
     # Half of the lives have one rewrite or save right behind the other.
     pause = rng.choice([0, 0.2])
     preamble = rng.choice(["yes", "no"])
     say("begun")
-    with open("/tmp/data/log", "ab") as log:
+    with open("/mnt/data/log", "ab") as log:
         server = subprocess.Popen(
-            [program, "--port", "0", "--unixsocket", socket_path, "--dir", "/tmp/data", "--save", "",
+            [program, "--port", "0", "--unixsocket", socket_path, "--dir", "/mnt/data", "--save", "",
              "--appendonly", "yes", "--appendfsync", policy, "--aof-use-rdb-preamble", preamble],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
@@ -83,7 +83,7 @@ def main():
                 saved = time.monotonic()
         raise RuntimeError("the server has ended")
     except BaseException as error:
-        say(f"failed {type(error).__name__}: {str(error)!r} {pathlib.Path('/tmp/data/log').read_text()[-3000:]!r}")
+        say(f"failed {type(error).__name__}: {str(error)!r} {pathlib.Path('/mnt/data/log').read_text()[-3000:]!r}")
 
 
 def out(lines):
