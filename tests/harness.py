@@ -125,6 +125,14 @@ def free_port():
             return s.getsockname()[1]
 
 
+def build_preloaded(source, directory):
+    """A C file below tests/ as a library that LD_PRELOAD takes; its path."""
+    library = pathlib.Path(directory) / (pathlib.Path(source).stem + ".so")
+    subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O1", "-o", library,
+                    pathlib.Path(__file__).parent / source, "-ldl"], check=True)
+    return library
+
+
 class Server:
     """A running server. `kind` is "holdfast" or "redis"; `plain` takes the build without
     sanitizers. `options` are directives and their values; `args` come before them; `prefix` is a

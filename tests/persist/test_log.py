@@ -14,9 +14,7 @@ import time
 
 import pytest
 
-from harness import Error, Server, start_again, wait_for
-
-HERE = pathlib.Path(__file__).resolve().parent
+from harness import Error, Server, build_preloaded, start_again, wait_for
 
 
 def info(raw):
@@ -26,10 +24,7 @@ def info(raw):
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
-    path = tmp_path_factory.mktemp("disk") / "disk.so"
-    subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O1", "-o", path, HERE / "disk.c", "-ldl"],
-                   check=True)
-    return path
+    return build_preloaded("persist/disk.c", tmp_path_factory.mktemp("disk"))
 
 
 class Disk:

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What saving does beyond Redis: chosen versions, the chunk index, limits, BGSAVE CANCEL, progress."""
 import os
-import pathlib
 import shutil
 import subprocess
 
 import pytest
 
 from data import fill
-from harness import BUILD, Server
+from harness import BUILD, Server, build_preloaded
 from test_save import info_any, slow_saves, wait_for
 
 
@@ -163,10 +162,7 @@ def test_rate_limit_and_progress(tmp_path):
 
 @pytest.fixture(scope="module")
 def garble(tmp_path_factory):
-    path = tmp_path_factory.mktemp("garble") / "garble.so"
-    source = pathlib.Path(__file__).parent / "garble.c"
-    subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O1", "-o", path, source, "-ldl"], check=True)
-    return path
+    return build_preloaded("persist/garble.c", tmp_path_factory.mktemp("garble"))
 
 
 def test_a_disk_that_is_wrong_without_saying_so(garble, tmp_path):

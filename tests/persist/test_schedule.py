@@ -3,7 +3,6 @@
 snapshots; what preflight says before one; and SHUTDOWN, SAVE and BGSAVE beside redis-server."""
 import json
 import os
-import pathlib
 import re
 import subprocess
 import time
@@ -11,7 +10,7 @@ import time
 import pytest
 import redis
 
-from harness import Error, Server, wait_for
+from harness import Error, Server, build_preloaded, wait_for
 from test_log import Disk, library  # noqa: F401 (a fixture)
 
 KINDS = pytest.mark.parametrize("kind", ["holdfast", "redis"])
@@ -209,10 +208,7 @@ def test_failure_backs_off(tmp_path):
 
 @pytest.fixture(scope="module")
 def clock(tmp_path_factory):
-    path = tmp_path_factory.mktemp("clock") / "clock.so"
-    source = pathlib.Path(__file__).parent / "clock.c"
-    subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O1", "-o", path, source, "-ldl"], check=True)
-    return path
+    return build_preloaded("persist/clock.c", tmp_path_factory.mktemp("clock"))
 
 
 def test_save_cron(clock, tmp_path):

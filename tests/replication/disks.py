@@ -1,16 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A disk that is slow or fails when it is told to (tests/persist/disk.c, preloaded into a server of the plain build)."""
-import os
-import pathlib
-import subprocess
-
-SOURCE = pathlib.Path(__file__).resolve().parents[1] / "persist" / "disk.c"
+from harness import build_preloaded
 
 
 class Disk:
     def __init__(self, directory):
-        library, self.word = directory / "disk.so", directory / "disk"
-        subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O1", "-o", library, SOURCE, "-ldl"], check=True)
+        library, self.word = build_preloaded("persist/disk.c", directory), directory / "disk"
         self.prefix = ["env", f"LD_PRELOAD={library}", f"HF_DISK={self.word}"]
         self.say("")
 
