@@ -5,8 +5,9 @@ import time
 
 import pytest
 
-from harness import BUILD, Server
+from harness import BUILD, Server, wait_for
 from log_bytes import Log, request, write_directory
+from test_log import info
 
 ON = {"appendonly": "yes"}
 
@@ -276,7 +277,7 @@ def test_log_and_snapshot(tmp_path):
 # Up to an LSN, a time in ms, or a date: what came later is not there, the files are kept as they were,
 # and the next start goes on from there.
 @pytest.mark.parametrize("until, want", [
-    ("49", {}), ("50", {b"a": b"1"}), ("100", {b"a": b"1"}), ("1000000", SMALL),
+    ("49", {}), ("50", {b"a": b"1"}), ("100", {b"a": b"1"}), (str(small().lsn), SMALL),
     ("1970-01-01 00:00:02.500Z", {b"a": b"2", b"l": [b"x", b"y"]}), ("1970-01-01T00:00:01.5Z", {b"a": b"1"})])
 def test_until(tmp_path, until, want):
     path = write_directory(tmp_path, small().data + b"#HF1 group torn")
@@ -289,6 +290,48 @@ def test_until(tmp_path, until, want):
     with Server(options=ON, directory=tmp_path) as server:
         assert contents(server) == {**want, b"new": b"1"}
     assert tree(aside) == before
+
+
+# A moment that the log does not reach is not taken for its end without a word: an LSN behind it and a time to come
+# are refused with what was understood and where the log ends, which does not bring the RDB file up either. Since a
+# time that has been nothing may have been written: all of it is there, and the log says so.
+@pytest.mark.parametrize("torn", [b"", b"#HF1 group torn"])
+def test_until_behind_the_end(tmp_path, torn):
+    with Server(options={"save": "3600 1"}, directory=tmp_path) as server:
+        server.client().set("from", "rdb")
+    write_directory(tmp_path, small().data + torn)
+    end = f"the log goes up to {time.strftime('%d %b %Y %H:%M:%S', time.localtime(3))}.000 (LSN {small().lsn})" + \
+        (", where it is torn" if torn else "")
+    fallback = {"recovery-fallback": "snapshot"}
+    for until, asked in [(small().lsn + 1, f"LSN {small().lsn + 1}"), (2**63 - 1, "which is yet to come"),
+                         ("2999-01-01T00:00:00.25", "01 Jan 2999 00:00:00.250, which is yet to come")]:
+        text = refused(tmp_path, "recover-until asks for ", f"{asked}, but {end}",
+                       **{"recover-until": str(until), **fallback})
+        assert "The log cannot be used" not in text and "starting from" not in text
+    with Server(options={**ON, "recover-until": "2026-11-21", **fallback}, directory=tmp_path) as server:
+        assert contents(server) == SMALL
+        assert f"recover-until asks for 21 Nov 2026 00:00:00.000, but {end}: what was asked for lies behind" \
+            in server.text()
+    with Server(options=ON, directory=tmp_path) as server:
+        assert contents(server) == SMALL
+
+
+# A moment before the base is refused, and nobody is sent to the RDB file, which is no answer to that.
+def test_until_before_the_base(tmp_path):
+    with Server(options=ON, directory=tmp_path) as server:
+        raw = server.raw()
+        raw("SET", "a", "1")
+        raw("BGREWRITEAOF")
+        wait_for(lambda: info(raw)["aof_rewrites"] == "1" and info(raw)["aof_rewrite_in_progress"] == "0")
+        begin = int(info(raw)["log_lsn"])
+        raw("SET", "b", "1")
+        raw("SAVE")
+    for until, asked in [(begin - 1, f"LSN {begin - 1}"), ("2020-02-01", "01 Feb 2020 00:00:00.000")]:
+        text = refused(tmp_path, f"recover-until asks for {asked}, but the log begins with a base of",
+                       f"(LSN {begin})", "a moment before", **{"recover-until": str(until)})
+        assert "The log cannot be used" not in text and "recovery-fallback" not in text
+    with Server(options={**ON, "recover-until": str(begin)}, directory=tmp_path) as server:
+        assert contents(server) == {b"a": b"1"}
 
 
 def test_until_what(tmp_path):

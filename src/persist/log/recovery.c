@@ -47,18 +47,35 @@ struct run {
     char last_path[PATH_SIZE];
 };
 
-/* "21 Nov 2026 17:10:59.123 (LSN 1234)" for messages. */
+#define DATE_SIZE 40
+
+/* "21 Nov 2026 17:10:59.123" for messages. */
+static const char *date(char out[DATE_SIZE], int64_t ms)
+{
+    struct tm t;
+    time_t seconds = (time_t)(ms / 1000);
+    localtime_r(&seconds, &t);
+    size_t n = strftime(out, DATE_SIZE, "%d %b %Y %H:%M:%S", &t);
+    snprintf(out + n, DATE_SIZE - n, ".%03d", (int)(ms % 1000));
+    return out;
+}
+
+/* "21 Nov 2026 17:10:59.123 (LSN 1234)" */
 static const char *moment(char out[80], int64_t ms, uint64_t lsn)
 {
-    char date[40] = "an unknown time";
-    if (ms > 0) {
-        struct tm t;
-        time_t seconds = (time_t)(ms / 1000);
-        localtime_r(&seconds, &t);
-        size_t n = strftime(date, sizeof(date), "%d %b %Y %H:%M:%S", &t);
-        snprintf(date + n, sizeof(date) - n, ".%03d", (int)(ms % 1000));
-    }
-    snprintf(out, 80, "%s (LSN %llu)", date, (unsigned long long)lsn);
+    char when[DATE_SIZE] = "an unknown time";
+    if (ms > 0)
+        date(when, ms);
+    snprintf(out, 80, "%s (LSN %llu)", when, (unsigned long long)lsn);
+    return out;
+}
+
+/* What `until` says, as it was understood. */
+static const char *asked_for(char out[DATE_SIZE], const struct recovery_until *until)
+{
+    if (until->kind == UNTIL_MS)
+        return date(out, until->ms);
+    snprintf(out, DATE_SIZE, "LSN %llu", (unsigned long long)until->lsn);
     return out;
 }
 
@@ -400,15 +417,41 @@ static bool load_base(struct run *run, const struct manifest_file *f, bool last)
 static bool check_until(struct run *run)
 {
     const struct recovery_until *until = &run->options->until;
-    char when[80];
+    char when[80], asked[DATE_SIZE];
     bool before = (until->kind == UNTIL_LSN && run->base_positioned && until->lsn < run->at.lsn) ||
                   (until->kind == UNTIL_MS && until->ms < run->at.ms);
     if (!before)
         return true;
-    return error_set(
-        run->err, ERROR_INVALID,
-        "the log begins with a base of %s: it cannot be replayed up to a moment before",
-        moment(when, run->at.ms, run->at.lsn));
+    return error_set(run->err, ERROR_INVALID,
+                     "recover-until asks for %s, but the log begins with a base of %s: it cannot "
+                     "be replayed up to a moment before",
+                     asked_for(asked, until), moment(when, run->at.ms, run->at.lsn));
+}
+
+/* Or behind it. An LSN behind the end is of what was lost, or of another log, and a time that is
+ * yet to come is a slip: who asked does not want to be served what was to be undone. A time since
+ * which nothing was written is a fair question. */
+static bool check_reached(struct run *run)
+{
+    const struct recovery_until *until = &run->options->until;
+    char when[80], asked[DATE_SIZE];
+    bool behind = until->kind == UNTIL_MS    ? until->ms > run->at.ms
+                  : until->kind == UNTIL_LSN ? until->lsn > run->at.lsn
+                                             : false;
+    if (run->reached || !behind)
+        return true;
+    asked_for(asked, until);
+    moment(when, run->at.ms, run->at.lsn);
+    if (until->kind == UNTIL_LSN || until->ms > run->options->now_ms)
+        return error_set(run->err, ERROR_INVALID,
+                         "recover-until asks for %s%s, but the log goes up to %s%s. Without "
+                         "recover-until all of it is loaded",
+                         asked, until->kind == UNTIL_MS ? ", which is yet to come" : "", when,
+                         run->torn ? ", where it is torn" : "");
+    log_warning("recover-until asks for %s, but the log goes up to %s%s: what was asked for lies "
+                "behind that, and all of the log was replayed",
+                asked, when, run->torn ? ", where it is torn" : "");
+    return true;
 }
 
 /* The first incremental of ours goes on where the base ends. */
@@ -645,10 +688,11 @@ static bool load_snapshot(struct run *run)
 static bool fall_back(struct run *run)
 {
     char when[80];
-    if (run->err->code == ERROR_CANCELLED)
+    /* An RDB file is of one moment, and not of that which was asked for. */
+    if (run->err->code == ERROR_CANCELLED || run->options->until.kind != UNTIL_END)
         return false;
     log_warning("The log cannot be used: %s", run->err->message);
-    if (!run->options->fall_back || run->options->until.kind != UNTIL_END) {
+    if (!run->options->fall_back) {
         if (os_path_exists(run->options->rdb_path))
             log_warning("There is %s: `recovery-fallback snapshot` starts from it, without what is "
                         "only in the log",
@@ -749,7 +793,7 @@ static bool load(struct run *run)
                        run->options->directory, run->options->rdb_path);
         return true;
     }
-    ok = ok && check_files(run) && load_log(run);
+    ok = ok && check_files(run) && load_log(run) && check_reached(run);
     if (!ok)
         return fall_back(run);
     return !is_superseded(run) || supersede(run);

@@ -22,7 +22,9 @@
  * proof that it is on the disk: the end of the last file, unless it was closed in order, is written
  * again and synced before anything is served.
  *
- * `until` ends the replay at an LSN or a time. The files are left as they were.
+ * `until` ends the replay at an LSN or a time. The files are left as they were. A moment before the
+ * base, an LSN behind the log's end and a time that is yet to come are refused; a time behind the
+ * end that has been is warned of.
  *
  * On return the manifest on disk names a base that, with the incrementals it names, is the keyspace
  * (but see may_lack_room):
