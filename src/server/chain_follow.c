@@ -11,7 +11,8 @@ void chain_follow_init(struct chain_follow *f, struct keyspace *ks, const char *
     const struct rdb_load_stats *s = &f->tip.stats;
     if (!wanted)
         f->why = "snapshot-chain-max was 0";
-    else if (f->tip.broken.code != ERROR_NONE && f->tip.broken.code != ERROR_NOT_FOUND)
+    else if (f->tip.broken.code != ERROR_NONE &&
+             (f->tip.broken.code != ERROR_NOT_FOUND || f->tip.chain.count > 0))
         f->why = "the chain that there was is broken";
     else if (f->tip.chain.count == 0)
         f->why = "there is no full snapshot yet that it could follow";

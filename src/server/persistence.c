@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "os/file.h"
 #include "os/process.h"
+#include "persist/log/recovery_files.h"
 #include "persist/log/stream.h"
 #include "server/config.h"
 #include "server/replication.h"
@@ -245,12 +246,11 @@ static enum chain_state find_chain(struct server *s, struct chain_found *found, 
 /* The chain is broken: whether what can be restored of it is taken. */
 static bool goes_on(struct server *s, const struct chain_found *found, struct error *err)
 {
-    char last[96] = "nothing";
+    char last[128] = "nothing", when[RECOVERY_MOMENT_SIZE];
     if (found->whole > 0 && found->chain.count > 0) {
         const struct chain_link *link = &found->chain.links[found->whole - 1];
-        snprintf(last, sizeof(last), "links 1 to %zu, up to time %lld.%03lld, offset %llu",
-                 found->whole, (long long)link->time_ms / 1000, (long long)link->time_ms % 1000,
-                 (unsigned long long)link->lsn);
+        snprintf(last, sizeof(last), "links 1 to %zu, up to %s", found->whole,
+                 recovery_moment(when, link->time_ms, link->lsn));
     } else if (found->whole > 0) {
         snprintf(last, sizeof(last), "the full snapshot alone");
     }
@@ -327,6 +327,8 @@ bool persistence_load_snapshot(struct server *s, struct keyspace *ks, struct rdb
     } else if (ok && ks == s->ks) {
         continue_full(s, stats);
     }
+    if (ok && state == CHAIN_BROKEN && ks == s->ks)
+        chain_keeper_not_continued(s->persistence->chain, "the chain that there was is broken");
     chain_free(&found.chain);
     return ok;
 }

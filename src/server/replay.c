@@ -333,6 +333,18 @@ static void find_snapshot(const struct chain_tip *tip, struct recovery_snapshot 
     found->log_lsn = tip->stats.log_lsn;
     found->log_beyond = tip->stats.log_beyond;
     found->ms = tip->stats.created_ms;
+    found->deltas = tip->chain.count > 1 ? tip->chain.count - 1 : 0;
+}
+
+static bool prove_snapshot(void *ctx, struct recovery_snapshot *whole, struct error *err)
+{
+    struct replay *r = ctx;
+    struct chain_tip tip;
+    chain_prove_tip(&tip, r->server->config->dbfilename);
+    find_snapshot(&tip, whole);
+    *err = tip.broken;
+    chain_free(&tip.chain);
+    return err->code == ERROR_NONE;
 }
 
 static void make_client(struct replay *r)
@@ -383,6 +395,7 @@ static bool replay_files(struct server *s, struct recovery_result *result, bool 
         .progress = on_progress,
         .save_base = save_base,
         .load_snapshot = load_snapshot,
+        .prove_snapshot = prove_snapshot,
     };
     loading_options(s, &options.rdb, NULL);
     if (until != NULL)

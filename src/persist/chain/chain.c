@@ -280,19 +280,22 @@ bool chain_read_head(const struct chain *c, size_t i, const char *rdb_path,
     return ok || error_prefix(err, "link %zu of %zu of the chain, %s", i + 1, c->count, link->name);
 }
 
-/* The last delta's fields are the tip's. */
-static bool read_deltas(struct chain_tip *tip, const char *rdb_path, struct error *err)
+/* The last delta's fields are the tip's, also where one before it cannot be read: what the chain
+ * was to restore, if only it could, goes up to there. */
+static void read_deltas(struct chain_tip *tip, const char *rdb_path, struct error *err)
 {
     const struct chain *c = &tip->chain;
     struct rdb_load_stats full = tip->stats;
     for (size_t i = 1; i < c->count; i++) {
-        bool ok = chain_read_head(c, i, rdb_path, &tip->stats, err);
+        struct error own = {0};
+        if (!chain_read_head(c, i, rdb_path, &tip->stats, &own)) {
+            tip->stats = (struct rdb_load_stats){0};
+            if (err->code == ERROR_NONE)
+                *err = own;
+        }
         link_pass_place(&tip->stats, &full, c->links[i].lsn);
         tip->stats.created_ms = c->links[i].time_ms;
-        if (!ok)
-            return false;
     }
-    return true;
 }
 
 void chain_read_tip(struct chain_tip *tip, const char *rdb_path)
@@ -320,6 +323,23 @@ void chain_read_tip(struct chain_tip *tip, const char *rdb_path)
     chain_add(&tip->chain, &found);
 }
 
+void chain_prove_tip(struct chain_tip *tip, const char *rdb_path)
+{
+    struct chain_link full;
+    struct error ignored = {0};
+    chain_read_tip(tip, rdb_path);
+    if (tip->chain.count < 2)
+        return;
+    tip->broken = (struct error){0};
+    size_t whole = chain_prove(&tip->chain, 1, rdb_path, NULL, &tip->broken);
+    if (whole == tip->chain.count)
+        return;
+    tip->chain.count = whole;
+    tip->stats = (struct rdb_load_stats){0};
+    if (link_read_head(rdb_path, LINK_FULL, &full, &tip->stats, &ignored))
+        read_deltas(tip, rdb_path, &ignored);
+}
+
 bool chain_apply(const struct chain *c, size_t count, const char *rdb_path, struct keyspace *ks,
                  const struct rdb_load_options *options, struct rdb_load_stats *stats,
                  struct error *err)
@@ -335,5 +355,9 @@ bool chain_apply(const struct chain *c, size_t count, const char *rdb_path, stru
                          c->links[i].name);
     }
     ks->lazy_expire_paused = paused;
+    if (ok && count > 1) {
+        stats->deltas = count - 1;
+        stats->created_ms = c->links[count - 1].time_ms;
+    }
     return ok;
 }

@@ -79,6 +79,9 @@ struct chain_tip {
     struct error broken;
 };
 void chain_read_tip(struct chain_tip *tip, const char *rdb_path);
+/* As that, but the deltas are proven: the chain is those links alone that can be restored, and
+ * `broken` says why others cannot. The RDB file is not read through. */
+void chain_prove_tip(struct chain_tip *tip, const char *rdb_path);
 
 /* Apply deltas 1 .. count - 1 to what the full one has; `stats` are those of its load, as with
  * link_apply_delta. */

@@ -43,39 +43,29 @@ struct run {
     bool torn;
     bool damaged;    /* it is damage that is cut off as a torn tail */
     bool superseded; /* the snapshot goes on where the log ends */
+    bool beyond_lost; /* it did, but is damaged */
+    struct recovery_snapshot snapshot; /* as in the options; what is whole of it, once known */
+    size_t deltas;   /* that were loaded behind the RDB file */
     struct log_status last;   /* of the last file */
     char last_path[PATH_SIZE];
 };
 
-#define DATE_SIZE 40
-
-/* "21 Nov 2026 17:10:59.123" for messages. */
-static const char *date(char out[DATE_SIZE], int64_t ms)
-{
-    struct tm t;
-    time_t seconds = (time_t)(ms / 1000);
-    localtime_r(&seconds, &t);
-    size_t n = strftime(out, DATE_SIZE, "%d %b %Y %H:%M:%S", &t);
-    snprintf(out + n, DATE_SIZE - n, ".%03d", (int)(ms % 1000));
-    return out;
-}
-
-/* "21 Nov 2026 17:10:59.123 (LSN 1234)" */
-static const char *moment(char out[80], int64_t ms, uint64_t lsn)
-{
-    char when[DATE_SIZE] = "an unknown time";
-    if (ms > 0)
-        date(when, ms);
-    snprintf(out, 80, "%s (LSN %llu)", when, (unsigned long long)lsn);
-    return out;
-}
-
 /* What `until` says, as it was understood. */
-static const char *asked_for(char out[DATE_SIZE], const struct recovery_until *until)
+static const char *asked_for(char out[RECOVERY_DATE_SIZE], const struct recovery_until *until)
 {
     if (until->kind == UNTIL_MS)
-        return date(out, until->ms);
-    snprintf(out, DATE_SIZE, "LSN %llu", (unsigned long long)until->lsn);
+        return recovery_date(out, until->ms);
+    snprintf(out, RECOVERY_DATE_SIZE, "LSN %llu", (unsigned long long)until->lsn);
+    return out;
+}
+
+/* "dump.rdb and 2 incremental snapshots" */
+static const char *with_deltas(char out[PATH_SIZE], const char *rdb_path, size_t deltas)
+{
+    int n = snprintf(out, PATH_SIZE, "%s", rdb_path);
+    if (deltas > 0 && n > 0 && n < PATH_SIZE)
+        snprintf(out + n, PATH_SIZE - (size_t)n, " and %zu incremental snapshot%s", deltas,
+                 deltas == 1 ? "" : "s");
     return out;
 }
 
@@ -196,6 +186,7 @@ static bool load_rdb(struct run *run, const char *path, bool snapshot, uint64_t 
     result->rdb_keys = stats.keys;
     result->rdb_expired = stats.expired;
     run->at.ms = stats.created_ms;
+    run->deltas = stats.deltas;
     if (stats.repl_id[0] != '\0') {
         run->at.lsn = (uint64_t)stats.repl_offset;
         memcpy(result->history, stats.repl_id, sizeof(result->history));
@@ -235,7 +226,7 @@ static size_t count_until(struct run *run, const struct log_batch *b)
             if (run->reached)
                 break;
         } else {
-            return b->command_count;
+            count = b->command_count;
         }
         run->at.ms = group->ms;
     }
@@ -275,7 +266,7 @@ static bool judge(struct run *run, const char *path, enum log_read result, bool 
 {
     const struct log_status *s = &run->last;
     const struct recovery_options *o = run->options;
-    char from[80], to[80];
+    char from[RECOVERY_MOMENT_SIZE], to[RECOVERY_MOMENT_SIZE];
     if (result == LOG_READ_FAILED)
         return false;
     if (result == LOG_READ_TORN && last) {
@@ -290,7 +281,7 @@ static bool judge(struct run *run, const char *path, enum log_read result, bool 
                 "%s: behind offset %llu, where a group was lost, are %llu whole ones, up to "
                 "%s: none of them was synced, and they go with it",
                 path, (unsigned long long)s->valid_end, (unsigned long long)s->later_groups,
-                moment(to, s->later_ms, s->later_lsn));
+                recovery_moment(to, s->later_ms, s->later_lsn));
         run->torn = true;
         run->torn_at = s->valid_end;
         return true;
@@ -306,7 +297,7 @@ static bool judge(struct run *run, const char *path, enum log_read result, bool 
         if (s->later_groups > 0)
             log_warning("With them go %llu valid groups, up to %s",
                         (unsigned long long)s->later_groups,
-                        moment(to, s->later_ms, s->later_lsn));
+                        recovery_moment(to, s->later_ms, s->later_lsn));
         run->torn = run->damaged = true;
         run->torn_at = s->valid_end;
         return true;
@@ -314,11 +305,11 @@ static bool judge(struct run *run, const char *path, enum log_read result, bool 
     log_warning("%s is damaged at offset %llu: %s", path, (unsigned long long)s->bad_offset,
                 s->reason);
     log_warning("All before offset %llu is good, up to %s", (unsigned long long)s->valid_end,
-                moment(from, s->ms, s->lsn));
+                recovery_moment(from, s->ms, s->lsn));
     if (s->later_groups > 0)
         log_warning("Behind the damage %llu valid groups begin at offset %llu, up to %s",
                     (unsigned long long)s->later_groups, (unsigned long long)s->later_offset,
-                    moment(to, s->later_ms, s->later_lsn));
+                    recovery_moment(to, s->later_ms, s->later_lsn));
     if (!last)
         log_warning("Files that follow this one in the manifest have not been looked at");
     char data[PATH_SIZE];
@@ -417,7 +408,7 @@ static bool load_base(struct run *run, const struct manifest_file *f, bool last)
 static bool check_until(struct run *run)
 {
     const struct recovery_until *until = &run->options->until;
-    char when[80], asked[DATE_SIZE];
+    char when[RECOVERY_MOMENT_SIZE], asked[RECOVERY_DATE_SIZE];
     bool before = (until->kind == UNTIL_LSN && run->base_positioned && until->lsn < run->at.lsn) ||
                   (until->kind == UNTIL_MS && until->ms < run->at.ms);
     if (!before)
@@ -425,7 +416,7 @@ static bool check_until(struct run *run)
     return error_set(run->err, ERROR_INVALID,
                      "recover-until asks for %s, but the log begins with a base of %s: it cannot "
                      "be replayed up to a moment before",
-                     asked_for(asked, until), moment(when, run->at.ms, run->at.lsn));
+                     asked_for(asked, until), recovery_moment(when, run->at.ms, run->at.lsn));
 }
 
 /* Or behind it. An LSN behind the end is of what was lost, or of another log, and a time that is
@@ -434,14 +425,14 @@ static bool check_until(struct run *run)
 static bool check_reached(struct run *run)
 {
     const struct recovery_until *until = &run->options->until;
-    char when[80], asked[DATE_SIZE];
+    char when[RECOVERY_MOMENT_SIZE], asked[RECOVERY_DATE_SIZE];
     bool behind = until->kind == UNTIL_MS    ? until->ms > run->at.ms
                   : until->kind == UNTIL_LSN ? until->lsn > run->at.lsn
                                              : false;
     if (run->reached || !behind)
         return true;
     asked_for(asked, until);
-    moment(when, run->at.ms, run->at.lsn);
+    recovery_moment(when, run->at.ms, run->at.lsn);
     if (until->kind == UNTIL_LSN || until->ms > run->options->now_ms)
         return error_set(run->err, ERROR_INVALID,
                          "recover-until asks for %s%s, but the log goes up to %s%s. Without "
@@ -541,7 +532,7 @@ static bool load_log(struct run *run)
 /* False: err says why. A disk without room leaves the file as it is; see may_lack_room. */
 static bool cut_tail(struct run *run)
 {
-    char kept[PATH_SIZE], when[80];
+    char kept[PATH_SIZE], when[RECOVERY_MOMENT_SIZE];
     const struct log_status *s = &run->last;
     struct recovery_result *result = run->result;
     unsigned long long bytes = s->size - run->torn_at;
@@ -551,7 +542,7 @@ static bool cut_tail(struct run *run)
         log_warning("%s %s (%s at offset %llu): %llu bytes were cut off and are kept in %s. The "
                     "data goes up to %s",
                     run->last_path, what, s->reason, (unsigned long long)run->torn_at, bytes, kept,
-                    moment(when, s->ms, s->lsn));
+                    recovery_moment(when, s->ms, s->lsn));
         return true;
     }
     if (run->err->code != ERROR_NO_SPACE || !run->options->may_lack_room)
@@ -560,7 +551,7 @@ static bool cut_tail(struct run *run)
         "%s %s (%s at offset %llu): there is no room to keep these "
         "%llu bytes, and they stay where they are until there is. The data goes up to %s",
         run->last_path, what, s->reason, (unsigned long long)run->torn_at, bytes,
-        moment(when, s->ms, s->lsn));
+        recovery_moment(when, s->ms, s->lsn));
     *run->err = (struct error){0};
     snprintf(result->uncut, sizeof(result->uncut), "%s", run->last_path);
     result->uncut_at = run->torn_at;
@@ -665,7 +656,7 @@ static bool begin_anew(struct run *run, const char *why)
 static bool load_snapshot(struct run *run)
 {
     const struct recovery_options *o = run->options;
-    char when[80];
+    char when[RECOVERY_MOMENT_SIZE], what[PATH_SIZE];
     run->at = (struct log_position){0};
     run->done = run->size = 0;
     run->result->history[0] = '\0';
@@ -674,8 +665,9 @@ static bool load_snapshot(struct run *run)
     if (load_rdb(run, o->rdb_path, true, NULL)) {
         run->result->source = RECOVERY_SNAPSHOT;
         log_notice("Loaded %llu keys from %s, made %s",
-                   (unsigned long long)run->result->rdb_keys, o->rdb_path,
-                   moment(when, run->at.ms, run->at.lsn));
+                   (unsigned long long)run->result->rdb_keys,
+                   with_deltas(what, o->rdb_path, run->deltas),
+                   recovery_moment(when, run->at.ms, run->at.lsn));
         return true;
     }
     if (run->err->code != ERROR_NOT_FOUND)
@@ -685,23 +677,62 @@ static bool load_snapshot(struct run *run)
     return true;
 }
 
+/* There is something that a start could fall back to. */
+static void tell_of_snapshot(const struct run *run)
+{
+    const struct recovery_snapshot *s = &run->options->snapshot;
+    char when[RECOVERY_MOMENT_SIZE] = "at an unknown time", what[PATH_SIZE];
+    const char *path = run->options->rdb_path;
+    if (!os_path_exists(path))
+        return;
+    with_deltas(what, path, s->deltas);
+    if (s->log_id[0] != '\0')
+        recovery_moment(when, s->ms, s->log_lsn);
+    else if (s->ms > 0)
+        recovery_date(when, s->ms);
+    log_warning("There is %s, made %s: `recovery-fallback snapshot` starts from that, without what "
+                "is only in the log",
+                what, when);
+}
+
+/* What a start from the snapshot does without: as far as the log, which was at `good` of this
+ * history, was found good and, behind its damage, seen to go. */
+static void tell_of_loss(const struct run *run, const struct log_position *good,
+                         const char *history)
+{
+    const struct log_status *s = &run->last;
+    char when[RECOVERY_MOMENT_SIZE], of_log[RECOVERY_MOMENT_SIZE], what[PATH_SIZE];
+    log_warning("recovery-fallback is snapshot: starting from %s, made %s. What was changed since "
+                "then is lost to this start; the files of the log are kept",
+                with_deltas(what, run->options->rdb_path, run->deltas),
+                recovery_moment(when, run->at.ms, run->at.lsn));
+    if (good->lsn == 0)
+        return;
+    bool more = good->lsn > run->at.lsn && strcmp(history, run->result->history) == 0;
+    log_warning("The log was good up to %s%s", recovery_moment(of_log, good->ms, good->lsn),
+                more ? ": that is more than there is now, and `holdfast repair` on the files that "
+                       "are kept would save it"
+                     : "");
+    if (s->later_groups > 0)
+        log_warning("Behind its damage it goes on up to %s",
+                    recovery_moment(of_log, s->later_ms, s->later_lsn));
+}
+
 static bool fall_back(struct run *run)
 {
-    char when[80];
     /* An RDB file is of one moment, and not of that which was asked for. */
     if (run->err->code == ERROR_CANCELLED || run->options->until.kind != UNTIL_END)
         return false;
     log_warning("The log cannot be used: %s", run->err->message);
     if (!run->options->fall_back) {
-        if (os_path_exists(run->options->rdb_path))
-            log_warning("There is %s: `recovery-fallback snapshot` starts from it, without what is "
-                        "only in the log",
-                        run->options->rdb_path);
+        tell_of_snapshot(run);
         return false;
     }
     if (!os_path_exists(run->options->rdb_path))
         return error_prefix(run->err, "there is no %s to fall back to", run->options->rdb_path);
-    uint64_t reached = run->at.lsn;
+    struct log_position good = run->at;
+    char history[ANNOTATION_HISTORY + 1];
+    memcpy(history, run->result->history, sizeof(history));
     keyspace_flush(run->ks);
     *run->err = (struct error){0};
     run->result->commands = 0;
@@ -710,48 +741,53 @@ static bool fall_back(struct run *run)
     run->result->fell_back = true;
     if (!load_snapshot(run))
         return false;
-    log_warning("recovery-fallback is snapshot: starting from %s, made %s. What was changed since "
-                "then is lost to this start (the log was read up to LSN %llu); its files are kept",
-                run->options->rdb_path, moment(when, run->at.ms, run->at.lsn),
-                (unsigned long long)reached);
+    tell_of_loss(run, &good, history);
     return true;
+}
+
+/* Whether the snapshot goes on where the log ends. */
+static bool goes_beyond(const struct run *run, const struct recovery_snapshot *s)
+{
+    return s->log_id[0] != '\0' && strcmp(s->log_id, run->result->history) == 0 &&
+           (s->log_lsn > run->at.lsn || (s->log_lsn == run->at.lsn && s->log_beyond));
 }
 
 /* The log was loaded, whole. Whether the RDB file holds all of it, and more. */
 static bool is_superseded(const struct run *run)
 {
-    const struct recovery_snapshot *s = &run->options->snapshot;
-    char of_log[80], of_file[80];
-    moment(of_log, run->at.ms, run->at.lsn);
-    moment(of_file, s->ms, s->log_lsn);
+    const struct recovery_snapshot *s = &run->snapshot;
+    char of_log[RECOVERY_MOMENT_SIZE], of_file[RECOVERY_MOMENT_SIZE];
+    recovery_moment(of_log, run->at.ms, run->at.lsn);
+    recovery_moment(of_file, s->ms, s->log_lsn);
     const char *path = run->options->rdb_path;
     if (run->options->until.kind != UNTIL_END || run->reached)
         return false;
+    if (goes_beyond(run, s))
+        return true;
     if (s->log_id[0] == '\0' || strcmp(s->log_id, run->result->history) != 0) {
         if (s->ms > run->at.ms + YOUNGER_MS)
             log_warning(
                 "%s was made %s, after the last that is known of the log, %s, and it cannot be "
                 "told whether it goes on where the log ends: the log is used, as Redis does",
                 path, of_file, of_log);
-        return false;
-    }
-    if (s->log_lsn > run->at.lsn || (s->log_lsn == run->at.lsn && s->log_beyond)) {
-        log_warning(
-            "%s, made %s, holds all that is in the log up to its end, %s, and what was changed "
-            "then without the log: it is used, and the log begins anew from it",
-            path, of_file, of_log);
-        return true;
-    }
-    if (s->log_beyond)
+    } else if (s->log_beyond) {
         log_warning(
             "%s, made %s, holds changes that are not in the log, but not all that is in the log, "
             "which goes up to %s: the log is used",
             path, of_file, of_log);
+    }
     return false;
 }
 
 static bool supersede(struct run *run)
 {
+    const struct recovery_snapshot *s = &run->snapshot;
+    char of_log[RECOVERY_MOMENT_SIZE], of_file[RECOVERY_MOMENT_SIZE], what[PATH_SIZE];
+    log_warning("%s, made %s, %s all that is in the log up to its end, %s, and what was changed "
+                "then without the log: that is used, and the log begins anew from it",
+                with_deltas(what, run->options->rdb_path, s->deltas),
+                recovery_moment(of_file, s->ms, s->log_lsn), s->deltas > 0 ? "hold" : "holds",
+                recovery_moment(of_log, run->at.ms, run->at.lsn));
     keyspace_flush(run->ks);
     run->result->commands = 0;
     run->torn = false;
@@ -761,7 +797,6 @@ static bool supersede(struct run *run)
         return false;
     if (run->result->source == RECOVERY_NOTHING)
         return error_set(run->err, ERROR_NOT_FOUND, "%s is gone", run->options->rdb_path);
-    const struct recovery_snapshot *s = &run->options->snapshot;
     if (strcmp(run->result->history, s->log_id) != 0 || run->at.lsn > s->log_lsn)
         return true; /* it tells its own place, in a history that was counted without the log */
     /* Nobody counted: it is at no place of that history. What follows comes behind every position
@@ -769,6 +804,40 @@ static bool supersede(struct run *run)
     run->at.lsn = s->log_lsn + 2;
     run->result->history[0] = '\0';
     run->result->lineage.count = 0;
+    return true;
+}
+
+/* The log was loaded, whole: it is used, or the snapshot that holds more, as far as that is whole
+ * itself. */
+static bool choose(struct run *run)
+{
+    const struct recovery_options *o = run->options;
+    struct recovery_snapshot whole;
+    char of_log[RECOVERY_MOMENT_SIZE], of_file[RECOVERY_MOMENT_SIZE], what[PATH_SIZE];
+    if (!is_superseded(run))
+        return true;
+    if (o->prove_snapshot == NULL || o->prove_snapshot(o->ctx, &whole, run->err))
+        return supersede(run);
+    if (goes_beyond(run, &whole)) {
+        /* Loading it asks recovery-fallback whether that will do. */
+        *run->err = (struct error){0};
+        run->snapshot = whole;
+        return supersede(run);
+    }
+    log_warning("The log is whole, up to %s. %s, made %s, go beyond that, but are damaged: %s",
+                recovery_moment(of_log, run->at.ms, run->at.lsn),
+                with_deltas(what, o->rdb_path, run->snapshot.deltas),
+                recovery_moment(of_file, run->snapshot.ms, run->snapshot.log_lsn),
+                run->err->message);
+    if (!o->fall_back) {
+        log_warning("`recovery-fallback snapshot` starts from the log; what was changed beyond it "
+                    "is lost then");
+        return false;
+    }
+    log_warning("recovery-fallback is snapshot: starting from the log, which has more than what is "
+                "whole of them. What was changed beyond it is lost");
+    *run->err = (struct error){0};
+    run->beyond_lost = true;
     return true;
 }
 
@@ -796,7 +865,7 @@ static bool load(struct run *run)
     ok = ok && check_files(run) && load_log(run) && check_reached(run);
     if (!ok)
         return fall_back(run);
-    return !is_superseded(run) || supersede(run);
+    return choose(run);
 }
 
 /* Only room has failed, and what was loaded is what a start without it would load again: the caller
@@ -830,12 +899,12 @@ static bool settle(struct run *run)
 static void report(const struct run *run)
 {
     const struct recovery_result *r = run->result;
-    char when[80];
+    char when[RECOVERY_MOMENT_SIZE];
     if (r->source != RECOVERY_LOG)
         return;
     log_notice("Loaded the log: %llu keys from its base, %llu commands replayed, up to %s%s",
                (unsigned long long)r->rdb_keys, (unsigned long long)r->commands,
-               moment(when, run->at.ms, run->at.lsn),
+               recovery_moment(when, run->at.ms, run->at.lsn),
                run->reached                                       ? ", as asked"
                : run->options->until.kind != UNTIL_END            ? ", where it ends"
                : run->last_path[0] != '\0' && run->last.closed    ? ", where it was closed"
@@ -845,14 +914,19 @@ static void report(const struct run *run)
 bool recovery_run(struct keyspace *ks, const struct recovery_options *options,
                   struct recovery_result *result, struct error *err)
 {
-    struct run run = {.ks = ks, .options = options, .result = result, .err = err};
+    struct run run = {.ks = ks,
+                      .options = options,
+                      .result = result,
+                      .err = err,
+                      .snapshot = options->snapshot};
     *result = (struct recovery_result){0};
     bool ok = load(&run);
     if (ok) {
         report(&run);
         bool whole = result->source == RECOVERY_LOG && options->until.kind == UNTIL_END;
         /* To a base alone nothing was added yet. */
-        result->closed = whole && !run.torn && (run.last_path[0] == '\0' || run.last.closed);
+        result->closed = whole && !run.torn && !run.beyond_lost &&
+                         (run.last_path[0] == '\0' || run.last.closed);
         memcpy(result->found_history, result->history, sizeof(result->history));
         lineage_cut_at(&result->lineage, run.at.lsn);
         /* What was lost may have been seen by replicas: another history begins. */

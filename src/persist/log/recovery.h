@@ -15,7 +15,9 @@
  * An RDB file that was made while the log was off, or of what the log lost afterwards, goes on
  * where the log ends. When it says so itself (of the same history, up to the log's end, and beyond)
  * it is used, and the log begins anew from it; when it is of another history, or does not say, the
- * log is, as Redis does it, and a younger file is warned of.
+ * log is, as Redis does it, and a younger file is warned of. Where such a file's chain is damaged,
+ * so that what is whole of it has less than the log, that is refused; or, told so (fall_back), the
+ * log is used.
  *
  * A torn tail of the last file (persist/log/reader.h) is cut off, and a damaged one where that is
  * allowed; its bytes are kept beside it in "<file>.torn-<date>-<time>". What a read gives is no
@@ -62,6 +64,7 @@ struct recovery_snapshot {
     uint64_t log_lsn;
     bool log_beyond;
     int64_t ms; /* when it was made; 0: unknown */
+    size_t deltas; /* incremental snapshots that follow the RDB file */
 };
 
 struct recovery_options {
@@ -88,6 +91,9 @@ struct recovery_options {
     struct recovery_snapshot snapshot;
     /* Load the RDB file and what belongs to it. NOT_FOUND: there is none. NULL: rdb_path alone. */
     bool (*load_snapshot)(void *ctx, struct rdb_load_stats *stats, struct error *err);
+    /* Prove what follows the RDB file. False: err says what is damaged, and `whole` is as
+     * `snapshot`, but of what can be restored. NULL: it is whole. */
+    bool (*prove_snapshot)(void *ctx, struct recovery_snapshot *whole, struct error *err);
     int64_t now_ms;              /* for the names of what is kept */
     const char *new_history;     /* 40 hex digits, for when the old one does not go on */
     /* Execute the first `count` commands of a batch but those marked `control`. */

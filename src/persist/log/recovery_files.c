@@ -67,6 +67,25 @@ void recovery_stamp(int64_t ms, char out[RECOVERY_STAMP_SIZE])
     strftime(out, RECOVERY_STAMP_SIZE, "%Y%m%d-%H%M%S", &t);
 }
 
+const char *recovery_date(char out[RECOVERY_DATE_SIZE], int64_t ms)
+{
+    struct tm t;
+    time_t seconds = (time_t)(ms / 1000);
+    localtime_r(&seconds, &t);
+    size_t n = strftime(out, RECOVERY_DATE_SIZE, "%d %b %Y %H:%M:%S", &t);
+    snprintf(out + n, RECOVERY_DATE_SIZE - n, ".%03d", (int)(ms % 1000));
+    return out;
+}
+
+const char *recovery_moment(char out[RECOVERY_MOMENT_SIZE], int64_t ms, uint64_t lsn)
+{
+    char when[RECOVERY_DATE_SIZE] = "an unknown time";
+    if (ms > 0)
+        recovery_date(when, ms);
+    snprintf(out, RECOVERY_MOMENT_SIZE, "%s (LSN %llu)", when, (unsigned long long)lsn);
+    return out;
+}
+
 /* A new file whose name says what it was cut from; "-2" and so on behind it if it is there. */
 static bool create_kept(struct os_file *f, const char *path, int64_t now_ms, struct error *err)
 {

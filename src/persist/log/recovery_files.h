@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * What recovery does with files, besides what the tool needs too (recovery.h).
+ * What recovery does with files, besides what the tool needs too (recovery.h), and how it names
+ * moments.
  */
 #ifndef HF_PERSIST_LOG_RECOVERY_FILES_H
 #define HF_PERSIST_LOG_RECOVERY_FILES_H
@@ -12,6 +13,13 @@
 /* "20261121-171059", local time, for names. */
 #define RECOVERY_STAMP_SIZE 20
 void recovery_stamp(int64_t ms, char out[RECOVERY_STAMP_SIZE]);
+
+/* "21 Nov 2026 17:10:59.123", local time, for messages; returns `out`. */
+#define RECOVERY_DATE_SIZE 40
+const char *recovery_date(char out[RECOVERY_DATE_SIZE], int64_t ms);
+/* "21 Nov 2026 17:10:59.123 (LSN 1234)"; ms 0: "an unknown time (LSN 1234)". */
+#define RECOVERY_MOMENT_SIZE 80
+const char *recovery_moment(char out[RECOVERY_MOMENT_SIZE], int64_t ms, uint64_t lsn);
 
 /* Write the file's bytes from `from` on again, and sync: a read may have given what an earlier sync
  * has failed to bring to the disk, and that would not be tried again by itself. */

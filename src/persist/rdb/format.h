@@ -159,6 +159,7 @@ struct rdb_load_stats {
      * "hf-past-<n>": the histories that its data have come through. */
     bool own;
     struct lineage lineage;
+    size_t deltas; /* incremental snapshots that were carried out on it (persist/chain) */
 };
 
 struct rdb_load_options {
