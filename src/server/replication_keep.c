@@ -9,11 +9,11 @@
  * before the primary is asked for everything.
  */
 #include <stdio.h>
-#include <time.h>
 
 #include "base/log.h"
 #include "base/mem.h"
 #include "os/file.h"
+#include "persist/log/recovery_files.h"
 #include "persist/log/stream.h"
 #include "persist/save_job.h"
 #include "server/announce.h"
@@ -28,6 +28,15 @@
 static struct primary_link *link_of(const struct server *s)
 {
     return &s->replication->link;
+}
+
+/* "divergence-20261121-171059-1234.rdb": what begins at this LSN, or is of it, and is kept now. */
+static void set_name(const struct server *s, char *out, size_t size, uint64_t lsn,
+                     const char *ending)
+{
+    char stamp[RECOVERY_STAMP_SIZE];
+    recovery_stamp(s->ks->now_ms, stamp);
+    snprintf(out, size, "divergence-%s-%llu.%s", stamp, (unsigned long long)lsn, ending);
 }
 
 /* ---- one by one ---- */
@@ -69,12 +78,7 @@ void replication_keep_journal(struct server *s, const char *history, struct sync
         j->bytes = mem_alloc((size_t)(end - j->from));
         stream_copy(s->stream, j->from, end, j->bytes);
     }
-    time_t now = (time_t)(s->ks->now_ms / 1000);
-    struct tm t;
-    char date[32];
-    localtime_r(&now, &t);
-    strftime(date, sizeof(date), "%Y%m%d-%H%M%S", &t);
-    snprintf(j->path, sizeof(j->path), "divergence-%s-%llu.aof", date, (unsigned long long)j->from);
+    set_name(s, j->path, sizeof(j->path), j->from, "aof");
     snprintf(j->history, sizeof(j->history), "%s", history);
     snprintf(l->journal_try, sizeof(l->journal_try), "%s", j->path);
     l->journal_try_from = j->from;
@@ -171,14 +175,8 @@ static void begin(struct server *s)
     struct primary_link *l = link_of(s);
     struct error err = {0};
     struct save_options options;
-    time_t now = (time_t)(s->ks->now_ms / 1000);
-    struct tm t;
-    char date[32];
-    localtime_r(&now, &t);
-    strftime(date, sizeof(date), "%Y%m%d-%H%M%S", &t);
     l->keep_try_lsn = replication_lsn(s);
-    snprintf(l->keep_try, sizeof(l->keep_try), "divergence-%s-%llu.rdb", date,
-             (unsigned long long)l->keep_try_lsn);
+    set_name(s, l->keep_try, sizeof(l->keep_try), l->keep_try_lsn, "rdb");
     persistence_options(s, &options);
     options.aux_count = 0;
     replication_put_aux(s, &options, l->keep_try_lsn);
