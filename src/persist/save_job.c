@@ -71,6 +71,8 @@ struct save_job {
     struct save_counters counters;
     uint64_t bytes_done, verified_bytes;
     size_t held_most;
+    uint64_t moved; /* keys and bytes, when it was last looked */
+    int64_t moved_us, told_us; /* when they last were others; when it was last said */
     uint64_t limit_passed; /* with too_much_held: the limit as it was then */
     bool cancelled, too_much_held, ended;
 };
@@ -444,6 +446,27 @@ static void watch_memory(struct save_job *j)
     }
 }
 
+/* Everybody waits for it. It is not given up when its disk does not answer, as it may be all that
+ * keeps the data, but who waits shall know for what. */
+static void watch_disk(struct save_job *j)
+{
+    if (!j->joined || j->options.silent_most_us == 0)
+        return;
+    uint64_t done = __atomic_load_n(&j->counters.keys_done, __ATOMIC_RELAXED) +
+                    __atomic_load_n(&j->bytes_done, __ATOMIC_RELAXED) +
+                    __atomic_load_n(&j->verified_bytes, __ATOMIC_RELAXED);
+    int64_t now_us = clock_monotonic_us();
+    if (done != j->moved || j->moved_us == 0) {
+        j->moved = done;
+        j->moved_us = j->told_us = now_us;
+    }
+    if (now_us - j->told_us < j->options.silent_most_us)
+        return;
+    j->told_us = now_us;
+    log_warning("The save to %s waits for its disk, which has not answered for %lld seconds",
+                j->options.path, (long long)(now_us - j->moved_us) / 1000000);
+}
+
 static void wait_for_writer(struct save_job *j)
 {
     pthread_mutex_lock(&j->lock);
@@ -457,6 +480,7 @@ static void wait_for_writer(struct save_job *j)
         }
         pthread_cond_timedwait(&j->changed, &j->lock, &until);
         watch_memory(j);
+        watch_disk(j);
     }
     pthread_mutex_unlock(&j->lock);
 }

@@ -51,6 +51,8 @@ struct save_options {
     uint64_t memory_limit; /* bytes held for the snapshot: half of it hurries, beyond it the job is
                               given up; 0: none */
     const struct save_limits *limits; /* these hold instead of the two; NULL: the two do */
+    int64_t silent_most_us; /* of save_job_run: when nothing has moved for so long it is said in the
+                               log, again and again; 0: never */
     enum rdb_clock clock;
     int64_t key_delay_us;  /* wait so long after each key (for tests); -n: 1 us after each n keys */
     struct save_aux aux[SAVE_AUX_MAX]; /* repl-id, repl-offset, ... */

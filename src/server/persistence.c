@@ -18,6 +18,9 @@
 
 #define SCHEDULE_INTERVAL_MS 100
 
+/* So long may a disk keep a save waiting unsaid, where shutdown-timeout gives no time. */
+#define SILENT_MOST_S 10
+
 /* How long a start waits for another server to let go of the log's directory. */
 #define DIRECTORY_WAIT_US 10000000
 
@@ -69,6 +72,7 @@ void persistence_options(const struct server *s, struct save_options *options)
         .limits = &s->save_limits,
         .clock = RDB_CLOCK_NONE,
         .key_delay_us = c->rdb_key_save_delay,
+        .silent_most_us = 1000000 * (c->shutdown_timeout > 0 ? c->shutdown_timeout : SILENT_MOST_S),
     };
     if (c->maxmemory_policy == POLICY_VOLATILE_LFU || c->maxmemory_policy == POLICY_ALLKEYS_LFU)
         options->clock = RDB_CLOCK_LFU;

@@ -4,8 +4,9 @@
  * which the log is written. The first word of the file $HF_DISK says what happens to the log's
  * incremental files: "hang" (fdatasync waits until the word is another one), "sync" (fdatasync
  * fails with EIO), "write" (pwrite fails with EIO), "full" (no space); "vote": fdatasync of the
- * quorum's file waits, "vote-error": it fails with EIO. Each fdatasync of an incremental file is
- * noted in $HF_DISK.log, one line with its name and result.
+ * quorum's file waits, "vote-error": it fails with EIO; "hang-rdb": that of a file that is to
+ * become an RDB file waits. Each fdatasync of an incremental file is noted in $HF_DISK.log, one
+ * line with its name and result.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -58,6 +59,8 @@ int fdatasync(int fd)
         real = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
     bool log = is_log(fd, name);
     bool quorum = strstr(name, "holdfast-quorum") != NULL;
+    while (strstr(name, "/temp-") != NULL && strcmp(word(say), "hang-rdb") == 0)
+        usleep(2000);
     while (quorum && strcmp(word(say), "vote") == 0)
         usleep(2000);
     if (quorum && strcmp(say, "vote-error") == 0) {

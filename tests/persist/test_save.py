@@ -8,6 +8,7 @@ import time
 import pytest
 
 from harness import Error, Server, wait_for
+from test_log import Disk, library  # noqa: F401 (library is a fixture)
 
 KINDS = pytest.mark.parametrize("kind", ["holdfast", "redis"])
 # Also root must not write where the file modes forbid it.
@@ -280,3 +281,26 @@ def test_shutdown_force(kind, tmp_path):
     tmp_path.chmod(0o755)
     server.terminate()
     assert not (tmp_path / "dump.rdb").exists()
+
+
+def test_the_end_waits_for_a_disk_that_hangs(library, tmp_path):  # noqa: F811
+    """Without a log the save at the end is all that keeps what was changed, so it is waited for, which the log says: a
+    second SIGTERM changes nothing of that. SIGINT then is the way out, and leaves the file of before."""
+    options = {"appendonly": "no", "save": "3600 1", "shutdown_timeout": "1"}
+    for number, last in [(1, signal.SIGTERM), (2, signal.SIGINT)]:
+        with Disk(library, tmp_path, **options) as disk:
+            server, raw = disk.server, disk.server.raw()
+            assert raw("GET", "a") == (b"1" if number == 2 else None)
+            assert raw("SET", "a", number) == "OK"
+            disk.say("hang-rdb")
+            said = server.text().count("which has not answered for")
+            server.process.send_signal(signal.SIGTERM)
+            wait_for(lambda: server.text().count("which has not answered for") > said)
+            server.process.send_signal(last)
+            if last == signal.SIGTERM:
+                time.sleep(0.3)
+                assert server.process.poll() is None
+                disk.say("")
+            assert server.process.wait(60) == (0 if last == signal.SIGTERM else 1)
+    with Server(directory=tmp_path, options={"save": "3600 1"}) as server:
+        assert server.client().get("a") == b"1"
