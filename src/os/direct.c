@@ -12,7 +12,7 @@
 
 size_t os_direct_bytes = OS_DIRECT_BYTES;
 
-static bool set_past_cache(struct os_file *f, bool on)
+bool os_file_past_cache(struct os_file *f, bool on)
 {
     int flags = fcntl(f->fd, F_GETFL);
     if (flags < 0)
@@ -24,7 +24,7 @@ static bool set_past_cache(struct os_file *f, bool on)
 void os_direct_begin(struct os_direct *d, struct os_file *f, bool past_cache)
 {
     *d = (struct os_direct){.file = f, .size = os_direct_bytes};
-    d->past_cache = set_past_cache(f, past_cache) && past_cache;
+    d->past_cache = os_file_past_cache(f, past_cache) && past_cache;
     d->capacity = d->size;
     d->buffer = mem_huge_alloc(d->capacity);
 }
@@ -38,7 +38,7 @@ void os_direct_end(struct os_direct *d)
 /* Some file systems allow the flag and refuse the call. */
 static bool give_up_direct(struct os_direct *d, const struct error *err)
 {
-    if (!d->past_cache || err->os_errno != EINVAL || !set_past_cache(d->file, false))
+    if (!d->past_cache || err->os_errno != EINVAL || !os_file_past_cache(d->file, false))
         return false;
     d->past_cache = false;
     return true;
@@ -76,7 +76,7 @@ bool os_direct_write(struct os_direct *d, const void *data, size_t size, struct 
 bool os_direct_flush(struct os_direct *d, struct error *err)
 {
     /* The rest is no whole number of blocks: it goes through the cache. */
-    if (d->past_cache && !set_past_cache(d->file, false))
+    if (d->past_cache && !os_file_past_cache(d->file, false))
         return error_set_errno(err, errno, "cannot write to %s", d->file->path);
     d->past_cache = false;
     return write_buffer(d, err);

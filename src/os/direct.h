@@ -15,6 +15,10 @@
 
 #include "os/file.h"
 
+/* Whether calls from now on go past the page cache: then buffers, offsets and sizes are whole blocks
+ * of the disk. False: it cannot be. Some file systems allow it and refuse the calls (EINVAL). */
+bool os_file_past_cache(struct os_file *f, bool on);
+
 /* A huge page. Larger calls gain nothing. */
 #define OS_DIRECT_BYTES (2U << 20)
 /* So large are the calls of those that are begun from now on. For tests that fail each call in

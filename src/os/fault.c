@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "os/process.h"
 
 int os_fault_active;
 
@@ -61,6 +62,8 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static bool plan_set, recording, cut;
 static struct os_fault_plan plan;
 static uint64_t calls[OS_OP_COUNT + 1];
+static enum os_op held;
+static int64_t held_us;
 static char directory[256];
 static struct name live[NAMES_MAX], durable[NAMES_MAX];
 static size_t live_count, durable_count;
@@ -71,7 +74,8 @@ static struct inode *by_fd[FDS_MAX];
 
 static void update_active(void)
 {
-    __atomic_store_n(&os_fault_active, plan_set || recording || cut, __ATOMIC_RELAXED);
+    __atomic_store_n(&os_fault_active, plan_set || recording || cut || held_us > 0,
+                     __ATOMIC_RELAXED);
 }
 
 void os_fault_set(const struct os_fault_plan *p)
@@ -81,6 +85,15 @@ void os_fault_set(const struct os_fault_plan *p)
     if (p)
         plan = *p;
     memset(calls, 0, sizeof(calls));
+    update_active();
+    pthread_mutex_unlock(&lock);
+}
+
+void os_fault_hold(enum os_op op, int64_t us)
+{
+    pthread_mutex_lock(&lock);
+    held = op;
+    held_us = us;
     update_active();
     pthread_mutex_unlock(&lock);
 }
@@ -95,6 +108,11 @@ uint64_t os_fault_calls(enum os_op op)
 
 int os_fault_before(enum os_op op, size_t *allowed)
 {
+    pthread_mutex_lock(&lock);
+    int64_t wait_us = op == held ? held_us : 0;
+    pthread_mutex_unlock(&lock);
+    if (wait_us > 0)
+        os_sleep_us(wait_us);
     pthread_mutex_lock(&lock);
     int result = 0;
     bool changes_disk = op != OS_OP_READ && op != OS_OP_CLOSE;

@@ -2,7 +2,7 @@
  *
  * Faults for tests: what can go wrong between the program and its disk, on demand.
  *
- * Two mechanisms, which may be used together:
+ * Three mechanisms, which may be used together:
  *
  * 1. Plans. A plan says what happens to the n-th call of an operation (or of any): it fails with an
  *    errno, or, for a write, is cut short first. os_fault_calls counts the calls, so that a test
@@ -17,6 +17,8 @@
  *    - of the unsynced changes of names (create, rename, unlink) the first so many are kept;
  *    - a name that survives without its file's data being synced has the file with what was kept.
  *    From os_fault_cut on every call that changes the disk fails, as nothing runs without power.
+ *
+ * 3. A slow disk: calls of an operation are held up.
  *
  * For one process and one recorded directory (without its subdirectories) at a time. Not active
  * unless a test calls it; the cost otherwise is one relaxed load for each call.
@@ -53,6 +55,8 @@ struct os_fault_plan {
 };
 
 void os_fault_set(const struct os_fault_plan *plan); /* copies it; NULL: none. Resets the counts. */
+/* From now on each call of the operation is held up for so long first; 0: none is. */
+void os_fault_hold(enum os_op op, int64_t us);
 /* OS_OP_ANY: those that a plan of ANY counts */
 uint64_t os_fault_calls(enum os_op op);
 

@@ -228,18 +228,25 @@ void os_polite_watch(void)
     __atomic_store_n(&executor_known, true, __ATOMIC_RELEASE);
 }
 
+/* The processor time that the executor has used; -1: there is none. */
+static int64_t executor_cpu_us(void)
+{
+    struct timespec t;
+    if (!__atomic_load_n(&executor_known, __ATOMIC_ACQUIRE) ||
+        clock_gettime(__atomic_load_n(&executor_clock, __ATOMIC_RELAXED), &t) != 0)
+        return -1;
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
 /* Looks again when the last look is too old. */
 static bool executor_is_busy(struct os_polite *p)
 {
-    if (!__atomic_load_n(&executor_known, __ATOMIC_ACQUIRE))
-        return false;
     int64_t now = clock_monotonic_us();
     if (now - p->looked_us < POLITE_BUSY_LOOK_US)
         return p->busy;
-    struct timespec t;
-    if (clock_gettime(__atomic_load_n(&executor_clock, __ATOMIC_RELAXED), &t) != 0)
+    int64_t used = executor_cpu_us();
+    if (used < 0)
         return false;
-    int64_t used = (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
     bool busy = p->looked_us > 0 &&
                 (double)(used - p->executor_us) > POLITE_BUSY_SHARE * (double)(now - p->looked_us);
     if (busy && !p->busy)
@@ -292,4 +299,51 @@ void os_polite_end(struct os_polite *p)
     p->yielding = false;
     keep_off(p, -1);
     set_scheduling(SCHED_OTHER, SHORT_SLICE_NS);
+}
+
+/* ---- companions ---- */
+
+void os_companion_begin(struct os_companion *c)
+{
+    *c = (struct os_companion){.processor = -1};
+}
+
+/* -1: none. A wish. */
+static void share(struct os_companion *c, int processor)
+{
+    if (processor == c->processor)
+        return;
+    if (c->processor < 0 && sched_getaffinity(0, sizeof(c->allowed), &c->allowed) != 0)
+        return;
+    cpu_set_t to = c->allowed;
+    if (processor >= 0) {
+        if (!CPU_ISSET((size_t)processor, &c->allowed))
+            return;
+        CPU_ZERO(&to);
+        CPU_SET((size_t)processor, &to);
+    }
+    sched_setaffinity(0, sizeof(to), &to);
+    c->processor = processor;
+}
+
+void os_companion_check(struct os_companion *c)
+{
+    int64_t now = clock_monotonic_us();
+    if (now - c->wall_us >= COMPANION_LOOK_US) {
+        int64_t used = cpu_us(), executor = executor_cpu_us();
+        double both = (double)(used - c->cpu_us + executor - c->executor_us);
+        double most = c->fits ? COMPANION_FULL : COMPANION_FITS;
+        c->fits = c->wall_us != 0 && executor >= 0 && both < most * (double)(now - c->wall_us);
+        c->wall_us = now;
+        c->cpu_us = used;
+        c->executor_us = executor;
+    }
+    share(c, c->fits ? __atomic_load_n(&executor_processor, __ATOMIC_RELAXED) : -1);
+}
+
+void os_companion_rest(struct os_companion *c)
+{
+    share(c, -1);
+    c->fits = false;
+    c->wall_us = 0;
 }

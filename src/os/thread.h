@@ -85,4 +85,27 @@ void os_polite_check(struct os_polite *p);
 /* Compete like any other thread from now on, as far as the system allows it. */
 void os_polite_end(struct os_polite *p);
 
+/* A thread that the executor wakes often, for little at a time, shares the executor's processor as
+ * long as that one has time enough for both: it is woken at little cost there, and the other
+ * processors are left to whom the executor serves. (The kernel alone wakes it on another one that
+ * is idle just then, where it is soon in the way of clients on the same machine, and they in its:
+ * docs/durability.md has the figures.) Otherwise, and where there is no choice, the kernel
+ * decides. */
+struct os_companion {
+    cpu_set_t allowed; /* those that the thread might use before it shared one */
+    int processor;     /* that is shared; -1: none */
+    bool fits;
+    int64_t wall_us, cpu_us, executor_us; /* at the last look; 0: there was none */
+};
+/* How often it is looked whether there is time enough: while both need less than the first share of
+ * a processor it is shared, and until they need more than the second. */
+#define COMPANION_LOOK_US 100000
+#define COMPANION_FITS 0.95
+#define COMPANION_FULL 0.985
+void os_companion_begin(struct os_companion *c);
+/* By the thread itself, each time before it waits for something. */
+void os_companion_check(struct os_companion *c);
+/* It is no companion any more, until it checks again. */
+void os_companion_rest(struct os_companion *c);
+
 #endif

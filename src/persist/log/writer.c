@@ -39,7 +39,7 @@ static void sleep_until(struct writer *w, int64_t us)
 }
 
 /* Who waits for the thread has something for it. */
-static void rouse(struct writer *w)
+void writer_rouse(struct writer *w)
 {
     if (__atomic_exchange_n(&w->sleep, SLEEP_NONE, __ATOMIC_SEQ_CST) != SLEEP_NONE)
         os_bell_ring(&w->bell);
@@ -58,6 +58,9 @@ static int64_t sync_due(const struct writer *w, uint64_t flush_lsn)
 
 static void work(struct writer *w, uint64_t published, uint64_t flush_lsn)
 {
+    if (writer_fly(w))
+        return;
+    writer_settle(w);
     if (w->waiting.kind != JOB_NONE && !writer_begin_waiting(w))
         return;
     if (!writer_file_is_open(w)) {
@@ -83,13 +86,14 @@ static void work(struct writer *w, uint64_t published, uint64_t flush_lsn)
 static bool lingers(const struct writer *w)
 {
     return __atomic_load_n(&w->sync, __ATOMIC_RELAXED) != WRITER_ALWAYS && !w->busy &&
-           w->flush_lsn <= w->written && !w->stop;
+           w->flush_lsn <= writer_written_lsn(w) && !w->stop;
 }
 
 static void run(void *arg)
 {
     struct writer *w = arg;
     os_thread_be_prompt();
+    os_companion_begin(&w->lanes[0].companion);
     pthread_mutex_lock(&w->lock);
     while (!w->stop) {
         int64_t linger_until = w->last_work_us + LINGER_US;
@@ -105,25 +109,37 @@ static void run(void *arg)
         /* Read before anything of a later request can be published. */
         uint64_t published = stream_published(w->stream);
         pthread_mutex_unlock(&w->lock);
+        /* Where the executor waits for each commit. */
+        if (__atomic_load_n(&w->sync, __ATOMIC_RELAXED) == WRITER_ALWAYS)
+            os_companion_check(&w->lanes[0].companion);
+        else
+            os_companion_rest(&w->lanes[0].companion);
+        pthread_mutex_lock(&w->turn);
         if (job) {
-            /* What was published meanwhile is to be looked at, too. */
+            writer_settle(w);
             writer_run_job(w);
-            pthread_mutex_lock(&w->lock);
-            continue;
+        } else {
+            work(w, published, flush_lsn);
+            w->last_work_us = clock_monotonic_us();
         }
-        work(w, published, flush_lsn);
-        w->last_work_us = clock_monotonic_us();
-        pthread_mutex_lock(&w->lock);
-        begin_sleep(w, SLEEP_ANY);
         int64_t due = writer_file_is_open(w) ? sync_due(w, flush_lsn) : INT64_MAX;
+        bool lanes = w->past_cache.fd >= 0;
+        pthread_mutex_unlock(&w->turn);
+        pthread_mutex_lock(&w->lock);
+        /* What was published meanwhile is to be looked at, too. */
+        if (job)
+            continue;
+        begin_sleep(w, SLEEP_ANY);
         if (writer_state(w) == WRITER_FULL && due > clock_monotonic_us() + FULL_RETRY_US)
             due = clock_monotonic_us() + FULL_RETRY_US;
-        if (!w->stop && w->job.kind == JOB_NONE && w->flush_lsn == flush_lsn &&
-            (stream_published(w->stream) == published || writer_state(w) == WRITER_FULL))
+        bool nothing = stream_published(w->stream) == published ||
+                       (lanes && !writer_lane_is_wanted(w)) || writer_state(w) == WRITER_FULL;
+        if (!w->stop && w->job.kind == JOB_NONE && w->flush_lsn == flush_lsn && nothing)
             sleep_until(w, due);
         begin_sleep(w, SLEEP_NONE);
     }
     pthread_mutex_unlock(&w->lock);
+    writer_end_lanes(w);
     __atomic_store_n(&w->ended, true, __ATOMIC_RELEASE);
 }
 
@@ -138,7 +154,7 @@ struct writer *writer_new(struct stream *stream, const struct writer_options *op
     w->filename = mem_dup(options->filename, strlen(options->filename));
     w->wake = options->wake;
     w->wake_ctx = options->ctx;
-    w->file = (struct os_file)OS_FILE_CLOSED;
+    w->file = w->past_cache = (struct os_file)OS_FILE_CLOSED;
     w->sync = (int)options->sync;
     w->timestamps = options->timestamps;
     w->piece_room = 64;
@@ -151,6 +167,8 @@ struct writer *writer_new(struct stream *stream, const struct writer_options *op
     w->reader = stream_reader_new(stream, w->written);
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->done, NULL);
+    pthread_mutex_init(&w->turn, NULL);
+    pthread_cond_init(&w->landed, NULL);
     w->bell = (struct os_bell){-1, -1};
     w->started = os_bell_init(&w->bell, err) && os_thread_start(&w->thread, "log", run, w, err);
     if (w->started)
@@ -165,7 +183,7 @@ void writer_stop(struct writer *w)
     assert(!w->busy);
     w->stop = true;
     pthread_mutex_unlock(&w->lock);
-    rouse(w);
+    writer_rouse(w);
 }
 
 bool writer_ended(const struct writer *w)
@@ -181,10 +199,10 @@ void writer_free(struct writer *w)
     pthread_mutex_lock(&w->lock);
     w->stop = true;
     pthread_mutex_unlock(&w->lock);
-    rouse(w);
+    writer_rouse(w);
     if (w->started)
         pthread_join(w->thread, NULL);
-    os_file_close(&w->file, &ignored);
+    writer_close_file(w, &ignored);
     writer_forget_provisional(w);
     writer_forget_waiting(w);
     stream_reader_free(w->stream, w->reader);
@@ -193,6 +211,8 @@ void writer_free(struct writer *w)
     os_bell_deinit(&w->bell);
     pthread_cond_destroy(&w->done);
     pthread_mutex_destroy(&w->lock);
+    pthread_cond_destroy(&w->landed);
+    pthread_mutex_destroy(&w->turn);
     mem_free(w->pieces);
     mem_free(w->buffer);
     mem_free(w->directory);
@@ -212,7 +232,7 @@ static void give_job(struct writer *w, struct writer_job *job, const struct mani
     w->busy = true;
     w->job_error = (struct error){0};
     pthread_mutex_unlock(&w->lock);
-    rouse(w);
+    writer_rouse(w);
 }
 
 void writer_begin(struct writer *w, const struct writer_begin *begin)
@@ -311,8 +331,10 @@ void writer_published(struct writer *w, int64_t now_us)
     add_mark(w, lsn, now_us);
     /* Either we see that it sleeps, or it sees what was published before it does, as both read and
      * write in one step. (A fence would do, but the thread sanitizer knows none.) */
-    if (__atomic_fetch_or(&w->sleep, 0, __ATOMIC_SEQ_CST) == SLEEP_ANY)
-        rouse(w);
+    if (__atomic_fetch_or(&w->sleep, 0, __ATOMIC_SEQ_CST) != SLEEP_ANY)
+        writer_call_mate(w);
+    else if (writer_lane_is_wanted(w))
+        writer_rouse(w);
 }
 
 void writer_sync_to(struct writer *w, uint64_t lsn)
@@ -321,7 +343,7 @@ void writer_sync_to(struct writer *w, uint64_t lsn)
     if (lsn > w->flush_lsn)
         w->flush_lsn = lsn;
     pthread_mutex_unlock(&w->lock);
-    rouse(w);
+    writer_rouse(w);
 }
 
 void writer_hush(struct writer *w)
@@ -350,7 +372,7 @@ void writer_set_sync(struct writer *w, enum writer_sync sync)
     if (__atomic_exchange_n(&w->sync, (int)sync, __ATOMIC_SEQ_CST) == (int)sync)
         return;
     /* What is due may be due earlier now. */
-    rouse(w);
+    writer_rouse(w);
 }
 
 void writer_set_timestamps(struct writer *w, bool timestamps)

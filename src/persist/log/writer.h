@@ -152,6 +152,7 @@ struct writer_stats {
     uint64_t ended_size;   /* of the file that writer_rotate has ended last */
     uint32_t chain;        /* the last crc in it */
     uint64_t groups, writes, syncs, bytes;
+    uint64_t beside;       /* groups that took off while another one was on its way */
     uint64_t slow_syncs;   /* that took longer than a second */
     int64_t busy_us;       /* spent in write and sync */
     bool syncing;          /* right now */

@@ -55,6 +55,8 @@ static void take_file(struct writer *w, const struct os_file *f, uint64_t offset
     w->offset = w->filled_end = w->reserved_end = offset;
     w->chain = crc;
     w->unsynced = false;
+    w->lost = w->lanes_refused = false;
+    w->tail_end = UINT64_MAX;
     w->last_stamp_s = 0;
     pthread_mutex_lock(&w->lock);
     w->stats.file_size = offset;
@@ -107,7 +109,7 @@ static bool do_begin(struct writer *w, struct writer_job *job, struct error *err
     uint64_t offset;
     uint32_t crc;
     char name[WRITER_PATH_SIZE];
-    os_file_close(&w->file, &ignored);
+    writer_close_file(w, &ignored);
     writer_forget_provisional(w);
     w->unsynced = false;
     memcpy(w->history, job->history, sizeof(w->history));
@@ -199,7 +201,7 @@ static bool do_rotate(struct writer *w, const struct writer_job *job, struct err
             os_file_close(&f, &ignored);
         return false;
     }
-    os_file_close(&w->file, &ignored);
+    writer_close_file(w, &ignored);
     pthread_mutex_lock(&w->lock);
     w->stats.ended_size = w->offset;
     pthread_mutex_unlock(&w->lock);
@@ -262,7 +264,7 @@ static bool do_close(struct writer *w, const struct writer_job *job, struct erro
         return false;
     if (!ok)
         return false;
-    if (!os_file_close(&w->file, err)) {
+    if (!writer_close_file(w, err)) {
         writer_give_up(w, err);
         return false;
     }

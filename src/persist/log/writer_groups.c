@@ -53,7 +53,7 @@ void writer_give_up(struct writer *w, const struct error *err)
     struct error ignored;
     log_warning("The log is given up: %s", err->message);
     writer_note_error(w, err);
-    os_file_close(&w->file, &ignored);
+    writer_close_file(w, &ignored);
     w->unsynced = false;
     writer_set_state(w, WRITER_FAILED);
 }
@@ -80,6 +80,13 @@ bool writer_file_is_open(const struct writer *w)
     return w->file.fd >= 0;
 }
 
+bool writer_close_file(struct writer *w, struct error *err)
+{
+    struct error ignored;
+    os_file_close(&w->past_cache, &ignored);
+    return os_file_close(&w->file, err);
+}
+
 /* ---- writing ---- */
 
 /* An error while a group is being written: nothing of the group counts. */
@@ -93,6 +100,34 @@ static bool write_failed(struct writer *w, const struct error *err)
     return false;
 }
 
+void writer_record_write(struct writer *w, int64_t took)
+{
+    pthread_mutex_lock(&w->lock);
+    w->stats.writes++;
+    histogram_record(w->write_times, (uint64_t)took, 1);
+    if (took > w->longest_write_us)
+        w->longest_write_us = took;
+    pthread_mutex_unlock(&w->lock);
+}
+
+void writer_record_sync(struct writer *w, int64_t took)
+{
+    pthread_mutex_lock(&w->lock);
+    w->stats.syncs++;
+    w->stats.slow_syncs += took > SLOW_SYNC_US;
+    histogram_record(w->sync_times, (uint64_t)took, 1);
+    if (took > w->longest_sync_us)
+        w->longest_sync_us = took;
+    pthread_mutex_unlock(&w->lock);
+}
+
+void writer_record_busy(struct writer *w, int64_t took)
+{
+    pthread_mutex_lock(&w->lock);
+    w->stats.busy_us += took;
+    pthread_mutex_unlock(&w->lock);
+}
+
 static bool put_out(struct writer *w, uint64_t *at, const char *data, size_t size,
                     struct error *err)
 {
@@ -100,13 +135,8 @@ static bool put_out(struct writer *w, uint64_t *at, const char *data, size_t siz
     bool ok = os_file_write_at(&w->file, *at, data, size, err);
     int64_t took = clock_monotonic_us() - begin;
     *at += size;
-    pthread_mutex_lock(&w->lock);
-    w->stats.writes++;
-    w->stats.busy_us += took;
-    histogram_record(w->write_times, (uint64_t)took, 1);
-    if (took > w->longest_write_us)
-        w->longest_write_us = took;
-    pthread_mutex_unlock(&w->lock);
+    writer_record_write(w, took);
+    writer_record_busy(w, took);
     return ok;
 }
 
@@ -165,6 +195,16 @@ size_t writer_join_filling(const struct writer *w, uint64_t end, char *out)
     return filled ? annotation_join_filling(end, out) : 0;
 }
 
+uint64_t writer_fill_end(const struct writer *w, uint64_t low)
+{
+    uint64_t most = w->offset < FILL_LEAST ? FILL_LEAST : w->offset;
+    uint64_t from = w->filled_end > w->offset ? w->filled_end : w->offset;
+    uint64_t to = low + (most < FILL_MOST ? most : FILL_MOST);
+    if (to > from + WRITER_BUFFER_SIZE)
+        to = from + WRITER_BUFFER_SIZE;
+    return to & ~(uint64_t)4095;
+}
+
 /* Where each commit is waited for the room of the next ones is written with this one: to write over
  * what is on the disk already takes one write of the disk, and to make the file longer two, or one
  * more of the journal. Without room for it nothing is filled. */
@@ -173,14 +213,11 @@ static bool fill_ahead(struct writer *w, struct error *err)
     if (__atomic_load_n(&w->sync, __ATOMIC_RELAXED) != WRITER_ALWAYS ||
         w->filled_end >= w->offset + FILL_LOW || writer_state(w) == WRITER_FULL)
         return true;
-    uint64_t most = w->offset < FILL_LEAST ? FILL_LEAST : w->offset;
     uint64_t from = w->filled_end > w->offset ? w->filled_end : w->offset;
     /* The policy was another one when the group was joined: behind the next group, then. */
     if (from == w->offset && from % ANNOTATION_FILL_LINE == ANNOTATION_FILL_LINE - 1)
         return true;
-    uint64_t to = (w->offset + FILL_LOW + (most < FILL_MOST ? most : FILL_MOST)) & ~(uint64_t)4095;
-    if (to - from > WRITER_BUFFER_SIZE)
-        to = (from + WRITER_BUFFER_SIZE) & ~(uint64_t)4095;
+    uint64_t to = writer_fill_end(w, w->offset + FILL_LOW);
     if (to > w->reserved_end)
         return true;
     /* Whether it fails or not: what has been written is filling. */
@@ -200,8 +237,7 @@ static bool fill_ahead(struct writer *w, struct error *err)
     return true;
 }
 
-/* Up to where the next group goes: all that was published, or a mark that is near enough. */
-static uint64_t group_end(struct writer *w, uint64_t at, uint64_t limit)
+uint64_t writer_group_end(struct writer *w, uint64_t at, uint64_t limit)
 {
     size_t tail = __atomic_load_n(&w->mark_tail, __ATOMIC_ACQUIRE);
     if (limit - at <= GROUP_MAX)
@@ -247,55 +283,70 @@ static int64_t pass_marks(struct writer *w, uint64_t lsn, int64_t now)
     return first;
 }
 
-static bool write_group(struct writer *w, uint64_t from, uint64_t to)
+bool writer_gather(struct writer *w, struct writer_group *g, struct error *err)
 {
-    struct error err = {0};
     char line[ANNOTATION_MAX];
-    uint64_t at = w->offset;
-    uint32_t crc = w->chain;
+    uint64_t at = g->begin;
+    size_t left = (size_t)(g->to - g->from);
     int64_t ms = clock_wall_ms();
-    size_t left = (size_t)(to - from);
-    if (!writer_reserve(w, at + left + 3 * ANNOTATION_MAX) && writer_state(w) != WRITER_FULL)
-        return false;
-    struct annotation group = {.kind = ANNOTATION_GROUP, .lsn = from};
+    struct annotation group = {.kind = ANNOTATION_GROUP, .lsn = g->from};
     size_t size = annotation_format(&group, line);
-    int64_t stamp_s = w->last_stamp_s;
-    if (__atomic_load_n(&w->timestamps, __ATOMIC_RELAXED) && ms / 1000 != stamp_s) {
-        stamp_s = ms / 1000;
+    g->stamp_s = w->last_stamp_s;
+    if (__atomic_load_n(&w->timestamps, __ATOMIC_RELAXED) && ms / 1000 != g->stamp_s) {
+        g->stamp_s = ms / 1000;
         size += (size_t)snprintf(line + size, sizeof(line) - size, "#TS:%lld\r\n",
-                                 (long long)stamp_s);
+                                 (long long)g->stamp_s);
     }
-    crc = crc32c(crc, line, size);
-    bool ok = put(w, &at, line, size, &err);
+    g->crc = crc32c(w->chain, line, size);
+    bool ok = put(w, &at, line, size, err);
     int count = peek(w, left);
     for (int i = 0; ok && i < count; i++) {
-        crc = crc32c(crc, w->pieces[i].iov_base, w->pieces[i].iov_len);
-        ok = put(w, &at, w->pieces[i].iov_base, w->pieces[i].iov_len, &err);
+        g->crc = crc32c(g->crc, w->pieces[i].iov_base, w->pieces[i].iov_len);
+        ok = put(w, &at, w->pieces[i].iov_base, w->pieces[i].iov_len, err);
     }
     struct annotation commit = {.kind = ANNOTATION_COMMIT,
-                                .lsn = to,
+                                .lsn = g->to,
                                 .ms = ms,
                                 .has_durable = true,
                                 .durable = __atomic_load_n(&w->durable, __ATOMIC_RELAXED)};
-    size = annotation_put(&commit, &crc, line);
+    size = annotation_put(&commit, &g->crc, line);
     size += writer_join_filling(w, at + w->buffered + size, line + size);
-    ok = ok && put(w, &at, line, size, &err) && flush_buffer(w, &at, &err);
-    if (!ok)
-        return write_failed(w, &err);
-    int64_t since = pass_marks(w, to, clock_monotonic_us());
+    ok = ok && put(w, &at, line, size, err);
+    g->end = at + w->buffered;
+    return ok;
+}
+
+void writer_count_group(struct writer *w, const struct writer_group *g)
+{
+    int64_t since = pass_marks(w, g->to, clock_monotonic_us());
     if (!w->unsynced)
         w->unsynced_since_us = since;
-    w->unsynced = true;
-    w->last_stamp_s = stamp_s;
-    w->chain = crc;
+    w->last_stamp_s = g->stamp_s;
+    w->chain = g->crc;
     pthread_mutex_lock(&w->lock);
     w->stats.groups++;
-    w->stats.bytes += at - w->offset;
-    w->stats.file_size = at;
-    w->stats.chain = crc;
+    w->stats.bytes += g->end - w->offset;
+    w->stats.file_size = g->end;
+    w->stats.chain = g->crc;
     pthread_mutex_unlock(&w->lock);
-    w->offset = at;
-    stream_reader_advance(w->reader, left);
+    w->offset = g->end;
+    stream_reader_advance(w->reader, (size_t)(g->to - g->from));
+}
+
+static bool write_group(struct writer *w, uint64_t from, uint64_t to)
+{
+    struct error err = {0};
+    struct writer_group g = {.from = from, .to = to, .begin = w->offset};
+    if (!writer_reserve(w, g.begin + (to - from) + 3 * ANNOTATION_MAX) &&
+        writer_state(w) != WRITER_FULL)
+        return false;
+    if (!writer_gather(w, &g, &err))
+        return write_failed(w, &err);
+    uint64_t at = g.end - w->buffered;
+    if (!flush_buffer(w, &at, &err))
+        return write_failed(w, &err);
+    writer_count_group(w, &g);
+    w->unsynced = true;
     if (!fill_ahead(w, &err))
         return write_failed(w, &err);
     __atomic_store_n(&w->written, to, __ATOMIC_RELEASE);
@@ -329,18 +380,12 @@ bool writer_sync_file(struct writer *w)
     if (!w->unsynced)
         return true;
     int64_t begin = clock_monotonic_us();
-    __atomic_store_n(&w->syncing, true, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&w->syncing, 1, __ATOMIC_RELAXED);
     bool ok = os_file_sync(&w->file, &err);
-    __atomic_store_n(&w->syncing, false, __ATOMIC_RELAXED);
+    __atomic_fetch_sub(&w->syncing, 1, __ATOMIC_RELAXED);
     int64_t took = clock_monotonic_us() - begin;
-    pthread_mutex_lock(&w->lock);
-    w->stats.syncs++;
-    w->stats.slow_syncs += took > SLOW_SYNC_US;
-    w->stats.busy_us += took;
-    histogram_record(w->sync_times, (uint64_t)took, 1);
-    if (took > w->longest_sync_us)
-        w->longest_sync_us = took;
-    pthread_mutex_unlock(&w->lock);
+    writer_record_sync(w, took);
+    writer_record_busy(w, took);
     if (!ok) {
         writer_give_up(w, &err);
         return false;
@@ -377,7 +422,7 @@ bool writer_write_up_to(struct writer *w, uint64_t limit)
 {
     uint64_t at;
     while ((at = stream_reader_lsn(w->reader)) < limit) {
-        if (!write_group(w, at, group_end(w, at, limit)))
+        if (!write_group(w, at, writer_group_end(w, at, limit)))
             return false;
         if (__atomic_load_n(&w->sync, __ATOMIC_RELAXED) == WRITER_ALWAYS && !writer_sync_file(w))
             return false;

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * What the three files of the writer share (persist/log/writer.h says what it is):
+ * What the four files of the writer share (persist/log/writer.h says what it is):
  *
  *     writer.c         the executor's side, and the thread's loop: who sleeps when, and who wakes
  *                      whom
  *     writer_groups.c  commit groups: writing them, syncing them, and what follows when that fails
+ *     writer_lanes.c   with ALWAYS, more than one commit group on its way at a time
  *     writer_files.c   files and the manifest: the requests begin, rotate, name and close
  *
- * What writer_groups.c and writer_files.c have is the thread's, but for writer_forget_provisional,
- * when the thread has ended.
+ * What the last three have is the thread's, and that of who has the turn (writer_lanes.c), but for
+ * writer_forget_provisional, when the threads have ended.
  */
 #ifndef HF_PERSIST_LOG_WRITER_PRIVATE_H
 #define HF_PERSIST_LOG_WRITER_PRIVATE_H
@@ -51,6 +52,33 @@ struct writer_job {
     uint64_t cut_at;
 };
 
+/* A commit group, and where it stands. */
+struct writer_group {
+    uint64_t from, to;   /* LSNs */
+    uint64_t begin, end; /* in the file */
+    uint32_t crc;        /* of its commit line */
+    int64_t stamp_s;     /* of the last `#TS:` line, once it is written */
+};
+
+/* Of writer_lanes.c. */
+#define WRITER_LANES 4
+struct writer_lane {
+    struct os_companion companion; /* of the lane's thread */
+    char *memory, *buffer; /* the buffer is aligned */
+    uint64_t at;           /* whole blocks, in the file */
+    size_t size;
+    bool flies;
+    int64_t since_us;
+    uint64_t number; /* flights take off in this order */
+    uint64_t to;     /* durable when it has landed, as what was behind it has */
+    /* Of the mates, all lanes but the first. */
+    struct writer *writer;
+    pthread_t thread;
+    bool started;
+    struct os_bell bell; /* rung by whoever takes `asleep` back to false */
+    bool asleep;         /* atomic */
+};
+
 struct writer {
     struct stream *stream;
     struct stream_reader *reader;
@@ -59,8 +87,23 @@ struct writer {
     void *wake_ctx;
     pthread_t thread;
 
-    /* The thread's own. */
+    pthread_mutex_t turn; /* before `lock` where both are taken */
+    pthread_cond_t landed;
+    /* The thread's own, and that of who has the turn. */
     struct os_file file;
+    struct os_file past_cache; /* the same file; -1: there are no lanes */
+    struct writer_lane lanes[WRITER_LANES];
+    uint64_t flight_number;    /* of the last flight */
+    int64_t flying_since_us;   /* when the first of those that are up took off */
+    bool filling;              /* a mate is at it */
+    bool settling;             /* nobody takes off */
+    bool lanes_refused;        /* not for this file */
+    bool lost;                 /* a flight has failed: what is behind it does not count */
+    uint64_t lost_number;
+    struct error lost_error;
+    char tail[512];            /* what stands before tail_end, from the begin of its block on */
+    uint64_t tail_end;         /* UINT64_MAX: unknown */
+    bool mates_stop;
     uint64_t offset;       /* behind the last whole line; the position of the next write */
     uint64_t filled_end;   /* there may be filling from `offset` up to there */
     uint64_t reserved_end; /* what the file has got up to there is its own */
@@ -90,8 +133,10 @@ struct writer {
     bool eager;
     int sync;  /* enum writer_sync */
     bool timestamps;
-    bool syncing;
-    bool ended; /* the thread has come to its end */
+    int syncing; /* how many syncs are under way */
+    bool ended;  /* the threads have come to their end */
+    int flights;
+    int64_t flight_us; /* how long they take, in the mean */
 
     /* The executor's. */
     int db; /* for the next job */
@@ -117,6 +162,11 @@ struct writer {
     struct writer_stats stats;
 };
 
+/* ---- writer.c ---- */
+
+/* The thread has to look what there is. Anybody. */
+void writer_rouse(struct writer *w);
+
 /* ---- writer_groups.c ---- */
 
 /* Wakes the executor, unless it has been and has not yet looked. */
@@ -129,10 +179,24 @@ void writer_give_up(struct writer *w, const struct error *err);
 void writer_no_room(struct writer *w, const struct error *err);
 void writer_room_again(struct writer *w);
 bool writer_file_is_open(const struct writer *w);
+/* Both descriptors of it. */
+bool writer_close_file(struct writer *w, struct error *err);
+void writer_record_write(struct writer *w, int64_t took);
+void writer_record_sync(struct writer *w, int64_t took);
+void writer_record_busy(struct writer *w, int64_t took);
 /* Behind what ends at `end`: see annotation_join_filling. */
 size_t writer_join_filling(const struct writer *w, uint64_t end, char *out);
 /* See to it that there is room in the file up to `end`, and some more. */
 bool writer_reserve(struct writer *w, uint64_t end);
+/* Where filling ends that leaves room behind `low`. */
+uint64_t writer_fill_end(const struct writer *w, uint64_t low);
+/* Up to where the next group goes: all that was published, or a mark that is near enough. */
+uint64_t writer_group_end(struct writer *w, uint64_t at, uint64_t limit);
+/* The group [g->from, g->to) to the buffer, for g->begin; where it does not fit what is in the
+ * buffer goes to the file. Fills in the rest of *g. */
+bool writer_gather(struct writer *w, struct writer_group *g, struct error *err);
+/* It has its place: the next one goes behind it. */
+void writer_count_group(struct writer *w, const struct writer_group *g);
 /* Everything below `limit`, group by group; with ALWAYS each is synced. */
 bool writer_write_up_to(struct writer *w, uint64_t limit);
 /* What is published up to `lsn` goes nowhere. */
@@ -143,6 +207,20 @@ bool writer_sync_file(struct writer *w);
 bool writer_put_line(struct writer *w, enum annotation_kind kind, uint64_t lsn, struct error *err);
 /* Everything up to `lsn` is durable. */
 void writer_move_durable(struct writer *w, uint64_t lsn);
+
+/* ---- writer_lanes.c: with the turn, where nothing else is said ---- */
+
+/* Write and sync what there is, as long as it can be done this way; the turn is given back
+ * meanwhile. False: there is something that is to be written the usual way. */
+bool writer_fly(struct writer *w);
+/* Wait until nothing flies. */
+void writer_settle(struct writer *w);
+/* Whether there is enough for another group. Anybody may ask. */
+bool writer_lane_is_wanted(const struct writer *w);
+/* Something was published while the thread is awake. Anybody. */
+void writer_call_mate(struct writer *w);
+/* Ends the mates, and waits for them. Without the turn. */
+void writer_end_lanes(struct writer *w);
 
 /* ---- writer_files.c ---- */
 

@@ -49,6 +49,7 @@ static struct {
 } snapshot;
 static unsigned rewrites, heals, rotations, closes, kills, torn, unsynced_groups;
 static unsigned supersedings, refusals, failures;
+static uint64_t groups_beside;
 
 static uint64_t next_random(void)
 {
@@ -280,6 +281,21 @@ static bool write_unsynced(struct life *l)
     return true;
 }
 
+/* Groups beside each other on their way to a slow disk. */
+static void write_beside(struct life *l)
+{
+    os_fault_hold(OS_OP_SYNC, 3000);
+    for (int i = 0; i < 12 && writer_state(l->writer) == WRITER_OPEN; i++) {
+        append(l);
+        usleep((useconds_t)(next_random() % 1500));
+    }
+    os_fault_hold(OS_OP_SYNC, 0);
+    struct writer_stats *stats = mem_alloc(sizeof(*stats));
+    writer_get_stats(l->writer, stats);
+    groups_beside += stats->beside;
+    mem_free(stats);
+}
+
 /* The log is closed; then perhaps something is changed without it, and saved. */
 static bool close_log(struct life *l)
 {
@@ -354,6 +370,8 @@ static bool live(struct life *l, bool killed)
     promised = found;
     for (int i = 0; i < 3; i++) {
         append(l);
+        if (next_random() % 3 == 0)
+            write_beside(l);
         if (next_random() % 2 == 0 && !flush(l) && !mend(l))
             return false;
         if (!change_files(l) && !mend(l))
@@ -368,6 +386,10 @@ static bool live(struct life *l, bool killed)
     if (next_random() % 3 == 0)
         return write_unsynced(l) || mend(l);
     append(l);
+    if (next_random() % 3 == 0) {
+        write_beside(l);
+        return true;
+    }
     if (next_random() % 2 != 0)
         return flush(l) || mend(l);
     return close_log(l);
@@ -455,9 +477,10 @@ static void test_power_loss(void **state)
         }
     }
     print_message("%llu lives of up to %llu calls: %u rewrites, %u heals, %u rotations, %u closed, "
-                  "%u superseded, %u killed, %u torn ends, %u groups not synced\n",
+                  "%u superseded, %u killed, %u torn ends, %u groups not synced, %llu beside others\n",
                   (unsigned long long)lives, (unsigned long long)most, rewrites, heals, rotations,
-                  closes, supersedings, kills, torn, unsynced_groups);
+                  closes, supersedings, kills, torn, unsynced_groups,
+                  (unsigned long long)groups_beside);
     assert_true(most > 50 && rewrites > 3 && heals > 3 && closes > 0 && unsynced_groups > 10);
 }
 
