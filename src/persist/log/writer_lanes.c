@@ -23,8 +23,8 @@
  * a processor and the room between (LANE_LEAST); what is less waits for the first one to land.
  *
  * Groups are durable in their order: one that lands before one that took off before it is durable
- * when that has landed. If one fails nothing behind it counts, and the file is given up when all
- * are down. After a crash a later one may be there and an earlier one not: its commit line does not
+ * when that has landed. If one fails none that has not landed counts, and the file is given up when
+ * all are down. After a crash a later one may be there and an earlier one not: its commit line does not
  * say that the earlier one was durable, so that this is a torn end (annotation.h).
  *
  * A mate fills the room ahead, too, so that no commit waits for that.
@@ -173,6 +173,7 @@ static bool take_off(struct writer *w, struct writer_lane *lane)
     lane->to = g.to;
     lane->number = ++w->flight_number;
     lane->flies = true;
+    lane->syncs = false;
     lane->since_us = clock_monotonic_us();
     if (w->flights == 0)
         w->flying_since_us = lane->since_us;
@@ -183,19 +184,50 @@ static bool take_off(struct writer *w, struct writer_lane *lane)
     return true;
 }
 
-static bool write_and_sync(struct writer *w, struct os_file *f, const struct writer_lane *lane,
+/* The last one that took off before and is still up; NULL: there is none. */
+static struct writer_lane *lane_before(struct writer *w, const struct writer_lane *lane)
+{
+    struct writer_lane *before = NULL;
+    for (int i = 0; i < WRITER_LANES; i++) {
+        struct writer_lane *other = &w->lanes[i];
+        if (other->flies && other->number < lane->number &&
+            (before == NULL || other->number > before->number))
+            before = other;
+    }
+    return before;
+}
+
+/* Syncs begin in the order of the flights: what a failed one may have lost, of what was written
+ * before it, is then of flights that wait for its end, or that have begun theirs before. Once one
+ * has failed there is no further one. */
+static bool begin_sync(struct writer *w, struct writer_lane *lane, struct error *err)
+{
+    struct writer_lane *before;
+    pthread_mutex_lock(&w->turn);
+    while (!w->lost && (before = lane_before(w, lane)) != NULL && !before->syncs)
+        pthread_cond_wait(&w->landed, &w->turn);
+    if (w->lost)
+        *err = w->lost_error;
+    bool ok = !w->lost;
+    lane->syncs = true;
+    pthread_cond_broadcast(&w->landed);
+    pthread_mutex_unlock(&w->turn);
+    return ok;
+}
+
+static bool write_and_sync(struct writer *w, struct os_file *f, struct writer_lane *lane,
                            struct error *err)
 {
     int64_t begin = clock_monotonic_us();
     bool ok = os_file_write_at(f, lane->at, lane->buffer, lane->size, err);
-    int64_t written = clock_monotonic_us();
-    writer_record_write(w, written - begin);
-    if (!ok)
+    writer_record_write(w, clock_monotonic_us() - begin);
+    if (!ok || !begin_sync(w, lane, err))
         return false;
+    begin = clock_monotonic_us();
     __atomic_fetch_add(&w->syncing, 1, __ATOMIC_RELAXED);
     ok = os_file_sync(f, err);
     __atomic_fetch_sub(&w->syncing, 1, __ATOMIC_RELAXED);
-    writer_record_sync(w, clock_monotonic_us() - written);
+    writer_record_sync(w, clock_monotonic_us() - begin);
     return ok;
 }
 
@@ -213,25 +245,21 @@ static bool wait_for_room(struct writer *w, const struct error *err)
     return wait;
 }
 
+/* A flight has failed: neither what is behind it counts from now on, nor what was before it, of
+ * which nobody knows whether the disk has lost it, too. */
+static void lose(struct writer *w, const struct error *err)
+{
+    if (!w->lost)
+        w->lost_error = *err;
+    w->lost = true;
+}
+
 /* What has failed is given up when nothing flies any more. */
 static void end_flight(struct writer *w)
 {
     if (w->lost && w->flights == 0 && !w->filling && writer_file_is_open(w))
         writer_give_up(w, &w->lost_error);
     pthread_cond_broadcast(&w->landed);
-}
-
-/* The last one that took off before and is still up; NULL: there is none. */
-static struct writer_lane *lane_before(struct writer *w, const struct writer_lane *lane)
-{
-    struct writer_lane *before = NULL;
-    for (int i = 0; i < WRITER_LANES; i++) {
-        struct writer_lane *other = &w->lanes[i];
-        if (other->flies && other->number < lane->number &&
-            (before == NULL || other->number > before->number))
-            before = other;
-    }
-    return before;
 }
 
 /* Everything up to the lane's group is durable, if all that took off before has landed. */
@@ -244,11 +272,9 @@ static void land(struct writer *w, struct writer_lane *lane, bool ok, const stru
     int64_t mean = w->flight_us;
     mean += (clock_monotonic_us() - lane->since_us - mean) / LANE_MEAN;
     __atomic_store_n(&w->flight_us, mean, __ATOMIC_RELAXED);
-    if (!ok && !(w->lost && w->lost_number < lane->number)) {
-        w->lost = true;
-        w->lost_number = lane->number;
-        w->lost_error = *err;
-    } else if (ok && !(w->lost && lane->number > w->lost_number)) {
+    if (!ok) {
+        lose(w, err);
+    } else if (!w->lost) {
         if (before != NULL) {
             before->to = lane->to;
         } else {
@@ -285,7 +311,7 @@ static void fly(struct writer *w, struct writer_lane *lane)
     land(w, lane, ok, &err);
 }
 
-/* More room, in the same way; what is in it is on the disk before anything is written over it. */
+/* More room. It is not synced: the first group that needs it is, and the file's size with it. */
 static void fill(struct writer *w, struct writer_lane *lane, uint64_t from, uint64_t to)
 {
     struct error err = {0}, ignored;
@@ -293,8 +319,7 @@ static void fill(struct writer *w, struct writer_lane *lane, uint64_t from, uint
     w->filling = true;
     pthread_mutex_unlock(&w->turn);
     annotation_fill(from, lane->buffer, size);
-    bool ok = os_file_write_at(&w->past_cache, from, lane->buffer, size, &err) &&
-              os_file_sync(&w->past_cache, &err);
+    bool ok = os_file_write_at(&w->past_cache, from, lane->buffer, size, &err);
     pthread_mutex_lock(&w->turn);
     if (ok) {
         w->filled_end = to;
@@ -305,10 +330,8 @@ static void fill(struct writer *w, struct writer_lane *lane, uint64_t from, uint
             pthread_cond_wait(&w->landed, &w->turn);
         if (os_file_truncate(&w->file, from, &ignored) && w->reserved_end != UINT64_MAX)
             w->reserved_end = from;
-    } else if (!w->lost) {
-        w->lost = true;
-        w->lost_number = UINT64_MAX;
-        w->lost_error = err;
+    } else {
+        lose(w, &err);
     }
     w->filling = false;
     end_flight(w);

@@ -68,6 +68,7 @@ struct writer_lane {
     uint64_t at;           /* whole blocks, in the file */
     size_t size;
     bool flies;
+    bool syncs; /* its sync has begun */
     int64_t since_us;
     uint64_t number; /* flights take off in this order */
     uint64_t to;     /* durable when it has landed, as what was behind it has */
@@ -98,8 +99,7 @@ struct writer {
     bool filling;              /* a mate is at it */
     bool settling;             /* nobody takes off */
     bool lanes_refused;        /* not for this file */
-    bool lost;                 /* a flight has failed: what is behind it does not count */
-    uint64_t lost_number;
+    bool lost;                 /* a flight has failed: none counts any more */
     struct error lost_error;
     char tail[512];            /* what stands before tail_end, from the begin of its block on */
     uint64_t tail_end;         /* UINT64_MAX: unknown */
