@@ -2,11 +2,11 @@
  *
  * A disk that does as it is told, for the real server: preloaded, it stands before the calls by
  * which the log is written. The first word of the file $HF_DISK says what happens to the log's
- * incremental files: "hang" (fdatasync waits until the word is another one), "sync" (fdatasync
- * fails with EIO), "write" (pwrite fails with EIO), "full" (no space); "vote": fdatasync of the
- * quorum's file waits, "vote-error": it fails with EIO; "hang-rdb": that of a file that is to
- * become an RDB file waits. Each fdatasync of an incremental file is noted in $HF_DISK.log, one
- * line with its name and result.
+ * incremental files: "hang" (fdatasync waits until the word is another one), "slow" (it takes 3 ms
+ * more), "sync" (fdatasync fails with EIO), "write" (pwrite fails with EIO), "full" (no space);
+ * "vote": fdatasync of the quorum's file waits, "vote-error": it fails with EIO; "hang-rdb": that
+ * of a file that is to become an RDB file waits. Each fdatasync of an incremental file is noted in
+ * $HF_DISK.log, one line with its name and result.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -71,6 +71,8 @@ int fdatasync(int fd)
         return real(fd);
     while (strcmp(word(say), "hang") == 0)
         usleep(2000);
+    if (strcmp(say, "slow") == 0)
+        usleep(3000);
     int result = strcmp(say, "sync") == 0 ? -1 : real(fd);
     note(name, result);
     if (strcmp(say, "sync") == 0)

@@ -375,6 +375,97 @@ def test_full_disk(library, tmp_path):
         assert again.client().dbsize() == sent
 
 
+def write_much(server, threads, each, seed):
+    """Commands of several clients at a time, with values of all sizes."""
+    def write(number):
+        rng, raw = random.Random(seed + number), server.raw()
+        for i in range(each):
+            size = rng.choice([1, 50, 400, 2000]) if i % 20 else 70000
+            assert raw("SET", f"{number}:{rng.randrange(30)}", rng.randbytes(size)) == "OK"
+
+    workers = [threading.Thread(target=write, args=(n,)) for n in range(threads)]
+    for worker in workers:
+        worker.start()
+    return workers
+
+
+def test_groups_beside_each_other(library, tmp_path, seed):
+    """On a slow disk several groups are on their way at a time. After a rewrite among them, another policy for
+    a while, and kill -9, all of it is there, the log is sound, and redis-server loads it."""
+    with Disk(library, tmp_path) as disk:
+        raw = disk.server.raw()
+        assert raw("SET", "first", 1) == "OK"
+        disk.say("slow")
+        for step in range(3):
+            workers = write_much(disk.server, 8, 60, seed + 100 * step)
+            if step == 1:
+                assert raw("BGREWRITEAOF").startswith("Background append only file rewriting")
+            if step == 2:
+                for policy in ["everysec", "always", "no", "always"]:
+                    time.sleep(0.03)
+                    assert raw("CONFIG", "SET", "appendfsync", policy) == "OK"
+            for worker in workers:
+                worker.join()
+        wait_for(lambda: info(raw)["aof_rewrite_in_progress"] == "0")
+        fields = info(raw)
+        print({name: fields[name] for name in ("log_groups", "log_groups_beside", "log_commit_latency_usec")})
+        assert int(fields["log_groups_beside"]) > 20
+        assert fields["log_durable_lsn"] == fields["log_lsn"] or raw("SET", "last", 1) == "OK"
+        digest = raw("DEBUG", "DIGEST")
+        disk.server.kill()
+        assert redis_loads(tmp_path) == digest
+        disk.say("")
+        disk.server.start()
+        raw = disk.server.raw()
+        assert raw("DEBUG", "DIGEST") == digest
+        assert "cut off" not in disk.server.text()
+
+
+@pytest.mark.parametrize("fault", ["sync", "write"])
+def test_broken_among_groups_beside(library, tmp_path, fault, seed):
+    """A disk that fails while several groups are on their way: who was answered OK finds what he wrote, after
+    the log was mended and after kill -9, and nobody is answered OK for what is not there."""
+    def write(number):
+        rng, raw = random.Random(seed + number), disk.server.raw()
+        for i in range(1, 100000):
+            if ended.is_set():
+                return
+            try:
+                reply = raw("SET", f"n{number}", i)
+            except (EOFError, OSError):
+                return  # It was killed.
+            if reply == "OK":
+                acknowledged[number] = i
+            else:
+                refused.append(reply)
+                time.sleep(rng.random() / 50)
+
+    with Disk(library, tmp_path) as disk:
+        acknowledged, refused, ended = {}, [], threading.Event()
+        raw = disk.server.raw()
+        disk.say("slow")
+        workers = [threading.Thread(target=write, args=(n,)) for n in range(8)]
+        for worker in workers:
+            worker.start()
+        wait_for(lambda: int(info(raw)["log_groups_beside"]) > 20)
+        disk.say(fault)
+        wait_for(lambda: info(raw)["log_state"] == "failed")
+        disk.say("slow")
+        wait_for(lambda: info(raw)["log_state"] == "on")
+        before = dict(acknowledged)
+        wait_for(lambda: all(acknowledged.get(n, 0) > before.get(n, 0) for n in range(8)))
+        disk.server.kill()
+        ended.set()
+        for worker in workers:
+            worker.join()
+        assert refused and all(reply.startswith("MISCONF") for reply in refused), set(refused)
+        disk.say("")
+        disk.server.start()
+        raw = disk.server.raw()
+        for number, i in acknowledged.items():
+            assert int(raw("GET", f"n{number}")) in (i, i + 1)
+
+
 def test_many_large_writes_at_once(library, tmp_path):
     """log-buffer-limit also bounds what many clients have sent for one turn, each a large value, and what they sent
     while they were put off."""

@@ -75,8 +75,8 @@ static void work(struct writer *w, uint64_t published, uint64_t flush_lsn)
     if (!w->unsynced || clock_monotonic_us() < sync_due(w, flush_lsn) || !writer_sync_file(w))
         return;
     /* What comes next may be long in coming, or never: it is said now that all this was synced, so
-     * that no damage in it is ever taken for an end that was torn. With ALWAYS the next group says
-     * so of all but the last one. */
+     * that no damage in it is ever taken for an end that was torn. With ALWAYS the groups
+     * behind it say so of all but the last few. */
     struct error err = {0};
     if (w->named && __atomic_load_n(&w->sync, __ATOMIC_RELAXED) != WRITER_ALWAYS &&
         !writer_put_line(w, ANNOTATION_COMMIT, w->written, &err) && err.code != ERROR_NO_SPACE)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The writer: the thread that brings the stream of effects to disk, and the only one that touches
- * the files of the log while the server runs. The executor appends to the stream and never waits.
+ * The writer: the thread that brings the stream of effects to disk. With its mates it is the only
+ * one that touches the files of the log while the server runs. The executor appends to the stream
+ * and never waits.
  *
  *     executor: append, stream_publish, writer_published ──┐        ┌─> wake: writer_written_lsn,
  *                                                          v        │         writer_durable_lsn
@@ -9,9 +10,11 @@
  *
  * What has gathered while the last sync ran is one commit group: `group` line, effects, `commit`
  * line (persist/log/annotation.h), written in one piece where it is small. With ALWAYS each group
- * is synced before the next is begun. With EVERYSEC a sync begins half a second after the first
- * byte that it covers was published, so that nothing is at risk for longer than a second while the
- * disk syncs in less than the other half. With NO the system writes out when it likes.
+ * is synced by itself; a few are on their way at a time, by threads beside this one
+ * (writer_lanes.c), and become durable in their order. With EVERYSEC a sync begins half a second
+ * after the first byte that it covers was published, so that nothing is at risk for longer than a
+ * second while the disk syncs in less than the other half. With NO the system writes out when it
+ * likes.
  *
  * LSNs. written: the group was given to the system; it survives the end of the process. durable: it
  * was synced; it survives the end of the machine. Both move by whole groups.
@@ -36,7 +39,7 @@
  *     again, as nobody knows what of it is on disk. writer_begin starts anew.
  *
  * Threads. All functions are the executor's but for the two LSNs, which anybody may read. wake is
- * called on the writer's thread, once until writer_awake.
+ * called on one of the writer's threads, once until writer_awake.
  */
 #ifndef HF_PERSIST_LOG_WRITER_H
 #define HF_PERSIST_LOG_WRITER_H
