@@ -15,8 +15,9 @@
 
 #include "os/file.h"
 
-/* Whether calls from now on go past the page cache: then buffers, offsets and sizes are whole blocks
- * of the disk. False: it cannot be. Some file systems allow it and refuse the calls (EINVAL). */
+/* Whether calls from now on go past the page cache: buffers, offsets and sizes are then whole
+ * blocks of the disk. False: it cannot be. Some file systems allow it and refuse the calls
+ * (EINVAL). */
 bool os_file_past_cache(struct os_file *f, bool on);
 
 /* A huge page. Larger calls gain nothing. */

@@ -67,10 +67,9 @@ static void when_on(const struct durability *d, const struct writer_stats *stats
                  hold_waiting_clients(s->hold), (unsigned long long)hold_waiting_replies(s->hold));
     text_appendf(out, "log_waiting_reply_bytes:%zu\r\n", hold_waiting_bytes(s->hold));
     text_appendf(out, "log_slowing_writers:%d\r\n", d->slow_down);
-    text_appendf(out,
-                 "log_groups:%llu\r\nlog_groups_beside:%llu\r\nlog_writes:%llu\r\nlog_syncs:%llu\r\n"
-                 "log_slow_syncs:%llu\r\n",
-                 (unsigned long long)stats->groups, (unsigned long long)stats->beside,
+    text_appendf(out, "log_groups:%llu\r\nlog_groups_beside:%llu\r\n",
+                 (unsigned long long)stats->groups, (unsigned long long)stats->beside);
+    text_appendf(out, "log_writes:%llu\r\nlog_syncs:%llu\r\nlog_slow_syncs:%llu\r\n",
                  (unsigned long long)stats->writes,
                  (unsigned long long)stats->syncs, (unsigned long long)stats->slow_syncs);
     text_appendf(out, "log_commands:%llu\r\nlog_command_mean_bytes:%.1f\r\n",

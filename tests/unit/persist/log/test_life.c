@@ -477,7 +477,8 @@ static void test_power_loss(void **state)
         }
     }
     print_message("%llu lives of up to %llu calls: %u rewrites, %u heals, %u rotations, %u closed, "
-                  "%u superseded, %u killed, %u torn ends, %u groups not synced, %llu beside others\n",
+                  "%u superseded, %u killed, %u torn ends, %u groups not synced, %llu beside "
+                  "others\n",
                   (unsigned long long)lives, (unsigned long long)most, rewrites, heals, rotations,
                   closes, supersedings, kills, torn, unsynced_groups,
                   (unsigned long long)groups_beside);
