@@ -15,8 +15,8 @@
  * back only when it sleeps or while its group flies; for whatever is not a flight it first lets the
  * other lanes land, and then is as alone as without mates.
  *
- * Where groups go. Flights write whole blocks over room that was filled, so that the file's size and
- * its place on the disk stay as they are. A group that goes beside another one begins at the next
+ * Where groups go. Flights write whole blocks over room that was filled, so that the file's size
+ * and its place on the disk stay as they are. A group that goes beside another one begins at the next
  * block, as two flights must not write the same one; what is between them is filling. One that is
  * alone begins where the last one ended, and writes its end again with it. On a fast disk two fly
  * at most, and the second one only with so much that it is worth its share of a processor and the
@@ -51,7 +51,8 @@
 /* Of the mean: each flight counts for one part of so many. */
 #define LANE_MEAN 16
 /* Larger groups go the usual way, as do those for which there is no room filled. */
-#define LANE_MOST (WRITER_BUFFER_SIZE - 3 * ANNOTATION_MAX - 2 * LANE_BLOCK)
+#define LANE_BUFFER ((uint64_t)128 << 10)
+#define LANE_MOST (LANE_BUFFER - 3 * ANNOTATION_MAX - 2 * LANE_BLOCK)
 /* The mate fills when less room than this is left. */
 #define LANE_LOW ((uint64_t)32 << 10)
 /* How long a flight without room waits before it tries again. */
@@ -130,6 +131,8 @@ static bool plan_filling(struct writer *w, uint64_t *from, uint64_t *to)
     uint64_t ignored;
     *from = w->filled_end;
     *to = writer_fill_end(w, w->offset + LANE_LOW);
+    if (*to > *from + LANE_BUFFER)
+        *to = *from + LANE_BUFFER;
     return w->filled_end < w->offset + LANE_LOW && !w->filling && may_fly(w, &ignored) &&
            *from >= w->offset && *from % LANE_BLOCK == 0 && *to > *from && *to <= w->reserved_end;
 }
@@ -376,7 +379,7 @@ static bool start_mates(struct writer *w)
     for (int i = 0; i < WRITER_LANES; i++) {
         struct writer_lane *lane = &w->lanes[i];
         if (lane->memory == NULL) {
-            lane->memory = mem_alloc(WRITER_BUFFER_SIZE + LANE_ALIGNMENT);
+            lane->memory = mem_alloc(LANE_BUFFER + LANE_ALIGNMENT);
             lane->buffer = lane->memory + LANE_ALIGNMENT - (uintptr_t)lane->memory % LANE_ALIGNMENT;
         }
         if (i == 0 || lane->started)
