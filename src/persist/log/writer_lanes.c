@@ -16,11 +16,11 @@
  * other lanes land, and then is as alone as without mates.
  *
  * Where groups go. Flights write whole blocks over room that was filled, so that the file's size
- * and its place on the disk stay as they are. A group that goes beside another one begins at the next
- * block, as two flights must not write the same one; what is between them is filling. One that is
- * alone begins where the last one ended, and writes its end again with it. On a fast disk two fly
- * at most, and the second one only with so much that it is worth its share of a processor and the
- * room between (LANE_LEAST); what is less waits for the first one to land.
+ * and its place on the disk stay as they are. A group that goes beside another one begins at the
+ * next block, as two flights must not write the same one; what is between them is filling. One that
+ * is alone begins where the last one ended, and writes its end again with it. On a fast disk two
+ * fly at most, and the second one only with so much that it is worth its share of a processor and
+ * the room between (LANE_LEAST); what is less waits for the first one to land.
  *
  * Groups are durable in their order: one that lands before one that took off before it is durable
  * when that has landed. If one fails none that has not landed counts, and the file is given up when
