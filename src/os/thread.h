@@ -100,8 +100,8 @@ struct os_companion {
 /* How often it is looked whether there is time enough: while both need less than the first share of
  * a processor it is shared, and until they need more than the second. */
 #define COMPANION_LOOK_US 100000
-#define COMPANION_FITS 0.95
-#define COMPANION_FULL 0.985
+#define COMPANION_FITS 0.97
+#define COMPANION_FULL 0.992
 void os_companion_begin(struct os_companion *c);
 /* By the thread itself, each time before it waits for something. */
 void os_companion_check(struct os_companion *c);

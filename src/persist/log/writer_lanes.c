@@ -80,9 +80,11 @@ bool writer_lane_is_wanted(const struct writer *w)
     return flights == 1 && size >= LANE_LEAST;
 }
 
-/* One of those that sleep. */
+/* One of those that sleep; one at a time, as what the next one would find may be taken by it. */
 static void wake_mate(struct writer *w)
 {
+    if (__atomic_exchange_n(&w->mate_called, true, __ATOMIC_SEQ_CST))
+        return;
     for (int i = 1; i < WRITER_LANES; i++) {
         struct writer_lane *lane = &w->lanes[i];
         if (__atomic_exchange_n(&lane->asleep, false, __ATOMIC_SEQ_CST)) {
@@ -90,6 +92,7 @@ static void wake_mate(struct writer *w)
             return;
         }
     }
+    __atomic_store_n(&w->mate_called, false, __ATOMIC_SEQ_CST);
 }
 
 void writer_call_mate(struct writer *w)
@@ -293,6 +296,8 @@ static void fly(struct writer *w, struct writer_lane *lane)
 {
     struct error err = {0};
     bool refused = false, waited = false, ok;
+    if (writer_lane_is_wanted(w))
+        wake_mate(w);
     pthread_mutex_unlock(&w->turn);
     os_companion_check(&lane->companion);
     for (;;) {
@@ -367,6 +372,7 @@ static void mate(void *arg)
                 pthread_mutex_lock(&w->turn);
             }
             __atomic_store_n(&lane->asleep, false, __ATOMIC_SEQ_CST);
+            __atomic_store_n(&w->mate_called, false, __ATOMIC_SEQ_CST);
         }
     }
     pthread_mutex_unlock(&w->turn);
@@ -433,8 +439,6 @@ bool writer_fly(struct writer *w)
     if (!open_lanes(w))
         return false;
     while (take_off(w, lane)) {
-        if (writer_lane_is_wanted(w))
-            wake_mate(w);
         fly(w, lane);
         if (plan_filling(w, &from, &to))
             wake_mate(w);

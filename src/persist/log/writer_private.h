@@ -137,6 +137,7 @@ struct writer {
     bool ended;  /* the threads have come to their end */
     int flights;
     int64_t flight_us; /* how long they take, in the mean */
+    bool mate_called;  /* one was woken, and has not yet looked */
 
     /* The executor's. */
     int db; /* for the next job */
