@@ -40,8 +40,6 @@
 #include "os/direct.h"
 #include "os/process.h"
 
-/* What a disk takes past the page cache: one that wants more refuses, and there are no lanes. */
-#define LANE_BLOCK ((uint64_t)512)
 /* Buffers are aligned to a page. */
 #define LANE_ALIGNMENT 4096
 /* While the disk is fast (a flight takes less than LANE_SLOW_US in the mean) beside another group
@@ -60,7 +58,7 @@
 
 static uint64_t block_begin(uint64_t at)
 {
-    return at & ~(LANE_BLOCK - 1);
+    return at & ~(uint64_t)(LANE_BLOCK - 1);
 }
 
 static uint64_t block_end(uint64_t at)
@@ -162,9 +160,11 @@ static bool take_off(struct writer *w, struct writer_lane *lane)
 {
     struct writer_group g;
     struct error err = {0};
-    if (!plan_group(w, &g) || !put_begin_of_block(w, lane, g.begin))
+    if (!plan_group(w, &g))
         return false;
-    if (!writer_gather(w, &g, &err))
+    /* Whatever is wrong then shows when the group goes the usual way. */
+    w->lanes_refused = !put_begin_of_block(w, lane, g.begin) || !writer_gather(w, &g, &err);
+    if (w->lanes_refused)
         return false;
     lane->at = block_begin(g.begin);
     lane->size = (size_t)(g.begin - lane->at) + w->buffered;
@@ -185,7 +185,7 @@ static bool take_off(struct writer *w, struct writer_lane *lane)
         w->flying_since_us = lane->since_us;
     int beside = __atomic_fetch_add(&w->flights, 1, __ATOMIC_SEQ_CST);
     pthread_mutex_lock(&w->lock);
-    w->stats.beside += (uint64_t)beside;
+    w->stats.beside += beside > 0;
     pthread_mutex_unlock(&w->lock);
     return true;
 }
@@ -221,17 +221,20 @@ static bool begin_sync(struct writer *w, struct writer_lane *lane, struct error 
     return ok;
 }
 
-static bool write_and_sync(struct writer *w, struct os_file *f, struct writer_lane *lane,
-                           struct error *err)
+static bool write_lane(struct writer *w, struct os_file *f, const struct writer_lane *lane,
+                       struct error *err)
 {
     int64_t begin = clock_monotonic_us();
     bool ok = os_file_write_at(f, lane->at, lane->buffer, lane->size, err);
     writer_record_write(w, clock_monotonic_us() - begin);
-    if (!ok || !begin_sync(w, lane, err))
-        return false;
-    begin = clock_monotonic_us();
+    return ok;
+}
+
+static bool sync_lane(struct writer *w, struct os_file *f, struct error *err)
+{
+    int64_t begin = clock_monotonic_us();
     __atomic_fetch_add(&w->syncing, 1, __ATOMIC_RELAXED);
-    ok = os_file_sync(f, err);
+    bool ok = os_file_sync(f, err);
     __atomic_fetch_sub(&w->syncing, 1, __ATOMIC_RELAXED);
     writer_record_sync(w, clock_monotonic_us() - begin);
     return ok;
@@ -301,7 +304,7 @@ static void fly(struct writer *w, struct writer_lane *lane)
     pthread_mutex_unlock(&w->turn);
     os_companion_check(&lane->companion);
     for (;;) {
-        ok = write_and_sync(w, refused ? &w->file : &w->past_cache, lane, &err);
+        ok = write_lane(w, refused ? &w->file : &w->past_cache, lane, &err);
         if (ok)
             break;
         if (err.os_errno == EINVAL && !refused)
@@ -312,6 +315,7 @@ static void fly(struct writer *w, struct writer_lane *lane)
             waited = true;
         err = (struct error){0};
     }
+    ok = ok && begin_sync(w, lane, &err) && sync_lane(w, refused ? &w->file : &w->past_cache, &err);
     pthread_mutex_lock(&w->turn);
     w->lanes_refused |= refused;
     if (waited && ok)

@@ -62,6 +62,8 @@ struct writer_group {
 
 /* Of writer_lanes.c. */
 #define WRITER_LANES 4
+/* What a disk takes past the page cache: one that wants more refuses, and there are no lanes. */
+#define LANE_BLOCK 512
 struct writer_lane {
     struct os_companion companion; /* of the lane's thread */
     char *memory, *buffer; /* the buffer is aligned */
@@ -101,7 +103,7 @@ struct writer {
     bool lanes_refused;        /* not for this file */
     bool lost;                 /* a flight has failed: none counts any more */
     struct error lost_error;
-    char tail[512];            /* what stands before tail_end, from the begin of its block on */
+    char tail[LANE_BLOCK];     /* what stands before tail_end, from the begin of its block on */
     uint64_t tail_end;         /* UINT64_MAX: unknown */
     bool mates_stop;
     uint64_t offset;       /* behind the last whole line; the position of the next write */
